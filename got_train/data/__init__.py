@@ -1,0 +1,1 @@
+"""Records: what they are, where they are read from and in which order."""

@@ -1,0 +1,281 @@
+"""Picture files and PDF pages, up to the 8-bit square views that the encoder sees.
+
+Knows the pixel values that the released weights were trained on; knows no model, prompt or record.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Integral
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, of RGB in 0..1
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+# A closed list: Pillow would start Ghostscript for an EPS file, and guesses at formats without a signature.
+FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "PPM", "JPEG2000")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".jp2")
+
+_ORIENTATION = 0x0112  # EXIF and TIFF tag
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_MOST_PAGES = 100_000  # a page list longer than this is a typing error, and would fill the memory
+
+
+class ImageError(ValueError):
+    """A picture, PDF, page list or tile range that cannot be used, named with the reason."""
+
+
+def open_image(source: str | os.PathLike | BinaryIO) -> Image.Image:
+    """The one picture of a file as 8-bit RGB: turned upright by its EXIF tag, transparent parts on white.
+
+    The original code ignores the EXIF tag and shows the colours hidden under transparent pixels; opaque
+    upright pictures come out the same. 16-bit grey is scaled (65535 becomes 255), CMYK converted without its
+    ICC profile. A file of several frames is refused; `image_frames` reads those.
+    """
+    with _pictures(source) as (image, frames, where):
+        if frames > 1:
+            raise ImageError(f"{where}: {frames} frames in a {image.format}; one picture, or image_frames()")
+        return _decode(image, where)
+
+
+def image_frames(source: str | os.PathLike | BinaryIO) -> Iterator[Image.Image]:
+    """Every frame of a file, such as the pages of a scanned TIFF, each as `open_image` would give it."""
+    with _pictures(source) as (image, frames, where):
+        for frame in range(frames):
+            image.seek(frame)
+            yield _decode(image, f"{where} frame {frame + 1}" if frames > 1 else where)
+
+
+def image_files(folder: str | os.PathLike) -> list[str]:
+    """Paths of the pictures in a folder in natural order (page2 before page10), without its sub-folders."""
+    names = [name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES) and name[0] != "."]
+    return [os.path.join(folder, name) for name in sorted(names, key=natural_order)]
+
+
+def natural_order(name: str) -> list[str | int]:
+    """A sort key that compares the digits of a name as numbers."""
+    pieces = re.split(r"([0-9]+)", name)
+    return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)]
+
+
+def rgb(image: Image.Image, where: str = "image") -> Image.Image:
+    """The picture as 8-bit RGB, transparent parts on white."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        image = _eight_bits(image)
+    if image.mode in ("I", "F", "LAB"):  # the range of the values is not known, or needs a colour profile
+        raise ImageError(f"{where}: pixels of mode {image.mode}; 8 bits a channel, or 16 bits of grey")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def view(image: Image.Image, side: int) -> np.ndarray:
+    """The whole picture squashed to a square, (side, side, 3) uint8; bicubic, as the original does."""
+    _check_count("side", side, 1)
+    return np.array(rgb(image).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def normalise(views: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+    """Views (N, side, side, 3) uint8 as the encoder's input (N, 3, side, side) float32.
+
+    Training does the same on the device; this is for scripts and tests.
+    """
+    views = np.asarray(views)
+    if views.dtype != np.uint8 or views.ndim != 4 or views.shape[-1] != 3:
+        raise ImageError(f"views: {views.dtype} of shape {views.shape}; uint8 (views, side, side, 3)")
+    values = (views.astype(np.float32) / 255 - np.float32(MEAN)) / np.float32(STD)
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+
+
+def grid(size: tuple[int, int], min_tiles: int, max_tiles: int, side: int = 1024) -> tuple[int, int]:
+    """Columns and rows whose ratio is nearest to that of a picture of `size` (width, height).
+
+    Of equally near grids a larger one is taken if the picture has over half its pixels. (800, 600) with 1 to
+    6 tiles gives (3, 2): small pictures are enlarged too.
+    """
+    _check_count("min_tiles", min_tiles, 1)
+    _check_count("max_tiles", max_tiles, min_tiles)
+    _check_count("side", side, 1)
+    width, height = size
+    best, smallest = (1, 1), float("inf")
+    for columns, rows in _grids(min_tiles, max_tiles):
+        difference = abs(width / height - columns / rows)
+        tie = difference == smallest  # of floats, as released
+        if difference < smallest or (tie and width * height > 0.5 * side * side * columns * rows):
+            best, smallest = (columns, rows), difference
+    return best
+
+
+def tile(image: Image.Image, min_tiles: int, max_tiles: int, side: int = 1024) -> list[Image.Image]:
+    """Square tiles row by row, then the whole picture as a thumbnail if there is more than one tile."""
+    columns, rows = grid(image.size, min_tiles, max_tiles, side)
+    image = rgb(image)
+    squashed = image.resize((side * columns, side * rows), Image.Resampling.BICUBIC)
+    corners = [(side * column, side * row) for row in range(rows) for column in range(columns)]
+    tiles = [squashed.crop((left, top, left + side, top + side)) for left, top in corners]
+    if len(tiles) > 1:
+        tiles.append(image.resize((side, side), Image.Resampling.BICUBIC))
+    return tiles
+
+
+def pdf_pages(
+    path: str | os.PathLike, pages: Iterable[int] | None = None, dpi: float = 144
+) -> Iterator[tuple[int, Image.Image]]:
+    """Page numbers (from 1) and pages of a PDF in RGB, drawn one at a time; `pages` in the order to draw."""
+    import pypdfium2
+
+    if not 0 < dpi < float("inf"):
+        raise ImageError(f"dpi: {dpi}; a positive number, 144 gives an A4 page of 1191 x 1684 pixels")
+    with _named(path):
+        with open(path, "rb") as file:
+            if not file.read(1):
+                raise ImageError(f"{path}: an empty file; a PDF")
+        try:
+            document = pypdfium2.PdfDocument(path)
+        except pypdfium2.PdfiumError as error:
+            if "password" in str(error).lower():
+                raise ImageError(f"{path}: encrypted; save it without its password") from error
+            raise ImageError(f"{path}: not a PDF, damaged or without pages ({error}); a whole PDF") from error
+    try:
+        count = len(document)
+        wanted = list(range(1, count + 1) if pages is None else pages)
+        for number in wanted:
+            if not 1 <= number <= count:
+                raise ImageError(f"{path}: no page {number}; pages 1 to {count}")
+        for number in wanted:
+            yield number, _draw(document, number, dpi, f"{path} page {number}")
+    finally:
+        document.close()
+
+
+def parse_pages(text: str) -> list[int]:
+    """Page numbers of a list such as "3-10,12", counted from 1, in the order written."""
+    pages: list[int] = []
+    for piece in text.split(","):
+        ends = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", piece)
+        if not ends:
+            raise ImageError(f"pages: {piece.strip()!r} in {text!r}; numbers and ranges such as 3-10,12")
+        first, last = int(ends[1]), int(ends[2] or ends[1])
+        if first < 1:
+            raise ImageError(f"pages: {piece.strip()!r}; the first page is 1")
+        if last < first:
+            raise ImageError(f"pages: {piece.strip()!r} runs backwards; write {last}-{first}")
+        if len(pages) + last - first >= _MOST_PAGES:
+            raise ImageError(f"pages: {text!r} names over {_MOST_PAGES:,} pages; ask for fewer at a time")
+        pages.extend(range(first, last + 1))
+    ordered = sorted(pages)
+    for page, following in zip(ordered, ordered[1:], strict=False):
+        if page == following:
+            raise ImageError(f"pages: {text!r} names page {page} twice; each page once")
+    return pages
+
+
+@contextmanager
+def _named(source: str | os.PathLike | BinaryIO) -> Iterator[str]:
+    """Turns what Pillow and the system raise on a bad file into an ImageError that names the file."""
+    where = str(getattr(source, "name", "image") if hasattr(source, "read") else source)
+    try:
+        yield where
+    except (ImageError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(f"{where}: no such file; the path of a picture or PDF") from error
+    except IsADirectoryError as error:
+        raise ImageError(f"{where}: a folder; a single file") from error
+    except PermissionError as error:
+        raise ImageError(f"{where}: not allowed to read it; a readable file") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{where}: too large ({error}); scale it down first") from error
+    except UnidentifiedImageError as error:
+        known = ", ".join(FORMATS)
+        raise ImageError(f"{where}: not a picture, or damaged at its start; one of {known}") from error
+    except Exception as error:  # decoders raise nearly every built-in exception on damaged data
+        what = f"{type(error).__name__}: {error}"
+        raise ImageError(f"{where}: damaged or cut off ({what}); a whole picture") from error
+
+
+@contextmanager
+def _pictures(source: str | os.PathLike | BinaryIO) -> Iterator[tuple[Image.Image, int, str]]:
+    """An opened file, the number of its frames and its name for messages."""
+    with _named(source) as where:
+        if not hasattr(source, "read"):
+            with open(source, "rb") as file, _pictures(file) as opened:
+                yield opened
+            return
+        source.seek(0)
+        start = source.read(5)
+        if not start:
+            raise ImageError(f"{where}: an empty file; a picture")
+        if start == b"%PDF-":
+            raise ImageError(f"{where}: a PDF, not a picture; pdf_pages() draws its pages")
+        source.seek(0)
+        with Image.open(source, formats=FORMATS) as image:
+            # The further frames of an MPO (a photo of many phones) are depth or gain maps of the first.
+            yield image, 1 if image.format == "MPO" else getattr(image, "n_frames", 1), where
+
+
+def _decode(image: Image.Image, where: str) -> Image.Image:
+    image.load()  # before the tag is read: Pillow turns a TIFF itself and then drops the tag
+    turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
+    if 0 in image.size:
+        raise ImageError(f"{where}: {image.width}x{image.height} pixels; at least 1x1")
+    picture = rgb(image, where)
+    if turn is not None:
+        return picture.transpose(turn)
+    return picture if picture is not image else image.copy()  # the file is about to be closed
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    tags = getattr(image, "tag_v2", {})
+    white = 2 ** tags.get(258, (16,))[0] - 1  # a TIFF may hold 12 bits
+    values = np.asarray(image).astype(np.int64)
+    if tags.get(262) == 0:  # white is zero: Pillow inverts that for 8 bits only
+        values = white - values
+    return Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))
+
+
+def _draw(document, number: int, dpi: float, where: str) -> Image.Image:
+    import pypdfium2
+
+    try:
+        page = document[number - 1]
+        try:
+            width, height = (max(1, round(points * dpi / 72)) for points in page.get_size())
+            if width * height > (Image.MAX_IMAGE_PIXELS or float("inf")):
+                raise ImageError(f"{where}: {width}x{height} pixels at {dpi} dpi; a lower dpi")
+            bitmap = page.render(scale=dpi / 72)
+            try:
+                return bitmap.to_pil().convert("RGB")
+            finally:
+                bitmap.close()
+        finally:
+            page.close()
+    except pypdfium2.PdfiumError as error:
+        raise ImageError(f"{where}: cannot be drawn ({error}); repair it or leave it out") from error
+
+
+def _grids(min_tiles: int, max_tiles: int) -> list[tuple[int, int]]:
+    """All (columns, rows) of that many tiles, ordered by their product, then by columns."""
+    counts = range(1, max_tiles + 1)
+    pairs = [(c, r) for c in counts for r in counts if min_tiles <= c * r <= max_tiles]
+    return sorted(pairs, key=lambda pair: pair[0] * pair[1])
+
+
+def _check_count(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ImageError(f"{name}: {value!r}; a whole number, at least {least}")
