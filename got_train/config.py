@@ -1,0 +1,267 @@
+"""One run as frozen dataclasses: every default stands here once, a YAML file says only what it changes.
+
+Unknown keys, wrong types and impossible values are refused with the full key; nothing here reads data or weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .modeling.config import DecoderConfig, ModelConfigError, VisionConfig
+
+
+class ConfigError(ValueError):
+    """A setting that does not exist or cannot be."""
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """What the model starts from. Without a path a part starts at random, with the sizes given here."""
+
+    init_from: str = ""  # a whole checkpoint folder, any layout
+    vision_from: str = ""  # the encoder only: a stage-1 or GOT checkpoint, or SAM ViT-B
+    decoder_from: str = ""  # the decoder only: the folder of Qwen1.5-0.5B or OPT-125M
+    tokenizer: str = ""  # folder; where empty that of init_from, decoder_from or vision_from, in this order
+    dialect: Literal["", "repo", "hub", "transformers", "stage1"] = ""  # empty: the checkpoint's, or repo
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)  # vocab_size 0: the tokenizer's
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSettings:
+    """One file or folder of records and its share of the run."""
+
+    path: str
+    weight: float | None = None  # None in all sources: every row of every source once an epoch
+    image_root: str = ""  # what relative image paths start from; empty: the folder of the file
+
+    def __post_init__(self) -> None:
+        _check(bool(self.path), "data: a source needs a path; got an empty one")
+        _check(self.weight is None or self.weight > 0, f"data: weight of {self.path} must be above 0; got {self.weight}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    train: str | tuple[SourceSettings, ...] = ()
+    valid: str | tuple[SourceSettings, ...] = ()
+    max_tokens: int = 8192  # of one sample, image tokens included
+    max_tiles: int = 6  # of multi_crop, without the thumbnail; 12 in the paper, 6 in the released code
+    workers: int = 0  # processes that read and decode; 0: the main process
+    on_bad: Literal["stop", "drop"] = "stop"  # drop: counted and written to quarantine.jsonl
+
+    def __post_init__(self) -> None:
+        _check(self.max_tokens >= 16, f"data.max_tokens must be at least 16; got {self.max_tokens}")
+        _check(self.workers >= 0, f"data.workers must not be negative; got {self.workers}")
+        _check(self.max_tiles >= 1, f"data.max_tiles must be at least 1; got {self.max_tiles}")
+        for key in ("train", "valid"):
+            sources = self.sources(key)
+            weighted = [source.weight is not None for source in sources]
+            _check(all(weighted) or not any(weighted), f"data.{key}: give all sources a weight or none")
+
+    def sources(self, key: Literal["train", "valid"]) -> tuple[SourceSettings, ...]:
+        value = getattr(self, key)
+        if isinstance(value, str):
+            return (SourceSettings(path=value),) if value else ()
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartSettings:
+    """How one part of the model trains."""
+
+    train: bool = True
+    lr: float | None = None  # peak; None: optim.lr
+    weight_decay: float | None = None  # None: optim.weight_decay
+
+    def __post_init__(self) -> None:
+        _check(self.lr is None or self.lr > 0, f"parts: lr must be above 0; got {self.lr} (train: false freezes)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsSettings:
+    vision: PartSettings = field(default_factory=PartSettings)
+    projector: PartSettings = field(default_factory=PartSettings)
+    decoder: PartSettings = field(default_factory=PartSettings)
+
+    def __post_init__(self) -> None:
+        trains = [self.vision.train, self.projector.train, self.decoder.train]
+        _check(any(trains), "parts: nothing trains; set parts.decoder.train=true or another part's")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimSettings:
+    """AdamW. Biases and norms never decay."""
+
+    lr: float = 2e-5  # peak
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_ratio: float = 0.001  # of all steps; the released README's value
+    min_lr_ratio: float = 0.0  # of the peak, where the cosine ends
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    max_grad_norm: float = 1.0  # 0: no clipping
+
+    def __post_init__(self) -> None:
+        _check(self.lr > 0, f"optim.lr must be above 0; got {self.lr}")
+        _check(0 <= self.warmup_ratio <= 1, f"optim.warmup_ratio must be in 0..1; got {self.warmup_ratio}")
+        _check(0 <= self.min_lr_ratio <= 1, f"optim.min_lr_ratio must be in 0..1; got {self.min_lr_ratio}")
+        _check(self.max_grad_norm >= 0, f"optim.max_grad_norm must not be negative; got {self.max_grad_norm}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    output_dir: str = "runs/run"
+    steps: int = 0  # 0: epochs counts
+    epochs: float = 1.0
+    batch_size: int = 32  # samples of one step, over all processes and micro-batches
+    micro_batch_size: int = 1  # samples of one forward pass of one process
+    seed: int = 42
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    recompute: bool = False  # trade a second forward pass of every layer for its memory
+    log_every: int = 10
+    save_every: int = 200
+    keep_last: int = 2  # checkpoints; 0: all
+    threads: int = 0  # of one process on the CPU; 0: its share of the cores
+    tune_cpu: bool = True
+    sharding: Literal["", "stage1", "stage2", "stage3"] = ""
+    tensor_parallel: int = 1
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "micro_batch_size", "log_every", "save_every", "tensor_parallel"):
+            _check(getattr(self, key) >= 1, f"train.{key} must be at least 1; got {getattr(self, key)}")
+        _check(
+            self.batch_size % self.micro_batch_size == 0,
+            f"train.batch_size ({self.batch_size}) must be a multiple of train.micro_batch_size "
+            f"({self.micro_batch_size})",
+        )
+        _check(self.steps >= 0, f"train.steps must not be negative; got {self.steps}")
+        _check(self.steps > 0 or self.epochs > 0, f"train.epochs must be above 0; got {self.epochs}")
+        _check(self.keep_last >= 0, f"train.keep_last must not be negative; got {self.keep_last}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that a run is."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    parts: PartsSettings = field(default_factory=PartsSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+
+
+def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """A YAML file and `section.key=value` overrides, which win. Raises ConfigError with the key or the line."""
+    import yaml
+
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; give a YAML file such as configs/nano/stage1.yaml")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: must hold sections such as model, data, train; got {type(values).__name__}")
+        for override in overrides:
+            _override(values, override, yaml.safe_load)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    try:
+        return build(Config, values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _override(values: dict[str, Any], override: str, parse: Any) -> None:
+    key, equals, text = override.partition("=")
+    _check(bool(equals) and "." in key, f"{override!r}: an override reads section.key=value, e.g. optim.lr=1e-4")
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        _check(isinstance(values, dict), f"{override!r}: {section} is a value and has no keys below it")
+    values[last] = parse(text)
+
+
+def build(kind: type, values: Any, where: str = "") -> Any:
+    """A dataclass from nested mappings, with every key and type checked."""
+    _check(isinstance(values, dict), f"{where or 'config'}: must be a mapping of settings; got {values!r}")
+    hints = typing.get_type_hints(kind)
+    known = [item.name for item in dataclasses.fields(kind)]
+    arguments = {}
+    for key, value in values.items():
+        full = f"{where}.{key}" if where else str(key)
+        if key not in known:
+            raise ConfigError(f"{full}: no such setting; {_nearest(str(key), known)}")
+        arguments[key] = _convert(value, hints[key], full)
+    try:
+        return kind(**arguments)
+    except ModelConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except TypeError as error:  # a field without a default
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(value, choices, where)
+    if origin is Literal:
+        _check(value in choices, f"{where} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+        return value
+    if origin is tuple:
+        _check(isinstance(value, (list, tuple)), f"{where} must be a list; got {value!r}")
+        return tuple(_convert(item, choices[0], f"{where}[{index}]") for index, item in enumerate(value))
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where)
+    return _convert_scalar(value, hint, where)
+
+
+def _convert_union(value: Any, choices: tuple, where: str) -> Any:
+    if value is None and type(None) in choices:
+        return None
+    sequence = isinstance(value, (list, tuple))
+    fitting = [c for c in choices if c is not type(None) and (typing.get_origin(c) is tuple) == sequence]
+    _check(bool(fitting), f"{where}: {value!r} is not of a type that this setting takes")
+    return _convert(value, fitting[0], where)
+
+
+def _convert_scalar(value: Any, hint: type, where: str) -> Any:
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            value = float(value)
+        except ValueError:
+            raise ConfigError(f"{where} must be a number; got {value!r}") from None
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{where} must be of type {hint.__name__}; got {value!r}")
+    return value
+
+
+def dump_config(config: Config) -> str:
+    """The whole config as YAML that load_config reads back to an equal one."""
+    import yaml
+
+    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,127 @@
+"""The sizes of a GOT model. Everything else about its shape (grid, tokens a view, parameter count) follows from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+class ModelConfigError(ValueError):
+    """A size that no GOT model can have."""
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ModelConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """ViTDet-B and two strided convolutions, sizes of the released encoder (got_ocr2: SAM ViT-B + net_2 + net_3)."""
+
+    image_side: int = 1024  # pixels, views are square
+    patch: int = 16  # pixels
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_width: int = 3072
+    window: int = 14  # patches
+    global_layers: tuple[int, ...] = (2, 5, 8, 11)
+    neck_width: int = 256
+    out_width: int = 1024
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "global_layers", tuple(self.global_layers))
+        _check(
+            self.patch > 0 and self.image_side % self.patch == 0,
+            f"vision.image_side ({self.image_side}) must be a multiple of vision.patch ({self.patch})",
+        )
+        _check(
+            self.width % self.heads == 0,
+            f"vision.width ({self.width}) must be a multiple of vision.heads ({self.heads})",
+        )
+        _check(self.window >= 1, f"vision.window must be at least 1; got {self.window}")
+        outside = [index for index in self.global_layers if not 0 <= index < self.layers]
+        _check(not outside, f"vision.global_layers: {outside} are not among the {self.layers} layers (0-based)")
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of a view."""
+        return self.image_side // self.patch
+
+    @property
+    def view_tokens(self) -> int:
+        """Tokens that one view gives the decoder: two 3x3 convolutions of stride 2 and padding 1 halve the grid."""
+        side = self.grid
+        for _ in range(2):
+            side = (side + 1) // 2
+        return side * side
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """A Qwen2 decoder (stages 2 and 3, the released model) or an OPT one (stage 1)."""
+
+    kind: Literal["qwen2", "opt"] = "qwen2"
+    vocab_size: int = 151860
+    width: int = 1024
+    layers: int = 24
+    heads: int = 16
+    kv_heads: int | None = None  # as many as heads
+    mlp_width: int = 2816
+    max_positions: int = 32768
+    rope_theta: float = 1e6  # qwen2 only
+    norm_eps: float = 1e-6  # qwen2 only; OPT has 1e-5 built in
+    dropout: float = 0.0  # opt only
+    init_std: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.kv_heads is None:
+            object.__setattr__(self, "kv_heads", self.heads)
+        _check(self.kind in ("qwen2", "opt"), f"decoder.kind must be qwen2 or opt; got {self.kind!r}")
+        _check(
+            self.width % self.heads == 0,
+            f"decoder.width ({self.width}) must be a multiple of decoder.heads ({self.heads})",
+        )
+        _check(
+            self.heads % self.kv_heads == 0,
+            f"decoder.heads ({self.heads}) must be a multiple of decoder.kv_heads ({self.kv_heads})",
+        )
+        _check(
+            self.kind == "qwen2" or self.kv_heads == self.heads,
+            f"decoder.kv_heads ({self.kv_heads}) must equal decoder.heads ({self.heads}) in an OPT decoder",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GotConfig:
+    """One model: the encoder, the decoder, and the ids that join them."""
+
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    image_token: int = 151859  # <imgpad>, the place of one image feature
+    pad_token: int = 151643
+    stop_tokens: tuple[int, ...] = (151645, 151643)  # <|im_end|>, the real end; <|endoftext|>, the configured one
+    dialect: str = "repo"  # prompt wording the weights were trained with
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop_tokens", tuple(self.stop_tokens))
+        _check(
+            0 <= self.image_token < self.decoder.vocab_size,
+            f"image_token ({self.image_token}) must be below decoder.vocab_size ({self.decoder.vocab_size})",
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> GotConfig:
+        return cls(
+            **{
+                **values,
+                "vision": VisionConfig(**values["vision"]),
+                "decoder": DecoderConfig(**values["decoder"]),
+            }
+        )

@@ -1,0 +1,99 @@
+"""GOT: encoder, projector, decoder, and the seam where image features take the place of <imgpad>."""
+
+# B batch  T tokens  V views of the whole batch  P tokens a view (256)  D decoder width  E encoder's out width
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import paddle
+from paddle import nn
+
+from .config import GotConfig
+from .decoders import build_decoder
+from .loss import summed_cross_entropy
+from .vision import Vision
+
+IGNORED = -100  # label of a position that is not supervised
+PARTS = ("vision", "projector", "decoder")
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, of red, green, blue in 0..1
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class GotOutput:
+    """Last states of one forward pass; the logits are computed when somebody asks for them."""
+
+    def __init__(self, hidden, head, loss_sum=None, label_count: int = 0):
+        self.hidden, self._head = hidden, head  # (B, T, D)
+        self.loss_sum, self.label_count = loss_sum, label_count
+
+    @property
+    def loss(self):
+        """Mean of -log p over the supervised tokens, or None without labels."""
+        return None if self.loss_sum is None else self.loss_sum / max(self.label_count, 1)
+
+    @cached_property
+    def logits(self):
+        return paddle.matmul(self.hidden, self._head, transpose_y=True)  # (B, T, vocabulary)
+
+
+class Got(nn.Layer):
+    """input_ids (B, T), views (V, 3, side, side) float or (V, side, side, 3) uint8 -> GotOutput.
+
+    The views of all samples stand one behind the other, in the order of their <imgpad> runs in the batch.
+    attention_mask (B, T) is 0 on padding; other numbers tell packed samples apart. labels (B, T) stand at the
+    position of their token (the shift happens inside), -100 where nothing is supervised.
+    """
+
+    def __init__(self, config: GotConfig):
+        super().__init__()
+        self.config = config
+        self.vision = Vision(config.vision)
+        self.projector = nn.Linear(config.vision.out_width, config.decoder.width)
+        self.decoder = build_decoder(config.decoder)
+        nn.initializer.TruncatedNormal(std=0.02)(self.projector.weight)
+        shape = [1, 3, 1, 1]
+        self.register_buffer("mean", 255 * paddle.to_tensor(MEAN).reshape(shape), persistable=False)
+        self.register_buffer("std", 255 * paddle.to_tensor(STD).reshape(shape), persistable=False)
+
+    def forward(self, input_ids, pixel_values=None, attention_mask=None, labels=None, position_ids=None):
+        x = self.embed(input_ids, pixel_values)
+        hidden = self.decoder(x, attention_mask, position_ids)
+        if labels is None:
+            return GotOutput(hidden, self.decoder.head)
+        return GotOutput(hidden, self.decoder.head, *summed_cross_entropy(hidden, self.decoder.head, labels, IGNORED))
+
+    def embed(self, input_ids, pixel_values=None):
+        """Word embeddings with the image features in the places of <imgpad>, (B, T, D)."""
+        x = self.decoder.embed(input_ids)
+        if pixel_values is None:
+            return x
+        features = self.encode(pixel_values)
+        holes = input_ids == self.config.image_token
+        if int(holes.sum()) != features.shape[0] * features.shape[1]:
+            raise ValueError(
+                f"input_ids hold {int(holes.sum())} image tokens; {features.shape[0]} views give "
+                f"{features.shape[0] * features.shape[1]}"
+            )
+        # the n-th hole of the batch takes the n-th feature
+        order = (paddle.cumsum(holes.flatten().astype("int64")) - 1).clip(min=0)
+        spread = paddle.gather(features.flatten(0, 1), order).reshape(x.shape)
+        return paddle.where(holes.unsqueeze(-1), spread.astype(x.dtype), x)
+
+    def encode(self, pixel_values):
+        """Views -> projected features (V, P, D)."""
+        return self.projector(self.vision(self.normalised(pixel_values)))
+
+    def normalised(self, pixel_values):
+        if pixel_values.dtype == paddle.uint8:
+            x = pixel_values.transpose([0, 3, 1, 2]).astype("float32")
+            pixel_values = (x - self.mean) / self.std
+        return pixel_values.astype(self.projector.weight.dtype)
+
+    def part(self, name: str) -> nn.Layer:
+        return getattr(self, name)
+
+
+def parameter_count(model: nn.Layer) -> int:
+    """Parameters, the tied head counted once."""
+    return sum(parameter.size for parameter in model.parameters())

@@ -1,0 +1,184 @@
+"""The encoder: ViTDet with windowed and global attention, neck, two strided convolutions. Knows pixels, no text.
+
+Follows segment-anything's image encoder (ViT-B) and GOT's net_2 and net_3; sizes come from VisionConfig.
+"""
+
+# V views  S patches along a side (64)  E width (768)  H heads  d head width (64)  N = S*S
+# W windows of all views  w window side (14)  P tokens a view (256)  D out width (1024)
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+from paddle.distributed.fleet.utils import recompute
+
+from .config import VisionConfig
+
+
+def split_windows(x: paddle.Tensor, window: int) -> paddle.Tensor:
+    """(V, S, S, E) -> (W, w, w, E). The right and bottom edges are padded with zeros, which attention does not mask."""
+    views, side, _, width = x.shape
+    count = -(-side // window)
+    gap = count * window - side
+    if gap:
+        x = F.pad(x, [0, 0, 0, gap, 0, gap, 0, 0], pad_from_left_axis=True)  # (V, c*w, c*w, E)
+    x = x.reshape([views, count, window, count, window, width]).transpose([0, 1, 3, 2, 4, 5])
+    return x.reshape([-1, window, window, width])  # (W, w, w, E)
+
+
+def join_windows(x: paddle.Tensor, side: int) -> paddle.Tensor:
+    """The inverse of split_windows: (W, w, w, E) -> (V, S, S, E), the padding cut off."""
+    window, width = x.shape[1], x.shape[3]
+    count = -(-side // window)
+    x = x.reshape([-1, count, count, window, window, width]).transpose([0, 1, 3, 2, 4, 5])
+    x = x.reshape([-1, count * window, count * window, width])  # (V, c*w, c*w, E)
+    return x if count * window == side else x[:, :side, :side]  # (V, S, S, E)
+
+
+class Attention(nn.Layer):
+    """Multi-head attention over a square of patches with decomposed relative positions.
+
+    The scores are q.k * d^-0.5 + q.R_h[i - j] + q.R_w[i - j], the last two from the unscaled q. They are one
+    matrix product of [q * d^-0.5, q.R_h, q.R_w] with [k, onehot(row), onehot(column)].
+    """
+
+    def __init__(self, width: int, heads: int, side: int):
+        super().__init__()
+        self.heads, self.head_width, self.side = heads, width // heads, side
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        zeros = nn.initializer.Constant(0.0)
+        table = [2 * side - 1, self.head_width]
+        self.rel_pos_h = self.create_parameter(table, default_initializer=zeros)
+        self.rel_pos_w = self.create_parameter(table, default_initializer=zeros)
+        steps = paddle.arange(side)
+        self.register_buffer(
+            "distance", (steps[:, None] - steps[None, :] + side - 1).flatten(), persistable=False
+        )
+        rows = F.one_hot(steps, side).unsqueeze(1).expand([side, side, side])
+        places = paddle.concat([rows, rows.transpose([1, 0, 2])], axis=-1)
+        self.register_buffer("places", places.reshape([1, side * side, 2 * side]), persistable=False)
+
+    def forward(self, x):
+        squares, side, _, width = x.shape
+        tokens = side * side
+        qkv = self.qkv(x).reshape([squares, tokens, 3, self.heads, self.head_width])
+        qkv = qkv.transpose([2, 0, 3, 1, 4]).reshape([3, squares * self.heads, tokens, self.head_width])
+        q, k, v = qkv.unbind(0)  # (W*H, N, d) each
+        places = self.places.astype(k.dtype).expand([k.shape[0], -1, -1])
+        q = paddle.concat([q * self.head_width**-0.5, *self.relative(q)], axis=-1)  # (W*H, N, d + 2w)
+        k = paddle.concat([k, places], axis=-1)
+        x = attend(q, k, v).reshape([squares, self.heads, side, side, self.head_width])
+        return self.proj(x.transpose([0, 2, 3, 1, 4]).reshape([squares, side, side, width]))
+
+    def relative(self, q):
+        """The two position terms of every query, (W*H, N, w) each."""
+        side, tokens = self.side, q.shape[1]
+        shape = [side, side, self.head_width]
+        rows = paddle.gather(self.rel_pos_h, self.distance).reshape(shape).transpose([0, 2, 1])  # (w, d, w)
+        columns = paddle.gather(self.rel_pos_w, self.distance).reshape(shape).transpose([0, 2, 1])
+        q = q.reshape([-1, side, side, self.head_width])  # (W*H, w, w, d)
+        flat, square = [side, -1, self.head_width], [side, -1, side, side]
+        # bmm: a product of operands of unequal rank has a broken backward on Paddle's CPU
+        by_row = paddle.bmm(q.transpose([1, 0, 2, 3]).reshape(flat), rows).reshape(square)
+        by_column = paddle.bmm(q.transpose([2, 0, 1, 3]).reshape(flat), columns).reshape(square)
+        return (
+            by_row.transpose([1, 0, 2, 3]).reshape([-1, tokens, side]),
+            by_column.transpose([1, 2, 0, 3]).reshape([-1, tokens, side]),
+        )
+
+
+def attend(q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor) -> paddle.Tensor:
+    """Softmax attention, (B, N, dq) x (B, N, dq) x (B, N, d) -> (B, N, d); the scale is already in q."""
+    scores = paddle.bmm(q, k.transpose([0, 2, 1]))  # (B, N, N)
+    return paddle.bmm(F.softmax(scores, axis=-1), v)
+
+
+class Mlp(nn.Layer):
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.lin1 = nn.Linear(width, hidden)
+        self.lin2 = nn.Linear(hidden, width)
+
+    def forward(self, x):
+        return self.lin2(F.gelu(self.lin1(x)))  # the exact (erf) GELU
+
+
+class Block(nn.Layer):
+    """Pre-norm attention and MLP; window 0 means global attention."""
+
+    def __init__(self, config: VisionConfig, window: int):
+        super().__init__()
+        self.window = window
+        self.norm1 = nn.LayerNorm(config.width, epsilon=config.norm_eps)
+        self.attn = Attention(config.width, config.heads, window or config.grid)
+        self.norm2 = nn.LayerNorm(config.width, epsilon=config.norm_eps)
+        self.mlp = Mlp(config.width, config.mlp_width)
+
+    def forward(self, x):
+        y = self.norm1(x)
+        if self.window:
+            y = join_windows(self.attn(split_windows(y, self.window)), x.shape[1])
+        else:
+            y = self.attn(y)
+        x = x + y
+        return x + self.mlp(self.norm2(x))  # (V, S, S, E)
+
+
+class ChannelNorm(nn.Layer):
+    """LayerNorm over the channels of a channels-first map ("LayerNorm2d"), biased variance."""
+
+    def __init__(self, channels: int, epsilon: float):
+        super().__init__()
+        self.weight = self.create_parameter([channels], default_initializer=nn.initializer.Constant(1.0))
+        self.bias = self.create_parameter([channels], is_bias=True)
+        self.epsilon = epsilon
+
+    def forward(self, x):  # (V, C, S, S)
+        channels = x.shape[1]
+        x = F.layer_norm(x.transpose([0, 2, 3, 1]), channels, self.weight, self.bias, self.epsilon)
+        return x.transpose([0, 3, 1, 2])
+
+
+class Neck(nn.Layer):
+    def __init__(self, width: int, channels: int, epsilon: float):
+        super().__init__()
+        self.conv1 = nn.Conv2D(width, channels, 1, bias_attr=False)
+        self.norm1 = ChannelNorm(channels, epsilon)
+        self.conv2 = nn.Conv2D(channels, channels, 3, padding=1, bias_attr=False)
+        self.norm2 = ChannelNorm(channels, epsilon)
+
+    def forward(self, x):
+        return self.norm2(self.conv2(self.norm1(self.conv1(x))))
+
+
+class Vision(nn.Layer):
+    """Views (V, 3, side, side), normalised float -> features (V, P, D); row-major over the final grid."""
+
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        self.config = config
+        self.enable_recompute = False  # set by paddlenlp's Trainer
+        self.patch_embed = nn.Conv2D(3, config.width, config.patch, stride=config.patch)
+        # segment-anything starts this at zero and loads it; from scratch a small start tells places apart
+        self.pos_embed = self.create_parameter(
+            [1, config.grid, config.grid, config.width],
+            default_initializer=nn.initializer.TruncatedNormal(std=0.02),
+        )
+        self.blocks = nn.LayerList(
+            Block(config, 0 if index in config.global_layers else config.window)
+            for index in range(config.layers)
+        )
+        self.neck = Neck(config.width, config.neck_width, config.norm_eps)
+        self.net_2 = nn.Conv2D(config.neck_width, 2 * config.neck_width, 3, stride=2, padding=1, bias_attr=False)
+        self.net_3 = nn.Conv2D(2 * config.neck_width, config.out_width, 3, stride=2, padding=1, bias_attr=False)
+        for layer in self.sublayers():
+            if isinstance(layer, nn.Linear):
+                nn.initializer.TruncatedNormal(std=0.02)(layer.weight)
+
+    def forward(self, pixels):
+        x = self.patch_embed(pixels).transpose([0, 2, 3, 1])  # (V, S, S, E)
+        x = x + self.pos_embed.expand(x.shape)  # Paddle's own broadcast is five times slower in the backward
+        for block in self.blocks:
+            x = recompute(block, x) if self.enable_recompute and self.training else block(x)
+        x = self.net_3(self.net_2(self.neck(x.transpose([0, 3, 1, 2]))))  # (V, D, S/4, S/4)
+        return x.flatten(2).transpose([0, 2, 1])  # (V, P, D)
