@@ -10,7 +10,6 @@ _HOMES = {
     "config": ("DecoderConfig", "GotConfig", "ModelConfigError", "VisionConfig"),
     "got": ("IGNORED", "PARTS", "Got", "GotOutput", "parameter_count"),
     "weights": ("WeightsError", "load_decoder", "load_model", "load_vision", "save_model"),
-    "generate": ("Generated", "generate"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)  # noqa: PLE0605

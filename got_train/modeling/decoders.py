@@ -1,7 +1,7 @@
 """The two decoders, Qwen2 and OPT, both paddlenlp's layers behind one small interface. They know no pixels.
 
-Each offers `embed(ids)`, `head` (the tied output matrix), a training pass over whole rows, and `step`, the same
-layers over new tokens with a KeyValueCache.
+Each offers `embed(ids)`, `head` (the tied output matrix), a training pass over whole rows, and `step`, the
+same layers over new tokens with a KeyValueCache.
 """
 
 # B batch  T new tokens  L cached tokens  D width  H heads  K key-value heads  d head width
@@ -25,7 +25,7 @@ def additive(allowed: paddle.Tensor, dtype: paddle.dtype) -> paddle.Tensor:
 def causal(attention_mask: paddle.Tensor) -> paddle.Tensor:
     """(B, T) of 0 (padding), 1, 2, ... -> bool (B, 1, T, T): what each token may see.
 
-    Equal positive numbers belong together, so that several samples packed into one row do not see one another.
+    Equal positive numbers belong together, so that samples packed into one row do not see one another.
     """
     tokens = attention_mask.shape[1]
     same = attention_mask.unsqueeze(1) == attention_mask.unsqueeze(2)  # (B, T, T)
@@ -34,57 +34,72 @@ def causal(attention_mask: paddle.Tensor) -> paddle.Tensor:
 
 
 class KeyValueCache:
-    """Keys and values of all layers, allocated in blocks of CACHE_BLOCK tokens and written in place."""
+    """Keys and values of all layers, allocated in blocks of CACHE_BLOCK tokens and written in place.
 
-    def __init__(self, layers: int):
+    `attention_mask` (B, T) of the prompt, 0 on padding, which stays hidden for good.
+    """
+
+    def __init__(self, layers: int, attention_mask: paddle.Tensor):
         self.keys: list = [None] * layers
         self.values: list = [None] * layers
         self.length = 0
-        self.padding = None  # (B, L) bool: tokens of the prompt that are padding
+        self.padding = attention_mask == 0  # (B, T) bool
+
+    def mask(self, new: int) -> paddle.Tensor:
+        """What `new` tokens may see, as a number added to the scores: (B, 1, new, capacity), float32."""
+        end = self.length + new
+        places = paddle.arange(_capacity(end))
+        allowed = places <= paddle.arange(self.length, end).unsqueeze(1)  # (new, capacity)
+        behind = paddle.zeros([self.padding.shape[0], places.shape[0] - self.padding.shape[1]], dtype="bool")
+        hidden = paddle.concat([self.padding, behind], axis=1)  # (B, capacity)
+        return additive(allowed & ~hidden.unsqueeze([1, 2]), paddle.float32)
 
     def write(self, layer: int, k: paddle.Tensor, v: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Add (B, K, T, d) behind the cached ones; returns everything up to the capacity."""
+        """Add (B, K, T, d) behind the cached ones; returns all up to the capacity, zeros at the end."""
         end = self.length + k.shape[2]
         for store, new in ((self.keys, k), (self.values, v)):
-            if store[layer] is None or store[layer].shape[2] < end:
-                store[layer] = self._grown(store[layer], new, end)
+            store[layer] = _grown(store[layer], new, _capacity(end))
             store[layer][:, :, self.length : end] = new
         return self.keys[layer], self.values[layer]
 
-    @staticmethod
-    def _grown(old: paddle.Tensor | None, new: paddle.Tensor, end: int) -> paddle.Tensor:
-        capacity = -(-end // CACHE_BLOCK) * CACHE_BLOCK
-        have = 0 if old is None else old.shape[2]
-        room = paddle.zeros([new.shape[0], new.shape[1], capacity - have, new.shape[3]], new.dtype)
-        return room if old is None else paddle.concat([old, room], axis=2)
-
-    def visible(self, attention_mask: paddle.Tensor | None, new: int, dtype: paddle.dtype) -> paddle.Tensor:
-        """The additive mask (B or 1, 1, T, capacity) for `new` tokens; the first call names the padding."""
-        end = self.length + new
-        capacity = -(-end // CACHE_BLOCK) * CACHE_BLOCK
-        places = paddle.arange(capacity)
-        allowed = (places.unsqueeze(0) <= paddle.arange(self.length, end).unsqueeze(1)).unsqueeze([0, 1])
-        if attention_mask is not None:
-            self.padding = attention_mask == 0
-        if self.padding is not None:
-            behind = paddle.zeros([self.padding.shape[0], capacity - self.padding.shape[1]], dtype="bool")
-            hidden = paddle.concat([self.padding, behind], axis=1).unsqueeze([1, 2])
-            allowed = allowed & ~hidden
-        return additive(allowed, dtype)
+    def advance(self, new: int) -> None:
+        """To be called when all layers have written their `new` tokens."""
+        self.length += new
 
     def keep(self, rows: paddle.Tensor) -> None:
         """Go on with these rows of the batch only (finished ones leave)."""
-        self.keys = [paddle.gather(store, rows) for store in self.keys]
-        self.values = [paddle.gather(store, rows) for store in self.values]
-        if self.padding is not None:
-            self.padding = paddle.gather(self.padding.astype("int32"), rows).astype("bool")
+        for store in (self.keys, self.values):
+            for layer, tensor in enumerate(store):  # one by one, so that one layer at most exists twice
+                store[layer] = paddle.gather(tensor, rows)
+        self.padding = paddle.gather(self.padding.astype("int32"), rows).astype("bool")
 
 
-def scores_to_values(q, k, v, mask):
-    """(B, H, T, d) x (B, H, L, d) -> (B, T, H*d); q is scaled already, mask is additive."""
-    weights = F.softmax((paddle.matmul(q, k, transpose_y=True) + mask).astype("float32"), axis=-1)
-    x = paddle.matmul(weights.astype(v.dtype), v).transpose([0, 2, 1, 3])  # (B, T, H, d)
-    return x.flatten(2)
+def _capacity(tokens: int) -> int:
+    return -(-tokens // CACHE_BLOCK) * CACHE_BLOCK
+
+
+def _grown(old: paddle.Tensor | None, new: paddle.Tensor, capacity: int) -> paddle.Tensor:
+    have = 0 if old is None else old.shape[2]
+    if have == capacity:
+        return old
+    room = paddle.zeros([new.shape[0], new.shape[1], capacity - have, new.shape[3]], new.dtype)
+    return room if old is None else paddle.concat([old, room], axis=2)
+
+
+def attend_cached(q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
+    """Queries (B, H, T, d), scaled already, over keys and values (B, K, L, d) -> (B, T, H * d).
+
+    The heads of a group share their keys, so they are read as further queries and the cache is not repeated.
+    The mask joins in float32: float16 would turn a hidden score into -inf and a row of padding into nan.
+    """
+    batch, heads, tokens, width = q.shape
+    group = heads // k.shape[1]
+    if group > 1:
+        q = q.reshape([batch, -1, group * tokens, width])
+        mask = mask.tile([1, 1, group, 1])
+    weights = F.softmax(paddle.matmul(q, k, transpose_y=True).astype("float32") + mask, axis=-1)
+    x = paddle.matmul(weights.astype(v.dtype), v).reshape([batch, heads, tokens, width])
+    return x.transpose([0, 2, 1, 3]).flatten(2)
 
 
 def _normal(layer: nn.Layer, std: float) -> None:
@@ -123,6 +138,8 @@ class Qwen2Decoder(nn.Layer):
             )
         )
         _normal(self.model, config.init_std)
+        for layer in self.model.layers:  # paddlenlp makes equal tables for each, 17 MB in GOT
+            layer.self_attn.rotary_emb = self.model.layers[0].self_attn.rotary_emb
 
     @property
     def head(self) -> paddle.Tensor:
@@ -134,34 +151,40 @@ class Qwen2Decoder(nn.Layer):
     def forward(self, x, attention_mask=None, position_ids=None):
         """Embeddings (B, T, D) -> last states (B, T, D), after the final norm."""
         mask = None if attention_mask is None else causal(attention_mask)
-        return self.model(inputs_embeds=x, attention_mask=mask, position_ids=position_ids, return_dict=False)[0]
+        options = {"attention_mask": mask, "position_ids": position_ids, "return_dict": False}
+        return self.model(inputs_embeds=x, **options)[0]
 
-    def step(self, x, position_ids, cache, mask):
+    def step(self, x, position_ids, cache):
+        """Embeddings of new tokens (B, T, D) -> their last states; the cache keeps their keys and values."""
+        from paddlenlp.transformers.qwen2.modeling import rotate_half
+
+        tokens, mask = x.shape[1], cache.mask(x.shape[1])
+        cos, sin = self._angles(position_ids, x.dtype)
         for index, layer in enumerate(self.model.layers):
             attention = layer.self_attn
             h = layer.input_layernorm(x)
-            batch, tokens = h.shape[:2]
-            shape = [batch, tokens, -1, attention.head_dim]
-            q, k, v = (f(h).reshape(shape) for f in (attention.q_proj, attention.k_proj, attention.v_proj))
-            q, k = self._rotate(attention, q, k, position_ids)
-            k, v = cache.write(index, k.transpose([0, 2, 1, 3]), v.transpose([0, 2, 1, 3]))
-            group = attention.num_key_value_groups
-            if group > 1:
-                k, v = (paddle.repeat_interleave(y, group, axis=1) for y in (k, v))
-            q = q.transpose([0, 2, 1, 3]) * attention.head_dim**-0.5
-            x = x + attention.o_proj(scores_to_values(q, k, v, mask))
+            q, k, v = (
+                f(h).reshape([x.shape[0], tokens, -1, attention.head_dim]).transpose([0, 2, 1, 3])
+                for f in (attention.q_proj, attention.k_proj, attention.v_proj)
+            )
+            q, k = (y * cos + rotate_half(y) * sin for y in (q, k))
+            k, v = cache.write(index, k, v)
+            x = x + attention.o_proj(attend_cached(q * attention.head_dim**-0.5, k, v, mask))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
+        cache.advance(tokens)
         return self.model.norm(x)
 
-    def _rotate(self, attention, q, k, position_ids):
-        from paddlenlp.transformers.qwen2.modeling import apply_rotary_pos_emb
-
-        cos, sin = attention.rotary_emb(q, seq_len=self.config.max_positions)
-        return apply_rotary_pos_emb(q, k, cos, sin, position_ids)
+    def _angles(self, position_ids, dtype):
+        """Cosine and sine of every place, (B, 1, T, d); the tables are the same in all layers."""
+        tables = self.model.layers[0].self_attn.rotary_emb
+        return (
+            F.embedding(position_ids, table[0, :, 0]).unsqueeze(1).astype(dtype)
+            for table in (tables.cos_cached, tables.sin_cached)
+        )
 
 
 class OptDecoder(nn.Layer):
-    """paddlenlp's OPTModel (stage 1). Its own forward takes no packed rows, so masks and positions are made here."""
+    """paddlenlp's OPTModel (stage 1). Its forward takes no packed rows: masks and positions are made here."""
 
     def __init__(self, config: DecoderConfig):
         super().__init__()
@@ -202,26 +225,29 @@ class OptDecoder(nn.Layer):
         mask = additive(causal(attention_mask), x.dtype)
         return self.model.decoder(self._placed(x, position_ids), None, tgt_mask=mask)
 
-    def step(self, x, position_ids, cache, mask):
+    def step(self, x, position_ids, cache):
+        """As Qwen2Decoder.step."""
         x = self._placed(x, position_ids)
+        tokens, mask = x.shape[1], cache.mask(x.shape[1])
         for index, layer in enumerate(self.model.decoder.layers):
             attention = layer.self_attn
             h = layer.norm1(x)
-            shape = [h.shape[0], h.shape[1], attention.num_heads, attention.head_dim]
             q, k, v = (
-                f(h).reshape(shape).transpose([0, 2, 1, 3])
+                f(h).reshape([x.shape[0], tokens, -1, attention.head_dim]).transpose([0, 2, 1, 3])
                 for f in (attention.q_proj, attention.k_proj, attention.v_proj)
             )
             k, v = cache.write(index, k, v)
-            x = x + attention.out_proj(scores_to_values(q * attention.head_dim**-0.5, k, v, mask))
+            x = x + attention.out_proj(attend_cached(q * attention.head_dim**-0.5, k, v, mask))
             x = x + layer.linear2(layer.activation(layer.linear1(layer.norm2(x))))
+        cache.advance(tokens)
         return self.model.decoder.final_layer_norm(x)
 
     def _placed(self, x, position_ids):
         table = self.model.embeddings.position_embeddings
         if position_ids.shape[1] > self.config.max_positions:
             raise ValueError(
-                f"decoder: {position_ids.shape[1]} tokens in a row; OPT has {self.config.max_positions} positions"
+                f"decoder: {position_ids.shape[1]} tokens in a row; OPT has {self.config.max_positions} "
+                "positions"
             )
         x = x + F.embedding(position_ids + table.offset, table.weight)
         return self.model.embeddings.dropout(x)
