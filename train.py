@@ -5,30 +5,67 @@ from __future__ import annotations
 import argparse
 import sys
 
+from got_train.config import Config, ConfigError, dump_config, load_config
+from got_train.installation import need_paddle
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Train a GOT model from a YAML file.")
-    parser.add_argument("config", help="a YAML file, e.g. configs/nano/stage1.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that win over the file")
-    parser.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint")
-    parser.add_argument("--show", action="store_true", help="print the whole config and stop")
-    options = parser.parse_args()
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
-    from got_train.config import ConfigError, dump_config, load_config
-    from got_train.installation import InstallationError
 
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="train.py",
+        allow_abbrev=False,
+        description="Train a GOT model from a YAML file; prints the folder of the final model.",
+        epilog="Exit codes: 0 trained, 1 failed, 2 wrong usage or settings, 130 interrupted.",
+    )
+    made.add_argument("config", help="a YAML file, e.g. configs/nano/stage1.yaml")
+    made.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="settings that win over the file"
+    )
+    made.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint, if any")
+    made.add_argument("--show", action="store_true", help="print the whole config and stop")
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_intermixed_args(arguments)
     try:
         config = load_config(options.config, options.overrides)
-        if options.show:
-            print(dump_config(config), end="")
-            return 0
-        from got_train.training.run import train
+    except ConfigError as error:
+        _say(str(error))
+        return WRONG_USAGE
+    if options.show:
+        print(dump_config(config), end="")
+        return DONE
+    try:
+        print(run(config, options.resume))
+        return DONE
+    except KeyboardInterrupt:
+        _say(f"interrupted; {last_checkpoint(config)}")
+        return INTERRUPTED
+    except Exception as error:
+        if not (isinstance(error, OSError) or type(error).__module__.startswith("got_train.")):
+            raise  # a fault of ours, which needs its traceback
+        _say(str(error))
+        return WRONG_USAGE if isinstance(error, ConfigError) else FAILED
 
-        print(train(config, resume=options.resume))
-    except (ConfigError, InstallationError, ValueError, OSError, ArithmeticError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    return 0
+
+def run(config: Config, resume: bool) -> str:
+    need_paddle()
+    from got_train.training.run import train
+
+    return str(train(config, resume))
+
+
+def last_checkpoint(config: Config) -> str:
+    from got_train.training.checkpoints import checkpoints
+
+    found = checkpoints(config.train.output_dir)
+    return f"{found[-1]} is complete, --resume goes on from it" if found else "there is no checkpoint yet"
+
+
+def _say(line: str) -> None:
+    print(f"train.py: {line}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """One run as frozen dataclasses: every default stands here once, a YAML file says only what it changes.
 
-Unknown keys, wrong types and impossible values are refused with the full key; nothing here reads data or weights.
+Unknown keys, wrong types and impossible values are refused by their full key. Reads neither data nor weights.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +23,7 @@ class ConfigError(ValueError):
 
 
 def _check(condition: bool, message: str) -> None:
+    """In a dataclass the message begins with the field; `build` puts the section before it."""
     if not condition:
         raise ConfigError(message)
 
@@ -29,7 +32,7 @@ def _check(condition: bool, message: str) -> None:
 class ModelSettings:
     """What the model starts from. Without a path a part starts at random, with the sizes given here."""
 
-    init_from: str = ""  # a whole checkpoint folder, any layout
+    init_from: str = ""  # a whole checkpoint folder, any layout; sizes and dialect are its own
     vision_from: str = ""  # the encoder only: a stage-1 or GOT checkpoint, or SAM ViT-B
     decoder_from: str = ""  # the decoder only: the folder of Qwen1.5-0.5B or OPT-125M
     tokenizer: str = ""  # folder; where empty that of init_from, decoder_from or vision_from, in this order
@@ -37,43 +40,47 @@ class ModelSettings:
     vision: VisionConfig = field(default_factory=VisionConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)  # vocab_size 0: the tokenizer's
 
+    def __post_init__(self) -> None:
+        for key in ("vision_from", "decoder_from", "vision", "decoder"):
+            alone = getattr(self, key) in ("", VisionConfig(), DecoderConfig())
+            _check(
+                alone or not self.init_from,
+                f"{key}: init_from ({self.init_from}) brings the whole model; drop one",
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSettings:
     """One file or folder of records and its share of the run."""
 
-    path: str
+    path: str = ""
     weight: float | None = None  # None in all sources: every row of every source once an epoch
     image_root: str = ""  # what relative image paths start from; empty: the folder of the file
 
     def __post_init__(self) -> None:
-        _check(bool(self.path), "data: a source needs a path; got an empty one")
-        _check(self.weight is None or self.weight > 0, f"data: weight of {self.path} must be above 0; got {self.weight}")
+        _check(bool(self.path), "path is not given; a file or folder of records")
+        _check(self.weight is None or self.weight > 0, f"weight must be above 0; got {self.weight}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
     train: str | tuple[SourceSettings, ...] = ()
-    valid: str | tuple[SourceSettings, ...] = ()
     max_tokens: int = 8192  # of one sample, image tokens included
     max_tiles: int = 6  # of multi_crop, without the thumbnail; 12 in the paper, 6 in the released code
     workers: int = 0  # processes that read and decode; 0: the main process
-    on_bad: Literal["stop", "drop"] = "stop"  # drop: counted and written to quarantine.jsonl
 
     def __post_init__(self) -> None:
-        _check(self.max_tokens >= 16, f"data.max_tokens must be at least 16; got {self.max_tokens}")
-        _check(self.workers >= 0, f"data.workers must not be negative; got {self.workers}")
-        _check(self.max_tiles >= 1, f"data.max_tiles must be at least 1; got {self.max_tiles}")
-        for key in ("train", "valid"):
-            sources = self.sources(key)
-            weighted = [source.weight is not None for source in sources]
-            _check(all(weighted) or not any(weighted), f"data.{key}: give all sources a weight or none")
+        _check(self.max_tokens >= 16, f"max_tokens must be at least 16; got {self.max_tokens}")
+        _check(self.workers >= 0, f"workers must not be negative; got {self.workers}")
+        _check(self.max_tiles >= 1, f"max_tiles must be at least 1; got {self.max_tiles}")
+        weighted = [source.weight is not None for source in self.sources]
+        _check(all(weighted) or not any(weighted), "train: give all sources a weight or none")
 
-    def sources(self, key: Literal["train", "valid"]) -> tuple[SourceSettings, ...]:
-        value = getattr(self, key)
-        if isinstance(value, str):
-            return (SourceSettings(path=value),) if value else ()
-        return value
+    @property
+    def sources(self) -> tuple[SourceSettings, ...]:
+        if isinstance(self.train, str):
+            return (SourceSettings(path=self.train),) if self.train else ()
+        return self.train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +92,9 @@ class PartSettings:
     weight_decay: float | None = None  # None: optim.weight_decay
 
     def __post_init__(self) -> None:
-        _check(self.lr is None or self.lr > 0, f"parts: lr must be above 0; got {self.lr} (train: false freezes)")
+        _check(self.lr is None or self.lr > 0, f"lr must be above 0; got {self.lr} (train: false freezes)")
+        decay = self.weight_decay
+        _check(decay is None or decay >= 0, f"weight_decay must not be negative; got {decay}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +104,8 @@ class PartsSettings:
     decoder: PartSettings = field(default_factory=PartSettings)
 
     def __post_init__(self) -> None:
-        trains = [self.vision.train, self.projector.train, self.decoder.train]
-        _check(any(trains), "parts: nothing trains; set parts.decoder.train=true or another part's")
+        trains = self.vision.train or self.projector.train or self.decoder.train
+        _check(trains, "decoder.train is false, as in all parts; one must train")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +120,17 @@ class OptimSettings:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
-    max_grad_norm: float = 1.0  # 0: no clipping
+    max_grad_norm: float = 1.0  # of all gradients together; 0: no clipping
 
     def __post_init__(self) -> None:
-        _check(self.lr > 0, f"optim.lr must be above 0; got {self.lr}")
-        _check(0 <= self.warmup_ratio <= 1, f"optim.warmup_ratio must be in 0..1; got {self.warmup_ratio}")
-        _check(0 <= self.min_lr_ratio <= 1, f"optim.min_lr_ratio must be in 0..1; got {self.min_lr_ratio}")
-        _check(self.max_grad_norm >= 0, f"optim.max_grad_norm must not be negative; got {self.max_grad_norm}")
+        _check(self.lr > 0, f"lr must be above 0; got {self.lr}")
+        _check(0 <= self.warmup_ratio <= 1, f"warmup_ratio must be in 0..1; got {self.warmup_ratio}")
+        _check(0 <= self.min_lr_ratio <= 1, f"min_lr_ratio must be in 0..1; got {self.min_lr_ratio}")
+        _check(self.weight_decay >= 0, f"weight_decay must not be negative; got {self.weight_decay}")
+        for key in ("beta1", "beta2"):
+            _check(0 <= getattr(self, key) < 1, f"{key} must be in 0..1, without 1; got {getattr(self, key)}")
+        _check(self.eps > 0, f"eps must be above 0; got {self.eps}")
+        _check(self.max_grad_norm >= 0, f"max_grad_norm must not be negative; got {self.max_grad_norm}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,26 +142,31 @@ class TrainSettings:
     micro_batch_size: int = 1  # samples of one forward pass of one process
     seed: int = 42
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    glyph_weight: float = (
+        0.0  # of a loss that has the encoder name each patch's character; needs glyphs in records
+    )
     recompute: bool = False  # trade a second forward pass of every layer for its memory
-    log_every: int = 10
+    log_every: int = 10  # steps, as are the next
     save_every: int = 200
     keep_last: int = 2  # checkpoints; 0: all
     threads: int = 0  # of one process on the CPU; 0: its share of the cores
     tune_cpu: bool = True
-    sharding: Literal["", "stage1", "stage2", "stage3"] = ""
-    tensor_parallel: int = 1
+    sharding: Literal["", "stage1", "stage2"] = (
+        ""  # of the optimizer's state over processes; 2: gradients too
+    )
 
     def __post_init__(self) -> None:
-        for key in ("batch_size", "micro_batch_size", "log_every", "save_every", "tensor_parallel"):
-            _check(getattr(self, key) >= 1, f"train.{key} must be at least 1; got {getattr(self, key)}")
+        _check(bool(self.output_dir), "output_dir is empty; a folder for checkpoints and logs")
+        for key in ("batch_size", "micro_batch_size", "log_every", "save_every"):
+            _check(getattr(self, key) >= 1, f"{key} must be at least 1; got {getattr(self, key)}")
         _check(
             self.batch_size % self.micro_batch_size == 0,
-            f"train.batch_size ({self.batch_size}) must be a multiple of train.micro_batch_size "
+            f"batch_size ({self.batch_size}) must be a multiple of train.micro_batch_size "
             f"({self.micro_batch_size})",
         )
-        _check(self.steps >= 0, f"train.steps must not be negative; got {self.steps}")
-        _check(self.steps > 0 or self.epochs > 0, f"train.epochs must be above 0; got {self.epochs}")
-        _check(self.keep_last >= 0, f"train.keep_last must not be negative; got {self.keep_last}")
+        for key in ("steps", "seed", "keep_last", "threads", "glyph_weight"):
+            _check(getattr(self, key) >= 0, f"{key} must not be negative; got {getattr(self, key)}")
+        _check(self.steps > 0 or self.epochs > 0, f"epochs must be above 0; got {self.epochs}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,55 +179,83 @@ class Config:
     optim: OptimSettings = field(default_factory=OptimSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
 
+    def __post_init__(self) -> None:
+        _check(
+            self.parts.vision.train or not self.train.glyph_weight,
+            f"train.glyph_weight ({self.train.glyph_weight}) teaches parts.vision, which does not train",
+        )
 
-def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
-    """A YAML file and `section.key=value` overrides, which win. Raises ConfigError with the key or the line."""
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """A YAML file and `section.key=value` overrides, which win. Raises ConfigError with file and key."""
     import yaml
 
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; give a YAML file such as configs/nano/stage1.yaml")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path}: must hold sections such as model, data, train; got {type(values).__name__}")
+        values = yaml.load(path.read_text(encoding="utf-8"), _strict_loader()) or {}
+        _check(isinstance(values, dict), f"holds {values!r}; sections such as model, data, train are needed")
         for override in overrides:
-            _override(values, override, yaml.safe_load)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
-    try:
+            _override(values, override)
         return build(Config, values)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _override(values: dict[str, Any], override: str, parse: Any) -> None:
+def _strict_loader() -> type:
+    """PyYAML's safe loader, which by itself would take the last of two equal keys and drop the first."""
+    import yaml
+
+    class StrictLoader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+            keys = [str(key.value) for key, _ in node.value]
+            for place, (key, _) in enumerate(node.value):
+                line = key.start_mark.line + 1
+                _check(
+                    keys[place] not in keys[:place], f"line {line}: {keys[place]} stands there a second time"
+                )
+            return super().construct_mapping(node, deep)
+
+    return StrictLoader
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    import yaml
+
     key, equals, text = override.partition("=")
-    _check(bool(equals) and "." in key, f"{override!r}: an override reads section.key=value, e.g. optim.lr=1e-4")
+    _check(
+        bool(equals) and "." in key, f"{override!r}: an override reads section.key=value, e.g. optim.lr=1e-4"
+    )
     *sections, last = key.split(".")
     for section in sections:
-        values = values.setdefault(section, {})
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
         _check(isinstance(values, dict), f"{override!r}: {section} is a value and has no keys below it")
-    values[last] = parse(text)
+    try:
+        values[last] = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{override!r}: {text!r} is not readable as YAML") from error
 
 
 def build(kind: type, values: Any, where: str = "") -> Any:
     """A dataclass from nested mappings, with every key and type checked."""
-    _check(isinstance(values, dict), f"{where or 'config'}: must be a mapping of settings; got {values!r}")
+    _check(isinstance(values, dict), f"{where or 'config'} must be a mapping of settings; got {values!r}")
     hints = typing.get_type_hints(kind)
     known = [item.name for item in dataclasses.fields(kind)]
-    arguments = {}
-    for key, value in values.items():
-        full = f"{where}.{key}" if where else str(key)
-        if key not in known:
-            raise ConfigError(f"{full}: no such setting; {_nearest(str(key), known)}")
-        arguments[key] = _convert(value, hints[key], full)
+    before = f"{where}." if where else ""
+    for key in values:
+        _check(key in known, f"{before}{key}: no such setting; {_nearest(str(key), known)}")
+    arguments = {key: _convert(value, hints[key], before + key) for key, value in values.items()}
     try:
         return kind(**arguments)
-    except ModelConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
-    except TypeError as error:  # a field without a default
-        raise ConfigError(f"{where}: {error}") from error
+    except ModelConfigError as error:  # its message begins with the section
+        raise ConfigError(f"{where.rpartition('.')[0]}.{error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{before}{error}") from error
 
 
 def _nearest(key: str, known: list[str]) -> str:
@@ -237,7 +283,9 @@ def _convert_union(value: Any, choices: tuple, where: str) -> Any:
         return None
     sequence = isinstance(value, (list, tuple))
     fitting = [c for c in choices if c is not type(None) and (typing.get_origin(c) is tuple) == sequence]
-    _check(bool(fitting), f"{where}: {value!r} is not of a type that this setting takes")
+    if not fitting or isinstance(value, dict):
+        names = ["a list" if typing.get_origin(c) is tuple else c.__name__ for c in choices]
+        raise ConfigError(f"{where} must be {' or '.join(names)}; got {value!r}")
     return _convert(value, fitting[0], where)
 
 
@@ -249,6 +297,8 @@ def _convert_scalar(value: Any, hint: type, where: str) -> Any:
             raise ConfigError(f"{where} must be a number; got {value!r}") from None
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} must be a finite number; got {value}")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{where} must be of type {hint.__name__}; got {value!r}")
     return value
@@ -265,3 +315,36 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+# Settings that do not change what is computed; a resumed run must keep all others.
+FREE = (
+    "data.workers",
+    "train.output_dir",
+    "train.micro_batch_size",
+    "train.recompute",
+    "train.log_every",
+    "train.save_every",
+    "train.keep_last",
+    "train.threads",
+    "train.tune_cpu",
+    "train.sharding",
+)
+
+
+def differences(config: Config, other: Config) -> list[str]:
+    """Where two configs differ in what is computed, as `train.seed: 1, not 2`."""
+    ours, others = (dict(_flat(dataclasses.asdict(each))) for each in (config, other))
+    return [
+        f"{key}: {ours[key]!r}, not {others[key]!r}"
+        for key in ours
+        if ours[key] != others[key] and key not in FREE
+    ]
+
+
+def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield before + key, value

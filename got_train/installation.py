@@ -17,4 +17,6 @@ def need_paddle() -> None:
             "paddlepaddle-gpu for your CUDA"
         )
     if find_spec("paddlenlp") is None:
-        raise InstallationError("got_train: paddlenlp is not installed; pip install 'got_train[cpu]' or got_train")
+        raise InstallationError(
+            "got_train: paddlenlp is not installed; pip install 'got_train[cpu]' or got_train"
+        )

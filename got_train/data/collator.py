@@ -6,6 +6,7 @@ Knows prompts, tokenizer and images; arrays only, no device. A sample's labels s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,10 +28,7 @@ class Sample:
     labels: np.ndarray
     views: np.ndarray
     where: str
-
-    @property
-    def supervised(self) -> int:
-        return int((self.labels != IGNORED).sum())
+    glyphs: np.ndarray | None = None  # (N, grid, grid) the id of the character that each patch shows
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ class Collator:
     dialect: str = "repo"
     max_tokens: int = 8192
     max_tiles: int = 6
+    glyph_patch: int = 0  # pixels of an encoder's patch; 0: no map of characters
 
     def sample(self, record: Record) -> Sample:
         """Raises RecordError with file:line for an unreadable image, a bad region, or too many tokens."""
@@ -60,7 +59,27 @@ class Collator:
             labels=np.array([IGNORED] * len(question) + answer, dtype=np.int64),
             views=views,
             where=record.where,
+            glyphs=self.glyph_map(record, len(views), size) if self.glyph_patch else None,
         )
+
+    def glyph_map(self, record: Record, views: int, size: tuple[int, int]) -> np.ndarray:
+        """(views, grid, grid): the first id of the character over the middle of each patch, pad_id on paper.
+
+        Only records that tell their glyphs, and one view, are supervised; IGNORED elsewhere.
+        """
+        grid = self.side // self.glyph_patch
+        if not record.glyphs or views != 1:
+            return np.full((views, grid, grid), IGNORED, dtype=np.int64)
+        patches = np.full((1, grid, grid), self.tokenizer.pad_id, dtype=np.int64)
+        across, down = (self.side / side / self.glyph_patch for side in size)
+        for char, *box in record.glyphs:
+            if char.isspace():
+                continue
+            x1, y1, x2, y2 = (
+                max(0, math.ceil(v * scale - 0.5)) for v, scale in zip(box, (across, down) * 2, strict=True)
+            )
+            patches[0, y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = self.tokenizer.encode(char)[0]
+        return patches
 
     def views(self, record: Record) -> tuple[np.ndarray, tuple[int, int]]:
         """The record's views and the size of its first image, (width, height)."""
@@ -98,9 +117,12 @@ class Collator:
             ids[row, : len(sample.ids)] = sample.ids
             labels[row, : len(sample.ids)] = sample.labels
             mask[row, : len(sample.ids)] = 1
-        return {
+        batch = {
             "input_ids": ids,
             "labels": labels,
             "attention_mask": mask,
             "pixel_values": np.concatenate([sample.views for sample in samples]),
         }
+        if self.glyph_patch:
+            batch["glyph_labels"] = np.concatenate([sample.glyphs for sample in samples])
+        return batch

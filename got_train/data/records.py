@@ -22,7 +22,7 @@ from got_train import images as pictures
 from got_train import prompts
 
 UNITS = ("pixel", "thousandth")  # thousandth: of the image's width or height, as the prompt says it
-_KEYS = ("images", "task", "text", "box", "color", "box_unit")
+_KEYS = ("images", "task", "text", "box", "color", "box_unit", "glyphs", "id", "meta")  # the last two are notes
 _IMAGE = "<image>"
 _BOM, _SPACE = b"\xef\xbb\xbf", b" \t\r\n"
 
@@ -41,6 +41,7 @@ class Record:
     box: tuple[float, ...] | None = None  # x1, y1, x2, y2 or a point x, y
     color: str | None = None
     box_unit: str = "pixel"
+    glyphs: tuple[tuple, ...] = ()  # (character, x1, y1, x2, y2) in pixels, for the encoder's auxiliary loss
     where: str = field(default="record", compare=False)  # file:line, for messages
 
     def __post_init__(self) -> None:
@@ -48,6 +49,9 @@ class Record:
         self._check_images(self.where)
         if self.box is not None:
             self._check_box(self.where, self.box)
+        for glyph in self.glyphs:
+            if len(glyph) != 5 or not isinstance(glyph[0], str) or len(glyph[0]) != 1:
+                raise RecordError(f"{self.where}: glyph {_short(glyph)}; a character and x1, y1, x2, y2")
 
     def _check_words(self, where: str) -> None:
         _choice(where, "task", self.task, prompts.TASKS)
@@ -296,6 +300,7 @@ def _own(row: dict, where: str, root: str) -> Record:
         box=tuple(box) if isinstance(box, list) else box,
         color=row.get("color"),
         box_unit=row.get("box_unit", "pixel"),
+        glyphs=tuple(map(tuple, row.get("glyphs", ()))),
         where=where,
     )
 
@@ -363,7 +368,8 @@ def _asked(asked: str, answer: str, images: tuple[str, ...], where: str) -> Reco
     """The record behind a query in the prompt's words; a box in these is in thousandths."""
     task, box, color = prompts.parse_query(asked.replace(_IMAGE, "").lstrip("\n"))
     unit = "pixel" if box is None else "thousandth"
-    return Record(images, task, answer, None if box is None else tuple(box), color, unit, where)
+    box = None if box is None else tuple(box)
+    return Record(images, task, answer, box, color, unit, where=where)
 
 
 def _turns(turns: object, where: str, key: str, names: Sequence[str], speakers: Sequence[str]) -> list[str]:
@@ -412,6 +418,8 @@ def _row(record: Record, folder: Path) -> dict:
         row["color"] = record.color
     if record.box_unit != "pixel":
         row["box_unit"] = record.box_unit
+    if record.glyphs:
+        row["glyphs"] = [list(glyph) for glyph in record.glyphs]
     return row
 
 

@@ -57,18 +57,22 @@ class Got(nn.Layer):
         self.register_buffer("std", 255 * paddle.to_tensor(STD).reshape(shape), persistable=False)
 
     def forward(self, input_ids, pixel_values=None, attention_mask=None, labels=None, position_ids=None):
-        x = self.embed(input_ids, pixel_values)
-        hidden = self.decoder(x, attention_mask, position_ids)
-        if labels is None:
-            return GotOutput(hidden, self.decoder.head)
-        return GotOutput(hidden, self.decoder.head, *summed_cross_entropy(hidden, self.decoder.head, labels, IGNORED))
+        features = None if pixel_values is None else self.encode(pixel_values)
+        return self.decode(input_ids, features, attention_mask, labels, position_ids)
 
-    def embed(self, input_ids, pixel_values=None):
+    def decode(self, input_ids, features=None, attention_mask=None, labels=None, position_ids=None):
+        """The forward pass behind the encoder; features (V, P, D) are projected."""
+        hidden = self.decoder(self.embed(input_ids, features), attention_mask, position_ids)
+        head = self.decoder.head
+        if labels is None:
+            return GotOutput(hidden, head)
+        return GotOutput(hidden, head, *summed_cross_entropy(hidden, head, labels, IGNORED))
+
+    def embed(self, input_ids, features=None):
         """Word embeddings with the image features in the places of <imgpad>, (B, T, D)."""
         x = self.decoder.embed(input_ids)
-        if pixel_values is None:
+        if features is None:
             return x
-        features = self.encode(pixel_values)
         holes = input_ids == self.config.image_token
         if int(holes.sum()) != features.shape[0] * features.shape[1]:
             raise ValueError(

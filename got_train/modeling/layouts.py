@@ -1,7 +1,7 @@
 """The names of the weights in every layout in the wild, as one table used for reading and for writing.
 
-Ours are the attributes of the model (`vision.blocks.0.attn.qkv.weight`); a layout is a list of prefix pairs, ours and
-theirs, of which the first that fits renames. `#` stands for a layer number.
+Ours are the attributes of the model (`vision.blocks.0.attn.qkv.weight`); a layout is a list of prefix pairs,
+ours and theirs, of which the first that fits renames. `#` stands for a layer number.
 """
 
 from __future__ import annotations
@@ -62,8 +62,13 @@ VARY = [
     ("decoder.model.decoder.layers.#.linear2.", "opt_model.model.decoder.layers.#.fc2."),
     ("decoder.model.decoder.", "opt_model.model.decoder."),
 ]
-# only encoders: segment-anything's sam_vit_b
+# only encoders: segment-anything's sam_vit_b, and the same as transformers names it
 SAM = _below("vision.", "image_encoder.", _VISION)
+SAM_HUB = [
+    (ours, theirs.replace("vision_tower.", "vision_encoder."))
+    for ours, theirs in TRANSFORMERS
+    if theirs.startswith("vision_tower.")
+]
 # only decoders: Qwen1.5-0.5B and OPT-125M as their authors published them
 QWEN = [("decoder.model.", "model.")]
 OPT = [(ours, theirs.removeprefix("opt_model.")) for ours, theirs in VARY if ours.startswith("decoder.")]
@@ -81,10 +86,12 @@ HEADS = {
 _ALIASES = [
     (r"^model\.(vision_tower|multi_modal_projector)\.", r"\1."),  # transformers 5, in memory
     (r"^model\.language_model\.", "language_model.model."),
-    (r"^visual_adapter\.conv_up([12])\.", r"multi_modal_projector.conv_upsampler\1."),  # transformers' first draft
+    # transformers' first draft
+    (r"^visual_adapter\.conv_up([12])\.", r"multi_modal_projector.conv_upsampler\1."),
     (r"^visual_adapter\.", "multi_modal_projector."),
     (r"^visual\.", "vision_tower."),
-    (r"^decoder\.(embed_tokens|embed_positions|layers|final_layer_norm)\.", r"model.decoder.\1."),  # OPT's base model
+    # OPT without its head
+    (r"^decoder\.(embed_tokens|embed_positions|layers|final_layer_norm)\.", r"model.decoder.\1."),
 ]
 # a name that only this layout has
 _MARKS = [
@@ -93,10 +100,12 @@ _MARKS = [
     ("transformers", "vision_tower."),
     ("vary", "visual_encoder."),
     ("sam", "image_encoder."),
+    ("sam_hub", "vision_encoder."),
     ("opt", "model.decoder.embed_tokens."),
     ("qwen", "model.embed_tokens."),
 ]
-_ALL = {**LAYOUTS, "sam": SAM, "qwen": QWEN, "opt": OPT}
+ENCODERS = {"sam": SAM, "sam_hub": SAM_HUB}
+_ALL = {**LAYOUTS, **ENCODERS, "qwen": QWEN, "opt": OPT}
 
 
 def canonical(name: str) -> str:

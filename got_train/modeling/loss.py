@@ -23,7 +23,7 @@ class _SummedCrossEntropy(PyLayer):
     def forward(ctx, hidden, weight, labels):
         total = paddle.zeros([], dtype="float32")
         hidden_grads = []
-        weight_grad = paddle.zeros_like(weight)
+        weight_grad = None if weight.stop_gradient else paddle.zeros_like(weight)
         for start in range(0, hidden.shape[0], chunk_rows(weight.shape[0])):
             rows = slice(start, start + chunk_rows(weight.shape[0]))
             states = hidden[rows]
@@ -35,14 +35,17 @@ class _SummedCrossEntropy(PyLayer):
             slope = paddle.put_along_axis(log_p.exp(), target, minus_one, axis=1, reduce="add")
             slope = slope.astype(weight.dtype)
             hidden_grads.append(paddle.matmul(slope, weight))
-            weight_grad += paddle.matmul(slope, states, transpose_x=True)
+            if weight_grad is not None:
+                weight_grad += paddle.matmul(slope, states, transpose_x=True)
         ctx.save_for_backward(paddle.concat(hidden_grads), weight_grad)
         return total
 
     @staticmethod
     def backward(ctx, grad):
         hidden_grad, weight_grad = ctx.saved_tensor()
-        return hidden_grad * grad.astype(hidden_grad.dtype), weight_grad * grad.astype(weight_grad.dtype), None
+        if weight_grad is not None:  # Paddle wants None for a frozen weight
+            weight_grad = weight_grad * grad.astype(weight_grad.dtype)
+        return hidden_grad * grad.astype(hidden_grad.dtype), weight_grad, None
 
 
 def summed_cross_entropy(

@@ -176,9 +176,16 @@ class Vision(nn.Layer):
                 nn.initializer.TruncatedNormal(std=0.02)(layer.weight)
 
     def forward(self, pixels):
+        return self.features(self.neck_map(pixels))
+
+    def neck_map(self, pixels):
+        """What segment-anything's encoder gives, (V, C, S, S)."""
         x = self.patch_embed(pixels).transpose([0, 2, 3, 1])  # (V, S, S, E)
         x = x + self.pos_embed.expand(x.shape)  # Paddle's own broadcast is five times slower in the backward
         for block in self.blocks:
             x = recompute(block, x) if self.enable_recompute and self.training else block(x)
-        x = self.net_3(self.net_2(self.neck(x.transpose([0, 3, 1, 2]))))  # (V, D, S/4, S/4)
-        return x.flatten(2).transpose([0, 2, 1])  # (V, P, D)
+        return self.neck(x.transpose([0, 3, 1, 2]))
+
+    def features(self, neck_map):
+        """GOT's two convolutions over the neck's map, (V, C, S, S) -> (V, P, D)."""
+        return self.net_3(self.net_2(neck_map)).flatten(2).transpose([0, 2, 1])

@@ -1,6 +1,6 @@
-"""Weights of checkpoint folders: read from every layout, written in each. Transposes happen here and nowhere else.
+"""Weights of checkpoint folders: read from every layout, written in each. Transposes happen here alone.
 
-A layout is told by its names, the orientation of its Linear weights by a non-square one; never by a flag.
+A layout is told by its names, the orientation of its Linear weights by their shapes; never by a flag.
 """
 
 from __future__ import annotations
@@ -8,19 +8,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import paddle
 from paddle import nn
 
 from . import layouts
 from .config import GotConfig
-from .config_files import config_json, read_config
-from .got import Got
+from .config_files import check_decoder, config_json, read_config
+from .got import MEAN, STD, Got
+from .tensor_files import Stored, tensors_in
 
 SHARD_BYTES = 5 << 30
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
+_TOKENIZERS = ("qwen.tiktoken", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 
 
 class WeightsError(ValueError):
@@ -28,212 +33,128 @@ class WeightsError(ValueError):
 
 
 class WeightFile:
-    """The tensors of one folder or file under our names, [out, in] or [in, out] as stored, read one at a time."""
+    """The tensors of one folder or file under our names, read one at a time."""
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        self._sources = _tensors_of(self.path)  # canonical name -> (shape, loader)
-        self.layout = layouts.detect(list(self._sources))
+        stored = self._by_canonical_name()
+        self.layout = layouts.detect(list(stored))
         if self.layout is None:
-            some = ", ".join(sorted(self._sources)[:3])
+            some = ", ".join(sorted(stored)[:3]) or "none at all"
             raise WeightsError(
-                f"{self.path}: no known layout has names like {some}; known are GOT's original, transformers' and "
-                "PaddleMIX's, Vary-tiny's stage 1, SAM's, Qwen's and OPT's"
+                f"{self.path}: no known layout has names like {some}; known are GOT's original, "
+                "transformers' and PaddleMIX's, Vary-tiny's of stage 1, SAM's, Qwen's and OPT's"
             )
-        self.head_name = layouts.canonical(layouts.HEADS.get(self.layout, "lm_head.weight"))
-        self.extra: list[str] = []
-        self._names: dict[str, str] = {}  # ours -> canonical
-        for name in self._sources:
-            ours = layouts.to_ours(name, self.layout)
-            if ours is not None:
-                self._names[ours] = name
-            elif name not in (self.head_name, "lm_head.weight"):
-                self.extra.append(name)
+        heads = [name for name in (layouts.HEADS.get(self.layout), "lm_head.weight") if name in stored]
+        self.head: Stored | None = stored.pop(heads[0]) if heads else None  # beside the tied embedding
+        named = {name: layouts.to_ours(name, self.layout) for name in stored}
+        self.extra = [name for name, ours in named.items() if ours is None]
+        self.tensors = {ours: stored[name] for name, ours in named.items() if ours is not None}
         self.transposed = self._is_transposed()
 
-    def __contains__(self, ours: str) -> bool:
-        return ours in self._names
+    @property
+    def folder(self) -> Path:
+        return self.path if self.path.is_dir() else self.path.parent
 
     def names(self, prefix: str = "") -> list[str]:
-        return [name for name in self._names if name.startswith(prefix)]
+        return [name for name in self.tensors if name.startswith(prefix)]
 
     def shapes(self) -> dict[str, list[int]]:
-        return {ours: self._sources[name][0] for ours, name in self._names.items()}
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
 
-    def read(self, ours: str, linear: bool = False) -> paddle.Tensor:
-        """One tensor in Paddle's orientation (Linear weights are [in, out])."""
-        tensor = self._sources[self._names[ours]][1]()
+    def shape(self, name: str, linear: bool) -> list[int]:
+        """In Paddle's orientation: Linear weights are [in, out]."""
+        shape = self.tensors[name].shape
+        return shape[::-1] if linear and not self.transposed else shape
+
+    def read(self, name: str, linear: bool = False) -> paddle.Tensor:
+        tensor = paddle.to_tensor(self.tensors[name].read())
         return tensor.t() if linear and not self.transposed else tensor
 
-    def read_head(self) -> paddle.Tensor | None:
-        """The separate output matrix that most files hold beside the tied embedding."""
-        for name in (self.head_name, "lm_head.weight"):
-            if name in self._sources:
-                return self._sources[name][1]()
-        return None
+    def cut(self, name: str, rows: int) -> None:
+        """Forget the rows of a tensor from `rows` on."""
+        whole = self.tensors[name]
+        self.tensors[name] = Stored([rows, *whole.shape[1:]], whole.dtype, lambda: whole.read()[:rows])
+
+    def check_head(self, embedding: str) -> None:
+        """Refuse a separate output matrix that is not the embedding, for GOT's are one."""
+        if self.head is None or embedding not in self.tensors:
+            return
+        words, head = self.tensors[embedding].read(), self.head.read()
+        if head.shape != words.shape:
+            head = head.T  # [width, vocabulary], as Paddle has an untied one
+        if head.shape != words.shape:
+            raise WeightsError(f"{self.path}: lm_head is {self.head.shape}, the embedding {words.shape}")
+        if not np.array_equal(head, words):
+            difference = np.abs(head.astype("float32") - words).max()
+            raise WeightsError(
+                f"{self.path}: lm_head differs from the embedding by up to {difference:.3g}; GOT's are tied "
+                "and equal"
+            )
+
+    def _by_canonical_name(self) -> dict[str, Stored]:
+        found: dict[str, Stored] = {}
+        for name, tensor in tensors_in(self.path).items():
+            canonical = layouts.canonical(name)
+            if canonical in found:
+                raise WeightsError(f"{self.path}: {canonical} is there twice, once as {name}")
+            found[canonical] = tensor
+        return found
 
     def _is_transposed(self) -> bool:
-        """Whether Linear weights are [in, out], told by one whose input width a norm names and that is not square."""
-        shapes = self.shapes()
-        for weight, norm in _ORIENTATION:
-            for ours, shape in shapes.items():
-                if ours.endswith(weight) and shape[0] != shape[1]:
-                    return shape[0] == shapes[ours.replace(weight, norm)][0]
-        return False
+        """Whether Linear weights are [in, out]: most have the width of the norm before them in first place.
+
+        Square ones tell nothing, but every encoder has its qkv, every decoder an MLP.
+        """
+        votes = []
+        for weight, norm in _NORM_BEFORE:
+            for name in self.tensors:
+                width = self.tensors.get(name.removesuffix(weight) + norm)
+                shape = self.tensors[name].shape
+                if name.endswith(weight) and width and len(set(shape)) == 2:
+                    votes += [shape[0] == width.shape[0]]
+        return sum(votes) > len(votes) / 2
 
 
-# a Linear weight, and a vector beside it that has the width of its input
-_ORIENTATION = [
+_NORM_BEFORE = [
     ("attn.qkv.weight", "norm1.weight"),
-    ("mlp.gate_proj.weight", "input_layernorm.weight"),
-    ("linear1.weight", "norm1.weight"),
+    ("mlp.lin1.weight", "norm2.weight"),
+    ("self_attn.k_proj.weight", "input_layernorm.weight"),
+    ("mlp.gate_proj.weight", "post_attention_layernorm.weight"),
+    ("mlp.up_proj.weight", "post_attention_layernorm.weight"),
+    ("linear1.weight", "norm2.weight"),
 ]
-
-
-def _tensors_of(path: Path) -> dict:
-    tensors: dict = {}
-    for file in _weight_files(path) if path.is_dir() else [path]:
-        if not file.exists():
-            raise FileNotFoundError(f"{file}: no such file of weights")
-        for name, source in (_safetensors if file.suffix == ".safetensors" else _pickled)(file):
-            tensors[layouts.canonical(name)] = source
-    return tensors
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """model.safetensors, or its shards, or the only files of weights that the folder has."""
-    if (folder / "model.safetensors").exists():
-        return [folder / "model.safetensors"]
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        return sorted({folder / name for name in json.loads(index.read_text())["weight_map"].values()})
-    for pattern in ("model-*.safetensors", "*.safetensors", "*.pth", "pytorch_model*.bin"):
-        if files := sorted(folder.glob(pattern)):
-            return files
-    raise FileNotFoundError(f"{folder}: no *.safetensors, *.pth or pytorch_model.bin in this folder")
-
-
-def _safetensors(file: Path) -> Iterator:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        opened = safe_open(str(file), framework="paddle")
-    except SafetensorError as error:
-        raise WeightsError(f"{file}: not a readable safetensors file ({error})") from error
-    for name in opened.keys():  # noqa: SIM118  (not a dict)
-        yield name, (list(opened.get_slice(name).get_shape()), lambda name=name: _strided(opened.get_tensor, name))
-
-
-def _strided(read: Callable, name: str) -> paddle.Tensor:
-    """safetensors makes its tensors with a view, which Paddle's CPU only has among the stride kernels."""
-    flag = "FLAGS_use_stride_kernel"
-    before = paddle.get_flags(flag)
-    paddle.set_flags({flag: True})
-    try:
-        return read(name)
-    finally:
-        paddle.set_flags(before)
-
-
-def _pickled(file: Path) -> Iterator:
-    """PyTorch's zip format, read by paddlenlp without torch; only tensors are unpickled."""
-    from paddlenlp.utils.serialization import load_torch
-
-    state = load_torch(str(file))
-    state = state.get("model", state)  # Vary-tiny keeps its weights under "model"
-    for name, tensor in state.items():
-        yield name, (list(tensor.shape), lambda tensor=tensor: paddle.to_tensor(tensor))
-
-
-def _linear_names(model: nn.Layer) -> set[str]:
-    return {f"{name}.weight" for name, layer in model.named_sublayers() if isinstance(layer, nn.Linear)}
-
-
-def _fill(model: Got, source: WeightFile, wanted: dict[str, paddle.Tensor], refuse_extra: bool) -> None:
-    """Copy tensors into parameters; all missing, extra and mis-shaped names are listed in one refusal."""
-    linears = _linear_names(model)
-    faults = [f"missing: {name}" for name in wanted if name not in source]
-    if refuse_extra:
-        faults += [f"not of this model: {name}" for name in source.extra]
-        faults += [f"not of this model: {name}" for name in source.names() if name not in wanted]
-    shapes = source.shapes()
-    for name, parameter in wanted.items():
-        if name not in source:
-            continue
-        shape = shapes[name][::-1] if name in linears and not source.transposed else shapes[name]
-        if list(parameter.shape) != list(shape):
-            faults.append(f"{name}: the file has {list(shape)}, the model {list(parameter.shape)}")
-    if faults:
-        shown = "\n  ".join(faults[:40] + ([f"... and {len(faults) - 40} more"] if len(faults) > 40 else []))
-        raise WeightsError(f"{source.path}: {len(faults)} weights do not fit the model:\n  {shown}")
-    for name, parameter in wanted.items():
-        parameter.set_value(source.read(name, name in linears).astype(parameter.dtype))
-
-
-def _check_head(source: WeightFile, embedding: paddle.Tensor) -> None:
-    head = source.read_head()
-    if head is None:
-        return
-    if list(head.shape) == list(embedding.shape)[::-1] != list(embedding.shape):
-        head = head.t()
-    difference = float((head.astype("float32") - embedding.astype("float32")).abs().max())
-    if difference > 0:
-        raise WeightsError(
-            f"{source.path}: lm_head differs from the embedding by up to {difference:.3g}; GOT's are tied and equal"
-        )
-
-
-def _checked_dtype(dtype: str) -> str:
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise WeightsError(f"dtype must be float32, bfloat16 or float16; got {dtype!r}")
-    if dtype != "float32" and paddle.get_device() == "cpu":
-        raise WeightsError(f"dtype {dtype}: Paddle has no {dtype} kernels on the CPU; use float32")
-    return dtype
-
-
-@contextlib.contextmanager
-def _default_dtype(dtype: str) -> Iterator[None]:
-    before = paddle.get_default_dtype()
-    paddle.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        paddle.set_default_dtype(before)
 
 
 def load_model(folder: str | os.PathLike, dtype: str = "float32") -> Got:
     """The GOT model of a checkpoint folder in any layout (original, transformers, PaddleMIX, stage 1)."""
-    dtype = _checked_dtype(dtype)
+    _check_dtype(dtype)
     source = WeightFile(folder)
     if source.layout not in layouts.LAYOUTS:
-        raise WeightsError(f"{folder}: these are weights of {source.layout} alone; a whole GOT checkpoint is needed")
-    shapes = source.shapes()
-    if source.transposed:
-        shapes = {name: shape[::-1] if len(shape) == 2 else shape for name, shape in shapes.items()}
-        shapes |= {name: shape for name, shape in source.shapes().items() if "rel_pos" in name}
-    with _default_dtype(dtype):
-        model = Got(read_config(source.path if source.path.is_dir() else source.path.parent, shapes))
-    _fill(model, source, dict(model.named_parameters()), refuse_extra=True)
-    _check_head(source, model.decoder.head)
+        raise WeightsError(f"{folder}: these are weights of {source.layout} alone, not of a whole GOT")
+    config = read_config(source.folder, source.shapes())
+    with unfilled(dtype):
+        model = Got(config)
+    source.check_head(_embedding(model))
+    fill(model, source)
     return model.eval()
 
 
 def fill_from(model: Got, folder: str | os.PathLike) -> None:
     """Fill a model of the same sizes from a checkpoint folder."""
-    _fill(model, WeightFile(folder), dict(model.named_parameters()), refuse_extra=True)
+    fill(model, WeightFile(folder))
 
 
 def load_vision(model: Got, path: str | os.PathLike) -> list[str]:
-    """Fill the encoder from any GOT or stage-1 checkpoint, or from SAM ViT-B; returns the names left at their start.
+    """Fill the encoder from any GOT or stage-1 checkpoint, or from SAM ViT-B; returns the names left out.
 
     SAM has no net_2 and net_3, all others have everything.
     """
     source = WeightFile(path)
-    wanted = {name: value for name, value in model.named_parameters() if name.startswith("vision.")}
     if not source.names("vision."):
         raise WeightsError(f"{path}: no encoder among these weights of {source.layout}")
-    absent = [name for name in wanted if ".net_" in name] if source.layout == "sam" else []
-    _fill(model, source, {name: value for name, value in wanted.items() if name not in absent}, refuse_extra=False)
+    absent = ["vision.net_2.weight", "vision.net_3.weight"] if source.layout in layouts.ENCODERS else []
+    fill(model, source, "vision.", absent)
     return absent
 
 
@@ -242,82 +163,150 @@ def load_decoder(model: Got, path: str | os.PathLike) -> None:
 
     Surplus rows of the embedding are dropped: Qwen's file has 151,936, GOT's vocabulary 151,860.
     """
-    source = WeightFile(path)
-    wanted = {name: value for name, value in model.named_parameters() if name.startswith("decoder.")}
+    source, embedding = WeightFile(path), _embedding(model)
     if not source.names("decoder."):
         raise WeightsError(f"{path}: no decoder among these weights of {source.layout}")
-    embedding = next(name for name, value in wanted.items() if value is model.decoder.head)
-    rows, needed = source.shapes().get(embedding, [0])[0], model.decoder.head.shape[0]
-    if rows > needed:
-        model.decoder.head.set_value(source.read(embedding)[:needed].astype(model.decoder.head.dtype))
-        del wanted[embedding]
-    _fill(model, source, wanted, refuse_extra=False)
+    check_decoder(source.folder, model.config.decoder)
+    source.check_head(embedding)
+    if embedding in source.tensors and source.tensors[embedding].shape[0] > model.config.decoder.vocab_size:
+        source.cut(embedding, model.config.decoder.vocab_size)
+    fill(model, source, "decoder.")
+
+
+def fill(model: Got, source: WeightFile, prefix: str = "", absent: list[str] | None = None) -> None:
+    """Copy tensors into the parameters below `prefix`, or refuse and name all that do not fit."""
+    linears = _linear_names(model)
+    wanted = {name: value for name, value in model.named_parameters() if name.startswith(prefix)}
+    wanted = {name: value for name, value in wanted.items() if name not in (absent or [])}
+    faults = [f"missing: {name}" for name in wanted if name not in source.tensors]
+    strangers = [name for name in source.names(prefix) if name not in wanted]
+    faults += [f"not of this model: {name}" for name in strangers + ([] if prefix else source.extra)]
+    for name in wanted.keys() & source.tensors.keys():
+        needed, shape = list(wanted[name].shape), source.shape(name, name in linears)
+        if shape != needed:
+            faults.append(f"{name}: the file has {shape}, the model {needed}")
+    if faults:
+        raise WeightsError(
+            "\n  ".join([f"{source.path}: {len(faults)} weights do not fit the model:", *sorted(faults)])
+        )
+    for name, parameter in wanted.items():
+        parameter.set_value(source.read(name, name in linears).astype(parameter.dtype))
+
+
+def _linear_names(model: nn.Layer) -> set[str]:
+    return {f"{name}.weight" for name, layer in model.named_sublayers() if isinstance(layer, nn.Linear)}
+
+
+def _embedding(model: Got) -> str:
+    return next(name for name, value in model.named_parameters() if value is model.decoder.head)
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise WeightsError(f"dtype must be float32, bfloat16 or float16; got {dtype!r}")
+    if dtype != "float32" and paddle.get_device() == "cpu":
+        raise WeightsError(f"dtype {dtype}: Paddle has no {dtype} kernels on the CPU; use float32")
+
+
+@contextlib.contextmanager
+def unfilled(dtype: str) -> Iterator[None]:
+    """Parameters made here are `dtype` and hold nothing: drawing 560 million takes longer than reading."""
+    from paddlenlp.transformers.model_utils import no_init_weights
+
+    before = paddle.get_default_dtype()
+    paddle.set_default_dtype(dtype)
+    try:
+        with paddle.LazyGuard(), no_init_weights():
+            yield
+    finally:
+        paddle.set_default_dtype(before)
 
 
 def save_model(
     model: Got,
     folder: str | os.PathLike,
-    layout: str = "original",
+    layout: str | None = None,
     dtype: str | None = None,
     tokenizer: object | None = None,
 ) -> None:
     """Write weights and config.json in `layout`, with the tokenizer's files beside them.
 
-    The folder is made beside its place and renamed when it is complete; float32 is kept unless `dtype` says
-    otherwise. A stage-1 model (OPT) has one layout, "vary".
+    A stage-1 model (OPT) has one layout, "vary"; others are written in "original" where nothing is said, as
+    the dtype is the parameters' own. All is made beside the folder first: a killed save changes nothing.
     """
-    config = model.config
-    if config.decoder.kind == "opt" and layout == "original":
-        layout = "vary"
-    allowed = ("vary",) if config.decoder.kind == "opt" else ("original", "transformers", "paddlemix")
+    allowed = ("vary",) if model.config.decoder.kind == "opt" else ("original", "transformers", "paddlemix")
+    layout = layout or allowed[0]
     if layout not in allowed:
         raise WeightsError(f"layout must be one of {', '.join(allowed)}; got {layout!r}")
+    if layout == "transformers" and model.config.vision.out_width != model.config.decoder.width:
+        raise WeightsError(
+            f"layout transformers: vision.out_width ({model.config.vision.out_width}) must be decoder.width "
+            f"({model.config.decoder.width}) there; use original"
+        )
     dtype = dtype or str(model.projector.weight.dtype).split(".")[-1]
     folder = Path(folder)
-    beside = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    write_weights(model, beside, layout, dtype)
-    if tokenizer is not None:
-        (tokenizer.to_transformers if layout == "transformers" else tokenizer.save)(beside)
+    made = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    _write_json(made / "config.json", config_json(model.config, layout, dtype))
+    _write_weights(model, made, layout, dtype)
     if layout == "transformers":
-        _write_json(beside / "preprocessor_config.json", _preprocessor(config))
-        _write_json(beside / "generation_config.json", _generation(config))
-    if folder.exists():
-        for made in beside.iterdir():
-            os.replace(made, folder / made.name)
-        beside.rmdir()
-    else:
-        beside.rename(folder)
+        _write_json(made / "preprocessor_config.json", _preprocessor(model.config))
+        _write_json(made / "generation_config.json", _generation(model.config))
+    if tokenizer is not None:
+        (tokenizer.to_transformers if layout == "transformers" else tokenizer.save)(made)
+    _publish(made, folder, (*_WEIGHTS, *_TOKENIZERS) if tokenizer is not None else _WEIGHTS)
 
 
-def write_weights(model: Got, folder: Path, layout: str, dtype: str) -> None:
-    """model.safetensors (in shards of 5 GB) and config.json of `layout` into an existing folder."""
+def _publish(made: Path, folder: Path, replaced: tuple[str, ...]) -> None:
+    """Put a complete folder in its place; into one that exists, so that what it holds besides stays.
+
+    There the weights come last and in one rename: before it a reader finds the old ones, after it the new.
+    (Old shards stay a moment longer; model.safetensors goes before them, and no two saves name theirs alike.)
+    """
+    if not folder.exists():
+        made.rename(folder)
+        return
+    new = sorted(made.iterdir(), key=lambda file: file.name in _WEIGHTS[:2])
+    for file in new:
+        os.replace(file, folder / file.name)
+    names = {file.name for file in new}
+    for pattern in replaced:
+        for old in folder.glob(pattern):
+            if old.name not in names:
+                old.unlink()
+    made.rmdir()
+
+
+def _write_weights(model: Got, folder: Path, layout: str, dtype: str) -> None:
+    """model.safetensors, or shards of 5 GB and their index."""
+    shards: list[dict] = [{}]
+    room = SHARD_BYTES
+    for name, tensor in _renamed(model, layout, dtype):
+        size = tensor.size * tensor.element_size()
+        if shards[-1] and size > room:
+            shards.append({})
+            room = SHARD_BYTES
+        shards[-1][name] = tensor
+        room -= size
+    if len(shards) == 1:
+        _write_tensors(folder / "model.safetensors", shards[0])
+        return
+    save, weight_map = secrets.token_hex(4), {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{save}-{number:05d}-of-{len(shards):05d}.safetensors"
+        _write_tensors(folder / file, shard)
+        weight_map |= dict.fromkeys(shard, file)
+    total = sum(tensor.size * tensor.element_size() for shard in shards for tensor in shard.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    _write_json(folder / "model.safetensors.index.json", index)
+
+
+def _write_tensors(path: Path, tensors: dict[str, paddle.Tensor]) -> None:
     from safetensors.paddle import save_file
 
-    tensors = dict(_renamed(model, layout, dtype))
-    shards: list[dict] = [{}]
-    for name, tensor in tensors.items():
-        if shards[-1] and sum(map(_bytes, shards[-1].values())) + _bytes(tensor) > SHARD_BYTES:
-            shards.append({})
-        shards[-1][name] = tensor
-    if len(shards) == 1:
-        save_file(shards[0], str(folder / "model.safetensors"), metadata={"format": "pt"})
-    else:
-        weight_map = {}
-        for number, shard in enumerate(shards, 1):
-            file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-            save_file(shard, str(folder / file), metadata={"format": "pt"})
-            weight_map |= dict.fromkeys(shard, file)
-        total = sum(map(_bytes, tensors.values()))
-        _write_json(
-            folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map}
-        )
-    _write_json(folder / "config.json", config_json(model.config, layout, dtype))
-
-
-def _bytes(tensor: paddle.Tensor) -> int:
-    return tensor.size * tensor.element_size()
+    save_file(tensors, str(path), metadata={"format": "pt"})
+    shutil.copymode(path.with_name("config.json"), path)  # safetensors lets nobody else read what it writes
 
 
 def _renamed(model: Got, layout: str, dtype: str) -> Iterator[tuple[str, paddle.Tensor]]:
@@ -331,8 +320,6 @@ def _renamed(model: Got, layout: str, dtype: str) -> Iterator[tuple[str, paddle.
 
 
 def _preprocessor(config: GotConfig) -> dict:
-    from .got import MEAN, STD
-
     side = config.vision.image_side
     return {
         "image_processor_type": "GotOcr2ImageProcessor",

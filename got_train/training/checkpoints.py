@@ -8,36 +8,47 @@ import shutil
 from pathlib import Path
 
 UNFINISHED = ".unfinished"  # a checkpoint is written here and renamed when it is complete
+DELETING = ".deleting"
 FINAL = "final"
+RUN_FILE = "run.yaml"  # the run's config
+ROWS_FILE = "rows.json"  # of every source
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
 def checkpoints(output_dir: str | os.PathLike) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
-    found = [path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and _NAME.search(path.name)]
+    found = [
+        path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and _NAME.search(path.name)
+    ]
     return sorted(found, key=step_of)
 
 
-def step_of(checkpoint: Path) -> int:
-    return int(_NAME.search(checkpoint.name).group(1))
+def step_of(checkpoint: str | os.PathLike) -> int:
+    return int(_NAME.search(Path(checkpoint).name).group(1))
 
 
-def publish(output_dir: str | os.PathLike, name: str) -> Path:
+def begin(output_dir: str | os.PathLike, name: str) -> Path:
+    """The folder to write a checkpoint into."""
+    made = Path(output_dir) / UNFINISHED / name
+    made.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def publish(made: Path) -> None:
     """Move a finished checkpoint to its place; from then on it counts."""
-    made, place = Path(output_dir) / UNFINISHED / name, Path(output_dir) / name
-    if place.exists():  # the same step saved twice, at an interval and at the end
-        shutil.rmtree(place)
-    os.replace(made, place)
-    shutil.rmtree(made.parent, ignore_errors=True)
-    return place
+    os.replace(made, made.parent.parent / made.name)
 
 
-def delete_old(output_dir: str | os.PathLike, keep: int, best: str | None = None) -> list[Path]:
-    """Delete all but the last `keep` checkpoints (0: none) and the best; returns what went."""
-    kept = {Path(best).name} if best else set()
-    old = [path for path in checkpoints(output_dir)[:-keep] if path.name not in kept] if keep else []
-    for path in old:
-        doomed = path.with_name(f".deleting-{path.name}")  # a half-deleted folder must not look complete
-        os.replace(path, doomed)
+def delete_old(output_dir: str | os.PathLike, keep: int) -> None:
+    """Delete all but the last `keep` checkpoints (0: none)."""
+    doomed = Path(output_dir) / DELETING  # a half-deleted folder must not look complete
+    for path in checkpoints(output_dir)[:-keep] if keep else []:
+        doomed.mkdir(exist_ok=True)
+        os.replace(path, doomed / path.name)
         shutil.rmtree(doomed, ignore_errors=True)
-    return old
+
+
+def clean(output_dir: str | os.PathLike) -> None:
+    """Delete what a killed run has left of saves and deletions."""
+    for name in (UNFINISHED, DELETING):
+        shutil.rmtree(Path(output_dir) / name, ignore_errors=True)

@@ -6,9 +6,10 @@ import math
 
 import paddle
 from paddle import nn
+from paddle.utils import unique_name
 
 from got_train.config import Config, OptimSettings
-from got_train.modeling import PARTS
+from got_train.modeling import PARTS, Got
 
 _NEVER_DECAY = ("norm", "pos_embed", "rel_pos")
 
@@ -24,7 +25,9 @@ def learning_rate(step: int, steps: int, settings: OptimSettings) -> float:
     if settings.schedule == "constant":
         return 1.0
     progress = (step - warmup) / max(1, steps - warmup)
-    return settings.min_lr_ratio + (1 - settings.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return settings.min_lr_ratio + (1 - settings.min_lr_ratio) * 0.5 * (
+        1 + math.cos(math.pi * min(1.0, progress))
+    )
 
 
 def name_parameters(model: nn.Layer) -> None:
@@ -37,7 +40,7 @@ def name_parameters(model: nn.Layer) -> None:
         parameter.name = name
 
 
-def freeze(model: nn.Layer, config: Config) -> None:
+def freeze(model: Got, config: Config) -> None:
     """Parts that do not train receive no gradient."""
     for part in PARTS:
         for parameter in model.part(part).parameters():
@@ -48,43 +51,57 @@ def decays(name: str, parameter: paddle.Tensor) -> bool:
     return parameter.ndim > 1 and not any(word in name for word in _NEVER_DECAY)
 
 
-def parameter_groups(model: nn.Layer, config: Config) -> list[dict]:
-    """Paddle's parameter groups; their `learning_rate` is a factor on the schedule's value."""
-    groups = []
-    for part in PARTS:
-        settings = getattr(config.parts, part)
-        if not settings.train:
-            continue
-        decay = config.optim.weight_decay if settings.weight_decay is None else settings.weight_decay
-        named = list(model.part(part).named_parameters())
-        for wanted, amount in ((True, decay), (False, 0.0)):
-            chosen = [parameter for name, parameter in named if decays(name, parameter) == wanted]
-            if chosen:
-                factor = (settings.lr or config.optim.lr) / config.optim.lr
-                groups.append({"params": chosen, "learning_rate": factor, "weight_decay": amount})
-    return groups
-
-
 def build_schedule(config: Config, steps: int) -> paddle.optimizer.lr.LRScheduler:
     return paddle.optimizer.lr.LambdaDecay(
         learning_rate=config.optim.lr, lr_lambda=lambda step: learning_rate(step, steps, config.optim)
     )
 
 
+class PartwiseAdamW(paddle.optimizer.AdamW):
+    """AdamW over one list of parameters, each with a learning rate and weight decay of its own.
+
+    Paddle's parameter groups would do that too, but it clips every group by the group's own norm, and cannot
+    share them out over processes.
+    """
+
+    def __init__(self, decay: dict[str, float], **settings: object) -> None:
+        super().__init__(weight_decay=0.0, **settings)
+        self.decay = decay  # by the parameter's name
+
+    def _append_optimize_op(self, block: object, param_and_grad: tuple) -> None:
+        self._weight_decay = self.decay[param_and_grad[0].name]
+        return super()._append_optimize_op(block, param_and_grad)
+
+    def _add_accumulator(self, *args: object, **kwargs: object) -> paddle.Tensor:
+        with unique_name.guard():  # x_moment1_0, whatever number of optimizers the process has made before
+            return super()._add_accumulator(*args, **kwargs)
+
+
 def build_optimizer(
-    model: nn.Layer,
+    model: Got,
     config: Config,
     schedule: paddle.optimizer.lr.LRScheduler,
-    clip: nn.ClipGradByGlobalNorm,
-) -> paddle.optimizer.Optimizer:
+    others: list[paddle.Tensor] = (),
+) -> PartwiseAdamW:
+    """The optimizer of the parts that train; `others` join them with optim.lr and without weight decay."""
     settings = config.optim
-    return paddle.optimizer.AdamW(
+    chosen, decay = [*others], {parameter.name: 0.0 for parameter in others}
+    for part in PARTS:
+        own = getattr(config.parts, part)
+        amount = settings.weight_decay if own.weight_decay is None else own.weight_decay
+        for name, parameter in model.part(part).named_parameters() if own.train else ():
+            parameter.optimize_attr["learning_rate"] = (
+                own.lr or settings.lr
+            ) / settings.lr  # on the schedule's
+            decay[parameter.name] = amount if decays(name, parameter) else 0.0
+            chosen.append(parameter)
+    return PartwiseAdamW(
+        decay,
         learning_rate=schedule,
-        parameters=parameter_groups(model, config),
+        parameters=chosen,
         beta1=settings.beta1,
         beta2=settings.beta2,
         epsilon=settings.eps,
-        weight_decay=0.0,  # the groups carry it
-        grad_clip=clip,
+        grad_clip=nn.ClipGradByGlobalNorm(settings.max_grad_norm) if settings.max_grad_norm else None,
         multi_precision=config.train.precision != "float32",
     )

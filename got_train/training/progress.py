@@ -1,4 +1,4 @@
-"""What a run shows while it goes: one line on stderr, and exact scalars for VisualDL."""
+"""What a run shows while it goes: a bar on a terminal, a line now and then in a file."""
 
 from __future__ import annotations
 
@@ -10,30 +10,49 @@ from tqdm import tqdm
 
 
 class Progress(TrainerCallback):
-    """A bar with loss, learning rate, pages/s and time left; on the first process only."""
+    """Step, loss, learning rate, pages/s and time left, on the first process only.
 
-    def __init__(self, batch_size: int):
+    Speed and time left are those of this session: a resumed run does not count what was done before it.
+    """
+
+    def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
         self.bar = None
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(self, args: object, state: object, control: object, **kwargs: object) -> None:
         self.began, self.first = time.monotonic(), state.global_step
         if state.is_world_process_zero:
             self.bar = tqdm(
-                total=state.max_steps, initial=state.global_step, unit="step", file=sys.stderr, mininterval=1.0
+                total=state.max_steps,
+                initial=self.first,
+                unit="step",
+                file=sys.stderr,
+                mininterval=1.0,
+                disable=not sys.stderr.isatty(),
             )
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
         if self.bar is not None:
             self.bar.update(1)
 
-    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        if self.bar is None or not logs or "loss" not in logs:
+    def on_log(
+        self, args: object, state: object, control: object, logs: dict | None = None, **kwargs: object
+    ) -> None:
+        if self.bar is None or "loss" not in (logs or {}):
             return
-        seconds = time.monotonic() - self.began
-        pages = (state.global_step - self.first) * self.batch_size / max(seconds, 1e-9)
-        self.bar.set_postfix_str(f"loss {logs['loss']:.4f}, {pages:.1f} pages/s")
+        seconds, done = time.monotonic() - self.began, state.global_step - self.first
+        line = f"loss {logs['loss']:.4f}, lr {logs['learning_rate']:.1e}"
+        line += f", {done * self.batch_size / max(seconds, 1e-9):.1f} pages/s"
+        if self.bar.disable:
+            left = tqdm.format_interval((state.max_steps - state.global_step) * seconds / max(done, 1))
+            print(
+                f"step {state.global_step}/{state.max_steps}: {line}, {left} left",
+                file=sys.stderr,
+                flush=True,
+            )
+        else:
+            self.bar.set_postfix_str(line)
 
-    def on_train_end(self, args, state, control, **kwargs) -> None:
+    def on_train_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
         if self.bar is not None:
             self.bar.close()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from got_train import cpu
-from got_train.config import Config, ConfigError, ModelSettings
+from got_train.config import Config, ConfigError, ModelSettings, differences, load_config
 from got_train.data.collator import Collator
 from got_train.data.mixture import Mixture
 from got_train.data.records import read_records
 from got_train.tokenizer import Tokenizer, load_tokenizer
 
-from .checkpoints import checkpoints
+from .checkpoints import FINAL, ROWS_FILE, RUN_FILE, begin, checkpoints, clean, publish
+
+if TYPE_CHECKING:
+    from got_train.modeling import Got
+
+    from .trainer import GotTrainer
 
 
 def check_device(config: Config) -> str:
@@ -24,10 +31,8 @@ def check_device(config: Config) -> str:
     if device == "cpu":
         if train.precision != "float32":
             raise ConfigError(f"train.precision {train.precision}: Paddle computes float32 only on the CPU")
-        if train.sharding in ("stage2", "stage3"):
+        if train.sharding not in ("", "stage1"):
             raise ConfigError(f"train.sharding {train.sharding}: needs GPUs; on the CPU there is stage1")
-        if train.tensor_parallel > 1:
-            raise ConfigError(f"train.tensor_parallel {train.tensor_parallel}: needs GPUs; on the CPU it is 1")
     return device
 
 
@@ -38,10 +43,8 @@ def find_tokenizer(settings: ModelSettings) -> Tokenizer:
     raise ConfigError("model.tokenizer: no folder given, and no checkpoint to take it from")
 
 
-def build_model(settings: ModelSettings, tokenizer: Tokenizer):  # noqa: ANN201  (importing Got means importing paddle)
-    """The model that a run starts from, in training mode."""
-    import dataclasses
-
+def build_model(settings: ModelSettings, tokenizer: Tokenizer) -> Got:
+    """The model that a run starts from."""
     from got_train.modeling import Got, GotConfig, load_decoder, load_model, load_vision
 
     if settings.init_from:
@@ -80,19 +83,23 @@ def build_model(settings: ModelSettings, tokenizer: Tokenizer):  # noqa: ANN201 
     return model
 
 
-def build_collator(config: Config, model, tokenizer: Tokenizer) -> Collator:  # noqa: ANN001
+def build_collator(config: Config, model: Got, tokenizer: Tokenizer) -> Collator:
+    vision, places = model.config.vision, model.config.decoder.max_positions
+    if config.data.max_tokens > places:
+        raise ConfigError(f"data.max_tokens ({config.data.max_tokens}): the decoder has {places} positions")
     return Collator(
         tokenizer=tokenizer,
-        side=model.config.vision.image_side,
-        view_tokens=model.config.vision.view_tokens,
+        side=vision.image_side,
+        view_tokens=vision.view_tokens,
         dialect=model.config.dialect,
         max_tokens=config.data.max_tokens,
         max_tiles=config.data.max_tiles,
+        glyph_patch=vision.patch if config.train.glyph_weight else 0,
     )
 
 
 def build_mixture(config: Config) -> Mixture:
-    sources = config.data.sources("train")
+    sources = config.data.sources
     if not sources:
         raise ConfigError("data.train: no data; give a file of records, e.g. data.train=my.jsonl")
     weights = [source.weight for source in sources]
@@ -104,16 +111,19 @@ def count_steps(config: Config, rows: int) -> int:
     return config.train.steps or max(1, int(rows * config.train.epochs) // config.train.batch_size)
 
 
-def build_trainer(config: Config):  # noqa: ANN201
-    """The trainer of a run; may be called once in a process."""
-    threads = config.train.threads or max(1, cpu.usable_cores() // int(os.environ.get("PADDLE_TRAINERS_NUM", 1)))
-    if config.train.tune_cpu:
-        cpu.tune(threads)
+def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
+    """The trainer of a run, which may go on from a checkpoint of the same run."""
     import paddle
 
     device = check_device(config)
+    ranks, rank = paddle.distributed.get_world_size(), paddle.distributed.get_rank()
+    if device == "cpu":
+        threads = config.train.threads or max(1, cpu.usable_cores() // ranks)
+        (cpu.tune if config.train.tune_cpu else cpu.set_threads)(threads)
     tokenizer = find_tokenizer(config.model)
     mixture = build_mixture(config)
+    if checkpoint is not None:
+        check_same_rows(mixture, checkpoint)
     paddle.seed(config.train.seed)
     model = build_model(config.model, tokenizer)
 
@@ -122,7 +132,6 @@ def build_trainer(config: Config):  # noqa: ANN201
     from .trainer import GotTrainer, arguments
 
     steps = count_steps(config, len(mixture))
-    ranks, rank = paddle.distributed.get_world_size(), paddle.distributed.get_rank()
     plan = StepPlan(steps, config.train.batch_size, config.train.micro_batch_size, rank, ranks)
     collator = build_collator(config, model, tokenizer)
     return GotTrainer(
@@ -135,23 +144,49 @@ def build_trainer(config: Config):  # noqa: ANN201
     )
 
 
-def where_to_resume(config: Config, resume: bool) -> str | None:
-    """The last complete checkpoint of the run, if it is to go on; a used folder is refused otherwise."""
-    found = checkpoints(config.train.output_dir)
-    if not resume and found:
+def check_same_settings(config: Config, folder: Path) -> None:
+    """Refuse to go on with settings that would make another run of it."""
+    changed = differences(config, load_config(folder / RUN_FILE))
+    if changed:
         raise ConfigError(
-            f"train.output_dir {config.train.output_dir}: holds {found[-1].name}; add --resume to go on from it, or "
-            "give another folder"
+            f"--resume: {folder} was made with other settings ({'; '.join(changed)}); keep them, or start a run of "
+            "its own with model.init_from and another train.output_dir"
         )
-    return str(found[-1]) if found else None
+
+
+def check_same_rows(mixture: Mixture, checkpoint: Path) -> None:
+    """Refuse to go on with data files that have grown or shrunk: every draw would be another."""
+    before = json.loads((checkpoint / ROWS_FILE).read_text(encoding="utf-8"))
+    if mixture.rows != before:
+        raise ConfigError(
+            f"--resume: data.train has {mixture.rows} rows; {checkpoint} was made with {before}"
+        )
 
 
 def train(config: Config, resume: bool = False) -> Path:
-    """Run a config to its end; returns the folder of the final model."""
-    checkpoint = where_to_resume(config, resume)
-    trainer = build_trainer(config)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    final = Path(config.train.output_dir) / "final"
+    """Run a config to its end, from its last checkpoint if it is to be resumed; returns the final model's folder.
+
+    A folder with results is refused otherwise; a run that is complete stays as it is.
+    """
+    output_dir = Path(config.train.output_dir)
+    final = output_dir / FINAL
+    found = checkpoints(output_dir) + [final] * final.exists()
+    if found and not resume:
+        raise ConfigError(
+            f"train.output_dir {output_dir}: holds {found[-1].name}; add --resume to go on from it, or give another "
+            "folder"
+        )
+    if found:
+        check_same_settings(config, found[-1])
+    if final.exists():
+        return final
+    trainer = build_trainer(config, found[-1] if found else None)
     if trainer.is_world_process_zero():
-        trainer.save_model(str(final))
+        clean(output_dir)
+    trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
+    if trainer.is_world_process_zero():
+        made = begin(output_dir, FINAL)
+        trainer.save_model(str(made))
+        publish(made)
+        clean(output_dir)
     return final

@@ -5,47 +5,74 @@ The loop, distribution, mixed precision and logging hooks are paddlenlp's.
 
 from __future__ import annotations
 
+import json
 import math
-import os
 from pathlib import Path
 
 import paddle
+import paddle.nn.functional as F
 from paddle import nn
 from paddlenlp.trainer import Trainer, TrainingArguments
 from paddlenlp.utils.log import logger
 
 from got_train.config import Config, dump_config
-from got_train.modeling import Got
+from got_train.modeling import IGNORED, Got
 from got_train.modeling.weights import fill_from, save_model
 
-from .checkpoints import FINAL, UNFINISHED, delete_old, publish
+from .checkpoints import ROWS_FILE, RUN_FILE, begin, delete_old, publish, step_of
 from .loader import StepLoader
 from .parts import build_optimizer, build_schedule, freeze, name_parameters
+
+GLYPH_HEAD = "glyph_head.pdparams"
 
 
 class NonFiniteError(ArithmeticError):
     """A loss or gradient that is no number; raised before anything is updated."""
 
 
-class FiniteClip(nn.ClipGradByGlobalNorm):
-    """Clipping by the global norm that refuses a norm which is no number, and remembers the last one."""
+class TrainingLoss(nn.Layer):
+    """A Got with what only its training needs; returns the share of one micro-batch in the step's loss.
 
-    def __init__(self, clip_norm: float):
-        super().__init__(clip_norm or math.inf)
-        self.last_norm = 0.0
+    The loss is the mean of -log p over the supervised tokens of the step. Where glyph_weight is above 0 the mean
+    over patches of naming the character that each one shows, from the neck's map, is added (stage 1 at nano size).
+    A tensor alone is returned because DataParallel looks for tensors in what a layer returns.
+    """
 
-    @paddle.no_grad()
-    def _dygraph_clip(self, params_grads):
-        present = [(parameter, grad) for parameter, grad in params_grads if grad is not None]
-        squares = [paddle.sum(paddle.square(grad.astype("float32"))) for _, grad in present]
-        norm = paddle.sqrt(paddle.add_n(squares))
-        self.last_norm = float(norm)
-        if not math.isfinite(self.last_norm):
-            raise NonFiniteError(f"gradient norm {self.last_norm}")
-        if self.last_norm <= self.clip_norm:
-            return params_grads
-        scale = self.clip_norm / norm
-        return [(p, g if g is None else g * scale.astype(g.dtype)) for p, g in params_grads]
+    def __init__(self, got: Got, glyph_weight: float) -> None:
+        super().__init__()
+        self.got, self.glyph_weight = got, glyph_weight
+        self.glyph_head = None
+        if glyph_weight:
+            self.glyph_head = nn.Linear(got.config.vision.neck_width, got.config.decoder.vocab_size)
+
+    def forward(
+        self,
+        input_ids: paddle.Tensor,
+        pixel_values: paddle.Tensor,
+        attention_mask: paddle.Tensor,
+        labels: paddle.Tensor,
+        step_tokens: int,
+        step_patches: int = 0,
+        glyph_labels: paddle.Tensor | None = None,
+    ) -> paddle.Tensor:
+        got = self.got
+        neck_map = got.vision.neck_map(got.normalised(pixel_values))  # (V, C, S, S)
+        features = got.projector(got.vision.features(neck_map))
+        loss = got.decode(input_ids, features, attention_mask, labels).loss_sum / step_tokens
+        if self.glyph_head is None:
+            return loss
+        named = self.glyph_head(neck_map.transpose([0, 2, 3, 1]))  # (V, S, S, vocabulary)
+        wrong = F.cross_entropy(
+            named.flatten(0, 2), glyph_labels.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        return loss + self.glyph_weight * wrong / max(step_patches, 1)
+
+
+def gradient_norm(model: nn.Layer) -> float:
+    """Of all gradients together; those that mixed precision keeps in float32 hang at `main_grad`."""
+    grads = [getattr(parameter, "main_grad", parameter.grad) for parameter in model.parameters()]
+    squares = [grad.astype("float32").square().sum() for grad in grads if grad is not None]
+    return math.sqrt(float(paddle.add_n(squares)))
 
 
 def arguments(config: Config, steps: int, accumulation: int, device: str) -> TrainingArguments:
@@ -64,7 +91,7 @@ def arguments(config: Config, steps: int, accumulation: int, device: str) -> Tra
         amp_master_grad=train.precision != "float32",
         recompute=train.recompute,
         sharding=train.sharding,
-        tensor_parallel_degree=train.tensor_parallel,
+        ddp_find_unused_parameters=False,  # there are none: parts that do not train ask for no gradient
         logging_steps=train.log_every,
         logging_dir=str(Path(train.output_dir) / "visualdl"),
         report_to=["visualdl"],
@@ -82,14 +109,21 @@ class GotTrainer(Trainer):
     """Trains a Got on a StepLoader's batches."""
 
     def __init__(
-        self, model: Got, config: Config, loader: StepLoader, tokenizer: object, args: TrainingArguments, **kwargs
-    ):
+        self,
+        model: Got,
+        config: Config,
+        loader: StepLoader,
+        tokenizer: object,
+        args: TrainingArguments,
+        **kwargs: object,
+    ) -> None:
         self.config, self.loader, self.got_tokenizer = config, loader, tokenizer
-        self._rows: list[range] = []  # draws of the step under way
+        self._draws: list[range] = []  # of the step under way
         logger.set_level("WARNING")  # its print of 200 arguments hides everything else
         freeze(model, config)
-        name_parameters(model)
-        super().__init__(model=model, args=args, train_dataset=loader.samples.mixture, **kwargs)
+        self.training_loss = TrainingLoss(model, config.train.glyph_weight)
+        name_parameters(self.training_loss)
+        super().__init__(model=model, args=args, train_dataset=loader.mixture, **kwargs)
 
     # ---- what goes in
 
@@ -99,93 +133,103 @@ class GotTrainer(Trainer):
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
         """Learning rate and weight decay differ by part; the schedule has the first update move."""
         self.lr_scheduler = build_schedule(self.config, num_training_steps)
-        self.clip = FiniteClip(self.config.optim.max_grad_norm)
-        self.optimizer = build_optimizer(self.model, self.config, self.lr_scheduler, self.clip)
+        head = self.training_loss.glyph_head
+        others = [] if head is None else head.parameters()
+        self.optimizer = build_optimizer(self.model, self.config, self.lr_scheduler, others)
+
+    def _wrap_model(self, model: nn.Layer, training: bool = True) -> nn.Layer:
+        return super()._wrap_model(
+            self.training_loss if training and model is self.model else model, training
+        )
 
     # ---- one step
 
-    def training_step(self, model, inputs, step_control: int = 0):
+    def training_step(self, model: nn.Layer, inputs: dict, step_control: int = 0) -> paddle.Tensor:
         """Forward and backward of one micro-batch; its share of the step's mean over supervised tokens.
 
         paddlenlp averages the means of micro-batches, which weighs short answers more than long ones; here the
         sum is divided by the tokens of the whole step. DataParallel averages over processes, hence their number.
         """
-        draws, tokens = inputs.pop("draws"), inputs.pop("step_tokens")
-        if step_control == 0:
-            self._rows = []
-        self._rows.append(draws)
-        if tokens == 0:
+        draws = inputs.pop("draws")
+        self._draws = [*self._draws, draws] if step_control else [draws]
+        if inputs["step_tokens"] == 0:
             raise NonFiniteError(self._named("no supervised token in the whole step"))
         # random masks are a function of the place in the run, so that resuming needs no generator state
         paddle.seed(hash((self.config.train.seed, draws.start)) & 0x7FFFFFFF)
         model.train()
         with self.autocast_smart_context_manager():
-            output = model(**self._prepare_inputs(inputs))
-        loss = output.loss_sum * (max(1, self.args.dataset_world_size) / tokens)
+            loss = model(**inputs) * max(1, self.args.dataset_world_size)
         (self.scaler.scale(loss) if self.do_grad_scaling else loss).backward()
         return loss.detach()
 
-    def _check_loss_valid(self, loss) -> None:
-        """Called by the loop before the optimizer; names the rows of the step."""
-        value = float(loss)
-        if not math.isfinite(value) and not self.args.fp16:
-            raise NonFiniteError(self._named(f"loss {value}"))
+    def _check_loss_valid(self, loss: paddle.Tensor) -> None:
+        """Called by the loop before the optimizer: refuse a step while nothing has been updated."""
+        if self.do_grad_scaling:  # float16: the scaler looks at the gradients and skips such steps
+            return
+        value, norm = float(loss), gradient_norm(self.training_loss)
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise NonFiniteError(self._named(f"loss {value}, gradient norm {norm}"))
 
     def _named(self, fault: str) -> str:
-        mixture = self.loader.samples.mixture
-        rows = [mixture[draw].where for draws in self._rows for draw in draws]
+        rows = self.loader.rows(self._draws)
         shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
         return f"step {self.state.global_step + 1}: {fault}; nothing was updated; rows {shown}"
-
-    # ---- what comes out
 
     def _get_learning_rate(self) -> float:
         """Of the update that was made; paddlenlp logs the next one's."""
         return self.lr_scheduler.base_lr * self.lr_scheduler.lr_lambda(self.state.global_step - 1)
 
-    def train(self, resume_from_checkpoint: str | None = None, **kwargs):
-        self.loader.start = 0
-        if resume_from_checkpoint is not None:
-            from .checkpoints import step_of
+    # ---- what comes out, and goes in again
 
-            self.loader.start = step_of(Path(resume_from_checkpoint))
-        try:
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-        except NonFiniteError as error:
-            if "nothing was updated" in str(error):
-                raise
-            raise NonFiniteError(self._named(str(error))) from error
-
-    def _save_checkpoint(self, model, metrics=None) -> None:
+    def _save_checkpoint(self, model: nn.Layer, metrics: dict | None = None) -> None:
         """Into a folder that does not count yet, then renamed: a killed save leaves the former checkpoint.
 
-        Old ones are deleted here because paddlenlp forgets to in a single process.
+        paddlenlp's own would be half there when killed, and forgets to delete old ones in a single process.
         """
-        output_dir = self.args.output_dir
-        self.args.output_dir = os.path.join(output_dir, UNFINISHED)
-        try:
-            super()._save_checkpoint(model, metrics)
-        finally:
-            self.args.output_dir = output_dir
+        made = begin(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        self.save_model(str(made))
+        first = self.is_world_process_zero()
+        if first:
+            self.state.save_to_json(str(made / "trainer_state.json"))
+            (made / ROWS_FILE).write_text(json.dumps(self.loader.mixture.rows), encoding="utf-8")
+            if self.training_loss.glyph_head is not None:
+                paddle.save(self.training_loss.glyph_head.state_dict(), str(made / GLYPH_HEAD))
+        if first or self.args.sharding:  # each process holds its share of a sharded state
+            paddle.save(self.optimizer.state_dict(), str(made / f"optimizer-{self.args.process_index}.pdopt"))
         self._wait()
-        if self.is_world_process_zero():
-            publish(output_dir, f"checkpoint-{self.state.global_step}")
-            delete_old(output_dir, self.config.train.keep_last, self.state.best_model_checkpoint)
-        self._wait()
+        if first:
+            publish(made)
+            delete_old(self.args.output_dir, self.config.train.keep_last)
 
     def _wait(self) -> None:
         if self.args.world_size > 1:
             paddle.distributed.barrier()
 
-    def _rotate_checkpoints(self, *args, **kwargs) -> None:
-        """See _save_checkpoint."""
-
-    def _save(self, output_dir: str | None = None, state_dict=None, merge_tensor_parallel: bool = False) -> None:
+    def _save(self, output_dir: str, **kwargs: object) -> None:
         """A checkpoint is a model folder like any other, with the run's config beside it."""
-        folder = Path(output_dir or Path(self.args.output_dir) / FINAL)
+        folder = Path(output_dir)
         save_model(self.model, folder, tokenizer=self.got_tokenizer)
-        (folder / "run.yaml").write_text(dump_config(self.config), encoding="utf-8")
+        (folder / RUN_FILE).write_text(dump_config(self.config), encoding="utf-8")
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: object) -> object:
+        self.loader.start = 0 if resume_from_checkpoint is None else step_of(resume_from_checkpoint)
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str | None = None) -> None:
-        if resume_from_checkpoint is not None:
-            fill_from(self.model, resume_from_checkpoint)
+        if resume_from_checkpoint is None:
+            return
+        fill_from(self.model, resume_from_checkpoint)
+        if self.training_loss.glyph_head is not None:
+            state = paddle.load(str(Path(resume_from_checkpoint) / GLYPH_HEAD))
+            self.training_loss.glyph_head.set_state_dict(state)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Every process reads all shares, so that a run may go on with more or fewer processes than it had."""
+        if checkpoint is None:
+            return
+        state, masters = {}, {}
+        for path in sorted(Path(checkpoint).glob("optimizer-*.pdopt")):
+            share = paddle.load(str(path))
+            masters |= share.pop("master_weights", {})
+            state |= share
+        self.optimizer.set_state_dict({**state, "master_weights": masters} if masters else state)

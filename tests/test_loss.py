@@ -1,0 +1,131 @@
+"""The chunked cross-entropy against numpy in float64: value and gradients, for any number of labels."""
+
+import numpy as np
+import paddle
+import pytest
+
+from got_train.modeling import loss
+from got_train.modeling.loss import chunk_rows, summed_cross_entropy
+
+ROWS, TOKENS, WIDTH, WORDS = 3, 11, 6, 17
+IGNORED = -100
+
+
+def tensors(hidden, weight):
+    made = paddle.to_tensor(hidden.astype("float32")), paddle.to_tensor(weight.astype("float32"))
+    for tensor in made:
+        tensor.stop_gradient = False
+    return made
+
+
+@pytest.fixture
+def hidden():
+    return np.random.default_rng(0).normal(size=[ROWS, TOKENS, WIDTH])
+
+
+@pytest.fixture
+def weight():
+    return np.random.default_rng(1).normal(size=[WORDS, WIDTH])
+
+
+def labelled(count):
+    """Labels of which `count` are supervised, in random places after the first of a row."""
+    generator = np.random.default_rng(2)
+    labels = np.full([ROWS, TOKENS], IGNORED)
+    labels[:, 0] = 3  # nothing comes before it, so that nothing can predict it
+    places = generator.permutation(ROWS * (TOKENS - 1))[:count]
+    rows, columns = places // (TOKENS - 1), places % (TOKENS - 1) + 1
+    labels[rows, columns] = generator.integers(0, WORDS, count)
+    return labels
+
+
+def by_numpy(hidden, weight, labels):
+    """The sum of -log p of every label, seen from the position before it, with its gradients."""
+    total, hidden_grad, weight_grad = 0.0, np.zeros_like(hidden), np.zeros_like(weight)
+    for row, column in np.argwhere(labels[:, 1:] != IGNORED):
+        state, label = hidden[row, column], labels[row, column + 1]
+        scores = weight @ state
+        p = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+        total -= np.log(p[label])
+        p[label] -= 1
+        hidden_grad[row, column] += p @ weight
+        weight_grad += np.outer(p, state)
+    return total, hidden_grad, weight_grad
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 4, 1000])
+@pytest.mark.parametrize("count", [1, 7, 30])
+def test_value_and_gradients_equal_numpy_in_chunks_of_any_size(
+    monkeypatch, hidden, weight, count, rows_at_once
+):
+    monkeypatch.setattr(loss, "CHUNK_BYTES", rows_at_once * 4 * WORDS)
+    labels = labelled(count)
+    expected, hidden_grad, weight_grad = by_numpy(hidden, weight, labels)
+    states, head = tensors(hidden, weight)
+    total, found = summed_cross_entropy(states, head, paddle.to_tensor(labels), IGNORED)
+    (total * 0.5).backward()
+    assert found == count
+    assert abs(float(total) - expected) < 1e-6 * expected
+    assert np.abs(states.grad.numpy() * 2 - hidden_grad).max() < 1e-6
+    assert np.abs(head.grad.numpy() * 2 - weight_grad).max() < 2e-6
+    with paddle.no_grad():
+        again, _ = summed_cross_entropy(states, head, paddle.to_tensor(labels), IGNORED)
+    assert abs(float(again) - expected) < 1e-6 * expected
+
+
+def test_no_label_gives_0_and_gradients_of_0(hidden, weight):
+    states, head = tensors(hidden, weight)
+    total, count = summed_cross_entropy(states, head, paddle.to_tensor(labelled(0)), IGNORED)
+    total.backward()
+    assert (float(total), count) == (0.0, 0)
+    assert np.abs(states.grad.numpy()).max() == 0
+    assert head.grad is None or np.abs(head.grad.numpy()).max() == 0
+
+
+@pytest.mark.parametrize("frozen", ["hidden", "weight", "both"])
+def test_what_is_frozen_gets_no_gradient_and_the_other_the_right_one(hidden, weight, frozen):
+    labels = labelled(7)
+    expected, hidden_grad, weight_grad = by_numpy(hidden, weight, labels)
+    states, head = tensors(hidden, weight)
+    states.stop_gradient, head.stop_gradient = frozen != "weight", frozen != "hidden"
+    total, _ = summed_cross_entropy(states, head, paddle.to_tensor(labels), IGNORED)
+    assert abs(float(total) - expected) < 1e-6 * expected
+    assert total.stop_gradient == (frozen == "both")
+    if frozen != "both":
+        total.backward()
+    for tensor, gradient in ((states, hidden_grad), (head, weight_grad)):
+        if tensor.stop_gradient:
+            assert tensor.grad is None
+        else:
+            assert np.abs(tensor.grad.numpy() - gradient).max() < 2e-6
+
+
+def test_no_more_logits_exist_than_a_chunk_holds(monkeypatch, hidden, weight):
+    monkeypatch.setattr(loss, "CHUNK_BYTES", 4 * 4 * WORDS)
+    seen, log_softmax = [], paddle.nn.functional.log_softmax
+
+    def watched(logits, axis):
+        seen.append(logits.shape)
+        return log_softmax(logits, axis=axis)
+
+    monkeypatch.setattr(loss.F, "log_softmax", watched)
+    states, head = tensors(hidden, weight)
+    summed_cross_entropy(states, head, paddle.to_tensor(labelled(10)), IGNORED)
+    assert seen == [[4, WORDS], [4, WORDS], [2, WORDS]]
+
+
+def test_220_rows_of_the_released_vocabulary_fit_a_chunk_and_one_row_always_does():
+    assert chunk_rows(151_860) == 220  # of 128 MiB
+    assert chunk_rows(10**9) == 1
+
+
+def test_scores_of_a_thousand_neither_overflow_nor_vanish():
+    weight = np.zeros([WORDS, WIDTH])
+    weight[:, 0] = 1000 + 3 * np.arange(WORDS)
+    hidden = np.zeros([1, 2, WIDTH])
+    hidden[..., 0] = 1
+    states, head = tensors(hidden, weight)
+    for label in (WORDS - 1, 0):
+        total, _ = summed_cross_entropy(states, head, paddle.to_tensor([[0, label]]), IGNORED)
+        expected = np.logaddexp.reduce(weight[:, 0]) - weight[label, 0]  # 0.05 and 48.05
+        assert abs(float(total) - expected) < 1e-4
