@@ -82,22 +82,19 @@ def test_no_label_gives_0_and_gradients_of_0(hidden, weight):
     assert head.grad is None or np.abs(head.grad.numpy()).max() == 0
 
 
-@pytest.mark.parametrize("frozen", ["hidden", "weight", "both"])
-def test_what_is_frozen_gets_no_gradient_and_the_other_the_right_one(hidden, weight, frozen):
+@pytest.mark.parametrize("frozen", ["weight", "both"])
+def test_a_frozen_head_gets_no_gradient_and_the_states_the_right_one(hidden, weight, frozen):
     labels = labelled(7)
-    expected, hidden_grad, weight_grad = by_numpy(hidden, weight, labels)
+    expected, hidden_grad, _ = by_numpy(hidden, weight, labels)
     states, head = tensors(hidden, weight)
-    states.stop_gradient, head.stop_gradient = frozen != "weight", frozen != "hidden"
+    head.stop_gradient, states.stop_gradient = True, frozen == "both"
     total, _ = summed_cross_entropy(states, head, paddle.to_tensor(labels), IGNORED)
     assert abs(float(total) - expected) < 1e-6 * expected
     assert total.stop_gradient == (frozen == "both")
-    if frozen != "both":
+    if frozen == "weight":
         total.backward()
-    for tensor, gradient in ((states, hidden_grad), (head, weight_grad)):
-        if tensor.stop_gradient:
-            assert tensor.grad is None
-        else:
-            assert np.abs(tensor.grad.numpy() - gradient).max() < 2e-6
+        assert np.abs(states.grad.numpy() - hidden_grad).max() < 1e-6
+    assert head.grad is None
 
 
 def test_no_more_logits_exist_than_a_chunk_holds(monkeypatch, hidden, weight):

@@ -90,8 +90,10 @@ def numpy_adamw(config, steps):
         grads = {name: value.grad.numpy().astype("float64") for name, value in named.items()}
         norm = math.sqrt(sum(float((grad**2).sum()) for grad in grads.values()))
         assert norm > config.optim.max_grad_norm  # or the test would not see clipping
-        warm = math.ceil(0.5 * steps)
-        share = (step + 1) / warm if step < warm else 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm) / warm))
+        warm = steps // 2
+        share = (
+            (step + 1) / warm if step < warm else 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm) / warm))
+        )
         for name, value in named.items():
             part = name.split(".")[1]
             rate = {"vision": 5e-3, "projector": 1e-2, "decoder": 2e-2}[part] * share
@@ -112,11 +114,16 @@ def numpy_adamw(config, steps):
 def test_losses_and_weights_equal_a_loop_written_out(fit):
     """Learning rate and decay of each part, one norm over all gradients, the schedule, the mean over tokens."""
     own = ("parts.vision.lr=5e-3", "parts.decoder.lr=2e-2", "parts.projector.weight_decay=0")
-    own += ("parts.decoder.weight_decay=0.3", "optim.beta2=0.98", "optim.max_grad_norm=0.05", "optim.eps=1e-6")
+    own += (
+        "parts.decoder.weight_decay=0.3",
+        "optim.beta2=0.98",
+        "optim.max_grad_norm=0.05",
+        "optim.eps=1e-6",
+    )
     ours = fit(*own)
     losses, expected = numpy_adamw(load_config(fit.path, own), 6)
     assert np.abs(np.subtract(ours.losses, losses)).max() <= 2e-6
-    print(max(np.abs(np.subtract(ours.losses, losses))), largest_difference(ours.after, expected)); assert 0
+    assert largest_difference(ours.after, expected) <= 2e-6
 
 
 def test_a_step_of_8_equals_2_of_4_and_4_of_2(fit):
@@ -125,7 +132,7 @@ def test_a_step_of_8_equals_2_of_4_and_4_of_2(fit):
         parted = fit(f"train.micro_batch_size={micro}")
         assert np.abs(np.subtract(whole.losses, parted.losses)).max() <= 1e-6
     answers = [len(whole.trainer.loader.mixture[draw].text) for draw in range(48)]
-    assert (min(answers), max(answers)) == (1, 60)  # so that means of means would differ
+    assert (min(answers), max(answers)) == (1, 59)  # so that means of means would differ
 
 
 def test_recomputed_layers_give_the_same_losses(fit):
@@ -140,7 +147,9 @@ def test_only_the_named_parts_move(fit, moving, glyphs):
     made = fit("train.steps=1", f"train.glyph_weight={glyphs}", *frozen)
     moved = {name for name in made.before if not np.array_equal(made.before[name], made.after[name])}
     wanted = {name for name in made.before if name.split(".")[1] in moving or name.startswith("glyph_head")}
-    unused = {name for name in wanted if name.endswith("k_proj.bias")}  # softmax does not see it: its gradient is 0
+    unused = {
+        name for name in wanted if name.endswith("k_proj.bias")
+    }  # softmax does not see it: its gradient is 0
     assert wanted - unused <= moved <= wanted
 
 
@@ -151,7 +160,8 @@ def test_the_first_update_moves_and_the_logged_rates_are_those_of_the_updates_ma
 
 
 @pytest.mark.parametrize(
-    ("step", "share"), [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (55, 0.6), (99, 0.2003), (100, 0.2), (500, 0.2)]
+    ("step", "share"),
+    [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (55, 0.6), (99, 0.2003), (100, 0.2), (500, 0.2)],
 )
 def test_learning_rate_of_100_steps_with_a_tenth_of_warmup(step, share):
     settings = OptimSettings(warmup_ratio=0.1, min_lr_ratio=0.2)
@@ -160,7 +170,9 @@ def test_learning_rate_of_100_steps_with_a_tenth_of_warmup(step, share):
 
 def test_learning_rate_without_warmup_is_full_at_once_and_constant_stays():
     assert learning_rate(0, 1, OptimSettings(warmup_ratio=0)) == 1
-    assert {learning_rate(step, 9, OptimSettings(warmup_ratio=0, schedule="constant")) for step in range(9)} == {1}
+    assert {
+        learning_rate(step, 9, OptimSettings(warmup_ratio=0, schedule="constant")) for step in range(9)
+    } == {1}
 
 
 # ---- refusals before an update
@@ -188,18 +200,24 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_the_update(fit):
     made = broken(fit)
     made.model.decoder.model.norm.weight.register_hook(lambda grad: grad * float("inf"))
     before = weights(made)
-    with pytest.raises(trainer.NonFiniteError, match=r"step 1: loss \d.\d+, gradient norm (inf|nan); nothing was"):
+    with pytest.raises(
+        trainer.NonFiniteError, match=r"step 1: loss \d.\d+, gradient norm (inf|nan); nothing was"
+    ):
         made.train()
     assert same(before, weights(made))
 
 
 def test_a_step_without_a_supervised_token_is_refused(fit, monkeypatch):
-    whole = type(run.build_collator(load_config(fit.path), broken(fit).model, broken(fit).got_tokenizer)).batch
+    whole = type(
+        run.build_collator(load_config(fit.path), broken(fit).model, broken(fit).got_tokenizer)
+    ).batch
     monkeypatch.setattr(
         "got_train.data.collator.Collator.batch",
         lambda self, samples: {**whole(self, samples), "labels": np.full((8, 200), -100)},
     )
-    with pytest.raises(trainer.NonFiniteError, match="step 1: no supervised token in the whole step; nothing was"):
+    with pytest.raises(
+        trainer.NonFiniteError, match="step 1: no supervised token in the whole step; nothing was"
+    ):
         fit()
 
 
@@ -288,7 +306,9 @@ def test_a_checkpoint_may_be_resumed_in_other_micro_batches_and_with_workers(fit
 )
 def test_going_on_with_other_settings_is_refused(fit, tmp_path, changed, named):
     fit("train.steps=6", "train.save_every=3")
-    with pytest.raises(ConfigError, match=rf"--resume: .*checkpoint-6 was made with other settings \({named}; keep"):
+    with pytest.raises(
+        ConfigError, match=rf"--resume: .*checkpoint-6 was made with other settings \({named}; keep"
+    ):
         run.train(load_config(fit.path, [changed]), resume=True)
 
 
@@ -296,7 +316,9 @@ def test_going_on_with_data_that_has_grown_is_refused(fit, tmp_path):
     fit("train.steps=3", "train.save_every=3")
     data = tmp_path / "data.jsonl"
     data.write_text(data.read_text() + data.read_text().splitlines()[0] + "\n")
-    with pytest.raises(ConfigError, match=r"--resume: data.train has \[65\] rows; .*checkpoint-3 was made with \[64\]"):
+    with pytest.raises(
+        ConfigError, match=r"--resume: data.train has \[65\] rows; .*checkpoint-3 was made with \[64\]"
+    ):
         run.train(load_config(fit.path, ["train.steps=3"]), resume=True)
 
 
@@ -368,7 +390,12 @@ def test_a_save_that_fails_leaves_the_checkpoint_before_it(fit, tmp_path, monkey
     assert (folder / ".unfinished" / "checkpoint-4" / "model.safetensors").exists()
     monkeypatch.setattr(paddle, "save", save)
     run.train(config, resume=True)
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-4", "checkpoint-6", "final", "visualdl"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoint-4",
+        "checkpoint-6",
+        "final",
+        "visualdl",
+    ]
     assert names(folder / "checkpoint-4") == names(folder / "checkpoint-6")
     assert (folder / "final" / "model.safetensors").read_bytes() == _final(whole, tmp_path)
 
@@ -397,7 +424,9 @@ def test_a_used_folder_is_refused_unless_it_is_to_be_resumed(fit, tmp_path):
     config = load_config(fit.path, ["train.save_every=4"])
     run.train(config)
     shutil.rmtree(tmp_path / "run" / "final")
-    with pytest.raises(ConfigError, match=r"train.output_dir .*run: holds checkpoint-4; add --resume to go on"):
+    with pytest.raises(
+        ConfigError, match=r"train.output_dir .*run: holds checkpoint-4; add --resume to go on"
+    ):
         run.train(config)
     final = run.train(config, resume=True)
     with pytest.raises(ConfigError, match=r"train.output_dir .*run: holds final; add --resume to go on"):
@@ -439,7 +468,9 @@ def test_what_cannot_be_is_refused_before_training(fit, override, message):
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused():
-    message = r"train.batch_size \(8\) must be a multiple of train.micro_batch_size \(2\) times the processes \(3\)"
+    message = (
+        r"train.batch_size \(8\) must be a multiple of train.micro_batch_size \(2\) times the processes \(3\)"
+    )
     with pytest.raises(ConfigError, match=message):
         StepPlan(steps=1, batch_size=8, micro_batch_size=2, ranks=3)
 
@@ -448,13 +479,20 @@ def test_a_batch_that_the_processes_cannot_share_is_refused():
 def test_slices_of_all_processes_are_the_whole_step(micro, ranks):
     plans = [StepPlan(5, 8, micro, rank, ranks) for rank in range(ranks)]
     for step in range(5):
-        shares = [draw for plan in plans for part in range(plan.accumulation) for draw in plan.draws(step, part)]
+        shares = [
+            draw for plan in plans for part in range(plan.accumulation) for draw in plan.draws(step, part)
+        ]
         assert sorted(shares) == list(range(8 * step, 8 * step + 8))
 
 
 @pytest.mark.parametrize(
     ("override", "rows", "steps"),
-    [("train.steps=7", 10, 7), ("train.epochs=1", 64, 8), ("train.epochs=2.5", 64, 20), ("train.epochs=1", 5, 1)],
+    [
+        ("train.steps=7", 10, 7),
+        ("train.epochs=1", 64, 8),
+        ("train.epochs=2.5", 64, 20),
+        ("train.epochs=1", 5, 1),
+    ],
 )
 def test_steps_of_a_run(tiny_run, override, rows, steps):
     config = load_config(tiny_run(), ["train.steps=0", override])
@@ -468,7 +506,10 @@ def test_progress_of_a_resumed_run_counts_its_own_steps(monkeypatch, capsys):
     """100 of 200 steps were done before; 10 more of 8 pages in 20 seconds are 4 pages a second, 3 minutes left."""
     clock = iter([50.0, 70.0])
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    shown, state = progress.Progress(8), SimpleNamespace(global_step=100, max_steps=200, is_world_process_zero=True)
+    shown, state = (
+        progress.Progress(8),
+        SimpleNamespace(global_step=100, max_steps=200, is_world_process_zero=True),
+    )
     shown.on_train_begin(None, state, None)
     state.global_step = 110
     shown.on_log(None, state, None, logs={"loss": 1.25, "learning_rate": 3e-4})

@@ -1,0 +1,232 @@
+"""Settings: every shipped YAML loads, what is written is read back, and 40 wrong ones are refused by their key."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from got_train.config import (
+    Config,
+    ConfigError,
+    ModelSettings,
+    SourceSettings,
+    build,
+    differences,
+    dump_config,
+    load_config,
+)
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+SHIPPED = sorted(CONFIGS.glob("*/*.yaml"))
+
+
+@pytest.fixture
+def load(tmp_path):
+    """A function: the config of a YAML text and overrides."""
+
+    def load(text, *overrides):
+        (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
+        return load_config(tmp_path / "run.yaml", overrides)
+
+    return load
+
+
+# ---- what is read
+
+
+def test_the_shipped_configs_are_there():
+    assert {path.parent.name for path in SHIPPED} == {"finetune", "got", "nano"}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_shipped_config_loads_and_says_only_what_it_changes(path):
+    config = load_config(path)
+    plain = yaml.safe_load(dump_config(Config()))
+    for section, settings in yaml.safe_load(path.read_text()).items():
+        for key, value in settings.items():
+            assert value != plain[section][key], f"{section}.{key}: {value} is the default"
+    assert config.data.sources
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_dumped_config_loads_as_an_equal_one(path, load):
+    config = load_config(path)
+    assert load(dump_config(config)) == config
+
+
+def test_an_empty_file_is_the_defaults(load):
+    assert load("") == Config()
+    assert load("# nothing\n") == Config()
+
+
+def test_numbers_of_yaml_1_1_that_are_text_are_read_as_floats(load):
+    config = load("optim: {lr: 1e-4, eps: 1e-9, weight_decay: 1}\nparts: {vision: {lr: 5E-6}}")
+    assert (config.optim.lr, config.optim.eps, config.optim.weight_decay) == (1e-4, 1e-9, 1.0)
+    assert config.parts.vision.lr == 5e-6
+
+
+def test_one_path_is_one_source_without_a_weight(load):
+    assert load("data: {train: a.jsonl}").data.sources == (SourceSettings(path="a.jsonl"),)
+    assert load("").data.sources == ()
+
+
+def test_sources_with_weights(load):
+    sources = load("data: {train: [{path: a, weight: 3}, {path: b, weight: .5, image_root: c}]}").data.sources
+    assert [(source.path, source.weight, source.image_root) for source in sources] == [
+        ("a", 3, ""),
+        ("b", 0.5, "c"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("optim.lr=3e-4", 3e-4),
+        ("optim.schedule=constant", "constant"),
+        ("parts.vision.lr=null", None),
+        ("parts.vision.train=no", False),
+        ("model.vision.global_layers=[1, 2]", (1, 2)),
+        ("model.tokenizer=", ""),
+        ("train.output_dir=runs/a=b", "runs/a=b"),
+        ("data.train=x.jsonl", "x.jsonl"),
+        ("data.train=[{path: a}, {path: b}]", (SourceSettings(path="a"), SourceSettings(path="b"))),
+    ],
+)
+def test_an_override_wins_over_the_file(load, override, value):
+    config = load(
+        "parts: {vision: {lr: 1.0}}\noptim:\ndata: {train: a}\nmodel: {tokenizer: t}",
+        override,
+        "optim.eps=1e-9",
+    )
+    for key in override.partition("=")[0].split("."):
+        config = getattr(config, key)
+    assert config == value
+
+
+def test_an_override_fills_a_section_that_the_file_leaves_empty(load):
+    assert load("optim:\n", "optim.lr=1", "train.seed=3") == load("optim: {lr: 1}\ntrain: {seed: 3}")
+
+
+def test_the_last_of_two_overrides_wins(load):
+    assert load("", "train.seed=1", "train.seed=2").train.seed == 2
+
+
+# ---- what is refused
+
+WRONG = [
+    ("optim: {lrr: 1}", "optim.lrr: no such setting; did you mean lr?"),
+    ("optimiser: {lr: 1}", "optimiser: no such setting; did you mean optim?"),
+    ("train: {xyz: 1}", "train.xyz: no such setting; known are output_dir, steps, epochs"),
+    ("train: {tensor_parallel: 2}", "train.tensor_parallel: no such setting"),
+    ("parts: {vision: {trian: false}}", "parts.vision.trian: no such setting; did you mean train?"),
+    ("data: {train: [{path: a}, {pth: b}]}", "data.train[1].pth: no such setting; did you mean path?"),
+    ("optim: 3", "optim must be a mapping of settings; got 3"),
+    ("optim:", "optim must be a mapping of settings; got None"),
+    ("[1, 2]", "holds [1, 2]; sections such as model"),
+    ("optim: {lr: fast}", "optim.lr must be a number; got 'fast'"),
+    ("optim: {lr: true}", "optim.lr must be of type float; got True"),
+    ("optim: {lr: .nan}", "optim.lr must be a finite number; got nan"),
+    ("optim: {lr: 1e999}", "optim.lr must be a finite number; got inf"),
+    ("optim: {lr: null}", "optim.lr must be of type float; got None"),
+    ("train: {steps: 1.5}", "train.steps must be of type int; got 1.5"),
+    ("train: {steps: true}", "train.steps must be of type int; got True"),
+    ("train: {recompute: 1}", "train.recompute must be of type bool; got 1"),
+    ("train: {output_dir: 2024}", "train.output_dir must be of type str; got 2024"),
+    ("train: {output_dir: ''}", "train.output_dir is empty"),
+    ("train: {precision: fp16}", "train.precision must be one of 'float32', 'bfloat16', 'float16'; got 'fp16'"),
+    ("train: {sharding: stage3}", "train.sharding must be one of '', 'stage1', 'stage2'; got 'stage3'"),
+    ("model: {dialect: [a]}", "model.dialect must be one of '', 'repo'"),
+    ("model: {vision: {global_layers: 3}}", "model.vision.global_layers must be a list; got 3"),
+    ("model: {vision: {global_layers: [a]}}", "model.vision.global_layers[0] must be of type int; got 'a'"),
+    ("model: {vision: {image_side: 100}}", "model.vision.image_side (100) must be a multiple of vision.patch (16)"),
+    ("model: {decoder: {width: 100}}", "model.decoder.width (100) must be a multiple of decoder.heads (16)"),
+    ("model: {init_from: a, vision_from: b}", "model.vision_from: init_from (a) brings the whole model"),
+    ("model: {init_from: a, decoder: {layers: 2}}", "model.decoder: init_from (a) brings the whole model"),
+    ("data: {train: {path: a}}", "data.train must be str or a list; got {'path': 'a'}"),
+    ("data: {train: [a]}", "data.train[0] must be a mapping of settings; got 'a'"),
+    ("data: {train: [{weight: 1}]}", "data.train[0].path is not given"),
+    ("data: {train: [{path: a, weight: 0}]}", "data.train[0].weight must be above 0; got 0"),
+    ("data: {train: [{path: a, weight: 1}, {path: b}]}", "data.train: give all sources a weight or none"),
+    ("data: {max_tokens: 3}", "data.max_tokens must be at least 16; got 3"),
+    ("data: {workers: -1}", "data.workers must not be negative; got -1"),
+    ("optim: {lr: 0}", "optim.lr must be above 0; got 0"),
+    ("optim: {warmup_ratio: 2}", "optim.warmup_ratio must be in 0..1; got 2"),
+    ("optim: {beta2: 1}", "optim.beta2 must be in 0..1, without 1; got 1"),
+    ("optim: {weight_decay: -1}", "optim.weight_decay must not be negative; got -1"),
+    ("parts: {decoder: {lr: -1}}", "parts.decoder.lr must be above 0; got -1"),
+    ("parts: {vision: {weight_decay: -1}}", "parts.vision.weight_decay must not be negative; got -1"),
+    (
+        "parts: {vision: {train: false}, projector: {train: false}, decoder: {train: false}}",
+        "parts.decoder.train is false, as in all parts; one must train",
+    ),
+    ("train: {batch_size: 10, micro_batch_size: 4}", "train.batch_size (10) must be a multiple of train.micro_batch_size (4)"),
+    ("train: {batch_size: 0}", "train.batch_size must be at least 1; got 0"),
+    ("train: {seed: -1}", "train.seed must not be negative; got -1"),
+    ("train: {epochs: 0}", "train.epochs must be above 0; got 0"),
+    ("train: {save_every: 0}", "train.save_every must be at least 1; got 0"),
+    ("train: {glyph_weight: 1}\nparts: {vision: {train: false}}", "train.glyph_weight (1.0) teaches parts.vision"),
+    ("train: {seed: 1}\noptim: {lr: 1}\ntrain: {steps: 3}", "line 3: train stands there a second time"),
+    ("train:\n  seed: 1\n  steps: 3\n  seed: 2", "line 4: seed stands there a second time"),
+    ("train: {seed: 1", "not readable as YAML: while parsing a flow mapping"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG, ids=[text.replace("\n", " ") for text, _ in WRONG])
+def test_a_wrong_config_is_refused_by_file_and_key(load, tmp_path, text, message):
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    assert str(caught.value).startswith(f"{tmp_path}/run.yaml: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=1", "'seed=1': an override reads section.key=value"),
+        ("train.seed", "'train.seed': an override reads section.key=value"),
+        ("train.seed.x=1", "'train.seed.x=1': seed is a value and has no keys below it"),
+        ("train.sed=1", "train.sed: no such setting; did you mean seed?"),
+        ("data.train=[a", "'data.train=[a': '[a' is not readable as YAML"),
+        ("optim.lr=", "optim.lr must be a number; got ''"),
+    ],
+)
+def test_a_wrong_override_is_refused(load, tmp_path, override, message):
+    with pytest.raises(ConfigError) as caught:
+        load("train: {seed: 3}", override)
+    assert str(caught.value).startswith(f"{tmp_path}/run.yaml: {message}")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none.yaml: no such file; give a YAML file such as configs/"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path):
+    (tmp_path / "run.yaml").write_bytes(b"train: {output_dir: \xff}")
+    with pytest.raises(ConfigError, match=r"run.yaml: not readable as YAML: 'utf-8' codec"):
+        load_config(tmp_path / "run.yaml")
+
+
+def test_sizes_may_stand_beside_a_decoder_but_not_beside_a_whole_model():
+    assert build(ModelSettings, {"decoder_from": "x", "decoder": {"layers": 2}}).decoder.layers == 2
+    assert build(ModelSettings, {"init_from": "x", "tokenizer": "t"}).init_from == "x"
+
+
+# ---- which differences make another run
+
+
+def test_differences_name_what_is_computed_and_not_how_fast():
+    one = build(Config, {"train": {"seed": 1, "threads": 2}, "optim": {"lr": 1}, "data": {"workers": 3}})
+    other = build(Config, {"train": {"seed": 2, "micro_batch_size": 2, "save_every": 7}, "optim": {"lr": 1}})
+    assert differences(one, one) == []
+    assert differences(one, other) == ["train.seed: 1, not 2"]
+
+
+def test_differences_look_into_parts_and_sources():
+    one = build(Config, {"parts": {"vision": {"lr": 1}}, "data": {"train": "a"}})
+    other = build(Config, {"parts": {"vision": {"train": False}}, "data": {"train": "b"}})
+    assert differences(one, other) == [
+        "data.train: 'a', not 'b'",
+        "parts.vision.train: True, not False",
+        "parts.vision.lr: 1.0, not None",
+    ]
