@@ -72,6 +72,10 @@ def plan() -> Steps:
     shared = "train.micro_batch_size=8"  # two processes of one thread each beat one of two at this size
     return [
         (
+            "The tokenizer; the same stands in configs/nano/tokenizer",
+            [["-m", "data_tools.tokenizer", "--out", f"{runs}/tokenizer"]],
+        ),
+        (
             "Draw the pages",
             [
                 lines(f"{data}/stage1", 60000, 1, FACES, "--glyphs"),

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from got_train.config import (
     Config,
@@ -39,13 +38,8 @@ def test_the_shipped_configs_are_there():
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_shipped_config_loads_and_says_only_what_it_changes(path):
-    config = load_config(path)
-    plain = yaml.safe_load(dump_config(Config()))
-    for section, settings in yaml.safe_load(path.read_text()).items():
-        for key, value in settings.items():
-            assert value != plain[section][key], f"{section}.{key}: {value} is the default"
-    assert config.data.sources
+def test_every_shipped_config_loads_and_has_data(path):
+    assert load_config(path).data.sources
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")

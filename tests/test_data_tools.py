@@ -482,3 +482,14 @@ def test_indents_list_marks_and_short_last_lines_part_paragraphs() -> None:
     ]
     sizes = [len(paragraph.lines) for paragraph in textlayer.group_paragraphs(page)]
     assert sizes == [1, 2, 2, 2, 1, 1]
+
+
+def test_the_nano_tokenizer_keeps_letters_apart_and_prompts_short():
+    from got_train import prompts
+    from got_train.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(Path(__file__).parent.parent / "configs/nano/tokenizer")
+    assert tokenizer.size == 384
+    assert len(tokenizer.encode_prompt(prompts.build_prompt("ocr", view_tokens=16))) == 46  # 16 of the view
+    assert tokenizer.encode("quiz") == [ord(letter) for letter in "quiz"]
+    assert tokenizer.decode(tokenizer.encode("the first 42 lines")) == "the first 42 lines"
