@@ -1,7 +1,7 @@
-"""What got_train.cpu.tune does to the time of a matrix product, of an encoder block and of a nano training step.
+"""What got_train.cpu.tune does to a matrix product, an encoder block and a nano training step.
 
-python benchmarks/cpu_settings.py [--threads 2]: each setting runs in a process of its own (MKL chooses its code once
-a process), the best of five times is printed. Ratios are to Paddle as it starts.
+python benchmarks/cpu_settings.py [--threads 2]: each setting runs in a process of its own (MKL chooses its
+code once a process), the best of five times is printed. Ratios are to Paddle as it starts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How Paddle should use this CPU: threads, memory allocator, kernels. Nothing here changes what is computed.
 
-Paddle starts with one thread; its MKL takes slow paths on processors that are not Intel's; glibc gives every large
-tensor back to the kernel; transposes through stride kernels run at a fraction of memory speed.
+Paddle starts with one thread; its MKL takes slow paths on processors that are not Intel's; glibc gives every
+large tensor back to the kernel; transposes through stride kernels run at a fraction of memory speed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def usable_cores() -> int:
 
 
 def set_threads(threads: int) -> None:
-    """Threads of Paddle's matrix products and loops; to be called again after a paddle.inference predictor ran."""
+    """Threads of Paddle's matrix products and loops; to be set again after a paddle.inference predictor ran."""
     import paddle
 
     paddle.base.core.set_num_threads(threads)

@@ -90,6 +90,16 @@ def view(image: Image.Image, side: int) -> np.ndarray:
     return np.array(rgb(image).resize((side, side), Image.Resampling.BICUBIC))
 
 
+def views(pictures: Sequence[Image.Image], task: str, side: int, max_tiles: int) -> np.ndarray:
+    """The views of one sample (N, side, side, 3) uint8, for training and reading alike.
+
+    multi_crop cuts a single picture into tiles; several pictures are tiles or pages already.
+    """
+    if task.startswith("multi_crop") and len(pictures) == 1:
+        pictures = tile(pictures[0], 1, max_tiles, side=side)
+    return np.stack([view(picture, side) for picture in pictures])
+
+
 def normalise(views: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
     """Views (N, side, side, 3) uint8 as the encoder's input (N, 3, side, side) float32.
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.util import find_spec
+
+# what Paddle and paddlenlp 3.0.0b4 tell every user about themselves, and no user can act on
+_NOISE = (r"No ccache found", r"Setuptools is replacing distutils", r"[\s\S]*swiglu", r"pkg_resources is")
 
 
 class InstallationError(RuntimeError):
@@ -10,13 +14,16 @@ class InstallationError(RuntimeError):
 
 
 def need_paddle() -> None:
-    """Refuse when neither paddlepaddle nor paddlepaddle-gpu is there, or paddlenlp is not."""
+    """Refuse when neither paddlepaddle nor paddlepaddle-gpu is there, or paddlenlp is not.
+
+    Every command calls this before it imports them, so their warnings about themselves are silenced here.
+    """
     if find_spec("paddle") is None:
         raise InstallationError(
-            "got_train: PaddlePaddle is not installed; on a CPU: pip install 'got_train[cpu]', on a GPU: install "
+            "PaddlePaddle is not installed; on a CPU: pip install 'got_train[cpu]', on a GPU: install "
             "paddlepaddle-gpu for your CUDA"
         )
     if find_spec("paddlenlp") is None:
-        raise InstallationError(
-            "got_train: paddlenlp is not installed; pip install 'got_train[cpu]' or got_train"
-        )
+        raise InstallationError("paddlenlp is not installed; pip install got_train brings it")
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message)

@@ -17,9 +17,18 @@ NEW_LOOK = "SourceSerifPro-BlackIt"  # what the fine-tuning is for
 
 def train(folder: str, stage: str, name: str, steps: int, data: str, *options: str) -> list[str]:
     """A short run of a nano stage on the pages drawn in `folder`."""
-    records = f"data.train={folder}/data/{data}/records.jsonl"
+    records = f"data.train={sources(folder, data)}"
     where = [f"train.output_dir={folder}/{name}", f"train.steps={steps}", f"train.save_every={steps}"]
     return ["train.py", f"configs/nano/{stage}.yaml", records, *where, *options]
+
+
+def sources(folder: str, data: str) -> str:
+    """The file of these pages; where new ones are trained on, a share of the former ones comes again."""
+    new, _, old = data.partition("+")
+    paths = [f"{folder}/data/{name}/records.jsonl" for name in (new, old) if name]
+    if not old:
+        return paths[0]
+    return f"[{{path: {paths[0]}, weight: 0.6}}, {{path: {paths[1]}, weight: 0.4}}]"
 
 
 def plan(folder: str, scale: float = 1.0) -> Steps:
@@ -68,7 +77,7 @@ def plan(folder: str, scale: float = 1.0) -> Steps:
         (
             "Fine-tune on the new look",
             [
-                train(folder, "finetune", "tuned", short(500), "look", f"model.init_from={stage3}"),
+                train(folder, "finetune", "tuned", short(500), "look+stage3", f"model.init_from={stage3}"),
                 evaluate(tuned, f"{scores}/tuned", *tests),
             ],
         ),

@@ -199,7 +199,7 @@ class Reader:
         config = self.model.config
         try:
             pictures = [page.open() for page in question.pages]
-            views = views_of(pictures, question.task, config.vision.image_side, self.max_tiles)
+            views = images.views(pictures, question.task, config.vision.image_side, self.max_tiles)
             prompt = prompts.build_prompt(
                 question.task,
                 box=question.box,
@@ -300,13 +300,6 @@ def load_reader(folder: str | os.PathLike, dtype: str = "float32", **settings: i
         raise ReadingError(f"{folder}: no such folder; a checkpoint has config.json, weights and a tokenizer")
     tokenizer = load_tokenizer(folder)  # first, for it takes a moment and the weights may take a minute
     return Reader(load_model(folder, dtype), tokenizer, **settings)
-
-
-def views_of(pictures: Sequence[Image.Image], task: str, side: int, max_tiles: int) -> np.ndarray:
-    """The views of a question (N, side, side, 3). multi_crop cuts one picture; several are tiles already."""
-    if task.startswith("multi_crop") and len(pictures) == 1:
-        pictures = images.tile(pictures[0], 1, max_tiles, side=side)
-    return np.stack([images.view(picture, side) for picture in pictures])
 
 
 def _files(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Settings: every shipped YAML loads, what is written is read back, and 40 wrong ones are refused by their key."""
+"""Settings: every shipped YAML loads, what is written is read back, wrong ones are refused by their key."""
 
 from pathlib import Path
 

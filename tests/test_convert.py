@@ -140,6 +140,13 @@ def test_nothing_is_written_over(capsys, got_tiny, tmp_path, result, message):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_source_behind_a_link_is_not_written_over(capsys, got_tiny, tmp_path):
+    shutil.copytree(got_tiny / "original", tmp_path / "source")
+    (tmp_path / "link").symlink_to(tmp_path / "source")
+    code, _, err = run(capsys, tmp_path / "link", tmp_path / "source", "--layout", "paddlemix")
+    assert (code, len(err)) == (2, 1) and "is or holds the source" in err[0]
+
+
 def test_a_file_is_not_written_over_by_its_own_folder(capsys, got_tiny, tmp_path):
     shutil.copytree(got_tiny / "original", tmp_path / "source")
     file = tmp_path / "source" / "model.safetensors"

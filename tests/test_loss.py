@@ -126,3 +126,13 @@ def test_scores_of_a_thousand_neither_overflow_nor_vanish():
         total, _ = summed_cross_entropy(states, head, paddle.to_tensor([[0, label]]), IGNORED)
         expected = np.logaddexp.reduce(weight[:, 0]) - weight[label, 0]  # 0.05 and 48.05
         assert abs(float(total) - expected) < 1e-4
+
+
+def test_a_loss_above_64_is_not_capped():
+    weight = paddle.to_tensor([[0.0, 0.0], [100.0, 0.0]])
+    hidden = paddle.to_tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    labels = paddle.to_tensor([[0, 0]])
+    with paddle.no_grad():
+        assert float(summed_cross_entropy(hidden, weight, labels, -100)[0]) == pytest.approx(100)
+    hidden.stop_gradient = False
+    assert float(summed_cross_entropy(hidden, weight, labels, -100)[0]) == pytest.approx(100)

@@ -44,11 +44,35 @@ def test_a_draw_is_the_same_whatever_was_drawn_before(weights):
 
 def test_the_order_is_that_of_this_version_for_good():
     """Resuming a run of an earlier version depends on it."""
-    assert [
-        Mixture(rows(5, 5), seed=42)[draw] for draw in range(12)
-    ] == ["b0", "b1", "a0", "b2", "a3", "a2", "a4", "b4", "a1", "b3", "b2", "a3"]
+    assert [Mixture(rows(5, 5), seed=42)[draw] for draw in range(12)] == [
+        "b0",
+        "b1",
+        "a0",
+        "b2",
+        "a3",
+        "a2",
+        "a4",
+        "b4",
+        "a1",
+        "b3",
+        "b2",
+        "a3",
+    ]
     weighted = Mixture(rows(5, 5), [1, 3], seed=42)
-    assert [weighted[draw] for draw in range(995, 1007)] == ["b4", "b0", "b2", "a3", "a4", "b3", "b2", "a0", "b4", "b0", "b1", "a2"]
+    assert [weighted[draw] for draw in range(995, 1007)] == [
+        "b4",
+        "b0",
+        "b2",
+        "a3",
+        "a4",
+        "b3",
+        "b2",
+        "a0",
+        "b4",
+        "b0",
+        "b1",
+        "a2",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ from got_train.reading import (
     Stream,
     find_pages,
     load_reader,
-    views_of,
 )
 from got_train.tokenizer import BYTES, OptTokenizer, train_tokenizer
 
@@ -171,8 +170,8 @@ def test_tiles_are_cut_from_one_picture_and_the_thumbnail_is_last(reader, scans)
         prompt = prompts.build_prompt(task, views=7, view_tokens=VIEW_TOKENS)
         assert words in prompt
         assert answer.ids == by_hand(reader, prompt, views, ngram=0)[1]
-    assert views_of([picture(1)], "multi_crop", SIDE, 1).shape == (1, SIDE, SIDE, 3)
-    assert len(views_of([picture(1), picture(2)], "multi_crop", SIDE, 6)) == 2  # tiles already
+    assert images.views([picture(1)], "multi_crop", SIDE, 1).shape == (1, SIDE, SIDE, 3)
+    assert len(images.views([picture(1), picture(2)], "multi_crop", SIDE, 6)) == 2  # tiles already
 
 
 def test_several_pages_make_one_sample(reader, scans):

@@ -1,5 +1,6 @@
 """Weights in every layout: names, orientation, round trips, what is refused, and saves that are killed."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -166,6 +167,18 @@ def test_windows_of_any_size_and_global_layers_anywhere_survive_the_file(
     del config["got_train"]  # as another program would have written it
     (tmp_path / "made" / "config.json").write_text(json.dumps(config))
     assert (logits_of(load_model(tmp_path / "made")) == logits_of(model)).all()
+
+
+def test_a_transformers_config_alone_says_every_size(random_model, tmp_path):
+    """Each size differs from its default; what is left out are the second stop token and the dialect."""
+    odd = {"max_positions": 77, "rope_theta": 5e4, "norm_eps": 1e-4, "init_std": 0.01}
+    model = random_model(norm_eps=1e-3, window=2, global_layers=(0, 2), decoder=odd)
+    save_model(model, tmp_path, "transformers")
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    del config["got_train"]
+    path.write_text(json.dumps(config))
+    assert load_model(tmp_path).config == dataclasses.replace(model.config, stop_tokens=(1,))
 
 
 # ---- round trips
@@ -675,6 +688,13 @@ def test_transformers_has_no_projector_that_changes_the_width(random_model, tmp_
         save_model(model, tmp_path / "made", "transformers")
     save_model(model, tmp_path / "made", "original")
     assert same(load_model(tmp_path / "made"), model)
+
+
+def test_the_folder_may_be_the_one_we_stand_in(monkeypatch, random_model, tmp_path):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    save_model(random_model(), ".")
+    assert same(load_model("."), random_model())
 
 
 class Killed(BaseException):

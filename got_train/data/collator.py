@@ -1,7 +1,7 @@
 """Records become samples, samples a batch: the only place where words turn into ids and labels.
 
-Knows prompts, tokenizer and images; arrays only, no device. A sample's labels stand at the position of their token
-(the model shifts) and supervise the answer and its end token, nothing else.
+Knows prompts, tokenizer and images; arrays only, no device. A sample's labels stand at the position of their
+token (the model shifts) and supervise the answer and its end token, nothing else.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Collator:
         if tokens > self.max_tokens:
             raise RecordError(
                 f"{record.where}: {tokens} tokens ({len(question)} of the prompt, {len(answer)} of the answer); "
-                f"at most data.max_tokens={self.max_tokens}, or the answer would lose its end"
+                f"at most {self.max_tokens} (data.max_tokens), or the answer would lose its end"
             )
         return Sample(
             ids=np.array(question + answer, dtype=np.int64),
@@ -72,13 +72,10 @@ class Collator:
             return np.full((views, grid, grid), IGNORED, dtype=np.int64)
         patches = np.full((1, grid, grid), self.tokenizer.pad_id, dtype=np.int64)
         across, down = (self.side / side / self.glyph_patch for side in size)
-        for char, *box in record.glyphs:
-            if char.isspace():
-                continue
-            x1, y1, x2, y2 = (
-                max(0, math.ceil(v * scale - 0.5)) for v, scale in zip(box, (across, down) * 2, strict=True)
-            )
-            patches[0, y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = self.tokenizer.encode(char)[0]
+        for char, x1, y1, x2, y2 in record.glyphs:
+            if not char.isspace():
+                place = _patches(y1 * down, y2 * down), _patches(x1 * across, x2 * across)
+                patches[(0, *place)] = self.tokenizer.encode(char)[0]
         return patches
 
     def views(self, record: Record) -> tuple[np.ndarray, tuple[int, int]]:
@@ -87,10 +84,7 @@ class Collator:
             pages = [images.open_image(path) for path in record.images]
         except (OSError, ValueError) as error:
             raise RecordError(f"{record.where}: {error}") from error
-        size = pages[0].size
-        if record.task.startswith("multi_crop") and len(pages) == 1:
-            pages = images.tile(pages[0], 1, self.max_tiles, side=self.side)
-        return np.stack([images.view(page, self.side) for page in pages]), size
+        return images.views(pages, record.task, self.side, self.max_tiles), pages[0].size
 
     def prompt(self, record: Record, views: int, size: tuple[int, int]) -> str:
         try:
@@ -107,7 +101,7 @@ class Collator:
             raise RecordError(f"{record.where}: {error}") from error
 
     def batch(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
-        """Right-padded arrays: input_ids, labels, attention_mask (B, T), pixel_values (V, side, side, 3) uint8."""
+        """Right-padded arrays: input_ids, labels, attention_mask (B, T); pixel_values (V, side, side, 3)."""
         tokens = max(len(sample.ids) for sample in samples)
         shape = (len(samples), tokens)
         ids = np.full(shape, self.tokenizer.pad_id, dtype=np.int64)
@@ -126,3 +120,10 @@ class Collator:
         if self.glyph_patch:
             batch["glyph_labels"] = np.concatenate([sample.glyphs for sample in samples])
         return batch
+
+
+def _patches(low: float, high: float) -> slice:
+    """Those whose middles lie in low..high; for a character too thin for that, the one around its middle."""
+    first, end = max(0, math.ceil(low - 0.5)), math.ceil(high - 0.5)
+    middle = max(0, int((low + high) / 2))
+    return slice(first, end) if end > first else slice(middle, middle + 1)

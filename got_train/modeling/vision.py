@@ -168,7 +168,7 @@ class Vision(nn.Layer):
             Block(config, 0 if index in config.global_layers else config.window)
             for index in range(config.layers)
         )
-        self.neck = Neck(config.width, config.neck_width, config.norm_eps)
+        self.neck = Neck(config.width, config.neck_width, 1e-6)  # whatever the blocks have
         self.net_2 = nn.Conv2D(config.neck_width, 2 * config.neck_width, 3, stride=2, padding=1, bias_attr=False)
         self.net_3 = nn.Conv2D(2 * config.neck_width, config.out_width, 3, stride=2, padding=1, bias_attr=False)
         for layer in self.sublayers():

@@ -244,7 +244,7 @@ def save_model(
             f"({model.config.decoder.width}) there; use original"
         )
     dtype = dtype or str(model.projector.weight.dtype).split(".")[-1]
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     made = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
