@@ -36,7 +36,7 @@ def usable_cores() -> int:
 
 
 def set_threads(threads: int) -> None:
-    """Threads of Paddle's matrix products and loops; to be set again after a paddle.inference predictor ran."""
+    """Threads of Paddle's matrix products and loops; to be set anew after a paddle.inference run."""
     import paddle
 
     paddle.base.core.set_num_threads(threads)

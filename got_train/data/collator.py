@@ -51,8 +51,8 @@ class Collator:
         tokens = len(question) + len(answer)
         if tokens > self.max_tokens:
             raise RecordError(
-                f"{record.where}: {tokens} tokens ({len(question)} of the prompt, {len(answer)} of the answer); "
-                f"at most {self.max_tokens} (data.max_tokens), or the answer would lose its end"
+                f"{record.where}: {tokens} tokens ({len(question)} of the prompt, {len(answer)} of the answer"
+                f"); at most {self.max_tokens} (data.max_tokens), or the answer would lose its end"
             )
         return Sample(
             ids=np.array(question + answer, dtype=np.int64),

@@ -1,1 +1,1 @@
-"""Training behind paddlenlp's Trainer: parts and their learning rates, step loader, checkpoints, callbacks."""
+"""Training behind paddlenlp's Trainer: parts and their learning rates, step loader, checkpoints, progress."""

@@ -1,7 +1,7 @@
 """The batches of a run, step by step, from any step on.
 
-Every batch knows how many supervised tokens its whole step has (all micro-batches, all processes), so that the
-trainer can divide by it. A record that cannot be used ends the run in the main process, with file:line: an
+Every batch knows how many supervised tokens its whole step has (all micro-batches, all processes), so that
+the trainer can divide by it. An unusable record ends the run in the main process, with file:line; an
 exception inside paddle.io.DataLoader hangs it without workers and loses its cause with them (paddle 3.3.1).
 """
 
@@ -69,7 +69,7 @@ class _Samples(paddle.io.Dataset):
 
 
 class StepLoader:
-    """The micro-batches of steps `start`... as dicts of tensors, with their `draws` and their step's counts."""
+    """The micro-batches from step `start` on as dicts of tensors, with `draws` and the step's counts."""
 
     def __init__(self, mixture: Mixture, collator: Collator, plan: StepPlan, workers: int = 0) -> None:
         self.mixture, self.collator, self.plan, self.workers = mixture, collator, plan, workers

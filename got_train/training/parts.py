@@ -1,4 +1,4 @@
-"""Which parts of the model train, with which learning rate and weight decay; and the optimizer made of them."""
+"""Which parts of the model train, with which learning rate and weight decay; the optimizer made of them."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def learning_rate(step: int, steps: int, settings: OptimSettings) -> float:
 def name_parameters(model: nn.Layer) -> None:
     """Give every parameter its structural name, under which Paddle's optimizers keep its moments.
 
-    Paddle's own names (linear_3.w_0) count the layers made in the process, so that a second model, or one layer
-    more before it, could not resume (paddlenlp 3.0.0b4: `Optimizer set error ... should in state dict`).
+    Paddle's own names (linear_3.w_0) count the layers made in the process, so that a second model, or one
+    layer more before it, could not resume (`Optimizer set error ... should in state dict`).
     """
     for name, parameter in model.named_parameters():
         parameter.name = name

@@ -53,6 +53,7 @@ class Progress(TrainerCallback):
         else:
             self.bar.set_postfix_str(line)
 
-    def on_train_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
+    def close(self) -> None:
+        """To be called however the run ends, so that what is printed next has a line of its own."""
         if self.bar is not None:
             self.bar.close()

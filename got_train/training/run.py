@@ -51,7 +51,8 @@ def build_model(settings: ModelSettings, tokenizer: Tokenizer) -> Got:
         model = load_model(settings.init_from)
         if settings.dialect not in ("", model.config.dialect):
             raise ConfigError(
-                f"model.dialect {settings.dialect}: {settings.init_from} was trained with {model.config.dialect}"
+                f"model.dialect {settings.dialect}: {settings.init_from} was trained with "
+                f"{model.config.dialect}"
             )
         if model.config.decoder.vocab_size != tokenizer.size:
             raise ConfigError(
@@ -64,7 +65,7 @@ def build_model(settings: ModelSettings, tokenizer: Tokenizer) -> Got:
         decoder = dataclasses.replace(decoder, vocab_size=tokenizer.size)
     if decoder.vocab_size != tokenizer.size:
         raise ConfigError(
-            f"model.decoder.vocab_size ({decoder.vocab_size}) must be the tokenizer's {tokenizer.size}; 0 takes it"
+            f"model.decoder.vocab_size ({decoder.vocab_size}) must be the tokenizer's {tokenizer.size}; or 0"
         )
     model = Got(
         GotConfig(
@@ -128,7 +129,6 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     model = build_model(config.model, tokenizer)
 
     from .loader import StepLoader, StepPlan
-    from .progress import Progress
     from .trainer import GotTrainer, arguments
 
     steps = count_steps(config, len(mixture))
@@ -140,7 +140,6 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         loader=StepLoader(mixture, collator, plan, config.data.workers),
         tokenizer=tokenizer,
         args=arguments(config, steps, plan.accumulation, device),
-        callbacks=[Progress(config.train.batch_size)],
     )
 
 
@@ -149,8 +148,8 @@ def check_same_settings(config: Config, folder: Path) -> None:
     changed = differences(config, load_config(folder / RUN_FILE))
     if changed:
         raise ConfigError(
-            f"--resume: {folder} was made with other settings ({'; '.join(changed)}); keep them, or start a run of "
-            "its own with model.init_from and another train.output_dir"
+            f"--resume: {folder} was made with other settings ({'; '.join(changed)}); keep them, or start "
+            "a run of its own with model.init_from and another train.output_dir"
         )
 
 
@@ -164,17 +163,17 @@ def check_same_rows(mixture: Mixture, checkpoint: Path) -> None:
 
 
 def train(config: Config, resume: bool = False) -> Path:
-    """Run a config to its end, from its last checkpoint if it is to be resumed; returns the final model's folder.
+    """Run a config to its end, with `resume` from its last checkpoint; returns the final model's folder.
 
-    A folder with results is refused otherwise; a run that is complete stays as it is.
+    A folder with results is refused otherwise. A run that is complete stays as it is.
     """
     output_dir = Path(config.train.output_dir)
     final = output_dir / FINAL
     found = checkpoints(output_dir) + [final] * final.exists()
     if found and not resume:
         raise ConfigError(
-            f"train.output_dir {output_dir}: holds {found[-1].name}; add --resume to go on from it, or give another "
-            "folder"
+            f"train.output_dir {output_dir}: holds {found[-1].name}; add --resume to go on from it, or give "
+            "another folder"
         )
     if found:
         check_same_settings(config, found[-1])

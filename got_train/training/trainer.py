@@ -22,6 +22,7 @@ from got_train.modeling.weights import fill_from, save_model
 from .checkpoints import ROWS_FILE, RUN_FILE, begin, delete_old, publish, step_of
 from .loader import StepLoader
 from .parts import build_optimizer, build_schedule, freeze, name_parameters
+from .progress import Progress
 
 GLYPH_HEAD = "glyph_head.pdparams"
 
@@ -33,8 +34,8 @@ class NonFiniteError(ArithmeticError):
 class TrainingLoss(nn.Layer):
     """A Got with what only its training needs; returns the share of one micro-batch in the step's loss.
 
-    The loss is the mean of -log p over the supervised tokens of the step. Where glyph_weight is above 0 the mean
-    over patches of naming the character that each one shows, from the neck's map, is added (stage 1 at nano size).
+    The loss is the mean of -log p over the supervised tokens of the step. Where glyph_weight is above 0 the
+    mean over patches of naming the character that each shows, from the neck's map, is added (nano stage 1).
     A tensor alone is returned because DataParallel looks for tensors in what a layer returns.
     """
 
@@ -115,7 +116,6 @@ class GotTrainer(Trainer):
         loader: StepLoader,
         tokenizer: object,
         args: TrainingArguments,
-        **kwargs: object,
     ) -> None:
         self.config, self.loader, self.got_tokenizer = config, loader, tokenizer
         self._draws: list[range] = []  # of the step under way
@@ -123,7 +123,8 @@ class GotTrainer(Trainer):
         freeze(model, config)
         self.training_loss = TrainingLoss(model, config.train.glyph_weight)
         name_parameters(self.training_loss)
-        super().__init__(model=model, args=args, train_dataset=loader.mixture, **kwargs)
+        self.progress = Progress(config.train.batch_size)
+        super().__init__(model=model, args=args, train_dataset=loader.mixture, callbacks=[self.progress])
 
     # ---- what goes in
 
@@ -147,8 +148,9 @@ class GotTrainer(Trainer):
     def training_step(self, model: nn.Layer, inputs: dict, step_control: int = 0) -> paddle.Tensor:
         """Forward and backward of one micro-batch; its share of the step's mean over supervised tokens.
 
-        paddlenlp averages the means of micro-batches, which weighs short answers more than long ones; here the
-        sum is divided by the tokens of the whole step. DataParallel averages over processes, hence their number.
+        paddlenlp averages the means of micro-batches, which weighs short answers more than long ones; here
+        the sum is divided by the tokens of the whole step. Gradients are averaged over processes, hence their
+        number.
         """
         draws = inputs.pop("draws")
         self._draws = [*self._draws, draws] if step_control else [draws]
@@ -213,7 +215,10 @@ class GotTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: object) -> object:
         self.loader.start = 0 if resume_from_checkpoint is None else step_of(resume_from_checkpoint)
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        try:
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        finally:
+            self.progress.close()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str | None = None) -> None:
         if resume_from_checkpoint is None:
@@ -224,7 +229,7 @@ class GotTrainer(Trainer):
             self.training_loss.glyph_head.set_state_dict(state)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Every process reads all shares, so that a run may go on with more or fewer processes than it had."""
+        """Every process reads all shares, so that a run may go on with another number of processes."""
         if checkpoint is None:
             return
         state, masters = {}, {}
