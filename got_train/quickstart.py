@@ -46,8 +46,8 @@ def plan(folder: str, scale: float = 1.0) -> Steps:
             "Draw the pages: faces to train on, a face never trained on, a new look",
             [
                 lines(f"{data}/stage1", short(2000), 21, FACES, "--glyphs"),
-                lines(f"{data}/stage3", short(6000), 22, FACES, *REGIONS),
-                lines(f"{data}/look", short(8000), 23, NEW_LOOK),
+                lines(f"{data}/stage3", short(5000), 22, FACES, *REGIONS),
+                lines(f"{data}/look", short(5000), 23, NEW_LOOK),
                 lines(tests[0], short(64), 24, UNSEEN_FACE, *REGIONS, *HELD_OUT),
                 lines(tests[1], short(64), 25, NEW_LOOK, *HELD_OUT),
             ],
@@ -70,14 +70,14 @@ def plan(folder: str, scale: float = 1.0) -> Steps:
             "Stage 3 from the checkpoint in the repository: it reads pages, and learns box and color prompts",
             [
                 evaluate(start, f"{scores}/before", *tests),
-                train(folder, "stage3", "stage3", short(900), "stage3", f"model.init_from={start}"),
+                train(folder, "stage3", "stage3", short(700), "stage3", f"model.init_from={start}"),
                 evaluate(stage3, f"{scores}/stage3", *tests),
             ],
         ),
         (
             "Fine-tune on the new look",
             [
-                train(folder, "finetune", "tuned", short(500), "look+stage3", f"model.init_from={stage3}"),
+                train(folder, "finetune", "tuned", short(400), "look+stage3", f"model.init_from={stage3}"),
                 evaluate(tuned, f"{scores}/tuned", *tests),
             ],
         ),
