@@ -3,15 +3,20 @@
 Knows the pixel values that the released weights were trained on; knows no model, prompt or record.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+if TYPE_CHECKING:
+    import pypdfium2
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, of RGB in 0..1
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -259,7 +264,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))
 
 
-def _draw(document, number: int, dpi: float, where: str) -> Image.Image:
+def _draw(document: pypdfium2.PdfDocument, number: int, dpi: float, where: str) -> Image.Image:
     import pypdfium2
 
     try:

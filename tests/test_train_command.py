@@ -41,11 +41,12 @@ def test_help_and_show_take_less_than_a_second_and_no_paddle(arguments):
         "try:\n    train.main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
         "print(sorted({'paddle', 'paddlenlp', 'numpy', 'PIL'} & set(sys.modules)), file=sys.stderr)"
     )
-    began = time.monotonic()
+    began = os.times()
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert time.monotonic() - began < 1
+    ended = os.times()  # of the processor, for other work may keep the command waiting
+    assert sum(ended[2:4]) - sum(began[2:4]) < 1
     assert done.stderr == "[]\n"
     assert done.stdout.startswith("usage: train.py" if arguments == ["--help"] else "model:\n")
 

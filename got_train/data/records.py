@@ -22,7 +22,8 @@ from got_train import images as pictures
 from got_train import prompts
 
 UNITS = ("pixel", "thousandth")  # thousandth: of the image's width or height, as the prompt says it
-_KEYS = ("images", "task", "text", "box", "color", "box_unit", "glyphs", "id", "meta")  # the last two are notes
+_NOTES = ("id", "meta")  # read over
+_KEYS = ("images", "task", "text", "box", "color", "box_unit", "glyphs", *_NOTES)
 _IMAGE = "<image>"
 _BOM, _SPACE = b"\xef\xbb\xbf", b" \t\r\n"
 

@@ -1,4 +1,4 @@
-"""The model: encoder, projector, decoder, their weights in every layout, and decoding. Knows no files of data.
+"""The model: encoder, projector, decoder, their weights in every layout, decoding. Knows no files of data.
 
 Names are imported when they are first used, so that sizes can be read without Paddle.
 """

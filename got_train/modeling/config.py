@@ -1,4 +1,4 @@
-"""The sizes of a GOT model. Everything else about its shape (grid, tokens a view, parameter count) follows from them."""
+"""The sizes of a GOT model; grid, tokens a view and parameter count follow from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _check(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """ViTDet-B and two strided convolutions, sizes of the released encoder (got_ocr2: SAM ViT-B + net_2 + net_3)."""
+    """ViTDet-B (SAM's) and two strided convolutions, net_2 and net_3; the released encoder's sizes."""
 
     image_side: int = 1024  # pixels, views are square
     patch: int = 16  # pixels
@@ -44,7 +44,7 @@ class VisionConfig:
         )
         _check(self.window >= 1, f"vision.window must be at least 1; got {self.window}")
         outside = [index for index in self.global_layers if not 0 <= index < self.layers]
-        _check(not outside, f"vision.global_layers: {outside} are not among the {self.layers} layers (0-based)")
+        _check(not outside, f"vision.global_layers: {outside} are not among layers 0..{self.layers - 1}")
 
     @property
     def grid(self) -> int:
@@ -53,7 +53,7 @@ class VisionConfig:
 
     @property
     def view_tokens(self) -> int:
-        """Tokens that one view gives the decoder: two 3x3 convolutions of stride 2 and padding 1 halve the grid."""
+        """Tokens of one view: two 3x3 convolutions of stride 2 and padding 1 halve the grid twice."""
         side = self.grid
         for _ in range(2):
             side = (side + 1) // 2
@@ -103,7 +103,8 @@ class GotConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     image_token: int = 151859  # <imgpad>, the place of one image feature
     pad_token: int = 151643
-    stop_tokens: tuple[int, ...] = (151645, 151643)  # <|im_end|>, the real end; <|endoftext|>, the configured one
+    # <|im_end|>, the real end, and <|endoftext|>, the one that the released configs name
+    stop_tokens: tuple[int, ...] = (151645, 151643)
     dialect: str = "repo"  # prompt wording the weights were trained with
 
     def __post_init__(self) -> None:

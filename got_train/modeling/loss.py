@@ -1,7 +1,7 @@
 """Cross-entropy of the decoder's last states without ever holding all logits.
 
-8,192 tokens x 151,860 words are 5 GB in float32. Here rows are taken in chunks, and the gradients are made in the
-same pass, so that one chunk of logits is all that ever exists.
+8,192 tokens x 151,860 words are 5 GB in float32. Here rows are taken in chunks, and the gradients are made in
+the same pass, so that one chunk of logits is all that ever exists.
 """
 
 import paddle
@@ -60,8 +60,8 @@ def summed_cross_entropy(
 ) -> tuple[paddle.Tensor, int]:
     """The sum of -log p over the supervised positions, and their number.
 
-    hidden (B, T, D) are the last states, weight (vocabulary, D) the head, labels (B, T) the id *at* each position
-    (the shift by one happens here) or `ignored`.
+    hidden (B, T, D) are the last states, weight (vocabulary, D) the head, labels (B, T) the id *at* each
+    position (the shift by one happens here) or `ignored`.
     """
     targets = labels[:, 1:].flatten()
     places = paddle.nonzero(targets != ignored).flatten()

@@ -1,4 +1,4 @@
-"""The encoder: ViTDet with windowed and global attention, neck, two strided convolutions. Knows pixels, no text.
+"""The encoder: ViTDet with windowed and global attention, neck, strided convolutions. Knows pixels, no text.
 
 Follows segment-anything's image encoder (ViT-B) and GOT's net_2 and net_3; sizes come from VisionConfig.
 """
@@ -15,7 +15,7 @@ from .config import VisionConfig
 
 
 def split_windows(x: paddle.Tensor, window: int) -> paddle.Tensor:
-    """(V, S, S, E) -> (W, w, w, E). The right and bottom edges are padded with zeros, which attention does not mask."""
+    """(V, S, S, E) -> (W, w, w, E); zeros at the right and bottom edges, which attention does not mask."""
     views, side, _, width = x.shape
     count = -(-side // window)
     gap = count * window - side
@@ -169,8 +169,9 @@ class Vision(nn.Layer):
             for index in range(config.layers)
         )
         self.neck = Neck(config.width, config.neck_width, 1e-6)  # whatever the blocks have
-        self.net_2 = nn.Conv2D(config.neck_width, 2 * config.neck_width, 3, stride=2, padding=1, bias_attr=False)
-        self.net_3 = nn.Conv2D(2 * config.neck_width, config.out_width, 3, stride=2, padding=1, bias_attr=False)
+        halved = {"kernel_size": 3, "stride": 2, "padding": 1, "bias_attr": False}
+        self.net_2 = nn.Conv2D(config.neck_width, 2 * config.neck_width, **halved)
+        self.net_3 = nn.Conv2D(2 * config.neck_width, config.out_width, **halved)
         for layer in self.sublayers():
             if isinstance(layer, nn.Linear):
                 nn.initializer.TruncatedNormal(std=0.02)(layer.weight)
