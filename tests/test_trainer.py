@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import shutil
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -273,8 +274,9 @@ def test_dropout_is_on_in_the_run_that_resumes_bit_for_bit(fit):
     assert fit(*OPT).losses != fit(*OPT[:2]).losses
 
 
-def test_two_worker_processes_change_nothing(fit):
+def test_two_worker_processes_change_nothing_and_end_with_the_run(fit):
     here, there = fit(), fit("data.workers=2")
+    assert multiprocessing.active_children() == []
     assert here.losses == there.losses
     assert same(here.after, there.after)
 
@@ -284,6 +286,18 @@ def test_optimizer_state_is_kept_under_the_names_of_the_model(fit, tmp_path):
     state = paddle.load(str(tmp_path / "run" / "checkpoint-1" / "optimizer-0.pdopt"))
     assert "got.vision.blocks.0.attn.qkv.weight_moment1_0" in state
     assert {name.split(".")[0] for name in state if name != "LR_Scheduler"} == {"got"}
+
+
+def test_a_checkpoint_without_its_optimizer_state_is_refused(fit, tmp_path):
+    """Moments that start again from nothing would make a jump that nobody sees the cause of."""
+    count = len(fit("train.steps=1", "train.save_every=1").before)
+    place = taken(tmp_path / "run", 1, tmp_path)
+    (place / "optimizer-0.pdopt").unlink()
+    message = (
+        rf"checkpoint-1: no optimizer state of got\.vision\..* and {count - 1} others; all files optimizer-"
+    )
+    with pytest.raises(FileNotFoundError, match=message):
+        fit("train.steps=1", checkpoint=place)
 
 
 def test_a_checkpoint_may_be_resumed_in_other_micro_batches_and_with_workers(fit, tmp_path):

@@ -82,6 +82,8 @@ class StepLoader:
         batches = self._from_workers() if self.workers else self._from_here()
         for step in range(self.start, self.plan.steps):
             micros = [next(batches) for _ in range(self.plan.accumulation)]
+            if step == self.plan.steps - 1:
+                next(batches, None)  # the end, at which the workers go; the trainer asks no further
             counts = self._step_counts(micros)
             for micro, batch in enumerate(micros):
                 yield {**batch, **counts, "draws": self.plan.draws(step, micro)}

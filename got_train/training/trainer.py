@@ -237,4 +237,10 @@ class GotTrainer(Trainer):
             share = paddle.load(str(path))
             masters |= share.pop("master_weights", {})
             state |= share
+        missing = [name for name in self.optimizer.decay if f"{name}_moment1_0" not in state]
+        if missing:
+            raise FileNotFoundError(
+                f"{checkpoint}: no optimizer state of {missing[0]} and {len(missing) - 1} others; all files "
+                "optimizer-*.pdopt of the run must be there"
+            )
         self.optimizer.set_state_dict({**state, "master_weights": masters} if masters else state)
