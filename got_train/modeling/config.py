@@ -38,11 +38,12 @@ class VisionConfig:
             self.patch > 0 and self.image_side % self.patch == 0,
             f"vision.image_side ({self.image_side}) must be a multiple of vision.patch ({self.patch})",
         )
+        for name in ("width", "layers", "heads", "mlp_width", "window", "neck_width", "out_width"):
+            _check(getattr(self, name) >= 1, f"vision.{name} must be at least 1; got {getattr(self, name)}")
         _check(
             self.width % self.heads == 0,
             f"vision.width ({self.width}) must be a multiple of vision.heads ({self.heads})",
         )
-        _check(self.window >= 1, f"vision.window must be at least 1; got {self.window}")
         outside = [index for index in self.global_layers if not 0 <= index < self.layers]
         _check(not outside, f"vision.global_layers: {outside} are not among layers 0..{self.layers - 1}")
 
@@ -80,6 +81,8 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         if self.kv_heads is None:
             object.__setattr__(self, "kv_heads", self.heads)
+        for name in ("width", "layers", "heads", "kv_heads", "mlp_width", "max_positions"):
+            _check(getattr(self, name) >= 1, f"decoder.{name} must be at least 1; got {getattr(self, name)}")
         _check(self.kind in ("qwen2", "opt"), f"decoder.kind must be qwen2 or opt; got {self.kind!r}")
         _check(
             self.width % self.heads == 0,
