@@ -297,9 +297,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         tuple(fonts), args.tasks, shape, args.font_size, args.lines, args.characters, args.scatter,
         words, ALPHABETS.get(args.text, ""), args.glyphs, name=f"lines-{args.split}",
     )  # fmt: skip
-    settings = output.settings(args, fonts=[font.stem for font in fonts])
-    plan = output.Plan(args.out, args.container, args.count, args.seed, args.shard_pages, settings)
-    return output.produce(engine, plan, num_workers=args.num_workers, shard=args.shard)
+    return output.write(engine, args, args.count, fonts=[font.stem for font in fonts])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -219,6 +219,13 @@ def generator(plan_seed: int, engine: str, index: int, attempt: int) -> numpy.ra
     return numpy.random.default_rng([plan_seed, zlib.crc32(engine.encode()), index, attempt])
 
 
+def write(engine: Engine, args: argparse.Namespace, count: int, **resolved: Any) -> dict[str, Any]:
+    """Make what a command's options ask for; `resolved` is what they led to. Returns the counts."""
+    chosen = settings(args, **resolved)
+    plan = Plan(args.out, args.container, count, args.seed, args.shard_pages, chosen)
+    return produce(engine, plan, num_workers=args.num_workers, shard=args.shard)
+
+
 def produce(
     engine: Engine, plan: Plan, *, num_workers: int = 1, shard: tuple[int, int] = (1, 1)
 ) -> dict[str, Any]:

@@ -384,9 +384,8 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         corpora.documents(args.split, args.sources), faces, args.tasks, shape, args.dpi, args.font_size,
         args.columns, args.image, name=f"pages-{args.split}",
     )  # fmt: skip
-    settings = output.settings(args, fonts=[f"{face.family} {face.style} {face.weight}" for face in faces])
-    plan = output.Plan(args.out, args.container, args.count, args.seed, args.shard_pages, settings)
-    return output.produce(engine, plan, num_workers=args.num_workers, shard=args.shard)
+    names = [f"{face.family} {face.style} {face.weight}" for face in faces]
+    return output.write(engine, args, args.count, fonts=names)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -134,9 +134,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     )
     counts = Counter(file for file, _ in pages)
     sizes = {file: [count, (args.pdfs / file).stat().st_size] for file, count in sorted(counts.items())}
-    settings = output.settings(args, pdfs=sizes, redrawn=False)
-    plan = output.Plan(args.out, args.container, len(pages), args.seed, args.shard_pages, settings)
-    summary = output.produce(engine, plan, num_workers=args.num_workers, shard=args.shard)
+    summary = output.write(engine, args, len(pages), pdfs=sizes, redrawn=False)
     return summary | {"left_out": dict(left_out)}
 
 

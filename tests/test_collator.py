@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from got_train.data.collator import IGNORED, Collator
+from got_train.data.collator import Collator
 from got_train.data.records import Record, RecordError, read_records
+from got_train.modeling.config import IGNORED
 from got_train.prompts import TASKS
 from got_train.tokenizer import BYTES, OptTokenizer, load_tokenizer
 

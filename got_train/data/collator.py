@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from got_train import images, prompts
+from got_train.modeling.config import IGNORED
 from got_train.tokenizer import Tokenizer
 
 from .records import Record, RecordError
-
-IGNORED = -100
 
 
 @dataclass(frozen=True)

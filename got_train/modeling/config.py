@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+IGNORED = -100  # label of a position that is not supervised
+
 
 class ModelConfigError(ValueError):
     """A size that no GOT model can have."""

@@ -9,15 +9,14 @@ from functools import cached_property
 import paddle
 from paddle import nn
 
-from .config import GotConfig
+from got_train.images import MEAN, STD
+
+from .config import IGNORED, GotConfig
 from .decoders import build_decoder
 from .loss import summed_cross_entropy
 from .vision import Vision
 
-IGNORED = -100  # label of a position that is not supervised
 PARTS = ("vision", "projector", "decoder")
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, of red, green, blue in 0..1
-STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class GotOutput:

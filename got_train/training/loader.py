@@ -16,8 +16,9 @@ import numpy as np
 import paddle
 
 from got_train.config import ConfigError
-from got_train.data.collator import IGNORED, Collator
+from got_train.data.collator import Collator
 from got_train.data.mixture import Mixture
+from got_train.modeling import IGNORED
 
 _FAULT = "fault"
 
