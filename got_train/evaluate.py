@@ -275,7 +275,7 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise EvaluationError(f"{path}: not JSON: {error}") from error
+        raise EvaluationError(f"{path}: not JSON: {error}; a file that this command wrote") from error
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
