@@ -188,4 +188,5 @@ def train(config: Config, resume: bool = False) -> Path:
         trainer.save_model(str(made))
         publish(made)
         clean(output_dir)
+    trainer.wait()  # no process leaves while another still works
     return final

@@ -198,12 +198,12 @@ class GotTrainer(Trainer):
                 paddle.save(self.training_loss.glyph_head.state_dict(), str(made / GLYPH_HEAD))
         if first or self.args.sharding:  # each process holds its share of a sharded state
             paddle.save(self.optimizer.state_dict(), str(made / f"optimizer-{self.args.process_index}.pdopt"))
-        self._wait()
+        self.wait()
         if first:
             publish(made)
             delete_old(self.args.output_dir, self.config.train.keep_last)
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
         if self.args.world_size > 1:
             paddle.distributed.barrier()
 
