@@ -49,38 +49,93 @@ class ModelSettings:
             )
 
 
+# What a source's `columns` may name: the keys of a record, and those of the rows of others.
+COLUMNS = (
+    *("images", "task", "text", "box", "color", "box_unit", "glyphs"),
+    *("conversations", "messages", "query", "response"),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceSettings:
     """One file or folder of records and its share of the run."""
 
-    path: str = ""
+    path: str = ""  # a file, a folder, or several files as in shards/*.parquet
     weight: float | None = None  # None in all sources: every row of every source once an epoch
     image_root: str = ""  # what relative image paths start from; empty: the folder of the file
+    split: str = ""  # of a data set that has several; empty: train
+    streaming: bool = False  # read forward only, shuffled in windows; needs weights and train.steps
+    columns: dict[str, str] = field(default_factory=dict)  # {text: ground_truth}: text is called so there
+    task: str = ""  # of rows that name none
+    allow_empty: bool = False  # blank pages, whose answer is empty
 
     def __post_init__(self) -> None:
         _check(bool(self.path), "path is not given; a file or folder of records")
         _check(self.weight is None or self.weight > 0, f"weight must be above 0; got {self.weight}")
+        for key, name in self.columns.items():
+            _check(key in COLUMNS, f"columns.{key}: no key of a record; {_nearest(key, list(COLUMNS))}")
+            _check(bool(name), f"columns.{key} is empty; the name of a column, or leave {key} out")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
     train: str | tuple[SourceSettings, ...] = ()
+    replay: str | tuple[SourceSettings, ...] = ()  # the former stage's data; replay_share of it trains again
+    replay_share: float = 0.8  # of the rows of each replay source, chosen by train.seed; the paper's
+    validation: str | tuple[SourceSettings, ...] = ()
+    validation_rows: int = 256  # at most, evenly spaced over all of them
     max_tokens: int = 8192  # of one sample, image tokens included
     max_tiles: int = 6  # of multi_crop, without the thumbnail; 12 in the paper, 6 in the released code
+    pack: int = 0  # tokens of a row that several samples share; 0: one sample a row
+    on_bad: Literal["stop", "drop"] = "stop"  # a record that cannot be used; drop: quarantine-<rank>.jsonl
     workers: int = 0  # processes that read and decode; 0: the main process
 
     def __post_init__(self) -> None:
         _check(self.max_tokens >= 16, f"max_tokens must be at least 16; got {self.max_tokens}")
         _check(self.workers >= 0, f"workers must not be negative; got {self.workers}")
         _check(self.max_tiles >= 1, f"max_tiles must be at least 1; got {self.max_tiles}")
+        _check(self.pack == 0 or self.pack >= 16, f"pack must be 0 or at least 16; got {self.pack}")
+        _check(
+            0 < self.replay_share <= 1, f"replay_share must be above 0, at most 1; got {self.replay_share}"
+        )
+        _check(self.validation_rows >= 1, f"validation_rows must be at least 1; got {self.validation_rows}")
         weighted = [source.weight is not None for source in self.sources]
         _check(all(weighted) or not any(weighted), "train: give all sources a weight or none")
+        for place, source in enumerate(self.sources):
+            known = not source.streaming or source.weight is not None
+            _check(known, f"train[{place}].streaming: its rows are not counted; give all sources a weight")
+        for place, source in enumerate(self.replay_sources):
+            self._check_replay(f"replay[{place}]", source, any(weighted))
+        for place, source in enumerate(self.validation_sources):
+            where = f"validation[{place}]"
+            _check(source.weight is None, f"{where}.weight: {source.weight}; here each row counts once")
+            _check(not source.streaming, f"{where}.streaming: its rows are taken from all over; drop it")
+
+    def _check_replay(self, where: str, source: SourceSettings, weighted: bool) -> None:
+        has = source.weight is not None
+        needed = "needed, as train has weights" if weighted else f"{source.weight}; train has no weights"
+        _check(has == weighted or not self.sources, f"{where}.weight: {needed}")
+        advice = "a share of its rows needs their number; put it into train with a weight"
+        _check(not source.streaming, f"{where}.streaming: {advice}")
 
     @property
     def sources(self) -> tuple[SourceSettings, ...]:
-        if isinstance(self.train, str):
-            return (SourceSettings(path=self.train),) if self.train else ()
-        return self.train
+        return _sources(self.train)
+
+    @property
+    def replay_sources(self) -> tuple[SourceSettings, ...]:
+        return _sources(self.replay)
+
+    @property
+    def validation_sources(self) -> tuple[SourceSettings, ...]:
+        return _sources(self.validation)
+
+
+def _sources(named: str | tuple[SourceSettings, ...]) -> tuple[SourceSettings, ...]:
+    """A path alone is one source."""
+    if isinstance(named, str):
+        return (SourceSettings(path=named),) if named else ()
+    return named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +204,11 @@ class TrainSettings:
     log_every: int = 10  # steps, as are the next
     save_every: int = 200
     keep_last: int = 2  # checkpoints; 0: all
+    validate_every: int = 200  # where data.validation is given
+    patience: int = 0  # validations without a lower loss after which the run ends; 0: never
+    average: float = 0.0  # decay of a moving average of the weights, for `best` and `final`; 0: none
+    show_rows: int = 4  # of data.validation, read at each validation for VisualDL
+    show_tokens: int = 128  # of each of these answers, at most
     threads: int = 0  # of one process on the CPU; 0: its share of the cores
     tune_cpu: bool = True
     sharding: Literal["", "stage1", "stage2"] = (
@@ -157,15 +217,17 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         _check(bool(self.output_dir), "output_dir is empty; a folder for checkpoints and logs")
-        for key in ("batch_size", "micro_batch_size", "log_every", "save_every"):
+        for key in ("batch_size", "micro_batch_size", "log_every", "save_every", "validate_every"):
             _check(getattr(self, key) >= 1, f"{key} must be at least 1; got {getattr(self, key)}")
         _check(
             self.batch_size % self.micro_batch_size == 0,
             f"batch_size ({self.batch_size}) must be a multiple of train.micro_batch_size "
             f"({self.micro_batch_size})",
         )
-        for key in ("steps", "seed", "keep_last", "threads", "glyph_weight"):
+        for key in ("steps", "seed", "keep_last", "patience", "show_rows", "threads", "glyph_weight"):
             _check(getattr(self, key) >= 0, f"{key} must not be negative; got {getattr(self, key)}")
+        _check(0 <= self.average < 1, f"average must be in 0..1, without 1; got {self.average}")
+        _check(self.show_tokens >= 1, f"show_tokens must be at least 1; got {self.show_tokens}")
         _check(self.steps > 0 or self.epochs > 0, f"epochs must be above 0; got {self.epochs}")
 
 
@@ -183,6 +245,10 @@ class Config:
         _check(
             self.parts.vision.train or not self.train.glyph_weight,
             f"train.glyph_weight ({self.train.glyph_weight}) teaches parts.vision, which does not train",
+        )
+        _check(
+            bool(self.data.validation) or not self.train.patience,
+            f"train.patience ({self.train.patience}) waits for a lower loss on data.validation; it is empty",
         )
 
 
@@ -273,6 +339,12 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is tuple:
         _check(isinstance(value, (list, tuple)), f"{where} must be a list; got {value!r}")
         return tuple(_convert(item, choices[0], f"{where}[{index}]") for index, item in enumerate(value))
+    if origin is dict:
+        _check(isinstance(value, dict), f"{where} must be a mapping; got {value!r}")
+        return {
+            _convert(key, choices[0], where): _convert(value[key], choices[1], f"{where}.{key}")
+            for key in value
+        }
     if dataclasses.is_dataclass(hint):
         return build(hint, value, where)
     return _convert_scalar(value, hint, where)
@@ -319,6 +391,9 @@ def _plain(value: Any) -> Any:
 
 # Settings that do not change what is computed; a resumed run must keep all others.
 FREE = (
+    "data.on_bad",  # what was computed before met no bad row, or dropped it
+    "data.validation",
+    "data.validation_rows",
     "data.workers",
     "train.output_dir",
     "train.micro_batch_size",
@@ -326,6 +401,8 @@ FREE = (
     "train.log_every",
     "train.save_every",
     "train.keep_last",
+    "train.show_rows",
+    "train.show_tokens",
     "train.threads",
     "train.tune_cpu",
     "train.sharding",

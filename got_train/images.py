@@ -5,10 +5,12 @@ Knows the pixel values that the released weights were trained on; knows no model
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -42,7 +44,24 @@ class ImageError(ValueError):
     """A picture, PDF, page list or tile range that cannot be used, named with the reason."""
 
 
-def open_image(source: str | os.PathLike | BinaryIO) -> Image.Image:
+@dataclass(frozen=True, repr=False)
+class EncodedImage:
+    """A picture file that stands inside another file, such as a row of a table: its bytes and its name."""
+
+    name: str
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {len(self.data)} bytes>"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = str | os.PathLike | EncodedImage | BinaryIO  # of a picture
+
+
+def open_image(source: Source) -> Image.Image:
     """The one picture of a file as 8-bit RGB: turned upright by its EXIF tag, transparent parts on white.
 
     The original code ignores the EXIF tag and shows the colours hidden under transparent pixels; opaque
@@ -55,7 +74,7 @@ def open_image(source: str | os.PathLike | BinaryIO) -> Image.Image:
         return _decode(image, where)
 
 
-def image_frames(source: str | os.PathLike | BinaryIO) -> Iterator[Image.Image]:
+def image_frames(source: Source) -> Iterator[Image.Image]:
     """Every frame of a file, such as the pages of a scanned TIFF, each as `open_image` would give it."""
     with _pictures(source) as (image, frames, where):
         for frame in range(frames):
@@ -201,7 +220,7 @@ def parse_pages(text: str) -> list[int]:
 
 
 @contextmanager
-def _named(source: str | os.PathLike | BinaryIO) -> Iterator[str]:
+def _named(source: Source) -> Iterator[str]:
     """Turns what Pillow and the system raise on a bad file into an ImageError that names the file."""
     where = str(getattr(source, "name", "image") if hasattr(source, "read") else source)
     try:
@@ -225,9 +244,11 @@ def _named(source: str | os.PathLike | BinaryIO) -> Iterator[str]:
 
 
 @contextmanager
-def _pictures(source: str | os.PathLike | BinaryIO) -> Iterator[tuple[Image.Image, int, str]]:
+def _pictures(source: Source) -> Iterator[tuple[Image.Image, int, str]]:
     """An opened file, the number of its frames and its name for messages."""
     with _named(source) as where:
+        if isinstance(source, EncodedImage):
+            source = io.BytesIO(source.data)
         if not hasattr(source, "read"):
             with open(source, "rb") as file, _pictures(file) as opened:
                 yield opened

@@ -72,6 +72,16 @@ def test_sources_with_weights(load):
     ]
 
 
+def test_a_source_with_columns_is_written_and_read_back(load):
+    config = load(
+        "data: {train: [{path: a, columns: {text: truth, images: page}}], replay: b, validation: c}"
+    )
+    assert config.data.sources[0].columns == {"text": "truth", "images": "page"}
+    assert config.data.replay_sources == (SourceSettings(path="b"),)
+    assert config.data.validation_sources == (SourceSettings(path="c"),)
+    assert load(dump_config(config)) == config
+
+
 @pytest.mark.parametrize(
     ("override", "value"),
     [
@@ -144,6 +154,40 @@ WRONG = [
     ("data: {train: [{weight: 1}]}", "data.train[0].path is not given"),
     ("data: {train: [{path: a, weight: 0}]}", "data.train[0].weight must be above 0; got 0"),
     ("data: {train: [{path: a, weight: 1}, {path: b}]}", "data.train: give all sources a weight or none"),
+    ("data: {train: [{path: a, columns: 3}]}", "data.train[0].columns must be a mapping; got 3"),
+    (
+        "data: {train: [{path: a, columns: {text: 3}}]}",
+        "data.train[0].columns.text must be of type str; got 3",
+    ),
+    ("data: {train: [{path: a, columns: {3: a}}]}", "data.train[0].columns must be of type str; got 3"),
+    (
+        "data: {train: [{path: a, columns: {txt: a}}]}",
+        "data.train[0].columns.txt: no key of a record; did you mean text?",
+    ),
+    ("data: {train: [{path: a, columns: {text: ''}}]}", "data.train[0].columns.text is empty; the name"),
+    (
+        "data: {train: [{path: a, streaming: true}]}",
+        "data.train[0].streaming: its rows are not counted; give all sources a weight",
+    ),
+    (
+        "data: {train: [{path: a, weight: 1}], replay: b}",
+        "data.replay[0].weight: needed, as train has weights",
+    ),
+    ("data: {train: a, replay: [{path: b, weight: 2}]}", "data.replay[0].weight: 2.0; train has no weights"),
+    (
+        "data: {train: a, replay: [{path: b, streaming: true}]}",
+        "data.replay[0].streaming: a share of its rows needs their number; put it into train",
+    ),
+    ("data: {replay_share: 0}", "data.replay_share must be above 0, at most 1; got 0"),
+    ("data: {replay_share: 80}", "data.replay_share must be above 0, at most 1; got 80"),
+    (
+        "data: {validation: [{path: a, weight: 2}]}",
+        "data.validation[0].weight: 2.0; here each row counts once",
+    ),
+    ("data: {validation: [{path: a, streaming: true}]}", "data.validation[0].streaming: its rows are taken"),
+    ("data: {validation_rows: 0}", "data.validation_rows must be at least 1; got 0"),
+    ("data: {on_bad: skip}", "data.on_bad must be one of 'stop', 'drop'; got 'skip'"),
+    ("data: {pack: 8}", "data.pack must be 0 or at least 16; got 8"),
     ("data: {max_tokens: 3}", "data.max_tokens must be at least 16; got 3"),
     ("data: {workers: -1}", "data.workers must not be negative; got -1"),
     ("optim: {lr: 0}", "optim.lr must be above 0; got 0"),
@@ -223,6 +267,12 @@ def test_differences_name_what_is_computed_and_not_how_fast():
     other = build(Config, {"train": {"seed": 2, "micro_batch_size": 2, "save_every": 7}, "optim": {"lr": 1}})
     assert differences(one, one) == []
     assert differences(one, other) == ["train.seed: 1, not 2"]
+
+
+def test_another_validation_is_the_same_run_and_another_replay_is_not():
+    one = build(Config, {"data": {"train": "a", "replay": "b", "validation": "c"}})
+    other = build(Config, {"data": {"train": "a", "replay": "d", "validation_rows": 7, "replay_share": 1}})
+    assert differences(one, other) == ["data.replay: 'b', not 'd'", "data.replay_share: 0.8, not 1.0"]
 
 
 def test_differences_look_into_parts_and_sources():

@@ -1,12 +1,15 @@
 """The order of records: a function of seed and place alone, every row once an epoch, shares exact."""
 
+import json
 import pickle
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from got_train.data.mixture import BLOCK, Mixture
+from got_train.config import Config, ConfigError, build
+from got_train.data.mixture import BLOCK, Mixture, replayed, spread
+from got_train.training import run
 from got_train.training.loader import StepPlan
 
 
@@ -164,3 +167,112 @@ def test_a_mixture_that_cannot_be_is_refused(arguments, message):
 def test_a_negative_draw_is_refused():
     with pytest.raises(IndexError, match="draw -1: draws are counted from 0"):
         Mixture(rows(3))[-1]
+
+
+# Replay and validation.
+
+
+def test_replay_is_a_share_of_the_rows_by_seed_and_the_same_in_every_epoch():
+    new, former = rows(30, 50)
+    chosen = list(replayed(former, 0.8, seed=4, source=0))
+    assert len(chosen) == len(set(chosen)) == 40
+    assert chosen == list(replayed(former, 0.8, seed=4, source=0))
+    assert chosen != list(replayed(former, 0.8, seed=5, source=0))
+    assert chosen != list(replayed(former, 0.8, seed=4, source=1))
+    assert chosen == sorted(chosen, key=former.index)
+    mixture = Mixture([new, replayed(former, 0.8, 4, 0)], seed=4)
+    for epoch in (0, 1, 7):
+        assert sorted(mixture[70 * epoch + draw] for draw in range(70)) == sorted(new + chosen)
+
+
+def test_every_row_is_as_likely_to_be_replayed():
+    counts = np.zeros(20)
+    for seed in range(400):
+        counts[list(replayed(range(20), 0.25, seed, 0))] += 1
+    assert counts.sum() == 400 * 5
+    assert counts.min() > 60  # of 100 expected; 4.6 deviations
+    assert counts.max() < 140
+
+
+@pytest.mark.parametrize(("share", "count"), [(1, 7), (0.5, 4), (0.01, 1)])
+def test_replay_of_few_rows_is_rounded_and_at_least_one(share, count):
+    assert len(replayed(range(7), share, 0, 0)) == count
+
+
+def test_validation_rows_are_spread_evenly_over_all_sources():
+    chosen = list(spread([range(700), range(700, 1000)], 100, seed=1))
+    assert len(chosen) == 100
+    assert set(np.diff(chosen)) == {10}
+    assert 0 <= chosen[0] < 10
+    assert chosen == list(spread([range(1000)], 100, seed=1))
+    assert len({spread([range(1000)], 10, seed)[0] for seed in range(9)}) > 3
+    assert list(spread([range(5)], 5, 0)) == list(range(5))
+    assert list(spread([range(7)], 5, 0)) == sorted(set(spread([range(7)], 5, 0)))
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A function: a config over files of 4 and 10 rows."""
+    for name, count in (("new", 4), ("old", 10)):
+        lines = [{"images": ["a.png"], "task": "ocr", "text": f"{name}{row}"} for row in range(count)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def make(steps=0, **data):
+        for key in ("train", "replay", "validation"):
+            for source in data.get(key, ()):
+                source["path"] = f"{tmp_path}/{source['path']}"
+        return build(Config, {"data": data, "train": {"steps": steps, "seed": 3, "batch_size": 2}})
+
+    return make
+
+
+def test_the_config_says_what_is_mixed_replayed_and_validated(config):
+    made = config(
+        train=[{"path": "new.jsonl"}], replay=[{"path": "old.jsonl"}], validation=[{"path": "*.jsonl"}]
+    )
+    mixture = run.build_mixture(made)
+    assert (mixture.rows, mixture.total, run.count_steps(made, mixture.total)) == ([4, 8], 12, 6)
+    texts = [mixture[draw].text for draw in range(12)]
+    assert sorted(text[:3] for text in texts) == ["new"] * 4 + ["old"] * 8
+    assert [record.text for record in run.build_validation(made)][::4] == ["new0", "old0", "old4", "old8"]
+    assert run.build_validation(config()) is None
+    few = config(validation=[{"path": "old.jsonl"}], validation_rows=3)
+    assert len(run.build_validation(few)) == 3
+    with pytest.raises(ConfigError, match="data.train: no data; give a file of records"):
+        run.build_mixture(few)
+
+
+def test_weighted_replay_has_its_share_of_rows_and_its_weight_in_draws(config):
+    replay = [{"path": "old.jsonl", "weight": 1}]
+    mixture = run.build_mixture(
+        config(train=[{"path": "new.jsonl", "weight": 3}], replay=replay, replay_share=0.5)
+    )
+    draws = Counter(mixture[draw].text for draw in range(BLOCK))
+    assert sum(count for text, count in draws.items() if text[:3] == "old") == 250
+    assert len(draws) == 4 + 5
+
+
+def test_a_streamed_source_needs_steps(config):
+    train = [{"path": "old.jsonl", "weight": 1, "streaming": True}]
+    made = config(train=[dict(source) for source in train], steps=5)
+    assert {run.build_mixture(made)[draw].text for draw in range(10)} == {f"old{row}" for row in range(10)}
+    assert run.count_steps(made, None) == 5
+    with pytest.raises(
+        ConfigError, match=r"^data.train\[0\].streaming: its rows are not counted, .*train.steps"
+    ):
+        run.build_mixture(config(train=train))
+
+
+def test_a_source_is_read_as_its_settings_say(config, tmp_path):
+    row = {"page": "a.png", "truth": "", "lang": "en"}
+    (tmp_path / "named.jsonl").write_text(json.dumps(row) + "\n")
+    columns = {"images": "page", "text": "truth"}
+    source = {
+        "path": "named.jsonl",
+        "columns": columns,
+        "task": "format",
+        "allow_empty": True,
+        "image_root": "r",
+    }
+    record = run.build_mixture(config(train=[source]))[0]
+    assert (record.images, record.task, record.text) == (("r/a.png",), "format", "")

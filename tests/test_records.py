@@ -21,6 +21,7 @@ from got_train.data.records import (
     read_records,
     write_records,
 )
+from got_train.images import EncodedImage
 
 FORMATS = Path(__file__).parent / "fixtures" / "formats"
 GOT = FORMATS / "got" / "images"
@@ -294,11 +295,16 @@ def test_a_broken_file_is_refused_when_opened(tmp_path, name, data, what):
     assert str(error.value).startswith(f"{path}{what}")
 
 
-def test_an_absent_file_and_a_task_for_a_file_are_refused(tmp_path):
+def test_an_absent_file_and_a_task_that_is_none_are_refused(tmp_path):
     with pytest.raises(RecordError, match="none.jsonl: no such file; a .jsonl or .json file, or a folder"):
         read_records(tmp_path / "none.jsonl")
-    with pytest.raises(RecordError, match="a.jsonl: task 'ocr' for a file, whose records name theirs"):
-        read_records(write(tmp_path / "a.jsonl", PLAIN), task="ocr")
+    with pytest.raises(RecordError, match="a.jsonl: task is 'oc'; did you mean ocr?"):
+        read_records(write(tmp_path / "a.jsonl", PLAIN), task="oc")
+
+
+def test_the_sources_task_is_that_of_rows_that_name_none(tmp_path):
+    path = write(tmp_path / "a.jsonl", {"images": ["a.png"], "text": "x"}, PLAIN)
+    assert [record.task for record in read_records(path, task="format")] == ["format", "ocr"]
 
 
 def test_a_record_made_by_hand_is_checked_too():
@@ -500,7 +506,7 @@ def test_texts_with_their_pictures_elsewhere_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("names", "options", "what"),
     [
-        ((), {}, ": holds no records; pictures with a .txt file of the same name"),
+        ((), {}, ": holds no records; records.jsonl, metadata.jsonl or .csv, parquet files, a saved"),
         (("a.png", "b.png", "c.png", "c.txt"), {}, r": no a.txt \(2 missing\); one text a picture"),
         (("a.png", "a.txt", "b.txt"), {}, r": no b picture \(1 missing\); one text a picture"),
         (("a.png", "a.jpg", "a.txt"), {}, ": 2 pictures a; one a text"),
@@ -554,6 +560,13 @@ def test_the_original_conversations_become_our_lines_and_stay_the_same(tmp_path)
         Path(r.images[0]).resolve() for r in records
     ]
     assert [(record.box, record.box_unit) for record in again] == [(r.box, r.box_unit) for r in records]
+
+
+def test_a_picture_inside_its_file_is_not_written_as_a_path(tmp_path):
+    record = Record((EncodedImage("p.png", b"..."),), "ocr", "x", where="a.parquet[3]")
+    with pytest.raises(RecordError, match=r"a.parquet\[3\]: image p.png is inside its file; save it"):
+        write_records(tmp_path / "train.jsonl", [record])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_writing_that_fails_leaves_the_old_file_alone(tmp_path):

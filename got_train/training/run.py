@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from got_train import cpu
-from got_train.config import Config, ConfigError, ModelSettings, differences, load_config
+from got_train.config import Config, ConfigError, ModelSettings, SourceSettings, differences, load_config
 from got_train.data.collator import Collator
-from got_train.data.mixture import Mixture
-from got_train.data.records import read_records
+from got_train.data.mixture import Mixture, replayed, spread
+from got_train.data.records import Record, RecordStream, open_stream, read_records
 from got_train.tokenizer import Tokenizer, load_tokenizer
 
 from .checkpoints import FINAL, ROWS_FILE, RUN_FILE, begin, checkpoints, clean, publish
@@ -96,19 +97,48 @@ def build_collator(config: Config, model: Got, tokenizer: Tokenizer) -> Collator
         max_tokens=config.data.max_tokens,
         max_tiles=config.data.max_tiles,
         glyph_patch=vision.patch if config.train.glyph_weight else 0,
+        pack=config.data.pack,
+    )
+
+
+def open_source(source: SourceSettings) -> Sequence[Record] | RecordStream:
+    """The records of a source; no picture is opened."""
+    read = open_stream if source.streaming else read_records
+    return read(
+        source.path,
+        image_root=source.image_root or None,
+        allow_empty=source.allow_empty,
+        task=source.task,
+        columns=source.columns,
+        split=source.split,
     )
 
 
 def build_mixture(config: Config) -> Mixture:
-    sources = config.data.sources
-    if not sources:
+    data, seed = config.data, config.train.seed
+    if not data.sources:
         raise ConfigError("data.train: no data; give a file of records, e.g. data.train=my.jsonl")
-    weights = [source.weight for source in sources]
-    records = [read_records(source.path, image_root=source.image_root or None) for source in sources]
-    return Mixture(records, None if weights[0] is None else weights, config.train.seed)
+    for place, source in enumerate(data.sources):
+        if source.streaming and not config.train.steps:
+            key = f"data.train[{place}].streaming"
+            raise ConfigError(f"{key}: its rows are not counted, so epochs are not either; give train.steps")
+    records = [open_source(source) for source in data.sources]
+    for place, source in enumerate(data.replay_sources):
+        records.append(replayed(open_source(source), data.replay_share, seed, place))
+    weights = [source.weight for source in (*data.sources, *data.replay_sources)]
+    return Mixture(records, None if weights[0] is None else weights, seed)
 
 
-def count_steps(config: Config, rows: int) -> int:
+def build_validation(config: Config) -> Sequence[Record] | None:
+    """The records of data.validation that are used, the same in every run of the seed; None without any."""
+    sources = config.data.validation_sources
+    if not sources:
+        return None
+    return spread(list(map(open_source, sources)), config.data.validation_rows, config.train.seed)
+
+
+def count_steps(config: Config, rows: int | None) -> int:
+    """Of a run over so many rows; None where streams leave them unknown and train.steps is given."""
     return config.train.steps or max(1, int(rows * config.train.epochs) // config.train.batch_size)
 
 
@@ -129,17 +159,22 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     model = build_model(config.model, tokenizer)
 
     from .loader import StepLoader, StepPlan
+    from .quarantine import Quarantine
     from .trainer import GotTrainer, arguments
 
-    steps = count_steps(config, len(mixture))
+    steps = count_steps(config, mixture.total)
     plan = StepPlan(steps, config.train.batch_size, config.train.micro_batch_size, rank, ranks)
     collator = build_collator(config, model, tokenizer)
+    quarantine = None
+    if config.data.on_bad == "drop":
+        quarantine = Quarantine(Path(config.train.output_dir) / f"quarantine-{rank}.jsonl")
     return GotTrainer(
         model=model,
         config=config,
-        loader=StepLoader(mixture, collator, plan, config.data.workers),
+        loader=StepLoader(mixture, collator, plan, config.data.workers, quarantine),
         tokenizer=tokenizer,
         args=arguments(config, steps, plan.accumulation, device),
+        validation=build_validation(config) or (),
     )
 
 
@@ -185,7 +220,8 @@ def train(config: Config, resume: bool = False) -> Path:
     trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
     if trainer.is_world_process_zero():
         made = begin(output_dir, FINAL)
-        trainer.save_model(str(made))
+        with trainer.kept_weights():
+            trainer.save_model(str(made))
         publish(made)
         clean(output_dir)
     trainer.wait()  # no process leaves while another still works

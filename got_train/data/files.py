@@ -1,0 +1,280 @@
+"""Data files of lines, lists and texts, each row found by its place and read when it is asked for.
+
+Knows bytes, JSON and CSV; what a row means is a matter of formats.py.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import operator
+import os
+import re
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from got_train import images as pictures
+from got_train import prompts
+
+from .formats import RowReader
+from .record import DataFileError, Record, RecordError, choose, short
+
+FOLDER_FORMS = (
+    "records.jsonl, metadata.jsonl or .csv, parquet files, a saved data set, or pictures with a .txt file of "
+    "the same name"
+)
+_BOM, _SPACE = b"\xef\xbb\xbf", b" \t\r\n"
+
+
+class RecordFile(Sequence):
+    """The records of a JSONL file, a JSON list or a CSV file, found by their byte offsets.
+
+    Holds 8 bytes a record and no open file, so it can be pickled and shared by threads and forked processes.
+    """
+
+    def __init__(self, path: str | os.PathLike, reader: RowReader | None = None) -> None:
+        self.path = str(path)
+        self._reader = reader or RowReader(root=os.path.dirname(self.path))
+        self._is_list = first_bytes(path).startswith(b"[")
+        self._size = os.path.getsize(path)
+        self._header: list[str] = []
+        # One start more than records: each ends where the next begins.
+        starts, blanks = (_list_starts(self.path), array("q")) if self._is_list else self._line_starts()
+        self._starts, self._blanks = np.array(starts, np.int64), np.array(blanks, np.int64)
+        if len(self._starts) < 2:
+            raise RecordError(f"{path}: holds no records; at least one")
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, index: int) -> Record:
+        index = place_of(index, len(self))
+        where, raw = self.where(index), self._bytes(index)
+        row = csv_row(where, raw, self._header) if self._header else json_row(where, raw, self._is_list)
+        return self._reader.record(row, where)
+
+    def where(self, index: int) -> str:
+        """file:line of a record, or file[index] in a JSON list."""
+        if self._is_list:
+            return f"{self.path}[{index}]"
+        return f"{self.path}:{index + 1 + int(np.searchsorted(self._blanks, index, side='right'))}"
+
+    def _line_starts(self) -> tuple[array, array]:
+        if not self.path.lower().endswith(".csv"):
+            return _line_starts(self.path)
+        starts, blanks = _line_starts(self.path, quoted=True)
+        if len(starts) > 1:
+            self._starts = starts
+            self._header = csv_cells(f"{self.path}:1", self._bytes(0))
+            self._reader.wanted(self._header, self.path)
+        return starts[1:], array("q", [0, *(max(0, before - 1) for before in blanks)])
+
+    def _bytes(self, index: int) -> bytes:
+        start, end = (int(offset) for offset in self._starts[index : index + 2])
+        try:
+            with open(self.path, "rb") as file:
+                if os.fstat(file.fileno()).st_size != self._size:
+                    raise DataFileError(f"{self.path}: changed since it was opened; start again")
+                file.seek(start)
+                return file.read(end - start).strip(_SPACE)
+        except OSError as error:
+            raise DataFileError(f"{self.path}: {error.strerror}; a readable file") from error
+
+
+class TextFolder(Sequence):
+    """Pictures of a folder, each with its answer in a .txt file of the same name beside it.
+
+    With `image_root` the pictures are looked for there. The last line end of a file is not part of its text.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike, image_root: str | os.PathLike | None = None, **options: Any
+    ) -> None:
+        root = str(folder if image_root is None else image_root)
+        self._reader = RowReader(root=root, **options)
+        self._folder, self._task = str(folder), self._reader.task or "ocr"
+        choose(str(folder), "task", self._task, prompts.ONE_VIEW)
+        texts = {Path(name).stem for name in os.listdir(folder) if name.endswith(".txt") and name[0] != "."}
+        if not os.path.isdir(root):
+            raise RecordError(f"{root}: no such folder; the folder of the images")
+        self._images = pictures.image_files(root)
+        stems = [Path(image).stem for image in self._images]
+        if not texts and not stems:
+            raise RecordError(f"{folder}: holds no records; {FOLDER_FORMS}")
+        for alone, other, ending in (
+            (set(stems) - texts, folder, ".txt"),
+            (texts - set(stems), root, " picture"),
+        ):
+            if alone:
+                first = min(alone, key=pictures.natural_order)
+                raise RecordError(f"{other}: no {first}{ending} ({len(alone)} missing); one text a picture")
+        if len(set(stems)) < len(stems):
+            twice = next(stem for stem in stems if stems.count(stem) > 1)
+            raise RecordError(f"{root}: {stems.count(twice)} pictures {twice}; one a text")
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Record:
+        image = self._images[place_of(index, len(self))]
+        where = os.path.join(self._folder, Path(image).stem + ".txt")
+        try:
+            text = Path(where).read_text(encoding="utf-8-sig").removesuffix("\n")
+        except UnicodeDecodeError as error:
+            raise RecordError(f"{where}: not UTF-8 ({error}); save it as UTF-8") from error
+        except OSError as error:
+            raise RecordError(f"{where}: {error.strerror}; a readable file") from error
+        return self._reader.ready(Record((image,), self._task, text, where=where))
+
+
+class JoinedRecords(Sequence):
+    """Several sequences of records as one, in order."""
+
+    def __init__(self, parts: Sequence[Sequence[Record]]) -> None:
+        self._parts = parts
+        self._ends = list(accumulate(len(part) for part in parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Record:
+        index = place_of(index, len(self))
+        part = bisect_right(self._ends, index)
+        return self._parts[part][index - self._ends[part]]  # counted from the part's end
+
+
+def first_bytes(path: str | os.PathLike) -> bytes:
+    """The beginning of a data file from its first character on, which tells a JSON list from lines."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4096)
+    except FileNotFoundError as error:
+        raise RecordError(f"{path}: no such file; a .jsonl or .json file, or a folder") from error
+    except OSError as error:
+        raise DataFileError(f"{path}: {error.strerror}; a readable file") from error
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise RecordError(f"{path}: is UTF-16; save it as UTF-8")
+    return start.removeprefix(_BOM).lstrip(_SPACE)
+
+
+def meta_rows(path: str | os.PathLike) -> dict | None:
+    """The rows of a PaddleMIX meta JSON, or None for all other data files."""
+    if Path(path).suffix.lower() != ".json" or not first_bytes(path).startswith(b"{"):
+        return None
+    try:
+        rows = json.loads(Path(path).read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None  # lines under the name of .json, or broken: the line will tell
+    is_meta = rows and all(isinstance(row, dict) and "annotations" in row for row in rows.values())
+    return rows if is_meta else None
+
+
+def _line_starts(path: str, quoted: bool = False) -> tuple[array, array]:
+    """Byte offsets of all but the blank lines, with the end; and how many stand before each blank line.
+
+    `quoted` takes the lines inside a CSV cell for such blank lines.
+    """
+    starts, blanks, inside = array("q"), array("q"), False
+    with open(path, "rb") as file:
+        offset = file.seek(len(_BOM) if file.read(len(_BOM)) == _BOM else 0)
+        for line in file:
+            if line.strip(_SPACE) and not inside:
+                starts.append(offset)
+            else:
+                blanks.append(len(starts))
+            inside ^= quoted and line.count(b'"') % 2 == 1
+            offset += len(line)
+    if inside:
+        raise RecordError(f'{path}: a " is open at the end of the file; close every quoted cell')
+    starts.append(offset)
+    return starts, blanks
+
+
+def _list_starts(path: str) -> array:
+    """Byte offsets of the elements of a JSON list, with the end of the last."""
+    # As Latin-1 a place in the text is a byte offset, and all that JSON is built of is ASCII in UTF-8 too.
+    text = Path(path).read_bytes().decode("latin-1")
+    decoder, space = json.JSONDecoder(), re.compile(r"[ \t\n\r]*")
+    starts = array("q")
+    at = space.match(text, text.index("[") + 1).end()
+    more = text[at : at + 1] != "]"
+    try:
+        while more:
+            starts.append(at)
+            at = space.match(text, decoder.raw_decode(text, at)[1]).end()
+            more = text[at : at + 1] == ","
+            if more:
+                at = space.match(text, at + 1).end()
+            elif text[at : at + 1] != "]":
+                raise json.JSONDecodeError("a comma or ] is missing", text, at)
+        if space.match(text, at + 1).end() < len(text):
+            raise json.JSONDecodeError("something follows the list", text, at + 1)
+    except (ValueError, RecursionError) as error:
+        where = f"{path}[{max(0, len(starts) - 1)}]"
+        raise RecordError(f"{where}: not JSON: {error}; a list of objects") from error
+    starts.append(at)
+    return starts
+
+
+def json_row(where: str, raw: bytes, in_list: bool = False) -> dict:
+    """The object of a line, or of an element of a list."""
+    try:
+        text = _text(where, raw)
+        row = json.JSONDecoder().raw_decode(text)[0] if in_list else json.loads(text)
+    except json.JSONDecodeError as error:
+        what = f"{error.msg} at column {error.colno}"
+        raise RecordError(f"{where}: not JSON: {what}; one object a line, or a list of objects") from error
+    except RecordError:
+        raise
+    except (ValueError, RecursionError) as error:  # numbers or nesting beyond Python's limits
+        raise RecordError(f"{where}: not JSON: {error}; one object a line, or a list of objects") from error
+    if not isinstance(row, dict):
+        raise RecordError(f"{where}: {short(row)}; an object with images, task and text")
+    return row
+
+
+def csv_row(where: str, raw: bytes, header: Sequence[str]) -> dict:
+    cells = csv_cells(where, raw)
+    if len(cells) != len(header):
+        raise RecordError(f"{where}: {len(cells)} cells; {len(header)}, as in the first line")
+    return dict(zip(header, cells, strict=True))
+
+
+def csv_cells(where: str, raw: bytes) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(_text(where, raw), newline=""), strict=True))
+    except csv.Error as error:
+        raise RecordError(f"{where}: not CSV: {error}; cells with commas or quotes in quotes") from error
+
+
+def _text(where: str, raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{where}: not UTF-8 ({error}); save it as UTF-8") from error
+
+
+def forward_lines(path: str) -> Iterator[tuple[str, bytes]]:
+    """file:line and bytes of all but the blank lines, read forward."""
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                line = line.removeprefix(_BOM) if number == 1 else line
+                if line.strip(_SPACE):
+                    yield f"{path}:{number}", line.strip(_SPACE)
+    except OSError as error:
+        raise DataFileError(f"{path}: {error.strerror}; a readable file") from error
+
+
+def place_of(index: int, count: int) -> int:
+    """The place in a sequence that an index names, which may count from its end."""
+    if not -count <= operator.index(index) < count:
+        raise IndexError(f"record {index} of {count}")
+    return operator.index(index) % count

@@ -1,0 +1,111 @@
+"""A record: one line of data, checked when it is made. Knows the words of the tasks; no file and no token."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from got_train import prompts
+from got_train.images import EncodedImage
+
+UNITS = ("pixel", "thousandth")  # thousandth: of the image's width or height, as the prompt says it
+
+
+class RecordError(ValueError):
+    """A data file or one of its records that cannot be used, named by file and line."""
+
+
+class DataFileError(RecordError):
+    """A data file of which no row can be used any more: gone, changed while it was read, or damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One task with its answer. `images` open as they stand: readers have joined them with their folder."""
+
+    images: tuple[str | EncodedImage, ...]  # the page, its tiles (multi_crop), or pages (multi_page)
+    task: str
+    text: str
+    box: tuple[float, ...] | None = None  # x1, y1, x2, y2 or a point x, y
+    color: str | None = None
+    box_unit: str = "pixel"
+    glyphs: tuple[tuple, ...] = ()  # (character, x1, y1, x2, y2) in pixels, for the encoder's auxiliary loss
+    where: str = field(default="record", compare=False)  # file:line, for messages
+
+    def __post_init__(self) -> None:
+        self._check_words(self.where)
+        self._check_images(self.where)
+        if self.box is not None:
+            self._check_box(self.where, self.box)
+        for glyph in self.glyphs:
+            if len(glyph) != 5 or not isinstance(glyph[0], str) or len(glyph[0]) != 1:
+                raise RecordError(f"{self.where}: glyph {short(glyph)}; a character and x1, y1, x2, y2")
+
+    def _check_words(self, where: str) -> None:
+        choose(where, "task", self.task, prompts.TASKS)
+        choose(where, "box_unit", self.box_unit, UNITS)
+        if self.color is not None:
+            choose(where, "color", self.color, prompts.COLORS)
+        if self.box is not None and self.color is not None:
+            raise RecordError(f"{where}: box and color together; one region, named by one of them")
+        if self.task not in prompts.ONE_VIEW and (self.box, self.color) != (None, None):
+            named = "box" if self.color is None else "color"
+            raise RecordError(f"{where}: {named} with task {self.task}; only ocr and format read a region")
+        if not isinstance(self.text, str):
+            raise RecordError(f"{where}: text is {short(self.text)}; a string")
+        _check_unicode(where, "text", self.text)
+
+    def _check_images(self, where: str) -> None:
+        if not isinstance(self.images, tuple):
+            raise RecordError(f"{where}: images is {short(self.images)}; a tuple of paths")
+        check_images(where, self.images)
+        if len(self.images) > 1 and self.task in prompts.ONE_VIEW:
+            several = f"{len(self.images)} images with task {self.task}"
+            raise RecordError(f"{where}: {several}; one, or task multi_page (pages) or multi_crop (tiles)")
+
+    def _check_box(self, where: str, box: tuple[float, ...]) -> None:
+        numbers = isinstance(box, tuple) and all(type(number) in (int, float) for number in box)
+        if not numbers or len(box) not in (2, 4) or not all(map(math.isfinite, box)):
+            raise RecordError(f"{where}: box is {short(box)}; four numbers x1, y1, x2, y2, or a point x, y")
+        if min(box) < 0:
+            raise RecordError(f"{where}: box {list(box)} begins outside the image; no number below 0")
+        cut = self.box_unit == "thousandth"  # down to whole thousandths: a thin box may have lost its width
+        if cut and not all(type(number) is int and number <= 1000 for number in box):
+            raise RecordError(f"{where}: box {list(box)} in thousandths; whole numbers from 0 to 1000")
+        if any(low > high or (low == high and not cut) for low, high in zip(box, box[2:], strict=False)):
+            raise RecordError(f"{where}: box {list(box)} has no area; x1 < x2 and y1 < y2")
+
+
+def choose(where: str, name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a value that is none of the choices."""
+    if value not in choices:
+        raise RecordError(f"{where}: {name} is {short(value)}; {nearest(value, choices)}")
+
+
+def nearest(value: object, choices: Sequence[str]) -> str:
+    close = get_close_matches(str(value), choices, 1)
+    return f"did you mean {close[0]}?" if close else f"one of {', '.join(choices)}"
+
+
+def check_images(where: str, paths: Sequence) -> None:
+    if not paths:
+        raise RecordError(f"{where}: images is empty; at least one path")
+    for place, path in enumerate(paths):
+        if isinstance(path, EncodedImage):
+            continue
+        if not isinstance(path, str) or not path:
+            raise RecordError(f"{where}: images[{place}] is {short(path)}; the path of an image")
+        _check_unicode(where, f"images[{place}]", path)
+
+
+def _check_unicode(where: str, name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        raise RecordError(f"{where}: {name} holds half a character, {half}; whole ones") from error
+
+
+def short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
