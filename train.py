@@ -1,4 +1,4 @@
-"""Train a GOT model: train.py CONFIG [section.key=value ...] [--resume] [--show]."""
+"""Train a GOT model: train.py CONFIG [section.key=value ...] [--resume] [--show] [--dry-run]."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint, if any")
     made.add_argument("--show", action="store_true", help="print the whole config and stop")
+    made.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="build everything, try the longest rows, print what the run will take, and stop",
+    )
     return made
 
 
@@ -39,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(dump_config(config), end="")
         return DONE
     try:
-        print(run(config, options.resume))
+        print(dry_run(config) if options.dry_run else run(config, options.resume))
         return DONE
     except KeyboardInterrupt:
         _say(f"interrupted; {last_checkpoint(config)}")
@@ -56,6 +61,13 @@ def run(config: Config, resume: bool) -> str:
     from got_train.training.run import train
 
     return str(train(config, resume))
+
+
+def dry_run(config: Config) -> str:
+    need_paddle()
+    from got_train.training.dry_run import dry_run
+
+    return dry_run(config)
 
 
 def last_checkpoint(config: Config) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import types
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,55 @@ def tiny_run(tmp_path):
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def within(request):
+    """A function: assert that a difference is within a bound; the file GOT_MEASURED collects them."""
+
+    def check(what, difference, bound):
+        if path := os.environ.get("GOT_MEASURED"):
+            row = {"test": request.node.nodeid, "what": what, "seen": float(difference), "bound": bound}
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        assert difference <= bound, what
+
+    return check
+
+
+@dataclass
+class Trained:
+    """Of a run: loss and learning rate of every step, loss of every validation, and the weights by name."""
+
+    losses: tuple
+    rates: tuple
+    validation: tuple
+    before: dict
+    after: dict
+    trainer: object
+
+
+@pytest.fixture
+def fit(tiny_run):
+    """A function: train a config from its start or a checkpoint; nothing else than run.train does."""
+    from got_train.config import load_config
+    from got_train.training import run
+
+    path = tiny_run()
+
+    def weights(made):
+        return {name: value.numpy() for name, value in made.training_loss.named_parameters()}
+
+    def fit(*overrides, checkpoint=None):
+        made = run.build_trainer(load_config(path, overrides), checkpoint)
+        before, rows, log = weights(made), [], made.log
+        made.log = lambda logs, **kwargs: (rows.append(logs), log(logs, **kwargs))
+        made.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        losses, rates, validation = (
+            tuple(row[key] for row in rows if key in row)
+            for key in ("loss", "learning_rate", "validation_loss")
+        )
+        return Trained(losses, rates, validation, before, weights(made), made)
+
+    fit.path = path
+    return fit

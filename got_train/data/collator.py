@@ -41,6 +41,7 @@ class Collator:
     max_tokens: int = 8192
     max_tiles: int = 6
     glyph_patch: int = 0  # pixels of an encoder's patch; 0: no map of characters
+    pack: int = 0  # tokens of a row that several samples share; 0: a row for each
 
     def sample(self, record: Record) -> Sample:
         """Raises RecordError with file:line for an unreadable image, a bad region, or too many tokens."""
@@ -99,26 +100,70 @@ class Collator:
         except prompts.PromptError as error:
             raise RecordError(f"{record.where}: {error}") from error
 
+    def blank(self) -> Sample:
+        """A white page of which nothing is learnt: stands in a batch that has lost all of its samples."""
+        ids = self.tokenizer.encode_prompt(
+            prompts.build_prompt("ocr", dialect=self.dialect, view_tokens=self.view_tokens)
+        )
+        grid = self.side // self.glyph_patch if self.glyph_patch else 0
+        return Sample(
+            ids=np.array(ids, dtype=np.int64),
+            labels=np.full(len(ids), IGNORED, dtype=np.int64),
+            views=np.full((1, self.side, self.side, 3), 255, dtype=np.uint8),
+            where="blank",
+            glyphs=np.full((1, grid, grid), IGNORED, dtype=np.int64) if grid else None,
+        )
+
     def batch(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
-        """Right-padded arrays: input_ids, labels, attention_mask (B, T); pixel_values (V, side, side, 3)."""
-        tokens = max(len(sample.ids) for sample in samples)
-        shape = (len(samples), tokens)
+        """Right-padded arrays: input_ids, labels, attention_mask (R, T); pixel_values (V, side, side, 3).
+
+        attention_mask numbers the samples of a row from 1 and is 0 on padding. Without packing a row is a
+        sample; with it position_ids (R, T) start anew with each, as its neighbours stay unseen.
+        """
+        rows = packed([len(sample.ids) for sample in samples], self.pack)
+        ordered = [samples[place] for row in rows for place in row]
+        shape = len(rows), max(sum(len(samples[place].ids) for place in row) for row in rows)
         ids = np.full(shape, self.tokenizer.pad_id, dtype=np.int64)
         labels = np.full(shape, IGNORED, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
-        for row, sample in enumerate(samples):
-            ids[row, : len(sample.ids)] = sample.ids
-            labels[row, : len(sample.ids)] = sample.labels
-            mask[row, : len(sample.ids)] = 1
+        mask, positions = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        for index, row in enumerate(rows):
+            start = 0
+            for number, sample in enumerate((samples[place] for place in row), 1):
+                part = index, slice(start, start + len(sample.ids))
+                ids[part], labels[part], mask[part] = sample.ids, sample.labels, number
+                positions[part] = np.arange(len(sample.ids))
+                start += len(sample.ids)
         batch = {
             "input_ids": ids,
             "labels": labels,
             "attention_mask": mask,
-            "pixel_values": np.concatenate([sample.views for sample in samples]),
+            "pixel_values": np.concatenate([sample.views for sample in ordered]),
         }
+        if self.pack:
+            batch["position_ids"] = positions
         if self.glyph_patch:
-            batch["glyph_labels"] = np.concatenate([sample.glyphs for sample in samples])
+            batch["glyph_labels"] = np.concatenate([sample.glyphs for sample in ordered])
         return batch
+
+
+def packed(lengths: Sequence[int], room: int) -> list[list[int]]:
+    """Places of samples of these lengths, row by row: the longest first, each into the first row with room.
+
+    A row holds `room` tokens, or as many as the longest sample has; with room 0 each sample has its own.
+    """
+    if not room:
+        return [[place] for place in range(len(lengths))]
+    room = max(room, *lengths)
+    rows: list[list[int]] = []
+    left: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        row = next((row for row, free in enumerate(left) if free >= lengths[place]), len(rows))
+        if row == len(rows):
+            rows.append([])
+            left.append(room)
+        rows[row].append(place)
+        left[row] -= lengths[place]
+    return rows
 
 
 def _patches(low: float, high: float) -> slice:

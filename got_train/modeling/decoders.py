@@ -244,10 +244,10 @@ class OptDecoder(nn.Layer):
 
     def _placed(self, x, position_ids):
         table = self.model.embeddings.position_embeddings
-        if position_ids.shape[1] > self.config.max_positions:
+        last = int(position_ids.max())
+        if last >= self.config.max_positions:
             raise ValueError(
-                f"decoder: {position_ids.shape[1]} tokens in a row; OPT has {self.config.max_positions} "
-                "positions"
+                f"decoder: {last + 1} tokens in a row; OPT has {self.config.max_positions} positions"
             )
         x = x + F.embedding(position_ids + table.offset, table.weight)
         return self.model.embeddings.dropout(x)

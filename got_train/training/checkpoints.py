@@ -10,6 +10,7 @@ from pathlib import Path
 UNFINISHED = ".unfinished"  # a checkpoint is written here and renamed when it is complete
 DELETING = ".deleting"
 FINAL = "final"
+BEST = "best"
 RUN_FILE = "run.yaml"  # the run's config
 ROWS_FILE = "rows.json"  # of every source
 _NAME = re.compile(r"checkpoint-(\d+)$")
@@ -37,6 +38,16 @@ def begin(output_dir: str | os.PathLike, name: str) -> Path:
 def publish(made: Path) -> None:
     """Move a finished checkpoint to its place; from then on it counts."""
     os.replace(made, made.parent.parent / made.name)
+
+
+def replace(made: Path) -> None:
+    """As publish, where another may stand; a run killed in between makes it anew from its last checkpoint."""
+    place, doomed = made.parent.parent / made.name, made.parent.parent / DELETING
+    if place.exists():
+        doomed.mkdir(exist_ok=True)
+        os.replace(place, doomed / made.name)
+    publish(made)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def delete_old(output_dir: str | os.PathLike, keep: int) -> None:

@@ -18,9 +18,12 @@ import paddle
 from got_train.config import ConfigError
 from got_train.data.collator import Collator
 from got_train.data.mixture import Mixture
+from got_train.data.records import DataFileError, RecordError
 from got_train.modeling import IGNORED
 
-_FAULT = "fault"
+from .quarantine import Quarantine
+
+_FAULTS = "faults"
 
 
 @dataclass(frozen=True)
@@ -62,18 +65,32 @@ class _Samples(paddle.io.Dataset):
         except Exception as error:
             return ExceptionWithTraceback(error, error.__traceback__)
 
-    def collate(self, samples: list) -> dict[str, np.ndarray]:
-        for sample in samples:
-            if isinstance(sample, ExceptionWithTraceback):
-                return {_FAULT: np.frombuffer(pickle.dumps(sample), dtype=np.uint8)}
-        return self.collator.batch(samples)
+    def collate(self, found: list) -> dict[str, np.ndarray]:
+        """The batch of the usable samples, with the faults of the others, pickled."""
+        faults = [each for each in found if isinstance(each, ExceptionWithTraceback)]
+        samples = [each for each in found if not isinstance(each, ExceptionWithTraceback)]
+        batch = self.collator.batch(samples or [self.collator.blank()])
+        if faults:
+            batch[_FAULTS] = np.frombuffer(pickle.dumps(faults), dtype=np.uint8)
+        return batch
 
 
 class StepLoader:
-    """The micro-batches from step `start` on as dicts of tensors, with `draws` and the step's counts."""
+    """The micro-batches from step `start` on as dicts of tensors, with `draws` and the step's counts.
 
-    def __init__(self, mixture: Mixture, collator: Collator, plan: StepPlan, workers: int = 0) -> None:
+    A row that cannot be used ends the run, or with a `quarantine` is written there and missing in its batch.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        collator: Collator,
+        plan: StepPlan,
+        workers: int = 0,
+        quarantine: Quarantine | None = None,
+    ) -> None:
         self.mixture, self.collator, self.plan, self.workers = mixture, collator, plan, workers
+        self.quarantine = quarantine
         self.start = 0
 
     def __len__(self) -> int:
@@ -82,7 +99,7 @@ class StepLoader:
     def __iter__(self) -> Iterator[dict]:
         batches = self._from_workers() if self.workers else self._from_here()
         for step in range(self.start, self.plan.steps):
-            micros = [next(batches) for _ in range(self.plan.accumulation)]
+            micros = [self._usable(next(batches)) for _ in range(self.plan.accumulation)]
             if step == self.plan.steps - 1:
                 next(batches, None)  # the end, at which the workers go; the trainer asks no further
             counts = self._step_counts(micros)
@@ -91,7 +108,13 @@ class StepLoader:
 
     def rows(self, draws: list[range]) -> list[str]:
         """file:line of each."""
-        return [self.mixture[draw].where for part in draws for draw in part]
+        return [self._where(draw) for part in draws for draw in part]
+
+    def _where(self, draw: int) -> str:
+        try:
+            return self.mixture[draw].where
+        except RecordError as error:  # a row that was dropped
+            return str(error).partition(": ")[0]
 
     def _draws(self) -> Iterator[list[int]]:
         for step in range(self.start, self.plan.steps):
@@ -99,22 +122,29 @@ class StepLoader:
                 yield list(self.plan.draws(step, micro))
 
     def _from_here(self) -> Iterator[dict]:
+        samples = _Samples(self.mixture, self.collator)
         for draws in self._draws():
-            samples = [self.collator.sample(self.mixture[draw]) for draw in draws]
-            yield {name: paddle.to_tensor(value) for name, value in self.collator.batch(samples).items()}
+            batch = samples.collate([samples[draw] for draw in draws])
+            yield {name: paddle.to_tensor(value) for name, value in batch.items()}
 
     def _from_workers(self) -> Iterator[dict]:
         samples = _Samples(self.mixture, self.collator)
-        for batch in paddle.io.DataLoader(
+        yield from paddle.io.DataLoader(
             samples,
             batch_sampler=self._draws(),
             collate_fn=samples.collate,
             num_workers=self.workers,
             return_list=True,
-        ):
-            if _FAULT in batch:
-                raise pickle.loads(batch[_FAULT].numpy().tobytes())
-            yield batch
+        )
+
+    def _usable(self, batch: dict) -> dict:
+        """The batch without its faults, which go into quarantine, or end the run."""
+        faults = batch.pop(_FAULTS, None)
+        for fault in pickle.loads(faults.numpy().tobytes()) if faults is not None else ():
+            if self.quarantine is None or not _of_one_row(fault):
+                raise fault
+            self.quarantine.add(fault)
+        return batch
 
     def _step_counts(self, micros: list[dict]) -> dict[str, int]:
         """What the step's means are taken over, in all micro-batches and processes.
@@ -129,6 +159,10 @@ class StepLoader:
             paddle.distributed.all_reduce(totals)
             counts = dict(zip(counts, totals.tolist(), strict=True))
         return counts
+
+
+def _of_one_row(fault: Exception) -> bool:
+    return isinstance(fault, RecordError) and not isinstance(fault, DataFileError)
 
 
 def _supervised(labels: paddle.Tensor) -> int:

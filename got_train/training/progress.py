@@ -8,15 +8,19 @@ import time
 from paddlenlp.trainer import TrainerCallback
 from tqdm import tqdm
 
+from .memory import peak_memory
+from .validation import VALIDATION_LOSS
+
 
 class Progress(TrainerCallback):
-    """Step, loss, learning rate, pages/s and time left, on the first process only.
+    """Step, loss, learning rate, pages/s, supervised tokens/s, peak memory, time left; on one process only.
 
     Speed and time left are those of this session: a resumed run does not count what was done before it.
     """
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
+        self.tokens = 0  # supervised ones so far, of all processes
         self.bar = None
 
     def on_train_begin(self, args: object, state: object, control: object, **kwargs: object) -> None:
@@ -38,11 +42,18 @@ class Progress(TrainerCallback):
     def on_log(
         self, args: object, state: object, control: object, logs: dict | None = None, **kwargs: object
     ) -> None:
-        if self.bar is None or "loss" not in (logs or {}):
+        if self.bar is None:
             return
-        seconds, done = time.monotonic() - self.began, state.global_step - self.first
+        if VALIDATION_LOSS in (logs or {}):
+            self.bar.write(
+                f"step {state.global_step}: validation loss {logs[VALIDATION_LOSS]:.4f}", file=sys.stderr
+            )
+        if "loss" not in (logs or {}):
+            return
+        seconds, done = max(time.monotonic() - self.began, 1e-9), state.global_step - self.first
         line = f"loss {logs['loss']:.4f}, lr {logs['learning_rate']:.1e}"
-        line += f", {done * self.batch_size / max(seconds, 1e-9):.1f} pages/s"
+        line += f", {done * self.batch_size / seconds:.1f} pages/s, {self.tokens / seconds:.0f} tokens/s"
+        line += f", {peak_memory() / 2**30:.2f} GB"
         if self.bar.disable:
             left = tqdm.format_interval((state.max_steps - state.global_step) * seconds / max(done, 1))
             print(

@@ -7,24 +7,37 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 from paddlenlp.trainer import Trainer, TrainingArguments
+from paddlenlp.trainer.integrations import VisualDLCallback
 from paddlenlp.utils.log import logger
 
 from got_train.config import Config, dump_config
 from got_train.modeling import IGNORED, Got
 from got_train.modeling.weights import fill_from, save_model
 
-from .checkpoints import ROWS_FILE, RUN_FILE, begin, delete_old, publish, step_of
+from .audit import GradientAudit, gradient, norm
+from .average import WeightAverage
+from .checkpoints import BEST, ROWS_FILE, RUN_FILE, begin, delete_old, publish, replace, step_of
 from .loader import StepLoader
 from .parts import build_optimizer, build_schedule, freeze, name_parameters
 from .progress import Progress
+from .validation import VALIDATION_LOSS, Validation, has_stopped
+
+if TYPE_CHECKING:
+    from visualdl import LogWriter
+
+    from got_train.data.records import Record
 
 GLYPH_HEAD = "glyph_head.pdparams"
+BEST_FILE = "best.json"
 
 
 class NonFiniteError(ArithmeticError):
@@ -53,13 +66,15 @@ class TrainingLoss(nn.Layer):
         attention_mask: paddle.Tensor,
         labels: paddle.Tensor,
         step_tokens: int,
+        position_ids: paddle.Tensor | None = None,
         step_patches: int = 0,
         glyph_labels: paddle.Tensor | None = None,
     ) -> paddle.Tensor:
         got = self.got
         neck_map = got.vision.neck_map(got.normalised(pixel_values))  # (V, C, S, S)
         features = got.projector(got.vision.features(neck_map))
-        loss = got.decode(input_ids, features, attention_mask, labels).loss_sum / step_tokens
+        output = got.decode(input_ids, features, attention_mask, labels, position_ids)
+        loss = output.loss_sum / step_tokens
         if self.glyph_head is None:
             return loss
         named = self.glyph_head(neck_map.transpose([0, 2, 3, 1]))  # (V, S, S, vocabulary)
@@ -67,13 +82,6 @@ class TrainingLoss(nn.Layer):
             named.flatten(0, 2), glyph_labels.flatten(), ignore_index=IGNORED, reduction="sum"
         )
         return loss + self.glyph_weight * wrong / max(step_patches, 1)
-
-
-def gradient_norm(model: nn.Layer) -> float:
-    """Of all gradients together; those that mixed precision keeps in float32 hang at `main_grad`."""
-    grads = [getattr(parameter, "main_grad", parameter.grad) for parameter in model.parameters()]
-    squares = [grad.astype("float32").square().sum() for grad in grads if grad is not None]
-    return math.sqrt(float(paddle.add_n(squares)))
 
 
 def arguments(config: Config, steps: int, accumulation: int, device: str) -> TrainingArguments:
@@ -116,6 +124,7 @@ class GotTrainer(Trainer):
         loader: StepLoader,
         tokenizer: object,
         args: TrainingArguments,
+        validation: Sequence[Record] = (),
     ) -> None:
         self.config, self.loader, self.got_tokenizer = config, loader, tokenizer
         self._draws: list[range] = []  # of the step under way
@@ -124,7 +133,12 @@ class GotTrainer(Trainer):
         self.training_loss = TrainingLoss(model, config.train.glyph_weight)
         name_parameters(self.training_loss)
         self.progress = Progress(config.train.batch_size)
-        super().__init__(model=model, args=args, train_dataset=loader.mixture, callbacks=[self.progress])
+        self.average = WeightAverage(model, config.train.average) if config.train.average else None
+        callbacks = [self.progress, GradientAudit(model, config, args.output_dir)]
+        callbacks += [self.average] if self.average else []
+        super().__init__(model=model, args=args, train_dataset=loader, callbacks=callbacks)
+        if validation:
+            self.add_callback(Validation(self, validation))
 
     # ---- what goes in
 
@@ -156,6 +170,7 @@ class GotTrainer(Trainer):
         self._draws = [*self._draws, draws] if step_control else [draws]
         if inputs["step_tokens"] == 0:
             raise NonFiniteError(self._named("no supervised token in the whole step"))
+        self.progress.tokens += 0 if step_control else inputs["step_tokens"]
         # random masks are a function of the place in the run, so that resuming needs no generator state
         paddle.seed(hash((self.config.train.seed, draws.start)) & 0x7FFFFFFF)
         model.train()
@@ -168,14 +183,23 @@ class GotTrainer(Trainer):
         """Called by the loop before the optimizer: refuse a step while nothing has been updated."""
         if self.do_grad_scaling:  # float16: the scaler looks at the gradients and skips such steps
             return
-        value, norm = float(loss), gradient_norm(self.training_loss)
-        if not (math.isfinite(value) and math.isfinite(norm)):
-            raise NonFiniteError(self._named(f"loss {value}, gradient norm {norm}"))
+        grads = [gradient(parameter) for parameter in self.training_loss.parameters()]
+        value, size = float(loss), norm([grad for grad in grads if grad is not None])
+        if not (math.isfinite(value) and math.isfinite(size)):
+            raise NonFiniteError(self._named(f"loss {value}, gradient norm {size}"))
 
     def _named(self, fault: str) -> str:
         rows = self.loader.rows(self._draws)
         shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
         return f"step {self.state.global_step + 1}: {fault}; nothing was updated; rows {shown}"
+
+    def log(self, logs: dict[str, float], **kwargs: object) -> None:
+        """paddlenlp forgets its history at every entry; validations are kept, as they tell when to stop."""
+        history, loss_is_due = self.state.log_history, self.control.should_log
+        super().log(logs, **kwargs)
+        self.control.should_log = loss_is_due and VALIDATION_LOSS in logs
+        kept = [{"step": self.state.global_step, **logs}] if VALIDATION_LOSS in logs else []
+        self.state.log_history = history + kept
 
     def _get_learning_rate(self) -> float:
         """Of the update that was made; paddlenlp logs the next one's."""
@@ -192,6 +216,8 @@ class GotTrainer(Trainer):
         self.save_model(str(made))
         first = self.is_world_process_zero()
         if first:
+            if self.average is not None:
+                self.average.save(made)
             self.state.save_to_json(str(made / "trainer_state.json"))
             (made / ROWS_FILE).write_text(json.dumps(self.loader.mixture.rows), encoding="utf-8")
             if self.training_loss.glyph_head is not None:
@@ -202,6 +228,24 @@ class GotTrainer(Trainer):
         if first:
             publish(made)
             delete_old(self.args.output_dir, self.config.train.keep_last)
+
+    def kept_weights(self) -> AbstractContextManager:
+        """In here the model has the weights that are validated and kept: the averages, if there are any."""
+        return nullcontext() if self.average is None else self.average.in_place()
+
+    def save_best(self, loss: float) -> None:
+        """The model of the best validation so far, in place of the one before."""
+        made = begin(self.args.output_dir, BEST)
+        self.save_model(str(made))
+        if self.is_world_process_zero():
+            best = {"step": self.state.global_step, "validation_loss": loss}
+            (made / BEST_FILE).write_text(json.dumps(best) + "\n", encoding="utf-8")
+            replace(made)
+
+    def board(self) -> LogWriter | None:
+        """Where pictures go; on the first process only."""
+        callbacks = self.callback_handler.callbacks
+        return next((each.vdl_writer for each in callbacks if isinstance(each, VisualDLCallback)), None)
 
     def wait(self) -> None:
         if self.args.world_size > 1:
@@ -214,7 +258,10 @@ class GotTrainer(Trainer):
         (folder / RUN_FILE).write_text(dump_config(self.config), encoding="utf-8")
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: object) -> object:
-        self.loader.start = 0 if resume_from_checkpoint is None else step_of(resume_from_checkpoint)
+        if resume_from_checkpoint is not None:
+            self.loader.start = step_of(resume_from_checkpoint)
+            if has_stopped(Path(resume_from_checkpoint), self.config.train.patience):
+                return self._load_from_checkpoint(resume_from_checkpoint)
         try:
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         finally:
@@ -224,6 +271,8 @@ class GotTrainer(Trainer):
         if resume_from_checkpoint is None:
             return
         fill_from(self.model, resume_from_checkpoint)
+        if self.average is not None:
+            self.average.load(Path(resume_from_checkpoint))
         if self.training_loss.glyph_head is not None:
             state = paddle.load(str(Path(resume_from_checkpoint) / GLYPH_HEAD))
             self.training_loss.glyph_head.set_state_dict(state)

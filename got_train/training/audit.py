@@ -1,0 +1,134 @@
+"""After the first update: do policy, optimizer, gradients and weight changes say the same of every part?
+
+The released trainers trained no encoder whatever the flags said, and nobody could see it. This costs one
+pass over the weights before and after one update.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import paddle
+from paddlenlp.trainer import TrainerCallback
+
+from got_train.config import Config
+from got_train.modeling import PARTS, Got
+
+AUDIT_FILE = "audit.json"
+
+
+class AuditError(RuntimeError):
+    """A part that trains although it should not, or does not although it should."""
+
+
+@dataclass
+class PartAudit:
+    """What was seen of one part; all but the first two and the norm count parameters."""
+
+    part: str
+    train: bool  # the policy: parts.<part>.train
+    parameters: int = 0
+    optimized: int = 0  # that the optimizer has
+    with_gradient: int = 0
+    changed: int = 0  # by the first update
+    gradient_norm: float = 0.0
+
+    def fault(self) -> str:
+        """What is wrong, or nothing."""
+        if self.train:
+            for seen, count in (
+                ("are in the optimizer", self.optimized),
+                ("got a gradient", self.with_gradient),
+            ):
+                if count < self.parameters:
+                    return f"is true, but only {count} of {self.parameters} parameters {seen}"
+            if not math.isfinite(self.gradient_norm) or self.gradient_norm == 0:
+                return f"is true, but the gradient's norm is {self.gradient_norm}"
+            return "" if self.changed else f"is true, but none of {self.parameters} parameters has changed"
+        for seen, count in (
+            ("are in the optimizer", self.optimized),
+            ("got a gradient", self.with_gradient),
+            ("have changed", self.changed),
+        ):
+            if count:
+                return f"is false, but {count} of {self.parameters} parameters {seen}"
+        return ""
+
+
+class GradientAudit(TrainerCallback):
+    """Looks at the first update that this process makes, writes audit.json and stops the run on a fault."""
+
+    def __init__(self, got: Got, config: Config, output_dir: str) -> None:
+        self.got, self.path = got, Path(output_dir) / AUDIT_FILE
+        self.parts = {part: PartAudit(part, getattr(config.parts, part).train) for part in PARTS}
+        self._before: dict[str, int] = {}
+        self.done = False
+
+    def on_optimizer_begin(
+        self, args: object, state: object, control: object, optimizer: object = None, **kwargs: object
+    ) -> None:
+        if self.done:
+            return
+        chosen = optimized_names(optimizer)
+        for part, seen in self.parts.items():
+            values = self.got.part(part).parameters()
+            grads = [gradient(value) for value in values]
+            seen.parameters = len(values)
+            seen.optimized = sum(value.name in chosen for value in values)
+            seen.with_gradient = sum(grad is not None for grad in grads)
+            seen.gradient_norm = norm([grad for grad in grads if grad is not None])
+            self._before |= {value.name: fingerprint(value) for value in values}
+
+    def on_optimizer_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
+        if self.done:
+            return
+        for part, seen in self.parts.items():
+            values = self.got.part(part).parameters()
+            seen.changed = sum(fingerprint(value) != self._before[value.name] for value in values)
+        if kwargs.get("scaler") is not None and not any(seen.changed for seen in self.parts.values()):
+            return  # float16: the scaler has skipped this update for its size; the next one is looked at
+        self.done, self._before = True, {}
+        if state.is_world_process_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            report = {"step": state.global_step + 1, "parts": [asdict(seen) for seen in self.parts.values()]}
+            self.path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        self._judge(state.global_step + 1)
+
+    def _judge(self, step: int) -> None:
+        faults = [f"parts.{part}.train {seen.fault()}" for part, seen in self.parts.items() if seen.fault()]
+        if faults:
+            raise AuditError(
+                f"step {step}: {'; '.join(faults)}; the run would not train what its config says, see "
+                f"{self.path}"
+            )
+
+
+def gradient(parameter: paddle.Tensor) -> paddle.Tensor | None:
+    """Mixed precision keeps it in float32 at `main_grad`."""
+    return getattr(parameter, "main_grad", parameter.grad)
+
+
+def norm(grads: list[paddle.Tensor]) -> float:
+    """Of all gradients together."""
+    if not grads:
+        return 0.0
+    return math.sqrt(float(paddle.add_n([grad.astype("float32").square().sum() for grad in grads])))
+
+
+def fingerprint(parameter: paddle.Tensor) -> int:
+    """Tells whether any bit of a weight has changed without keeping a second copy of it."""
+    value = parameter.astype("float32") if parameter.dtype == paddle.bfloat16 else parameter
+    return zlib.crc32(value.numpy().data)
+
+
+def optimized_names(optimizer: object) -> set[str]:
+    """Of the parameters that all processes together update; the inmost wrapper has a share of them."""
+    names: set[str] = set()
+    while optimizer is not None:
+        names |= {parameter.name for parameter in vars(optimizer).get("_parameter_list") or ()}
+        optimizer = vars(optimizer).get("_inner_opt")
+    return names

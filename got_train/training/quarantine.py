@@ -1,0 +1,35 @@
+"""Rows that a run has left out because they cannot be used: a line each, however often they are drawn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from got_train.data.records import RecordError
+
+
+class Quarantine:
+    """A JSONL file of {"where": "file:line", "cause": ...}; a resumed run goes on with it.
+
+    Each process has its own, as each meets other rows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        # a line without its end is one that the process was killed in; its row will be met again
+        self._known = {json.loads(line)["where"] for line in lines if line.endswith("\n")}
+        if lines and not lines[-1].endswith("\n"):
+            path.write_text("".join(lines[:-1]), encoding="utf-8")
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def add(self, error: RecordError) -> None:
+        where, _, cause = str(error).partition(": ")
+        if where in self._known:
+            return
+        self._known.add(where)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"where": where, "cause": cause}, ensure_ascii=False) + "\n")
