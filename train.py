@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 
 from got_train.config import Config, ConfigError, dump_config, load_config
 from got_train.installation import need_paddle
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which batch systems and containers send a moment before SIGKILL."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
 
 
 def parser() -> argparse.ArgumentParser:
@@ -17,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         prog="train.py",
         allow_abbrev=False,
         description="Train a GOT model from a YAML file; prints the folder of the final model.",
-        epilog="Exit codes: 0 trained, 1 failed, 2 wrong usage or settings, 130 interrupted.",
+        epilog="Exit codes: 0 trained, 1 failed, 2 wrong usage or settings, 130 interrupted, 143 terminated.",
     )
     made.add_argument("config", help="a YAML file, e.g. configs/nano/stage1.yaml")
     made.add_argument(
@@ -43,12 +52,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.show:
         print(dump_config(config), end="")
         return DONE
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         print(dry_run(config) if options.dry_run else run(config, options.resume))
         return DONE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         _say(f"interrupted; {last_checkpoint(config)}")
-        return INTERRUPTED
+        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
     except Exception as error:
         if not (isinstance(error, OSError) or type(error).__module__.startswith("got_train.")):
             raise  # a fault of ours, which needs its traceback

@@ -100,7 +100,10 @@ class DataSettings:
         )
         _check(self.validation_rows >= 1, f"validation_rows must be at least 1; got {self.validation_rows}")
         weighted = [source.weight is not None for source in self.sources]
-        _check(all(weighted) or not any(weighted), "train: give all sources a weight or none")
+        _check(
+            all(weighted) or not any(weighted),
+            f"train: {sum(weighted)} of {len(weighted)} sources have a weight; give all sources one, or none",
+        )
         for place, source in enumerate(self.sources):
             known = not source.streaming or source.weight is not None
             _check(known, f"train[{place}].streaming: its rows are not counted; give all sources a weight")
@@ -211,13 +214,14 @@ class TrainSettings:
     show_tokens: int = 128  # of each of these answers, at most
     threads: int = 0  # of one process on the CPU; 0: its share of the cores
     tune_cpu: bool = True
-    sharding: Literal["", "stage1", "stage2"] = (
-        ""  # of the optimizer's state over processes; 2: gradients too
-    )
+    # of the optimizer's state over processes; stage2: gradients too; stage3: weights too (2 and 3: GPUs only)
+    sharding: Literal["", "stage1", "stage2", "stage3"] = ""
+    tensor_parallel: int = 1  # processes that share every layer of the decoder; GPUs only
 
     def __post_init__(self) -> None:
         _check(bool(self.output_dir), "output_dir is empty; a folder for checkpoints and logs")
-        for key in ("batch_size", "micro_batch_size", "log_every", "save_every", "validate_every"):
+        positive = ("batch_size", "micro_batch_size", "log_every", "save_every", "validate_every")
+        for key in (*positive, "tensor_parallel"):
             _check(getattr(self, key) >= 1, f"{key} must be at least 1; got {getattr(self, key)}")
         _check(
             self.batch_size % self.micro_batch_size == 0,
@@ -228,6 +232,11 @@ class TrainSettings:
             _check(getattr(self, key) >= 0, f"{key} must not be negative; got {getattr(self, key)}")
         _check(0 <= self.average < 1, f"average must be in 0..1, without 1; got {self.average}")
         _check(self.show_tokens >= 1, f"show_tokens must be at least 1; got {self.show_tokens}")
+        _check(
+            self.tensor_parallel == 1 or not self.sharding,
+            f"tensor_parallel ({self.tensor_parallel}) and train.sharding ({self.sharding}) exclude each "
+            "other",
+        )
         _check(self.steps > 0 or self.epochs > 0, f"epochs must be above 0; got {self.epochs}")
 
 
@@ -242,13 +251,19 @@ class Config:
     train: TrainSettings = field(default_factory=TrainSettings)
 
     def __post_init__(self) -> None:
+        if self.train.sharding == "stage3" or self.train.tensor_parallel > 1:  # no process has all weights
+            needs = [("data.validation", self.data.validation), ("train.average", self.train.average)]
+            for key, value in needs:
+                _check(not value, f"{key}: needs whole weights; leave it out with stage3 or tensor_parallel")
         _check(
             self.parts.vision.train or not self.train.glyph_weight,
-            f"train.glyph_weight ({self.train.glyph_weight}) teaches parts.vision, which does not train",
+            f"train.glyph_weight ({self.train.glyph_weight}) teaches parts.vision, which does not train; "
+            "0, or parts.vision.train: true",
         )
         _check(
             bool(self.data.validation) or not self.train.patience,
-            f"train.patience ({self.train.patience}) waits for a lower loss on data.validation; it is empty",
+            f"train.patience ({self.train.patience}) waits for a lower loss on data.validation, which is "
+            "empty; name validation records, or 0",
         )
 
 
@@ -265,8 +280,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         for override in overrides:
             _override(values, override)
         return build(Config, values)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1
+        raise ConfigError(
+            f"{path}:{line}: not YAML ({error.problem}); key: value, indented with spaces"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}); a text file") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -279,10 +301,8 @@ def _strict_loader() -> type:
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
             keys = [str(key.value) for key, _ in node.value]
             for place, (key, _) in enumerate(node.value):
-                line = key.start_mark.line + 1
-                _check(
-                    keys[place] not in keys[:place], f"line {line}: {keys[place]} stands there a second time"
-                )
+                twice = f"{keys[place]} (line {key.start_mark.line + 1}) stands there a second time"
+                _check(keys[place] not in keys[:place], f"{twice}; keep one of them")
             return super().construct_mapping(node, deep)
 
     return StrictLoader
@@ -300,11 +320,13 @@ def _override(values: dict[str, Any], override: str) -> None:
         if values.get(section) is None:
             values[section] = {}
         values = values[section]
-        _check(isinstance(values, dict), f"{override!r}: {section} is a value and has no keys below it")
+        _check(isinstance(values, dict), f"{override!r}: {section} is a value; it has no keys below it")
     try:
         values[last] = yaml.safe_load(text) if text else ""
     except yaml.YAMLError as error:
-        raise ConfigError(f"{override!r}: {text!r} is not readable as YAML") from error
+        raise ConfigError(
+            f"{override!r}: {text!r} is not YAML; a value, a [list] or a {{mapping}}"
+        ) from error
 
 
 def build(kind: type, values: Any, where: str = "") -> Any:
@@ -406,6 +428,7 @@ FREE = (
     "train.threads",
     "train.tune_cpu",
     "train.sharding",
+    "train.tensor_parallel",
 )
 
 

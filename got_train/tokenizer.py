@@ -206,6 +206,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         lines = merges.read_text(encoding="utf-8").split("\n")
         pairs = [line.split(" ") for line in lines if line and not line.startswith("#version:")]
         return OptTokenizer(_read_json(vocab), pairs)
+    if not folder.is_dir():
+        raise TokenizerError(f"{folder}: no such folder; one with a tokenizer, such as a checkpoint")
     names = f"{RANKS_FILE}, {TRANSFORMERS_FILE}, or {VOCAB_FILE} with {MERGES_FILE}"
     raise TokenizerError(f"{folder}: no tokenizer here; looked for {names}")
 

@@ -170,8 +170,8 @@ def spoil_tokenizer(folder):
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (spoil_config, "config.json: Expecting property name"),
-        (spoil_weights, "model.safetensors: not a safetensors file, or its header is cut off"),
+        (spoil_config, "config.json: not JSON (Expecting property name"),
+        (spoil_weights, "model.safetensors: not a safetensors file, or cut off"),
         (spoil_tokenizer, "qwen.tiktoken:1: expected base64 and a rank"),
         (lambda folder: (folder / "config.json").unlink(), "source: no config.json"),
         (lambda folder: (folder / "model.safetensors").unlink(), "source: no *.safetensors"),

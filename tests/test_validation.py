@@ -123,9 +123,7 @@ def test_validations_since_the_first_lowest(losses, since):
 
 
 def test_patience_without_validation_data_is_refused(fit):
-    with pytest.raises(
-        ConfigError, match=r"train.patience \(2\) waits for .* data.validation; it is empty"
-    ):
+    with pytest.raises(ConfigError, match=r"train.patience \(2\) waits .* data.validation, which is empty"):
         load_config(fit.path, ["train.patience=2"])
 
 

@@ -134,9 +134,17 @@ def _own(row: dict, where: str, root: str) -> Record:
         box=tuple(box) if isinstance(box, list) else box,
         color=row.get("color"),
         box_unit=row.get("box_unit", "pixel"),
-        glyphs=tuple(map(tuple, _parsed(row.get("glyphs", ())))),
+        glyphs=_glyphs(_parsed(row.get("glyphs", [])), where),
         where=where,
     )
+
+
+def _glyphs(listed: object, where: str) -> tuple:
+    if not isinstance(listed, (list, tuple)):
+        raise RecordError(
+            f"{where}: glyphs is {short(listed)}; a list of a character and x1, y1, x2, y2 each"
+        )
+    return tuple(tuple(each) if isinstance(each, list) else each for each in listed)
 
 
 def _conversation(row: dict, where: str, root: str) -> Record:

@@ -38,7 +38,9 @@ class Record:
         if self.box is not None:
             self._check_box(self.where, self.box)
         for glyph in self.glyphs:
-            if len(glyph) != 5 or not isinstance(glyph[0], str) or len(glyph[0]) != 1:
+            box = glyph[1:] if isinstance(glyph, tuple) else ()
+            numbers = len(box) == 4 and all(type(value) in (int, float) for value in box)
+            if not numbers or not isinstance(glyph[0], str) or len(glyph[0]) != 1:
                 raise RecordError(f"{self.where}: glyph {short(glyph)}; a character and x1, y1, x2, y2")
 
     def _check_words(self, where: str) -> None:

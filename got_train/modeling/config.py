@@ -47,7 +47,7 @@ class VisionConfig:
             f"vision.width ({self.width}) must be a multiple of vision.heads ({self.heads})",
         )
         outside = [index for index in self.global_layers if not 0 <= index < self.layers]
-        _check(not outside, f"vision.global_layers: {outside} are not among layers 0..{self.layers - 1}")
+        _check(not outside, f"vision.global_layers: {outside} are no layers; among 0..{self.layers - 1}")
 
     @property
     def grid(self) -> int:

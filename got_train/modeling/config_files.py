@@ -49,8 +49,8 @@ def read_config(folder: Path, shapes: dict[str, list[int]]) -> GotConfig:
     path = folder / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{folder}: no config.json; a checkpoint folder has one beside its weights")
+    values = _read(path)
     with _named(path):
-        values = json.loads(path.read_text(encoding="utf-8"))
         if OURS in values:
             return GotConfig.from_dict(values[OURS])
         if "vision_config" in values:
@@ -63,8 +63,8 @@ def check_decoder(folder: Path, decoder: DecoderConfig) -> None:
     path = folder / "config.json"
     if not path.exists():
         return
+    values = _read(path)
     with _named(path):
-        values = json.loads(path.read_text(encoding="utf-8"))
         if OURS in values:
             theirs = GotConfig.from_dict(values[OURS]).decoder
         elif decoder.kind == "opt":
@@ -76,6 +76,16 @@ def check_decoder(folder: Path, decoder: DecoderConfig) -> None:
         needed, ours = getattr(theirs, name), getattr(decoder, name)
         if needed != ours:
             raise ModelConfigError(f"decoder.{name} ({ours}) must be {needed}, as {path} has it")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelConfigError(f"{path}: not JSON ({error}); the whole file of the checkpoint") from error
+    if not isinstance(values, dict):
+        raise ModelConfigError(f"{path}: a {type(values).__name__}; an object, as checkpoints have it")
+    return values
 
 
 @contextmanager

@@ -51,9 +51,12 @@ class Got(nn.Layer):
         self.projector = nn.Linear(config.vision.out_width, config.decoder.width)
         self.decoder = build_decoder(config.decoder)
         nn.initializer.TruncatedNormal(std=0.02)(self.projector.weight)
+        self._cast_to_low_precision = False  # mean and std: mixed precision would round 122.77 to 123
         shape = [1, 3, 1, 1]
-        self.register_buffer("mean", 255 * paddle.to_tensor(MEAN).reshape(shape), persistable=False)
-        self.register_buffer("std", 255 * paddle.to_tensor(STD).reshape(shape), persistable=False)
+        self.register_buffer(
+            "mean", 255 * paddle.to_tensor(MEAN, "float32").reshape(shape), persistable=False
+        )
+        self.register_buffer("std", 255 * paddle.to_tensor(STD, "float32").reshape(shape), persistable=False)
 
     def forward(self, input_ids, pixel_values=None, attention_mask=None, labels=None, position_ids=None):
         features = None if pixel_values is None else self.encode(pixel_values)

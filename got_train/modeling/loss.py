@@ -31,7 +31,8 @@ class _SummedCrossEntropy(PyLayer):
     def forward(ctx, hidden, weight, labels):
         total = paddle.zeros([], dtype="float32")
         hidden_grads = []
-        weight_grad = None if weight.stop_gradient else paddle.zeros_like(weight)
+        # in float32: the sum over chunks would lose the small terms in bfloat16
+        weight_grad = None if weight.stop_gradient else paddle.zeros_like(weight, dtype="float32")
         for start in range(0, hidden.shape[0], chunk_rows(weight.shape[0])):
             rows = slice(start, start + chunk_rows(weight.shape[0]))
             states = hidden[rows]
@@ -43,7 +44,9 @@ class _SummedCrossEntropy(PyLayer):
             slope = slope.astype(weight.dtype)
             hidden_grads.append(paddle.matmul(slope, weight))
             if weight_grad is not None:
-                weight_grad += paddle.matmul(slope, states, transpose_x=True)
+                weight_grad += paddle.matmul(slope, states, transpose_x=True).astype("float32")
+        if weight_grad is not None:
+            weight_grad = weight_grad.astype(weight.dtype)
         ctx.save_for_backward(paddle.concat(hidden_grads), weight_grad)
         return total
 

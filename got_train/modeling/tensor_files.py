@@ -50,7 +50,7 @@ def tensors_in(path: Path) -> dict[str, Stored]:
     found: dict[str, Stored] = {}
     for file in _files_in(path) if path.is_dir() else [path]:
         if not file.exists():
-            raise FileNotFoundError(f"{file}: no such file of weights")
+            raise FileNotFoundError(f"{file}: no such file of weights; all that belong to the checkpoint")
         for name, tensor in (_safetensors if file.suffix == ".safetensors" else _pytorch)(file).items():
             if name in found:
                 raise TensorFileError(f"{file}: {name} is in another file of {path} already")
@@ -64,11 +64,16 @@ def _files_in(folder: Path) -> list[Path]:
         return [folder / "model.safetensors"]
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        return sorted({folder / name for name in json.loads(index.read_text())["weight_map"].values()})
+        try:
+            return sorted({folder / name for name in json.loads(index.read_text())["weight_map"].values()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TensorFileError(f"{index}: not an index of weights ({error}); copy it again") from error
     for pattern in ("*.safetensors", "*.pth", "pytorch_model*.bin"):
         if files := sorted(folder.glob(pattern)):
             return files
-    raise FileNotFoundError(f"{folder}: no *.safetensors, *.pth or pytorch_model.bin in this folder")
+    raise FileNotFoundError(
+        f"{folder}: no *.safetensors, *.pth or pytorch_model.bin; one of these beside config.json"
+    )
 
 
 def _values(buffer: Any, dtype: str, shape: list[int], where: str, **layout: Any) -> np.ndarray:
@@ -93,7 +98,7 @@ def _safetensors(file: Path) -> dict[str, Stored]:
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
             end = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
         except (ValueError, AttributeError, TypeError, KeyError):
-            raise TensorFileError(f"{file}: not a safetensors file, or its header is cut off") from None
+            raise TensorFileError(f"{file}: not a safetensors file, or cut off; copy it again") from None
     if size < end:
         raise TensorFileError(f"{file}: has {size} bytes of {end}; it was not copied to its end")
     values = np.memmap(file, mode="r", offset=8 + length) if entries else None
@@ -114,7 +119,9 @@ def _pytorch(file: Path) -> dict[str, Stored]:
         with archive.open(pickled) as opened:
             state = _Unpickler(opened, archive, pickled.removesuffix("data.pkl"), file).load()
     except (zipfile.BadZipFile, StopIteration):
-        raise TensorFileError(f"{file}: not a file of PyTorch 1.6 or later, or cut off") from None
+        raise TensorFileError(
+            f"{file}: not a file of PyTorch 1.6 or later, or cut off; copy it again"
+        ) from None
     except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, TypeError, ValueError) as error:
         raise TensorFileError(f"{file}: {error}") from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):

@@ -108,8 +108,9 @@ class GradientAudit(TrainerCallback):
 
 
 def gradient(parameter: paddle.Tensor) -> paddle.Tensor | None:
-    """Mixed precision keeps it in float32 at `main_grad`."""
-    return getattr(parameter, "main_grad", parameter.grad)
+    """Mixed precision keeps it in float32 at `main_grad`, ZeRO stage 3 a share at `bw_storage`."""
+    share = getattr(parameter, "bw_storage", None)
+    return getattr(parameter, "main_grad", parameter.grad) if share is None else share
 
 
 def norm(grads: list[paddle.Tensor]) -> float:

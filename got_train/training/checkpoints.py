@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 UNFINISHED = ".unfinished"  # a checkpoint is written here and renamed when it is complete
 DELETING = ".deleting"
@@ -13,7 +15,12 @@ FINAL = "final"
 BEST = "best"
 RUN_FILE = "run.yaml"  # the run's config
 ROWS_FILE = "rows.json"  # of every source
+STATE_FILE = "trainer_state.json"  # paddlenlp's
 _NAME = re.compile(r"checkpoint-(\d+)$")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that a run cannot go on from."""
 
 
 def checkpoints(output_dir: str | os.PathLike) -> list[Path]:
@@ -26,6 +33,20 @@ def checkpoints(output_dir: str | os.PathLike) -> list[Path]:
 
 def step_of(checkpoint: str | os.PathLike) -> int:
     return int(_NAME.search(Path(checkpoint).name).group(1))
+
+
+def read_json(file: Path) -> Any:
+    """A file of a checkpoint that a run is to go on from. Raises CheckpointError if it is not whole."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise not_whole(file.parent, f"{file.name}: {error}") from error
+
+
+def not_whole(checkpoint: Path, fault: str) -> CheckpointError:
+    return CheckpointError(
+        f"--resume: {checkpoint} is not whole ({fault}); delete it to go on from the one before"
+    )
 
 
 def begin(output_dir: str | os.PathLike, name: str) -> Path:

@@ -69,7 +69,7 @@ class PartwiseAdamW(paddle.optimizer.AdamW):
         self.decay = decay  # by the parameter's name
 
     def _append_optimize_op(self, block: object, param_and_grad: tuple) -> None:
-        self._weight_decay = self.decay[param_and_grad[0].name]
+        self._weight_decay = self.decay[param_and_grad[0].name.removeprefix("slice@")]  # of ZeRO stage 3
         return super()._append_optimize_op(block, param_and_grad)
 
     def _add_accumulator(self, *args: object, **kwargs: object) -> paddle.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from got_train.data.mixture import Mixture, replayed, spread
 from got_train.data.records import Record, RecordStream, open_stream, read_records
 from got_train.tokenizer import Tokenizer, load_tokenizer
 
-from .checkpoints import FINAL, ROWS_FILE, RUN_FILE, begin, checkpoints, clean, publish
+from .checkpoints import FINAL, ROWS_FILE, RUN_FILE, begin, checkpoints, clean, publish, read_json
 
 if TYPE_CHECKING:
     from got_train.modeling import Got
@@ -31,9 +30,16 @@ def check_device(config: Config) -> str:
     train = config.train
     if device == "cpu":
         if train.precision != "float32":
-            raise ConfigError(f"train.precision {train.precision}: Paddle computes float32 only on the CPU")
+            raise ConfigError(f"train.precision {train.precision}: the CPU has float32 only; or a GPU")
         if train.sharding not in ("", "stage1"):
             raise ConfigError(f"train.sharding {train.sharding}: needs GPUs; on the CPU there is stage1")
+        if train.tensor_parallel > 1:
+            raise ConfigError(f"train.tensor_parallel {train.tensor_parallel}: needs GPUs; on the CPU 1")
+    elif train.precision == "bfloat16" and paddle.device.cuda.get_device_capability() < (8, 0):
+        has = ".".join(map(str, paddle.device.cuda.get_device_capability()))
+        raise ConfigError(
+            f"train.precision bfloat16: this GPU has compute capability {has}, 8.0 is needed; use float16"
+        )
     return device
 
 
@@ -41,7 +47,7 @@ def find_tokenizer(settings: ModelSettings) -> Tokenizer:
     for folder in (settings.tokenizer, settings.init_from, settings.decoder_from, settings.vision_from):
         if folder:
             return load_tokenizer(folder)
-    raise ConfigError("model.tokenizer: no folder given, and no checkpoint to take it from")
+    raise ConfigError("model.tokenizer: no folder given, and no checkpoint to take it from; a folder")
 
 
 def build_model(settings: ModelSettings, tokenizer: Tokenizer) -> Got:
@@ -53,7 +59,7 @@ def build_model(settings: ModelSettings, tokenizer: Tokenizer) -> Got:
         if settings.dialect not in ("", model.config.dialect):
             raise ConfigError(
                 f"model.dialect {settings.dialect}: {settings.init_from} was trained with "
-                f"{model.config.dialect}"
+                f"{model.config.dialect}; leave it empty"
             )
         if model.config.decoder.vocab_size != tokenizer.size:
             raise ConfigError(
@@ -88,7 +94,9 @@ def build_model(settings: ModelSettings, tokenizer: Tokenizer) -> Got:
 def build_collator(config: Config, model: Got, tokenizer: Tokenizer) -> Collator:
     vision, places = model.config.vision, model.config.decoder.max_positions
     if config.data.max_tokens > places:
-        raise ConfigError(f"data.max_tokens ({config.data.max_tokens}): the decoder has {places} positions")
+        raise ConfigError(
+            f"data.max_tokens ({config.data.max_tokens}): the decoder has {places} positions; at most these"
+        )
     return Collator(
         tokenizer=tokenizer,
         side=vision.image_side,
@@ -148,6 +156,9 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
 
     device = check_device(config)
     ranks, rank = paddle.distributed.get_world_size(), paddle.distributed.get_rank()
+    copies = config.train.tensor_parallel  # processes that take the same rows
+    if copies not in (1, ranks):
+        raise ConfigError(f"train.tensor_parallel ({copies}) must be the number of processes ({ranks}), or 1")
     if device == "cpu":
         threads = config.train.threads or max(1, cpu.usable_cores() // ranks)
         (cpu.tune if config.train.tune_cpu else cpu.set_threads)(threads)
@@ -155,16 +166,21 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     mixture = build_mixture(config)
     if checkpoint is not None:
         check_same_rows(mixture, checkpoint)
-    paddle.seed(config.train.seed)
-    model = build_model(config.model, tokenizer)
 
     from .loader import StepLoader, StepPlan
     from .quarantine import Quarantine
     from .trainer import GotTrainer, arguments
 
     steps = count_steps(config, mixture.total)
-    plan = StepPlan(steps, config.train.batch_size, config.train.micro_batch_size, rank, ranks)
+    plan = StepPlan(
+        steps, config.train.batch_size, config.train.micro_batch_size, rank // copies, ranks // copies
+    )
+    args = arguments(config, steps, plan.accumulation, device)
+    paddle.seed(config.train.seed)  # here, as fleet has set one of its own
+    model = build_model(config.model, tokenizer)
     collator = build_collator(config, model, tokenizer)
+    if copies > 1:
+        split_decoder(model)
     quarantine = None
     if config.data.on_bad == "drop":
         quarantine = Quarantine(Path(config.train.output_dir) / f"quarantine-{rank}.jsonl")
@@ -173,13 +189,27 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         config=config,
         loader=StepLoader(mixture, collator, plan, config.data.workers, quarantine),
         tokenizer=tokenizer,
-        args=arguments(config, steps, plan.accumulation, device),
+        args=args,
         validation=build_validation(config) or (),
     )
 
 
+def split_decoder(model: Got) -> None:
+    """Leave this process its share of the decoder's layers; fleet knows its neighbours."""
+    from paddle.distributed import fleet
+
+    from got_train.modeling.tensor_parallel import split
+
+    # the loader gives all of a group the same rows; to send them again needs a GPU
+    fleet.fleet._user_defined_strategy.hybrid_configs["mp_configs"].need_broadcast_data = False
+    group = fleet.get_hybrid_communicate_group().get_model_parallel_group()
+    split(model.decoder, group.rank, group.nranks, group)
+
+
 def check_same_settings(config: Config, folder: Path) -> None:
     """Refuse to go on with settings that would make another run of it."""
+    if not (folder / RUN_FILE).is_file():
+        raise ConfigError(f"--resume: {folder} has no {RUN_FILE}; a whole folder that train.py wrote")
     changed = differences(config, load_config(folder / RUN_FILE))
     if changed:
         raise ConfigError(
@@ -190,10 +220,11 @@ def check_same_settings(config: Config, folder: Path) -> None:
 
 def check_same_rows(mixture: Mixture, checkpoint: Path) -> None:
     """Refuse to go on with data files that have grown or shrunk: every draw would be another."""
-    before = json.loads((checkpoint / ROWS_FILE).read_text(encoding="utf-8"))
+    before = read_json(checkpoint / ROWS_FILE)
     if mixture.rows != before:
         raise ConfigError(
-            f"--resume: data.train has {mixture.rows} rows; {checkpoint} was made with {before}"
+            f"--resume: data.train has {mixture.rows} rows; {checkpoint} was made with {before}, and goes on "
+            "with the same files only"
         )
 
 
@@ -203,6 +234,8 @@ def train(config: Config, resume: bool = False) -> Path:
     A folder with results is refused otherwise. A run that is complete stays as it is.
     """
     output_dir = Path(config.train.output_dir)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise ConfigError(f"train.output_dir {output_dir}: a file; a folder for checkpoints and logs")
     final = output_dir / FINAL
     found = checkpoints(output_dir) + [final] * final.exists()
     if found and not resume:
@@ -218,10 +251,11 @@ def train(config: Config, resume: bool = False) -> Path:
     if trainer.is_world_process_zero():
         clean(output_dir)
     trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
+    made = begin(output_dir, FINAL)
+    with trainer.kept_weights():
+        trainer.save_model(str(made))  # all processes, of which each may hold a part
+    trainer.wait()
     if trainer.is_world_process_zero():
-        made = begin(output_dir, FINAL)
-        with trainer.kept_weights():
-            trainer.save_model(str(made))
         publish(made)
         clean(output_dir)
     trainer.wait()  # no process leaves while another still works

@@ -21,14 +21,27 @@ from paddlenlp.utils.log import logger
 
 from got_train.config import Config, dump_config
 from got_train.modeling import IGNORED, Got
+from got_train.modeling.tensor_parallel import joined
 from got_train.modeling.weights import fill_from, save_model
 
 from .audit import GradientAudit, gradient, norm
 from .average import WeightAverage
-from .checkpoints import BEST, ROWS_FILE, RUN_FILE, begin, delete_old, publish, replace, step_of
+from .checkpoints import (
+    BEST,
+    ROWS_FILE,
+    RUN_FILE,
+    STATE_FILE,
+    begin,
+    delete_old,
+    not_whole,
+    publish,
+    replace,
+    step_of,
+)
 from .loader import StepLoader
 from .parts import build_optimizer, build_schedule, freeze, name_parameters
 from .progress import Progress
+from .shares import gather_slices, join_state, shares, split_state
 from .validation import VALIDATION_LOSS, Validation, has_stopped
 
 if TYPE_CHECKING:
@@ -56,6 +69,8 @@ class TrainingLoss(nn.Layer):
         super().__init__()
         self.got, self.glyph_weight = got, glyph_weight
         self.glyph_head = None
+        # ZeRO stage 3 gathers a layer's weights while it runs; these are used beyond their layers
+        self.extra_parameters = [got.vision.pos_embed, got.decoder.head]
         if glyph_weight:
             self.glyph_head = nn.Linear(got.config.vision.neck_width, got.config.decoder.vocab_size)
 
@@ -97,9 +112,10 @@ def arguments(config: Config, steps: int, accumulation: int, device: str) -> Tra
         bf16=train.precision == "bfloat16",
         fp16=train.precision == "float16",
         fp16_opt_level="O2",
-        amp_master_grad=train.precision != "float32",
+        amp_master_grad=train.precision == "bfloat16",  # float16's GradScaler would not see such gradients
         recompute=train.recompute,
         sharding=train.sharding,
+        tensor_parallel_degree=train.tensor_parallel if train.tensor_parallel > 1 else -1,
         ddp_find_unused_parameters=False,  # there are none: parts that do not train ask for no gradient
         logging_steps=train.log_every,
         logging_dir=str(Path(train.output_dir) / "visualdl"),
@@ -130,11 +146,13 @@ class GotTrainer(Trainer):
         self._draws: list[range] = []  # of the step under way
         logger.set_level("WARNING")  # its print of 200 arguments hides everything else
         freeze(model, config)
-        self.training_loss = TrainingLoss(model, config.train.glyph_weight)
+        self.training_loss = self._wrapped = TrainingLoss(model, config.train.glyph_weight)
         name_parameters(self.training_loss)
         self.progress = Progress(config.train.batch_size)
         self.average = WeightAverage(model, config.train.average) if config.train.average else None
-        callbacks = [self.progress, GradientAudit(model, config, args.output_dir)]
+        callbacks = [self.progress]
+        if config.train.sharding not in ("stage2", "stage3"):  # where a process has some gradients only
+            callbacks += [GradientAudit(model, config, args.output_dir)]
         callbacks += [self.average] if self.average else []
         super().__init__(model=model, args=args, train_dataset=loader, callbacks=callbacks)
         if validation:
@@ -151,11 +169,13 @@ class GotTrainer(Trainer):
         head = self.training_loss.glyph_head
         others = [] if head is None else head.parameters()
         self.optimizer = build_optimizer(self.model, self.config, self.lr_scheduler, others)
+        self.trained = list(self.optimizer.decay)  # names; the loop puts the optimizer into others
 
     def _wrap_model(self, model: nn.Layer, training: bool = True) -> nn.Layer:
-        return super()._wrap_model(
+        self._wrapped = super()._wrap_model(
             self.training_loss if training and model is self.model else model, training
         )
+        return self._wrapped
 
     # ---- one step
 
@@ -218,12 +238,13 @@ class GotTrainer(Trainer):
         if first:
             if self.average is not None:
                 self.average.save(made)
-            self.state.save_to_json(str(made / "trainer_state.json"))
+            self.state.save_to_json(str(made / STATE_FILE))
             (made / ROWS_FILE).write_text(json.dumps(self.loader.mixture.rows), encoding="utf-8")
             if self.training_loss.glyph_head is not None:
                 paddle.save(self.training_loss.glyph_head.state_dict(), str(made / GLYPH_HEAD))
-        if first or self.args.sharding:  # each process holds its share of a sharded state
-            paddle.save(self.optimizer.state_dict(), str(made / f"optimizer-{self.args.process_index}.pdopt"))
+        state = join_state(self.optimizer.state_dict(), self._shares(), keep=first)
+        if first or self.config.train.sharding in ("stage1", "stage2"):  # each has some, whole
+            paddle.save(state, str(made / f"optimizer-{self.args.process_index}.pdopt"))
         self.wait()
         if first:
             publish(made)
@@ -247,9 +268,20 @@ class GotTrainer(Trainer):
         callbacks = self.callback_handler.callbacks
         return next((each.vdl_writer for each in callbacks if isinstance(each, VisualDLCallback)), None)
 
+    def _shares(self) -> dict:
+        return shares(self.training_loss, self._wrapped)
+
     def wait(self) -> None:
         if self.args.world_size > 1:
             paddle.distributed.barrier()
+
+    def save_model(self, output_dir: str | None = None, **kwargs: object) -> None:
+        """All processes must come here: each may hold a part of the weights."""
+        gather_slices(self.training_loss, self._shares())
+        with joined(self.model):
+            if self.is_world_process_zero():
+                self._save(output_dir)
+        self.wait()
 
     def _save(self, output_dir: str, **kwargs: object) -> None:
         """A checkpoint is a model folder like any other, with the run's config beside it."""
@@ -266,11 +298,14 @@ class GotTrainer(Trainer):
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         finally:
             self.progress.close()
+            if board := self.board():  # paddlenlp closes it at the end of a whole run only
+                board.close()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str | None = None) -> None:
         if resume_from_checkpoint is None:
             return
-        fill_from(self.model, resume_from_checkpoint)
+        with joined(self.model):
+            fill_from(self.model, resume_from_checkpoint)
         if self.average is not None:
             self.average.load(Path(resume_from_checkpoint))
         if self.training_loss.glyph_head is not None:
@@ -283,13 +318,15 @@ class GotTrainer(Trainer):
             return
         state, masters = {}, {}
         for path in sorted(Path(checkpoint).glob("optimizer-*.pdopt")):
-            share = paddle.load(str(path))
+            try:
+                share = paddle.load(str(path))
+            except Exception as error:  # of several kinds, by where the file is cut off
+                raise not_whole(Path(checkpoint), f"{path.name}: {str(error)[:200]}") from error
             masters |= share.pop("master_weights", {})
             state |= share
-        missing = [name for name in self.optimizer.decay if f"{name}_moment1_0" not in state]
+        missing = [name for name in self.trained if f"{name}_moment1_0" not in state]
         if missing:
-            raise FileNotFoundError(
-                f"{checkpoint}: no optimizer state of {missing[0]} and {len(missing) - 1} others; all files "
-                "optimizer-*.pdopt of the run must be there"
-            )
-        self.optimizer.set_state_dict({**state, "master_weights": masters} if masters else state)
+            others = f"{missing[0]} and {len(missing) - 1} others"
+            raise not_whole(Path(checkpoint), f"no optimizer state of {others} in optimizer-*.pdopt")
+        state = {**state, "master_weights": masters} if masters else state
+        self.optimizer.set_state_dict(split_state(state, self._shares()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,8 @@ from got_train.data.records import Record
 from got_train.modeling import Got
 from got_train.modeling.generate import evaluating
 from got_train.reading import Answer, Question, Reader
+
+from .checkpoints import STATE_FILE, read_json
 
 if TYPE_CHECKING:
     from visualdl import LogWriter
@@ -94,7 +95,7 @@ def since_best(losses: Sequence[float]) -> int:
 
 def has_stopped(checkpoint: Path, patience: int) -> bool:
     """Whether a run ended early at this checkpoint."""
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    state = read_json(checkpoint / STATE_FILE)
     return bool(patience) and since_best(validation_losses(state["log_history"])) >= patience
 
 

@@ -1,0 +1,102 @@
+"""An optimizer's state that several processes share, whole on disk whatever their number and way of sharing.
+
+Knows how a parameter was cut (modeling/tensor_parallel.py) or sliced (ZeRO stage 3), not where files are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import paddle
+from paddle import nn
+
+SLICE = "slice@"  # Paddle's optimizers know a sliced parameter under its name with this before it
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A parameter's share in ZeRO stage 3: its values flat, filled up with zeros, in equal parts."""
+
+    shape: tuple[int, ...]
+    length: int  # of a part
+    rank: int
+    group: Any = None  # of paddle.distributed
+
+    def own(self, whole: paddle.Tensor) -> paddle.Tensor:
+        """This process's part."""
+        flat = whole.flatten()[self.rank * self.length : (self.rank + 1) * self.length]
+        return paddle.concat([flat, paddle.zeros([self.length - flat.shape[0]], flat.dtype)])
+
+    def whole(self, own: paddle.Tensor) -> paddle.Tensor:
+        """All processes' parts joined; every process of the group must come here."""
+        parts: list[paddle.Tensor] = []
+        paddle.distributed.all_gather(parts, own, group=self.group)
+        return paddle.concat(parts)[: math.prod(self.shape)].reshape(self.shape)
+
+
+def shares(loss: nn.Layer, wrapped: nn.Layer) -> dict[str, Any]:
+    """Name -> how this process shares the parameter with others; `wrapped` is the loss as it is trained."""
+    found = {each.name: each.cut for each in loss.parameters() if hasattr(each, "cut")}
+    places = getattr(wrapped, "_param2buffer", {})  # of GroupShardedStage3
+    for each in loss.parameters():
+        if each.name in places:
+            first, end = places[each.name][0]
+            group = wrapped._group
+            found[each.name] = Slice(tuple(each.shape), end - first, group.rank, group)
+    return found
+
+
+def gather_slices(loss: nn.Layer, how: dict[str, Any]) -> None:
+    """Every weight of ZeRO stage 3 whole, in the host's memory, until the next step takes it away again.
+
+    Paddle's own get_all_parameters leaves out those that do not train, or fails with those in use elsewhere.
+    """
+    for parameter in loss.parameters():
+        share = how.get(parameter.name)
+        if isinstance(share, Slice) and parameter.status == "part":
+            share.whole(parameter.fw_storage).cpu()._share_buffer_to(parameter)
+
+
+def join_state(state: dict, how: dict[str, Any], keep: bool = True) -> dict:
+    """Moments and master weights whole, under the parameters' names. Every process of a group must come here.
+
+    What was joined lies in the host's memory; a process that does not keep it only hands over its part.
+    Master weights without moments are those of other processes, as they were read at a resume: they go.
+    """
+    joined = {key.removeprefix(SLICE): value for key, value in state.items() if key != "master_weights"}
+    masters = {name.removeprefix(SLICE): value for name, value in state.get("master_weights", {}).items()}
+    masters = {name: value for name, value in masters.items() if f"{name}_moment1_0" in joined}
+
+    def whole(share: Any, value: paddle.Tensor) -> paddle.Tensor | None:
+        value = share.whole(value)
+        return value.cpu() if keep else None
+
+    _change(joined, masters, how.items(), whole)
+    return {**joined, "master_weights": masters} if masters else joined
+
+
+def split_state(state: dict, how: dict[str, Any]) -> dict:
+    """What this process's optimizer takes of a whole state."""
+    split, masters = dict(state), dict(state.get("master_weights", {}))
+    _change(split, masters, how.items(), lambda share, value: share.own(value))
+    for name in [name for name, share in how.items() if isinstance(share, Slice)]:
+        for values in (split, masters):
+            for key in [key for key in _keys(name) if key in values]:
+                values[SLICE + key] = values.pop(key)
+    return {**split, "master_weights": masters} if masters else split
+
+
+def _keys(name: str) -> list[str]:
+    return [name, *(f"{name}_{kind}_0" for kind in ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc"))]
+
+
+def _change(state: dict, masters: dict, how: Iterable[tuple[str, Any]], change: Callable) -> None:
+    for name, share in how:
+        for key in (f"{name}_moment1_0", f"{name}_moment2_0"):
+            if key in state:
+                state[key] = change(share, state[key])
+        if name in masters:
+            masters[name] = change(share, masters[name])

@@ -1,0 +1,194 @@
+"""Runs that SIGKILL, Ctrl-C or SIGTERM ends at random moments, saves included, and that go on from there."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from got_train.training.checkpoints import checkpoints
+
+ROOT = Path(__file__).parents[1]
+STEPS = 24  # 3 epochs
+EVERY = (f"train.steps={STEPS}", "train.save_every=1")
+FORMS = {
+    "qwen2": (),
+    "validation, best, average, packing, dropped rows": (
+        "data.validation={folder}/data.jsonl",
+        "data.validation_rows=8",
+        "data.pack=128",
+        "data.on_bad=drop",
+        "train.validate_every=1",
+        "train.average=0.9",
+        "train.show_rows=0",
+    ),
+    "workers, accumulation": ("data.workers=2", "train.micro_batch_size=2"),
+    "opt with dropout, glyphs": (
+        "model.decoder.kind=opt",
+        "model.dialect=stage1",
+        "model.decoder.dropout=0.1",
+        "train.glyph_weight=0.5",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A signal `delay` seconds after the `count`-th use of a file of the run, or of saves under way.
+
+    Without delay it comes before that use itself.
+    """
+
+    signal: int = 0
+    count: int = 0
+    in_save: bool = False
+    delay: float = 0.0
+
+
+def moments(generator, number, in_run, in_saves):
+    """Without end: in turn anywhere in two and a half steps, and before a use of a file in as many saves."""
+    while True:
+        for in_save, uses in ((False, in_run), (True, in_saves)):
+            count = generator.randint(1, int(2.5 * uses / STEPS))
+            yield Moment(number, count, in_save, 0 if in_save else 0.03 * generator.random())
+
+
+@pytest.fixture(scope="module")
+def server():
+    running = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "tests.forked_runs"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout.readline() == "ready\n"
+    yield running
+    running.stdin.close()
+    assert running.wait(30) == 0
+
+
+@pytest.fixture
+def train_in(server, tiny_run, tmp_path):
+    """A function: train.py in a folder below tmp_path, maybe ended at a moment; its exit code."""
+    config = str(tiny_run())
+
+    def train_in(name, *overrides, moment=Moment()):
+        folder = tmp_path / name
+        overrides = [override.format(folder=tmp_path) for override in overrides]
+        arguments = [config, *EVERY, *overrides, f"train.output_dir={folder}", "--resume"]
+        request = {
+            "arguments": arguments,
+            "printed": str(tmp_path / f"{name}.printed"),
+            "losses": str(tmp_path / f"{name}.losses"),
+            "uses": str(tmp_path / f"{name}.uses"),
+            "output_dir": str(folder),
+            "moment": moment.count,
+            "in_save": moment.in_save,
+            "delay": moment.delay,
+            "signal": int(moment.signal),
+        }
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        ended = json.loads(server.stdout.readline())
+        assert not ended["left"], "workers live on without their run"
+        return ended["code"]
+
+    return train_in
+
+
+@pytest.fixture
+def whole(train_in, tmp_path):
+    """A function: a run from start to end; the uses of its files, and those of its saves alone."""
+
+    def whole(*overrides):
+        assert train_in("whole", *overrides) == 0
+        return json.loads((tmp_path / "whole.uses").read_text())
+
+    return whole
+
+
+def losses(tmp_path, name):
+    """Step -> the (loss, learning rate) pairs that were logged for it, of all sessions."""
+    found = {}
+    for line in (tmp_path / f"{name}.losses").read_text().splitlines():
+        step, *values = json.loads(line)
+        found.setdefault(step, set()).add(tuple(values))
+    return found
+
+
+def optimizer_state(folder):
+    import paddle
+
+    state = paddle.load(str(folder / "optimizer-0.pdopt"), return_numpy=True)
+    return {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
+
+
+def assert_same_run(tmp_path, one, other):
+    """Final and best weights, dropped rows, optimizer state, losses, learning rates: all digits."""
+    folders = [tmp_path / name for name in (one, other)]
+    for name in ("final/model.safetensors", "best/model.safetensors", "quarantine-0.jsonl"):
+        made = [folder / name for folder in folders]
+        assert made[0].exists() == made[1].exists()
+        assert not made[0].exists() or made[0].read_bytes() == made[1].read_bytes()
+    states = [optimizer_state(folder / f"checkpoint-{STEPS}") for folder in folders]
+    assert states[0].keys() == states[1].keys() and len(states[0]) > 100
+    for name, value in states[0].items():
+        assert value.tobytes() == states[1][name].tobytes(), name
+    assert losses(tmp_path, one) == losses(tmp_path, other)
+    assert sorted(losses(tmp_path, one)) == list(range(1, STEPS + 1))
+
+
+@pytest.mark.parametrize(("form", "kills"), zip(FORMS, (10, 6, 4, 4), strict=True))
+def test_a_run_killed_at_random_moments_goes_on_to_the_same_bytes(whole, train_in, tmp_path, form, kills):
+    if "data.on_bad=drop" in FORMS[form]:
+        (tmp_path / "11.png").write_bytes(b"no picture")
+    drawn = moments(random.Random(form), signal.SIGKILL, *whole(*FORMS[form]))
+    torn, last = 0, set()
+    for moment in islice(drawn, kills):
+        assert train_in("killed", *FORMS[form], moment=moment) == -signal.SIGKILL, moment
+        torn += any((tmp_path / "killed" / ".unfinished").glob("*"))
+        last.update(checkpoints(tmp_path / "killed")[-1:])
+    assert torn >= kills // 4  # saves that were cut short
+    assert len(last) >= kills // 4  # different steps to go on from
+    assert train_in("killed", *FORMS[form]) == 0
+    assert_same_run(tmp_path, "whole", "killed")
+    assert not (tmp_path / "killed" / ".unfinished").exists()
+
+
+def test_a_save_killed_before_any_use_of_a_file_leaves_what_the_run_goes_on_from(whole, train_in, tmp_path):
+    uses = whole()[1] // STEPS
+    assert uses >= 15
+    torn = 0
+    for count in range(1, uses + 1):
+        moment = Moment(signal.SIGKILL, count, in_save=True)
+        assert train_in("killed", moment=moment) == -signal.SIGKILL, moment
+        torn += any((tmp_path / "killed" / ".unfinished").glob("*"))
+    assert torn >= uses - 6  # the others are of what is begun, published or deleted
+    assert train_in("killed") == 0
+    assert_same_run(tmp_path, "whole", "killed")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "form"),
+    [(signal.SIGINT, 130, "qwen2"), (signal.SIGTERM, 143, "workers, accumulation")],
+)
+def test_interrupted_at_3_random_moments_a_run_names_its_checkpoint_and_goes_on(
+    whole, train_in, tmp_path, number, code, form
+):
+    drawn = moments(random.Random(form), number, *whole(*FORMS[form]))
+    for moment in islice(drawn, 3):
+        assert train_in("ended", *FORMS[form], moment=moment) == code, moment
+        lines = (tmp_path / "ended.printed").read_text().splitlines()
+        found = checkpoints(tmp_path / "ended")
+        told = f"{found[-1]} is complete, --resume goes on from it" if found else "there is no checkpoint yet"
+        assert lines[-1] == f"train.py: interrupted; {told}"
+        assert all(line.startswith(("step ", "train.py: ")) for line in lines)
+    assert train_in("ended", *FORMS[form]) == 0
+    assert_same_run(tmp_path, "whole", "ended")
