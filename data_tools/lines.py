@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from data_tools import corpora, output
+from data_tools import corpora, degrade, output, system_fonts
 from data_tools.fonts import FontError, find_fonts, load_font, missing
 from data_tools.regions import FRAME_COLORS, random_frames
 
@@ -175,11 +175,17 @@ class LineEngine:
     glyphs: bool = False  # whether whole pages tell the box of every character
     name: str = "lines"
     attempts: int = 50
+    chinese: tuple[tuple[str, ...], ...] = ()  # as words, character by character
+    chinese_fonts: tuple[Path, ...] = ()
+    degrade: float = 0.0  # share of pages
 
     def rows(self, index: int, rng: numpy.random.Generator) -> list[output.Row]:
-        font = self.fonts[int(rng.integers(len(self.fonts)))]
+        # without Chinese no number is drawn for it, and a seed gives the pages that it always gave
+        chinese = bool(self.chinese) and (not (self.words or self.alphabet) or bool(rng.random() < 0.5))
+        fonts = self.chinese_fonts if chinese else self.fonts
+        font = fonts[int(rng.integers(len(fonts)))]
         size = _within(self.sizes, rng)
-        lines = self._lines(rng)
+        lines = self._chinese_lines(rng) if chinese else self._lines(rng)
         target = int(rng.integers(len(lines)))
         frames = random_frames(len(lines), target, rng)
         draw = functools.partial(render_page, lines, font, size, self.shape, rng, scatter=self.scatter)
@@ -191,6 +197,10 @@ class LineEngine:
         except LineError:
             raise output.Rejected("lines larger than the page") from None
         meta: dict[str, Any] = {"font": font.stem, "size": size}
+        if self.degrade:
+            page, parameters = self._worse(page, size, rng)
+            meta |= {"degrade": parameters} if parameters else {}
+            framed, _ = self._worse(framed, size, rng)
         picture = output.Picture(f"{index:08d}.png", output.encode(page.image, "png"))
         box = page.boxes[target]
         rows = []
@@ -212,6 +222,30 @@ class LineEngine:
                 rows.append(output.Row(name, (image,), "ocr", lines[target], color=color, meta=region))
         return rows
 
+    def _worse(
+        self, page: LinePage, size: int, rng: numpy.random.Generator
+    ) -> tuple[LinePage, dict[str, Any]]:
+        """The page degraded, or not, with its boxes where the text is then."""
+        # turned lines would share their boxes with their neighbours
+        upright = self.glyphs or self.tasks != ("ocr",)
+        image, parameters, matrix = degrade.apply_with_matrix(
+            page.image, rng, self.degrade, size, upright=upright
+        )
+        if not parameters:
+            return page, parameters
+        boxes = degrade.moved(page.boxes, matrix, image.size)
+        glyphs = []
+        for line in page.glyphs:
+            cells = degrade.moved([cell[1:] for cell in line], matrix, image.size)
+            glyphs.append([(glyph[0], *cell) for glyph, cell in zip(line, cells, strict=True)])
+        return LinePage(image, boxes, glyphs), parameters
+
+    def _chinese_lines(self, rng: numpy.random.Generator) -> list[str]:
+        lengths = [_within(self.characters, rng) for _ in range(_within(self.lines, rng))]
+        document = self.chinese[int(rng.integers(len(self.chinese)))]
+        start = int(rng.integers(len(document)))
+        return fill_lines(itertools.islice(itertools.cycle(document), start, None), lengths, joiner="")
+
     @functools.cached_property
     def _ends(self) -> list[int]:
         """Where each document ends, in words, so that long documents are drawn more often than short ones."""
@@ -229,7 +263,7 @@ class LineEngine:
         return fill_lines(words, lengths)
 
 
-def fill_lines(words: Iterator[str], lengths: Sequence[int]) -> list[str]:
+def fill_lines(words: Iterator[str], lengths: Sequence[int], joiner: str = " ") -> list[str]:
     """Consecutive words, as many in each line as go into its length; words too long for it are left out."""
     lines: list[str] = []
     word, passed = next(words), 0
@@ -239,8 +273,8 @@ def fill_lines(words: Iterator[str], lengths: Sequence[int]) -> list[str]:
             if passed > 1000:
                 raise output.Rejected("no word as short as a line")
         line, word = word, next(words)
-        while len(line) + 1 + len(word) <= length:
-            line, word = f"{line} {word}", next(words)
+        while len(line) + len(joiner) + len(word) <= length:
+            line, word = f"{line}{joiner}{word}", next(words)
         lines.append(line)
     return lines
 
@@ -284,20 +318,41 @@ def parser() -> argparse.ArgumentParser:
         default=8,
         help="pixels off the corner at most (default: 8)",
     )
+    corpora.add_arguments(options)
+    options.add_argument(
+        "--fonts_zh", default="all", help="for Chinese: names, paths, folders (default: all installed)"
+    )
+    degrade.add_arguments(options)
     return options
 
 
 def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
     fonts = find_fonts(args.fonts.split(","))
-    words = corpora.words(args.split, args.sources) if args.text in ("words", "lowercase") else ()
-    words = lowercase(words) if args.text == "lowercase" else words
+    words, chinese = _words(args)
+    chinese_fonts = system_fonts.chinese_fonts(args.fonts_zh) if chinese else []
     shape = (args.side, args.side) if args.side else (args.width, args.height)
+    alphabet = ALPHABETS.get(args.text, "") if args.language != "zh" else ""
     engine = LineEngine(
         tuple(fonts), args.tasks, shape, args.font_size, args.lines, args.characters, args.scatter,
-        words, ALPHABETS.get(args.text, ""), args.glyphs, name=f"lines-{args.split}",
+        words, alphabet, args.glyphs, name=f"lines-{args.split}",
+        chinese=chinese, chinese_fonts=tuple(chinese_fonts), degrade=args.degrade,
     )  # fmt: skip
-    return output.write(engine, args, args.count, fonts=[font.stem for font in fonts])
+    return output.write(engine, args, args.count, fonts=[font.stem for font in (*fonts, *chinese_fonts)])
+
+
+def _words(args: argparse.Namespace) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
+    """The words of every Latin document, and the characters of every Chinese one."""
+    if args.language == "en" and args.texts is None:
+        words = corpora.words(args.split, args.sources) if args.text in ("words", "lowercase") else ()
+        return (lowercase(words) if args.text == "lowercase" else words), ()
+    found = corpora.by_language(args)
+    if args.text not in ("words", "lowercase"):
+        found.pop("en", None)
+    words = tuple(tuple(" ".join(document.paragraphs).split()) for document in found.get("en", ()))
+    words = lowercase(words) if args.text == "lowercase" else words
+    chinese = tuple(tuple("".join(document.paragraphs).replace(" ", "")) for document in found.get("zh", ()))
+    return words, chinese
 
 
 def main(arguments: list[str] | None = None) -> int:

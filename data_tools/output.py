@@ -260,7 +260,7 @@ def make_shard(engine: Engine, plan: Plan, number: int, page_done: Callable[[int
     state = {"pages": len(plan.pages(number)), "rows": len(rows), "rejected": dict(sorted(rejected.items()))}
     write = _write_parquet if plan.container == "parquet" else _write_folder
     write(plan, number, rows)
-    _write_whole(_state(plan, number), json.dumps(state) + "\n")
+    write_whole(_state(plan, number), json.dumps(state) + "\n")
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -323,14 +323,14 @@ def _prepare(plan: Plan) -> None:
     if plan.out.exists() and (not plan.out.is_dir() or any(plan.out.iterdir())):
         raise OutputError(f"--out {plan.out}: exists and holds other files; choose a new or empty folder")
     kept.parent.mkdir(parents=True, exist_ok=True)
-    _write_whole(kept, json.dumps(settings, indent=1) + "\n")
+    write_whole(kept, json.dumps(settings, indent=1) + "\n")
 
 
 def _state(plan: Plan, number: int) -> Path:
     return plan.out / STATE / f"{number:05d}.json"
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)
@@ -391,12 +391,12 @@ def _write_folder(plan: Plan, number: int, rows: list[Row]) -> None:
         record |= {"meta": row.meta} if row.meta else {}
         lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     beside.replace(folder)
-    _write_whole(_state(plan, number).with_suffix(".jsonl"), "".join(lines))
+    write_whole(_state(plan, number).with_suffix(".jsonl"), "".join(lines))
 
 
 def _merge(plan: Plan) -> None:
     parts = [_state(plan, number).with_suffix(".jsonl") for number in range(plan.shards)]
-    _write_whole(plan.out / "records.jsonl", "".join(path.read_text(encoding="utf-8") for path in parts))
+    write_whole(plan.out / "records.jsonl", "".join(path.read_text(encoding="utf-8") for path in parts))
 
 
 def _summary(plan: Plan, finished: list[int]) -> dict[str, Any]:
@@ -412,7 +412,7 @@ def _summary(plan: Plan, finished: list[int]) -> dict[str, Any]:
         "redrawn": plan.settings.get("redrawn", True),
         "missing_shards": plan.shards - len(finished),
     }
-    _write_whole(plan.out / STATE / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_whole(plan.out / STATE / "summary.json", json.dumps(summary, indent=1) + "\n")
     return summary
 
 
@@ -447,7 +447,7 @@ class _Progress:
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(engine: Engine, plan: Plan, pages: Any, rows: Any) -> None:
+def start_worker(engine: Engine, plan: Plan, pages: Any, rows: Any) -> None:
     import signal
     import threading
 
@@ -482,7 +482,7 @@ def _produce_parallel(engine: Engine, plan: Plan, todo: list[int], workers: int,
     context = multiprocessing.get_context("spawn")
     pages, rows = context.Value("q", 0), context.Value("q", 0)
     shown = [0, 0]
-    executor = futures.ProcessPoolExecutor(workers, context, _start_worker, (engine, plan, pages, rows))
+    executor = futures.ProcessPoolExecutor(workers, context, start_worker, (engine, plan, pages, rows))
     try:
         with progress:
             waiting = {executor.submit(_work, number) for number in todo}

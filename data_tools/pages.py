@@ -1,4 +1,4 @@
-"""Document pages set by typst: one or two columns with title, headings, lists and paragraphs of the corpora.
+"""Document pages set by typst: one to three columns with title, headings, lists, paragraphs and footnotes.
 
 What a page says is taken from its PDF's text layer and must equal the source; knows nothing of the model.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import functools
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from data_tools import corpora, output, regions, textlayer
+from data_tools import corpora, degrade, output, regions, system_fonts, textlayer
 from data_tools.fonts import find_fonts, missing
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ DEFAULT_FONTS = (
     "SourceSansPro-Regular,SourceSerifPro-Regular,STIXGeneral,typst:Libertinus Serif,"
     "typst:New Computer Modern"
 )
-Kind = Literal["title", "section", "subsection", "paragraph", "bullet", "number"]
+GUTTER = 0.04  # between columns, of the text's width: typst's own
+MOST_COLUMNS = 3
+WIDE = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
+NOTE_SIZE = 0.8  # of the text
+Kind = Literal["title", "section", "subsection", "paragraph", "bullet", "number", "footnote"]
 
 
 class PageError(ValueError):
@@ -41,15 +46,20 @@ class PageError(ValueError):
 
 @dataclass(frozen=True)
 class Block:
-    """One piece of a page; mark is what typst puts before its text (a bullet, a number)."""
+    """One piece of a page; mark is what typst puts before its text (a bullet, a number).
+
+    note is the number of the footnote at the end of a paragraph; the footnote itself is a block of its own.
+    """
 
     kind: Kind
     text: str
     mark: str = ""
+    note: str = ""
 
     @property
     def visible(self) -> str:
-        return f"{self.mark} {self.text}" if self.mark else self.text
+        joiner = "" if self.kind == "footnote" else " "  # the number of a note is raised, close to its text
+        return (f"{self.mark}{joiner}{self.text}" if self.mark else self.text) + self.note
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,7 @@ class Style:
     numbered: bool
     paper: int
     ink: int
+    language: str = "en"
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,14 @@ class Face:
         return missing(self.path, text)
 
 
+class Language(NamedTuple):
+    """Documents of one language and the faces to set them in."""
+
+    name: str
+    documents: tuple[corpora.Document, ...]
+    faces: tuple[Face, ...]
+
+
 @dataclass(frozen=True)
 class PageEngine:
     """Pages as records of the tasks ocr and format (whole page), box and color (a line or paragraph)."""
@@ -100,38 +119,54 @@ class PageEngine:
     suffix: str = "jpg"
     name: str = "pages"
     attempts: int = 20
+    language: str = "en"  # of documents and faces
+    others: tuple[Language, ...] = ()  # a page is in one language, all as likely
+    footnotes: float = 0.0  # share of paragraphs
+    degrade: float = 0.0  # share of pages
+    tell_blocks: bool = False
 
     def rows(self, index: int, rng: numpy.random.Generator) -> list[output.Row]:
-        face = self.faces[int(rng.integers(len(self.faces)))]
-        style = self._style(face, rng)
-        blocks = self._blocks(style, rng)
+        here = Language(self.language, self.documents, self.faces)
+        if self.others:
+            here = (here, *self.others)[int(rng.integers(1 + len(self.others)))]
+        face = here.faces[int(rng.integers(len(here.faces)))]
+        style = self._style(face, here.name, rng)
+        blocks = self._blocks(here.documents, style, rng)
         if face.lacks("".join(block.visible for block in blocks)):
             raise output.Rejected(f"{face.family} lacks a character")
         image, lines = self._draw(typst_source(blocks, style, *self._points))
-        parts = match(blocks, lines)
-        # half an em more than the text is wide: typst hangs punctuation into the margin
-        room = ((self._points[0] - 2 * style.margin) / style.columns + 0.5 * style.size) * self.dpi / 72
+        if self.footnotes:
+            lines = with_raised_numbers(lines, 0.75 * style.size * self.dpi / 72)
+        parts = match_notes(blocks, lines, 0.9 * style.size * self.dpi / 72)
         flowing = [line for block, own in parts if block.kind != "title" for line in own]
-        if any(line.box[2] - line.box[0] > room for line in flowing):
+        if any(self._leaves_column(line, style) for line in flowing):
             raise output.Rejected("line wider than its column")
         meta = {"font": face.family, "size": style.size, "columns": style.columns}
+        meta |= {} if here.name == "en" else {"language": here.name}
+        whole = [(block, own) for block, own in parts if len(regions.by_column(own)) == 1]
         page = regions.Page(
             image,
             lines,
             paragraphs=[piece for _, own in parts for piece in regions.by_column(own)],
             formatted=markdown([block for block, _ in parts]),
             meta=meta,
+            blocks=[(markdown([block]), own) for block, own in whole] if self.tell_blocks else [],
         )
+        # boxes of turned lines would hold pieces of their neighbours
+        upright = self.tell_blocks or not set(self.tasks) <= {"ocr", "format"}
+        page = page.degraded(rng, self.degrade, upright)
         return page.rows(self.name, index, self.tasks, self.suffix, rng)
 
     @property
     def _points(self) -> tuple[float, float]:
         return self.shape[0] * 72 / self.dpi, self.shape[1] * 72 / self.dpi
 
-    def _style(self, face: Face, rng: numpy.random.Generator) -> Style:
+    def _style(self, face: Face, language: str, rng: numpy.random.Generator) -> Style:
         size = int(rng.integers(2 * self.sizes[0], 2 * self.sizes[1] + 1)) / 2
         random = rng.random(8).tolist()
         columns = int(rng.integers(self.columns[0], self.columns[1] + 1))
+        if columns == MOST_COLUMNS:
+            size = min(size, max(9, self.sizes[0]))  # long words leave narrow columns of larger letters
         return Style(
             face.family, face.style, face.weight, size, columns,
             margin=round(self._points[0] * (0.04 + 0.08 * random[0]), 1),
@@ -143,22 +178,50 @@ class PageEngine:
             numbered=random[5] < 0.3,
             paper=255 - int(24 * random[6]),
             ink=int(70 * random[7]),
+            language=language,
         )  # fmt: skip
 
-    def _blocks(self, style: Style, rng: numpy.random.Generator) -> list[Block]:
+    def _leaves_column(self, line: textlayer.Line, style: Style) -> bool:
+        """Whether a line ends over half an em beyond its column: typst hangs punctuation into margins."""
+        text = self._points[0] - 2 * style.margin
+        step = text * (1 + GUTTER) / style.columns  # from one column's left edge to the next one's
+        left, right = (72 * line.box[side] / self.dpi - style.margin for side in (0, 2))
+        column = min(style.columns - 1, max(0, int((left + 0.5 * style.size) / step)))
+        return right > (column + 1) * step - GUTTER * text + 0.5 * style.size
+
+    def _blocks(
+        self, documents: tuple[corpora.Document, ...], style: Style, rng: numpy.random.Generator
+    ) -> list[Block]:
         """Blocks of one document after another until the page is about full; what is over is left out."""
         width, height = (length - 2 * style.margin for length in self._points)
-        room = width * height / (0.5 * style.size * (0.75 + style.leading) * style.size)  # characters, about
+        wide = 1.0 if style.language == "zh" else 0.5  # ems of a character, about
+        room = width * height / (wide * style.size * (0.75 + style.leading) * style.size)  # characters
         room *= 0.4 + 0.7 * rng.random()
         blocks: list[Block] = []
         while room > 0:
-            document = self.documents[int(rng.integers(len(self.documents)))]
+            document = documents[int(rng.integers(len(documents)))]
             for block in _document_blocks(document, style, first=not blocks, rng=rng):
                 blocks.append(block)
                 room -= len(block.text) + 0.25 * width / style.size  # a paragraph's last line is half empty
                 if room < 0:
                     break
-        return _numbered(blocks, style.numbered)
+        blocks = _numbered(blocks, style.numbered)
+        return self._noted(blocks, documents, rng) if self.footnotes else blocks
+
+    def _noted(
+        self, blocks: list[Block], documents: tuple[corpora.Document, ...], rng: numpy.random.Generator
+    ) -> list[Block]:
+        """Some paragraphs with a footnote, a sentence from elsewhere; the notes follow all blocks."""
+        noted, notes = [], []
+        for block in blocks:
+            if block.kind == "paragraph" and rng.random() < self.footnotes:
+                document = documents[int(rng.integers(len(documents)))]
+                paragraph = document.paragraphs[int(rng.integers(len(document.paragraphs)))]
+                number = str(len(notes) + 1)
+                notes.append(Block("footnote", _sentences(paragraph)[0], mark=number))
+                block = replace(block, note=number)
+            noted.append(block)
+        return noted + notes
 
     def _draw(self, source: str) -> tuple[Image.Image, list[textlayer.Line]]:
         import pypdfium2
@@ -180,7 +243,8 @@ class PageEngine:
 
     @functools.cached_property
     def _font_folders(self) -> tuple[str, ...]:
-        return tuple(sorted({str(face.path.parent) for face in self.faces if face.path}))
+        faces = [*self.faces, *(face for other in self.others for face in other.faces)]
+        return tuple(sorted({str(face.path.parent) for face in faces if face.path}))
 
 
 def typst_source(blocks: list[Block], style: Style, width: float, height: float) -> str:
@@ -189,29 +253,89 @@ def typst_source(blocks: list[Block], style: Style, width: float, height: float)
         f"#set page(width: {width}pt, height: {height}pt, margin: {style.margin}pt, "
         f"columns: {style.columns}, fill: luma({style.paper}))",
         f'#set text(font: "{style.family}", style: "{style.font_style}", weight: {style.weight}, '
-        f'size: {style.size}pt, fill: luma({style.ink}), lang: "en", hyphenate: false, fallback: false)',
+        f'size: {style.size}pt, fill: luma({style.ink}), lang: "{style.language}", hyphenate: false, '
+        "fallback: false, cjk-latin-spacing: none)",  # spaces that no character stands for
         f"#set par(justify: {str(style.justify).lower()}, leading: {style.leading}em, "
         f"spacing: {style.spacing}em, first-line-indent: {style.indent}em)",
         f"#set heading(numbering: {chr(34) + '1.' + chr(34) if style.numbered else 'none'})",
         f'#set list(marker: "{BULLET}")',
+        f"#show footnote.entry: set text(size: {NOTE_SIZE * style.size}pt)",
     ]
+    notes = {block.mark: _quoted(block.text) for block in blocks if block.kind == "footnote"}
     for block in blocks:
-        text = '"' + block.text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        text = _quoted(block.text)
         if block.kind == "title":
             title = f'par(justify: false, text(size: 1.6em, weight: "bold", {text}))'
-            place = ', scope: "parent"' if style.columns == 2 else ""
+            place = ', scope: "parent"' if style.columns > 1 else ""
             lines.append(f"#place(top + center{place}, float: true, {title})")
         elif block.kind == "section":
             lines.append(f"#heading(level: 1, {text})")
         elif block.kind == "subsection":
             lines.append(f"#heading(level: 2, numbering: none, {text})")
         elif block.kind == "paragraph":
-            lines.append(f"#par({text})")
+            note = f" + footnote({notes[block.note]})" if block.note else ""
+            lines.append(f"#par({text}{note})")
         elif block.kind == "bullet":
             lines.append(f"#list({text})")
-        else:
+        elif block.kind == "number":
             lines.append(f"#enum(start: {block.mark[:-1]}, {text})")
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def with_raised_numbers(lines: list[textlayer.Line], size: float) -> list[textlayer.Line]:
+    """The lines, joined with the raised numbers below `size` that pdfium takes for lines of their own."""
+    joined: list[textlayer.Line] = []
+    number: textlayer.Line | None = None
+    for line in lines:
+        if number is not None and _follow(number, line):
+            line = _joined(number, line, line)
+        elif number is not None:
+            joined.append(number)
+        number = None
+        if line.text.isdecimal() and line.em < size:
+            if joined and _follow(joined[-1], line):
+                joined[-1] = _joined(joined[-1], line, joined[-1])
+            else:
+                number = line
+            continue
+        joined.append(line)
+    return joined if number is None else [*joined, number]
+
+
+def _follow(left: textlayer.Line, right: textlayer.Line) -> bool:
+    """Whether one stands just right of the other, at about its height."""
+    em = max(left.em, right.em)
+    gap = right.box[0] - left.box[2]
+    return -0.2 * em < gap < 0.6 * em and abs(left.base - right.base) < 0.7 * em
+
+
+def _joined(left: textlayer.Line, right: textlayer.Line, main: textlayer.Line) -> textlayer.Line:
+    low = (min(one, other) for one, other in zip(left.box[:2], right.box[:2], strict=True))
+    high = (max(one, other) for one, other in zip(left.box[2:], right.box[2:], strict=True))
+    return replace(main, text=left.text + right.text, box=(*low, *high))
+
+
+def match_notes(
+    blocks: list[Block], lines: list[textlayer.Line], size: float
+) -> list[tuple[Block, list[textlayer.Line]]]:
+    """As match, for pages with footnotes, which stand at the foot of their column in letters below `size`."""
+    notes = [block for block in blocks if block.kind == "footnote"]
+    if not notes:
+        return match(blocks, lines)
+    small = [line for line in lines if line.em < size]
+    body = match([block for block in blocks if block.kind != "footnote"], [x for x in lines if x.em >= size])
+    called = [block.note for block, _ in body if block.note]
+    if not called and not small:
+        return body
+    found = match(notes, small)
+    complete = all(block.text == note.text for (block, _), note in zip(found, notes, strict=False))
+    if called != [block.mark for block, _ in found] or not complete:
+        raise output.Rejected("footnote without its mark, or cut")
+    return body + found
 
 
 def match(blocks: list[Block], lines: list[textlayer.Line]) -> list[tuple[Block, list[textlayer.Line]]]:
@@ -234,15 +358,22 @@ def match(blocks: list[Block], lines: list[textlayer.Line]) -> list[tuple[Block,
             own.append(line)
             if block.visible[place : place + 1] == " ":
                 place += 1
-            elif place < len(block.visible) and line.text[-1].isalnum():
+            elif place < len(block.visible) and not _may_break(line.text[-1], block.visible[place]):
                 raise output.Rejected("text layer differs from the source")
             line = next(queue, None)
         if own:
-            text = block.visible[:place].removeprefix(block.mark).strip()
-            found.append((replace(block, text=text), own))
+            whole = place >= len(block.visible)
+            text = block.visible[:place].removeprefix(block.mark)
+            text = (text.removesuffix(block.note) if whole else text).strip()
+            found.append((replace(block, text=text, note=block.note if whole else ""), own))
     if line is not None or not found:
         raise output.Rejected("text layer differs from the source")
     return found
+
+
+def _may_break(before: str, after: str) -> bool:
+    """Whether a line may end between these characters where the source has no space."""
+    return not before.isalnum() or bool(WIDE.match(before) or WIDE.match(after))
 
 
 def markdown(blocks: list[Block]) -> str:
@@ -255,6 +386,10 @@ def markdown(blocks: list[Block]) -> str:
             piece = f"\\{block.kind}*{{{block.visible}}}"
         elif block.kind == "bullet":
             piece = f"- {block.text}"
+        elif block.kind == "footnote":
+            piece = f"\\footnotetext{{\n\\({{ }}^{{{block.mark}}}\\) {block.text}\n}}"
+        elif block.note:
+            piece = f"{block.text} \\({{ }}^{{{block.note}}}\\)"
         else:
             piece = block.visible
         same_list = (
@@ -278,7 +413,12 @@ def find_faces(names: list[str]) -> tuple[Face, ...]:
     """typst's family, style and weight of fonts by name; "typst:Family" for those inside its package."""
     paths = find_fonts([name for name in names if not name.startswith(EMBEDDED)])
     known = _fonts(tuple(sorted({str(path.parent) for path in paths}))).fonts()
-    by_path = {Path(info.path): info for info in known if info.path}
+    by_path = {}
+    for info in known:
+        # of a collection the last face, but not one with the shapes of another country
+        path = Path(info.path or "")
+        if info.path and (path not in by_path or not info.family.endswith(system_fonts.OTHER_COUNTRIES)):
+            by_path[path] = info
     faces = []
     for path in paths:
         if path not in by_path:
@@ -323,13 +463,19 @@ def _document_blocks(
         random = rng.random()
         if headings and random < 0.3:
             yield Block("subsection" if rng.random() < 0.5 else "section", headings.pop(0))
-        items = corpora.sentences(paragraph)
+        items = _sentences(paragraph)
         if random > 0.5 and len(items) > 1:
             kind: Kind = "bullet" if rng.random() < 0.5 else "number"
             for item in items:
                 yield Block(kind, item)
         else:
             yield Block("paragraph", paragraph)
+
+
+def _sentences(paragraph: str) -> list[str]:
+    if WIDE.search(paragraph):
+        return re.findall("[^\u3002\uff01\uff1f]+[\u3002\uff01\uff1f]?", paragraph)
+    return corpora.sentences(paragraph)
 
 
 def _numbered(blocks: list[Block], numbered_sections: bool) -> list[Block]:
@@ -369,22 +515,41 @@ def parser() -> argparse.ArgumentParser:
         "--dpi", type=output.positive, default=124, help="pixels in 72 points (default: 124)"
     )
     options.add_argument("--font_size", type=output.span, default=(8, 12), help="points (default: 8-12)")
-    options.add_argument("--columns", type=output.span, default=(1, 2), help="(default: 1-2)")
+    options.add_argument("--columns", type=output.span, default=(1, 2), help="up to 3 (default: 1-2)")
+    options.add_argument(
+        "--footnotes", type=degrade.share, default=0.0, help="share of paragraphs with one, 0-1 (default: 0)"
+    )
+    options.add_argument(
+        "--blocks",
+        action="store_true",
+        help="tell the boxes of blocks in format records, for data_tools.regions",
+    )
+    corpora.add_arguments(options)
+    options.add_argument(
+        "--fonts_zh", default="all", help="for Chinese: names, paths, folders (default: all installed)"
+    )
+    degrade.add_arguments(options)
     options.add_argument("--image", choices=("jpg", "png"), default="jpg", help="(default: %(default)s)")
     return options
 
 
 def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
-    if args.columns[1] > 2:
-        raise PageError(f"--columns {args.columns[1]}: pages have one or two columns; give 1, 2 or 1-2")
-    faces = find_faces(args.fonts.split(","))
+    if args.columns[1] > MOST_COLUMNS:
+        raise PageError(f"--columns {args.columns[1]}: pages have one to three columns; give 1, 2, 3 or 1-3")
+    faces = {
+        "en": lambda: find_faces(args.fonts.split(",")),
+        "zh": lambda: find_faces([str(path) for path in system_fonts.chinese_files(args.fonts_zh)]),
+    }
+    found = corpora.by_language(args).items()
+    first, *others = (Language(name, documents, faces[name]()) for name, documents in found)
     shape = (args.side, args.side) if args.side else (args.width, args.height)
     engine = PageEngine(
-        corpora.documents(args.split, args.sources), faces, args.tasks, shape, args.dpi, args.font_size,
-        args.columns, args.image, name=f"pages-{args.split}",
+        first.documents, first.faces, args.tasks, shape, args.dpi, args.font_size, args.columns, args.image,
+        name=f"pages-{args.split}", language=first.name, others=tuple(others), footnotes=args.footnotes,
+        degrade=args.degrade, tell_blocks=args.blocks,
     )  # fmt: skip
-    names = [f"{face.family} {face.style} {face.weight}" for face in faces]
+    names = [f"{face.family} {face.style} {face.weight}" for each in (first, *others) for face in each.faces]
     return output.write(engine, args, args.count, fonts=names)
 
 

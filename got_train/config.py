@@ -73,7 +73,7 @@ class SourceSettings:
         _check(bool(self.path), "path is not given; a file or folder of records")
         _check(self.weight is None or self.weight > 0, f"weight must be above 0; got {self.weight}")
         for key, name in self.columns.items():
-            _check(key in COLUMNS, f"columns.{key}: no key of a record; {_nearest(key, list(COLUMNS))}")
+            _check(key in COLUMNS, f"columns.{key}: no key of a record; {nearest(key, list(COLUMNS))}")
             _check(bool(name), f"columns.{key} is empty; the name of a column, or leave {key} out")
 
 
@@ -275,10 +275,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; give a YAML file such as configs/nano/stage1.yaml")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _strict_loader()) or {}
+        values = yaml.load(path.read_text(encoding="utf-8"), strict_loader()) or {}
         _check(isinstance(values, dict), f"holds {values!r}; sections such as model, data, train are needed")
         for override in overrides:
-            _override(values, override)
+            apply_override(values, override)
         return build(Config, values)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from error
@@ -293,7 +293,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _strict_loader() -> type:
+def strict_loader() -> type:
     """PyYAML's safe loader, which by itself would take the last of two equal keys and drop the first."""
     import yaml
 
@@ -308,7 +308,7 @@ def _strict_loader() -> type:
     return StrictLoader
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
     import yaml
 
     key, equals, text = override.partition("=")
@@ -336,7 +336,7 @@ def build(kind: type, values: Any, where: str = "") -> Any:
     known = [item.name for item in dataclasses.fields(kind)]
     before = f"{where}." if where else ""
     for key in values:
-        _check(key in known, f"{before}{key}: no such setting; {_nearest(str(key), known)}")
+        _check(key in known, f"{before}{key}: no such setting; {nearest(str(key), known)}")
     arguments = {key: _convert(value, hints[key], before + key) for key, value in values.items()}
     try:
         return kind(**arguments)
@@ -346,7 +346,7 @@ def build(kind: type, values: Any, where: str = "") -> Any:
         raise ConfigError(f"{before}{error}") from error
 
 
-def _nearest(key: str, known: list[str]) -> str:
+def nearest(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
 

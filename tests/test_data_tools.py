@@ -297,7 +297,7 @@ def test_help_comes_in_under_a_second(module: str) -> None:
         (["lines", "--count", "5", "--tasks", "ocr,boxes"], "'boxes' is not one of ocr, box, color"),
         (["lines", "--count", "5", "--shard", "0/4"], "'0/4' is not a part such as 2/8"),
         (["lines", "--count", "5", "--fonts", "NoSuch"], "fonts: 'NoSuch' is not installed"),
-        (["pages", "--count", "5", "--columns", "1-3"], "--columns 3: pages have one or two columns"),
+        (["pages", "--count", "5", "--columns", "1-4"], "--columns 4: pages have one to three columns"),
         (["pdf", "--pdfs", "nowhere"], "--pdfs nowhere: no such folder"),
     ],
 )

@@ -305,7 +305,9 @@ def test_a_checkpoint_without_its_optimizer_state_is_refused(fit, tmp_path):
     count = len(fit("train.steps=1", "train.save_every=1").before)
     place = taken(tmp_path / "run", 1, tmp_path)
     (place / "optimizer-0.pdopt").unlink()
-    message = rf"checkpoint-1 is not whole \(no optimizer state of got\.vision\..* and {count - 1} others in opt"
+    message = (
+        rf"checkpoint-1 is not whole \(no optimizer state of got\.vision\..* and {count - 1} others in opt"
+    )
     with pytest.raises(checkpoints.CheckpointError, match=message):
         fit("train.steps=1", checkpoint=place)
 

@@ -1,0 +1,520 @@
+"""One offline HTML page that shows what a data set holds: random samples of each task, tokens, duplicates.
+
+Reads anything that training reads; all text on the page is escaped, and it asks the network for nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import functools
+import hashlib
+import html
+import io
+import itertools
+import json
+import os
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_tools import output, renderers, token_counts
+from got_train.data.record import Record, RecordError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MOST_TEXT = 6000  # characters of an answer that are shown
+MOST_PIECES = 40  # formulas and molecules drawn in one answer
+BARS = 24  # of a histogram
+MATHS = ("formulas.mjs", "mathjax-full", "@resvg/resvg-js")
+Place = tuple[int, int]  # data set, record
+COLORS = {"red": "#e00000", "green": "#00a000", "blue": "#2040ff"}
+
+
+class PreviewError(ValueError):
+    """Data of which no page can be made."""
+
+
+@dataclass
+class Survey:
+    """What was read of the data, and the places of the samples by task."""
+
+    length: Callable[[str], int]
+    rows: int = 0
+    tokens: dict[str, list[int]] = field(default_factory=dict)  # of each task, of every record read
+    places: dict[str, dict[str, list[Place]]] = field(default_factory=dict)  # by task and folder
+    texts: Counter[str] = field(default_factory=Counter)
+    asked: Counter[tuple[str, ...]] = field(default_factory=Counter)  # pictures with what is asked of them
+    faults: list[str] = field(default_factory=list)
+
+    def read(self, place: Place, record: Record) -> None:
+        kind = token_counts.kind(record.task, record.box, record.color)
+        self.tokens.setdefault(kind, []).append(self.length(record.text))
+        self.places.setdefault(kind, {}).setdefault(os.path.dirname(record.where), []).append(place)
+        self.texts[" ".join(record.text.split())] += 1
+        question = (record.task, str(record.box), str(record.color), *map(_fingerprint, record.images))
+        self.asked[question] += 1
+
+
+def survey(sets: Sequence[Sequence[Record]], most: int, tokenizer: str) -> Survey:
+    """Read all records, or `most` of them evenly spaced; broken ones are noted."""
+    found = Survey(token_counts.measure(tokenizer), rows=sum(map(len, sets)))
+    every = [(number, place) for number, records in enumerate(sets) for place in range(len(records))]
+    step = max(1.0, len(every) / most)
+    for count in range(min(most, len(every))):
+        number, place = every[int(count * step)]
+        try:
+            found.read((number, place), sets[number][place])
+        except RecordError as error:
+            found.faults.append(str(error))
+    return found
+
+
+def _fingerprint(image: object) -> str:
+    data = getattr(image, "data", None)
+    return os.fspath(image) if data is None else hashlib.sha256(data).hexdigest()
+
+
+def page(
+    names: Sequence[str], sets: Sequence[Sequence[Record]], found: Survey, counted: str,
+    samples: int, seed: int, side: int,
+) -> Iterator[str]:  # fmt: skip
+    """The page in pieces, so that many pictures need not stand in memory together."""
+    yield HEAD
+    yield f"<h1>{_escaped(', '.join(names))}</h1>\n"
+    yield _overview(names, sets, found, counted)
+    yield _duplicates(found)
+    lot = random.Random(seed)
+    for kind in _by_size(found):
+        chosen = _chosen(found.places[kind], samples, lot)
+        yield f'<h2 id="{_anchor(kind)}">{_escaped(kind)}</h2>\n<div class="samples">\n'
+        for number, place in chosen:
+            yield _card(sets[number][place], found.length, counted, side)
+        yield "</div>\n"
+    yield "</main></body></html>\n"
+
+
+def _by_size(found: Survey) -> list[str]:
+    return sorted(found.tokens, key=lambda kind: -len(found.tokens[kind]))
+
+
+def _chosen(places: dict[str, list[Place]], samples: int, lot: random.Random) -> list[Place]:
+    """Places by lot, of every folder as many as of the others while it has some."""
+    piles = [lot.sample(each, min(samples, len(each))) for each in places.values()]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*piles))
+    return sorted(itertools.islice((place for place in turns if place is not None), samples))
+
+
+def _overview(names: Sequence[str], sets: Sequence[Sequence[Record]], found: Survey, counted: str) -> str:
+    read = sum(map(len, found.tokens.values()))
+    share = "" if read + len(found.faults) == found.rows else f", {read:,} of them read for the numbers below"
+    rows = [f"<p>{found.rows:,} records{share}.</p>"]
+    if len(names) > 1:
+        listed = "".join(
+            f"<li>{_escaped(name)}: {len(records):,}</li>" for name, records in zip(names, sets, strict=True)
+        )
+        rows.append(f"<ul>{listed}</ul>")
+    rows.append(
+        f'<div class="wide"><table><tr><th>task<th>records<th>mean {counted}<th>median<th>longest<th></tr>'
+    )
+    for kind in _by_size(found):
+        lengths = sorted(found.tokens[kind])
+        mean, median = sum(lengths) / len(lengths), lengths[len(lengths) // 2]
+        link = f'<a href="#{_anchor(kind)}">{_escaped(kind)}</a>'
+        numbers = "".join(f"<td>{each:,}" for each in (len(lengths), round(mean), median, lengths[-1]))
+        rows.append(f"<tr><td>{link}{numbers}<td>{_histogram(lengths)}</tr>")
+    rows.append("</table></div>")
+    if found.faults:
+        listed = "".join(f"<li>{_escaped(fault)}</li>" for fault in found.faults[:10])
+        rows.append(f"<h2>{len(found.faults):,} records that cannot be read</h2><ul>{listed}</ul>")
+    return "\n".join(rows) + "\n"
+
+
+def _histogram(lengths: list[int]) -> str:
+    """Bars from 0 to the longest answer."""
+    width = max(1, -(-(lengths[-1] + 1) // BARS))
+    bars = Counter(length // width for length in lengths)
+    most = max(bars.values())
+    drawn = "".join(
+        f'<rect x="{place * 5}" y="{24 - 24 * count / most:.1f}" width="4" height="{24 * count / most:.1f}"/>'
+        for place, count in sorted(bars.items())
+    )
+    title = f"{BARS} bars of {width} from 0"
+    return f'<svg class="bars" viewBox="0 0 {5 * BARS} 24" role="img"><title>{title}</title>{drawn}</svg>'
+
+
+def _duplicates(found: Survey) -> str:
+    texts = [(count, text) for text, count in found.texts.items() if count > 1 and text]
+    again = sum(count - 1 for count in found.asked.values() if count > 1)
+    total = max(1, sum(found.asked.values()))
+    empty = found.texts.get("", 0)
+    repeated = sum(count - 1 for count, _ in texts)
+    lines = [
+        "<h2>Duplicates</h2>",
+        f"<p>{again:,} records ({100 * again / total:.1f} %) ask the same of the same picture as one before; "
+        f"{repeated:,} ({100 * repeated / total:.1f} %) have an answer that stood before; "
+        f"{empty:,} answers are empty.</p>",
+    ]
+    if texts:
+        listed = "".join(
+            f"<li>{count:,} times: <code>{_escaped(text[:120])}</code></li>"
+            for count, text in sorted(texts, reverse=True)[:10]
+        )
+        lines.append(f"<details><summary>The commonest</summary><ul>{listed}</ul></details>")
+    return "\n".join(lines) + "\n"
+
+
+def _card(record: Record, length: Callable[[str], int], counted: str, side: int) -> str:
+    pictures = "".join(_picture(image, record, side) for image in record.images)
+    asked = [record.task]
+    if record.box is not None:
+        unit = "" if record.box_unit == "pixel" else " thousandths"
+        asked.append(f"{'point' if len(record.box) == 2 else 'box'} {[*record.box]}{unit}")
+    if record.color is not None:
+        asked.append(f'<b style="color:{COLORS[record.color]}">{record.color}</b> frame')
+    size = f"{length(record.text):,} {counted}"
+    cut = f"\n... {len(record.text) - MOST_TEXT:,} more characters" if len(record.text) > MOST_TEXT else ""
+    raw = f"<pre>{_escaped(record.text[:MOST_TEXT])}{cut}</pre>"
+    drawn = rendered(record.text[:MOST_TEXT], record.task)
+    if drawn is None:
+        shown = raw
+    else:
+        shown = f'<div class="drawn">{drawn}</div><details><summary>raw</summary>{raw}</details>'
+    empty = '<p class="note">(an empty answer)</p>' if not record.text else ""
+    return (
+        f'<article><div class="pictures">{pictures}</div><div class="answer">'
+        f'<p class="note">{", ".join(asked)}; {size}<br>{_escaped(_shortened(record.where))}</p>'
+        f"{shown}{empty}</div></article>\n"
+    )
+
+
+def _shortened(where: str) -> str:
+    """The end of a path that is too long for a line."""
+    return where if len(where) <= 90 else "..." + where[-87:]
+
+
+def _picture(source: object, record: Record, side: int) -> str:
+    from got_train.images import ImageError, open_image
+
+    try:
+        image = open_image(source)
+    except (ImageError, OSError) as error:
+        return f'<p class="fault">{_escaped(str(error))}</p>'
+    width, height = image.size
+    shown = f'<img loading="lazy" alt="" src="{_data_uri(image, side)}">'
+    marks = _marks(record, width, height)
+    if marks:
+        shown += f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none">{marks}</svg>'
+    return f'<figure><div class="picture">{shown}</div><figcaption>{width} x {height}</figcaption></figure>'
+
+
+def _data_uri(image: Image.Image, side: int) -> str:
+    image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=80)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _marks(record: Record, width: int, height: int) -> str:
+    """The box or point of a record over its picture."""
+    if record.box is None:
+        return ""
+    box = list(record.box)
+    if record.box_unit == "thousandth":
+        box = [value * (height if place % 2 else width) / 1000 for place, value in enumerate(box)]
+    if len(box) == 2:
+        return f'<circle cx="{box[0]:g}" cy="{box[1]:g}" r="{max(width, height) / 100:g}"/>'
+    x1, y1, x2, y2 = box
+    return f'<rect x="{x1:g}" y="{y1:g}" width="{x2 - x1:g}" height="{y2 - y1:g}"/>'
+
+
+# --- answers
+
+
+def rendered(text: str, task: str) -> str | None:
+    """An answer as HTML; None if it is nothing but text."""
+    if (chart := _chart(text)) is not None:
+        return chart
+    if task in ("ocr", "multi_crop_ocr") or "**kern" in text or "\\begin{tikzpicture}" in text:
+        return None
+    from got_train.evaluation import tabular
+
+    pieces, end, drawn = [], 0, 0
+    for table in tabular.find_tables(text):
+        pieces += [_flowing(text[end : table.start]), only_table(table.html)]
+        end, drawn = table.end, drawn + 1
+    pieces.append(_flowing(text[end:]))
+    return "".join(pieces)
+
+
+BLOCK = re.compile(
+    r"\\title\{\s*(?P<title>[^{}]*?)\s*\}|\\(?P<level>(?:sub)*section)\*?\{(?P<heading>[^{}]*)\}|(?P<break>\n\s*\n)"
+    r"|\\\((?P<inline>.+?)\\\)|\\\[(?P<display>.+?)\\\]|<smiles>(?P<smiles>[^<]*)</smiles>",
+    re.DOTALL,
+)
+
+
+def _flowing(text: str) -> str:
+    """Text with its headings, formulas and molecules; what cannot be drawn here stays as it is written."""
+    pieces, end = [], 0
+    for count, match in enumerate(BLOCK.finditer(text)):
+        pieces.append(_lines(text[end : match.start()]))
+        pieces.append(_block(match, count < MOST_PIECES))
+        end = match.end()
+    joined = "".join([*pieces, _lines(text[end:])])
+    return re.sub(r"(</h[34]>|</div>)(?:<br>\s*)+", r"\1", joined)  # these keep their own distance
+
+
+def _block(match: re.Match[str], draw: bool) -> str:
+    if match["break"]:
+        return "<br><br>"
+    if match["title"] is not None:
+        return f"<h3>{_lines(match['title'])}</h3>"
+    if match["level"]:
+        return f"<h4>{_lines(match['heading'])}</h4>"
+    if match["smiles"] is not None:
+        return (draw and _molecule(match["smiles"])) or f"<code>{_escaped(match[0])}</code>"
+    display = match["display"] is not None
+    formula = (draw and _formula(match["display"] if display else match["inline"], display)) or None
+    if formula is None:
+        return f"<code>{_escaped(match[0])}</code>"
+    return f'<div class="display">{formula}</div>' if display else formula
+
+
+def _lines(text: str) -> str:
+    return _escaped(text).replace("\n", "<br>\n")
+
+
+@functools.lru_cache(maxsize=4096)
+def _formula(tex: str, display: bool) -> str | None:
+    """A formula by MathJax, as a picture of its ink; None without node or where MathJax refuses it."""
+    if not renderers.available("node", *(f"npm:{package}" for package in MATHS[1:])):
+        return None
+    with contextlib.suppress(renderers.RendererError):
+        answer = renderers.node(*MATHS).ask({"tex": tex, "display": display, "em": 36, "font": None})
+        if "png" in answer and not answer.get("text"):
+            return _ink(base64.b64decode(answer["png"]), tex)
+    return None
+
+
+def _ink(png: bytes, alternative: str) -> str:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as image:
+        size = f"width:{image.width / 36:.2f}em;height:{image.height / 36:.2f}em"
+    data = base64.b64encode(png).decode()
+    return (
+        f'<img class="ink" style="{size}" alt="{_escaped(alternative)}" src="data:image/png;base64,{data}">'
+    )
+
+
+def _molecule(smiles: str) -> str | None:
+    """A drawing by rdkit; None without it, or if it cannot read the SMILES."""
+    try:
+        from rdkit import Chem, RDLogger
+        from rdkit.Chem.Draw import rdMolDraw2D
+    except ModuleNotFoundError:
+        return None
+    RDLogger.DisableLog("rdApp.*")
+    molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None:
+        return None
+    drawer = rdMolDraw2D.MolDraw2DSVG(300, 220)
+    drawer.DrawMolecule(molecule)
+    drawer.FinishDrawing()
+    data = base64.b64encode(drawer.GetDrawingText().encode()).decode()
+    return f'<img class="molecule" alt="{_escaped(smiles)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def _chart(text: str) -> str | None:
+    """A chart's dict as tables; None if the text is none."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        chart = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(chart, dict) or not isinstance(chart.get("values"), dict):
+        return None
+    told = "".join(
+        f"<tr><th>{_escaped(str(key))}<td>{_escaped(str(value))}</tr>"
+        for key, value in chart.items()
+        if key != "values"
+    )
+    return f'<div class="wide"><table>{told}</table></div><div class="wide">{_values(chart["values"])}</div>'
+
+
+def _values(values: dict) -> str:
+    """One series as pairs, several as columns."""
+    series = {name: row for name, row in values.items() if isinstance(row, dict)}
+    if len(series) != len(values):
+        pairs = "".join(f"<tr><td>{_escaped(str(k))}<td>{_escaped(str(v))}</tr>" for k, v in values.items())
+        return f"<table>{pairs}</table>"
+    keys = list(dict.fromkeys(key for row in series.values() for key in row))
+    head = "".join(f"<th>{_escaped(str(name))}" for name in series)
+    body = "".join(
+        f"<tr><td>{_escaped(str(key))}"
+        + "".join(f"<td>{_escaped(str(row.get(key, '')))}" for row in series.values())
+        + "</tr>"
+        for key in keys
+    )
+    return f"<table><tr><th>{head}</tr>{body}</table>"
+
+
+class _Table(HTMLParser):
+    """The tags of a table, its spans and its text; nothing else of what stands there gets through."""
+
+    TAGS = ("table", "thead", "tbody", "tr", "td", "th")
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.pieces: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in self.TAGS:
+            spans = [
+                f' {name}="{value}"'
+                for name, value in attrs
+                if name in ("rowspan", "colspan") and re.fullmatch(r"[0-9]{1,3}", value or "")
+            ]
+            self.pieces.append(f"<{tag}{''.join(spans)}>")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.TAGS:
+            self.pieces.append(f"</{tag}>")
+
+    def handle_data(self, data: str) -> None:
+        self.pieces.append(_escaped(data))
+
+
+def only_table(source: str) -> str:
+    """The HTML of a table without anything that could act."""
+    parser = _Table()
+    parser.feed(source)
+    parser.close()
+    pieces = parser.pieces
+    missing = pieces.count("<table>") - pieces.count("</table>")
+    return f'<div class="wide">{"".join(pieces)}{"</table>" * max(0, missing)}</div>'
+
+
+def _anchor(kind: str) -> str:
+    return re.sub(r"\W+", "-", kind)
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text).replace("\0", "\u2400")
+
+
+HEAD = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Preview of records</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<style>
+:root { --paper: #fff; --ink: #1c1c1c; --faint: #666; --line: #ccc; --panel: #f5f5f2; --mark: #d0006f; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #16181b; --ink: #e6e6e6; --faint: #a0a0a0; --line: #444; --panel: #202327;
+    --mark: #ff4fa8; }
+  img.ink { filter: invert(1); }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+main { max-width: 1280px; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.4rem; overflow-wrap: anywhere; }
+h2 { margin-top: 2rem; border-bottom: 1px solid var(--line); }
+a { color: inherit; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; margin: .5em 0; }
+td, th { border: 1px solid var(--line); padding: .15em .5em; text-align: left; }
+.note { color: var(--faint); margin: 0 0 .5em; font-size: .85em; overflow-wrap: anywhere; }
+.fault { color: var(--mark); }
+.bars { width: 120px; height: 24px; fill: currentColor; }
+article { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 1rem; padding: 1rem;
+  margin: 1rem 0; background: var(--panel); border-radius: 6px; }
+.pictures { display: flex; flex-wrap: wrap; gap: .5rem; align-items: flex-start; }
+figure { margin: 0; flex: 1 1 180px; max-width: 100%; } figcaption { color: var(--faint); font-size: .8em; }
+.picture { position: relative; display: inline-block; max-width: 100%; background: #fff; line-height: 0; }
+.picture img { max-width: 100%; max-height: 620px; }
+.picture svg { position: absolute; inset: 0; width: 100%; height: 100%; fill: none; stroke: var(--mark); }
+.picture svg * { stroke-width: 2px; vector-effect: non-scaling-stroke; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font: 13px/1.45 ui-monospace, monospace;
+  max-height: 620px; overflow-y: auto; }
+.drawn { max-height: 620px; overflow: auto; overflow-wrap: anywhere; }
+.drawn h3, .drawn h4 { margin: .3em 0; } .display { overflow-x: auto; padding: .4em 0; }
+code { overflow-wrap: anywhere; } img.ink { vertical-align: middle; }
+img.molecule { background: #fff; max-width: 100%; }
+details { margin-top: .5em; } summary { cursor: pointer; color: var(--faint); }
+@media (max-width: 700px) {
+  article { grid-template-columns: minmax(0, 1fr); padding: .6rem; }
+  main { padding: .6rem; }
+}
+</style></head><body><main>
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    options = argparse.ArgumentParser(
+        prog="python -m data_tools.preview", description="Show what records hold, on one offline HTML page."
+    )
+    options.add_argument("data", nargs="+", metavar="DATA", help="files or folders that training can read")
+    options.add_argument(
+        "-o", "--out", type=Path, default=Path("preview.html"), help="(default: %(default)s)"
+    )
+    options.add_argument(
+        "--samples", type=output.positive, default=8, help="of each task (default: %(default)s)"
+    )
+    options.add_argument("--seed", type=output.not_negative, default=0, help="of the choice (default: 0)")
+    options.add_argument("--tokenizer", default="", help="folder (default: characters are counted)")
+    options.add_argument(
+        "--most", type=output.positive, default=20_000, help="records read for the numbers (default: 20,000)"
+    )
+    options.add_argument(
+        "--side", type=output.positive, default=1000, help="pixels of a picture's longer side (default: 1000)"
+    )
+    return options
+
+
+def make(args: argparse.Namespace) -> Survey:
+    """Write the page beside its place, then rename it."""
+    from got_train.data.records import read_records
+
+    sets = [read_records(path, allow_empty=True) for path in args.data]
+    found = survey(sets, args.most, args.tokenizer)
+    if not found.places:
+        raise PreviewError(
+            f"{args.data[0]}: no record can be read; {found.faults[0] if found.faults else 'none'}"
+        )
+    counted = "tokens" if args.tokenizer else "characters"
+    beside = args.out.with_name(args.out.name + ".tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.writelines(page(args.data, sets, found, counted, args.samples, args.seed, args.side))
+        beside.replace(args.out)
+    finally:
+        beside.unlink(missing_ok=True)
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    try:
+        found = make(args)
+    except (ValueError, OSError) as error:
+        print(str(error).split("\n")[0], file=sys.stderr)
+        return 2
+    print(f"{args.out}: {found.rows:,} records, {len(found.places)} tasks", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
