@@ -1,30 +1,41 @@
-"""How well a model reads: python -m got_train.evaluate CHECKPOINT --data records.jsonl --output_dir FOLDER.
+"""How well a model reads: python -m got_train.evaluate CONFIG.yaml, or a checkpoint, or answers that exist.
 
-Answers go to FOLDER/predictions.jsonl as they come, then scores to FOLDER/metrics.json and a table to stdout.
+Answers go to FOLDER/predictions.jsonl as they come, then scores to metrics.json and samples.jsonl, a page to
+look at to report.html, and a table to stdout.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-SCORED, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-PREDICTIONS, SETTINGS, METRICS = "predictions.jsonl", "settings.json", "metrics.json"
-# what makes a checkpoint; beside it may lie the state of its training
-_MODEL = ("config.json", "model*.safetensors*", "*.pth", "*.bin", "qwen.tiktoken", "tokenizer*.json")
-_MODEL += ("vocab.json", "merges.txt")
-_TRAINING = ("rng_state", "optimizer", "scheduler", "scaler", "training_args")
+from got_train.evaluation.provenance import (
+    METRICS,
+    PREDICTIONS,
+    REPORT,
+    SAMPLES,
+    SETTINGS,
+    EvaluationError,
+    check_same,
+    code_version,
+    model_hash,
+    read_json,
+    write_json,
+    write_lines,
+    write_text,
+)
 
+if TYPE_CHECKING:
+    from got_train.evaluation.predictions import DataFile, Prediction
+    from got_train.evaluation.samples import Sample
+    from got_train.evaluation.settings import EvaluationConfig
+    from got_train.reading import Reader
 
-class EvaluationError(ValueError):
-    """An evaluation that cannot be made or continued."""
+SCORED, SOME_FAILED, WRONG_USAGE, TOO_LOW, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def evaluate(
@@ -44,112 +55,300 @@ def evaluate(
     Returns what metrics.json holds. `decoding` are fields of reading.Reader, such as max_new_tokens. An
     evaluation that was killed is continued: only what `output_dir` does not hold yet is asked.
     """
-    from got_train import cpu, reading
-    from got_train.evaluation.predictions import open_data, predict
-    from got_train.evaluation.scores import score
+    from got_train import config
+    from got_train.evaluation.settings import EvaluationConfig
 
     _check_counts(limit=limit, batch_size=batch_size, threads=threads)
-    data = open_data(data_paths)
-    if tune_cpu:
-        cpu.tune(threads)
-    reader = reading.load_reader(model_folder, dtype, **decoding)
-    settings = {
-        "model": {"folder": str(model_folder), "sha256": model_hash(model_folder), "dialect": reader.dialect},
+    values = {
+        "output_dir": os.fspath(output_dir),
+        "limit": limit,
+        "model": {
+            "path": os.fspath(model_folder),
+            "dtype": dtype,
+            "threads": threads or 0,
+            "tune_cpu": tune_cpu,
+        },
+        "data": [{"path": os.fspath(path)} for path in data_paths],
+        "decoding": {"batch_size": batch_size, **decoding},
+        "scores": {"unit": unit},
+    }
+    return run_config(config.build(EvaluationConfig, values))
+
+
+def run_config(config: EvaluationConfig) -> dict[str, Any]:
+    """One evaluation from its settings to its files; returns what metrics.json holds."""
+    if config.model.path:
+        predictions, settings, data = _asked(config)
+    elif config.predictions:
+        predictions, settings, data = _given(config)
+    else:
+        raise EvaluationError("model.path or predictions: neither is given; a checkpoint or answers to score")
+    return _scored(config, predictions, settings, data)
+
+
+def score_file(path: str | os.PathLike, unit: str = "word") -> dict[str, Any]:
+    """The metrics of a file of predictions, with the settings that an evaluation wrote beside it."""
+    from got_train import config
+    from got_train.evaluation.settings import EvaluationConfig
+
+    values = {"predictions": os.fspath(path), "scores": {"unit": unit}}
+    return run_config(config.build(EvaluationConfig, values))
+
+
+def compare_files(
+    paths: Sequence[str | os.PathLike],
+    force: bool = False,
+    output_dir: str | os.PathLike | None = None,
+) -> str:
+    """Several metrics.json (or their folders) side by side, as markdown, each under the name of its folder.
+
+    Runs with other data, prompts or decoding are refused unless forced. If the first and the last have their
+    samples too, a table of what got better or worse follows, and a report of both goes to `output_dir`.
+    """
+    from got_train.evaluation import comparison
+
+    files = [Path(path) / METRICS if os.path.isdir(path) else Path(path) for path in paths]
+    runs = dict(zip(_run_names(files), map(read_json, files), strict=True))
+    for file, metrics in zip(files, runs.values(), strict=True):
+        if not isinstance(metrics, dict) or "groups" not in metrics:
+            raise EvaluationError(f"{file}: no groups in it; a {METRICS} that this command wrote")
+    notes = _checked_differences(runs, force)
+    parts = [comparison.side_by_side(runs)]
+    first, last = files[0].parent, files[-1].parent
+    if len(files) > 1 and _samples_file(first) and _samples_file(last):
+        skills = _skills(first, last, runs, output_dir)
+        parts += [comparison.skill_table(skills), "\n".join(skill.words() for skill in skills)]
+    elif output_dir is not None:
+        raise EvaluationError(f"--output_dir: a report needs {SAMPLES} of two runs beside their {METRICS}")
+    return "\n\n".join([*parts, *notes])
+
+
+def _asked(config: EvaluationConfig) -> tuple[list[Prediction], dict[str, Any], list[DataFile]]:
+    """The model's predictions, kept in the output folder."""
+    from got_train import cpu, reading
+    from got_train.evaluation.predictions import open_data, predict
+
+    data = open_data([source.options() for source in config.sources])
+    if config.model.tune_cpu:
+        cpu.tune(config.model.threads or None)
+    decoding = {name: value for name, value in vars(config.decoding).items() if name != "batch_size"}
+    reader = reading.load_reader(config.model.path, config.model.dtype, **decoding)
+    settings = _settings(config, reader, data)
+    output_dir = Path(config.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    check_same(output_dir, settings)
+    write_json(output_dir / SETTINGS, settings)
+    predictions = predict(reader, data, output_dir / PREDICTIONS, config.limit, config.decoding.batch_size)
+    return predictions, settings, data
+
+
+def _settings(config: EvaluationConfig, reader: Reader, data: Sequence[DataFile]) -> dict[str, Any]:
+    """All that the answers depend on, as settings.json and metrics.json hold it."""
+    folder = config.model.path
+    return {
+        "model": {"folder": folder, "sha256": model_hash(folder), "dialect": reader.dialect},
         "decoding": {
             "max_new_tokens": reader.max_new_tokens,
             "no_repeat_ngram_size": reader.no_repeat_ngram_size,  # null: 20 with one view, off with several
             "stop_loops": reader.stop_loops,
             "max_tiles": reader.max_tiles,
-            "dtype": dtype,
-            "batch_size": batch_size,
+            "dtype": config.model.dtype,
+            "batch_size": config.decoding.batch_size,
         },
         "data": [
-            {"name": file.name, "path": file.path, "records": len(file.records), "sha256": file.sha256}
+            {
+                "name": file.name,
+                "path": file.path,
+                "source": dict(file.source),
+                "records": len(file.records),
+                "sha256": file.sha256,
+            }
             for file in data
         ],
-        "limit": limit,
+        "limit": config.limit,
         "code": code_version(),
     }
-    output_dir = Path(output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    _check_same(output_dir, settings)
-    _write_json(output_dir / SETTINGS, settings)
-    predictions = predict(reader, data, output_dir / PREDICTIONS, limit, batch_size)
-    metrics = {"settings": settings, **score(predictions, unit)}
-    _write_json(output_dir / METRICS, metrics)
+
+
+def _given(config: EvaluationConfig) -> tuple[list[Prediction], dict[str, Any] | None, list[DataFile]]:
+    """Predictions that exist; those that an evaluation wrote have its settings beside them."""
+    from got_train.evaluation.predictions import open_data, read_pairs, read_predictions
+
+    folders = [
+        source.path for source in config.sources if not source.benchmark and os.path.isdir(source.path)
+    ]
+    if len(folders) == 1 and os.path.isdir(config.predictions):
+        return read_pairs(folders[0], config.predictions), None, []
+    data = open_data([source.options() for source in config.sources])
+    if data:
+        from got_train.evaluation.benchmarks import answers
+
+        return answers(config.predictions, data), None, data
+    beside = Path(config.predictions).with_name(SETTINGS)
+    ours = Path(config.predictions).name == PREDICTIONS and beside.exists()
+    return read_predictions(config.predictions), read_json(beside) if ours else None, data
+
+
+def _scored(
+    config: EvaluationConfig,
+    predictions: list[Prediction],
+    settings: dict[str, Any] | None,
+    data: Sequence[DataFile],
+) -> dict[str, Any]:
+    """Scores, comparison and files of predictions."""
+    from got_train.evaluation import benchmarks
+    from got_train.evaluation.samples import samples
+    from got_train.evaluation.scores import summary
+
+    unit, output_dir = config.scores.unit, Path(config.output_dir) if config.output_dir else None
+    own = [each for each in predictions if each.benchmark is None]
+    scored = samples(own, unit, progress=output_dir is not None)
+    metrics = {"settings": settings, **summary(scored, predictions, unit)}
+    if found := benchmarks.scores(predictions, data, output_dir):
+        metrics["benchmarks"] = found
+    before = None
+    if config.report.baseline:
+        before = _compared(metrics, scored, config)
+    if output_dir is not None:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        write_json(output_dir / METRICS, metrics)
+        write_lines(output_dir / SAMPLES, (each.row() for each in scored))
+        if config.report.page:
+            _write_report(output_dir, config, metrics, scored, before, data)
     return metrics
 
 
-def score_file(path: str | os.PathLike, unit: str = "word") -> dict[str, Any]:
-    """The metrics of a file of predictions, with the settings that an evaluation wrote beside it."""
+def _compared(metrics: dict[str, Any], scored: Sequence[Sample], config: EvaluationConfig) -> list[Sample]:
+    """Adds what changed since the baseline; returns the baseline's samples."""
+    from got_train.evaluation.comparison import skills
+
+    folder = Path(config.report.baseline)
+    runs = {folder.name or str(folder): read_json(folder / METRICS), "this run": metrics}
+    notes = _checked_differences(runs, config.report.force)
+    before = _read_samples(folder, config.scores.unit)
+    metrics["comparison"] = {
+        "with": str(folder),
+        "notes": notes,
+        "skills": [skill.row() for skill in skills(before, scored)],
+    }
+    return before
+
+
+def _skills(
+    first: Path, last: Path, runs: dict[str, dict[str, Any]], output_dir: str | os.PathLike | None
+) -> list[Any]:
+    """What got better or worse from the first to the last run; a report of both where it is wanted."""
+    from got_train.evaluation.comparison import differences, skills
+    from got_train.evaluation.settings import EvaluationConfig
+
+    metrics = runs[list(runs)[-1]]
+    before, after = (_read_samples(folder, metrics["unit"]) for folder in (first, last))
+    found = skills(before, after)
+    if output_dir is not None:
+        rows = [skill.row() for skill in found]
+        notes = differences(runs)
+        metrics = {**metrics, "comparison": {"with": str(first), "notes": notes, "skills": rows}}
+        target = Path(output_dir)
+        target.mkdir(parents=True, exist_ok=True)
+        write_json(target / METRICS, metrics)
+        write_lines(target / SAMPLES, (each.row() for each in after))
+        _write_report(target, EvaluationConfig(), metrics, after, before, ())
+    return found
+
+
+def _write_report(
+    output_dir: Path,
+    config: EvaluationConfig,
+    metrics: dict[str, Any],
+    scored: Sequence[Sample],
+    before: Sequence[Sample] | None,
+    data: Sequence[DataFile],
+) -> None:
+    from got_train.evaluation.report import page, pictures
+
+    opened = pictures.Pictures(data, metrics["settings"], config.report.picture_side)
+    write_text(output_dir / REPORT, page.report(metrics, scored, before, opened, config.report.pictures))
+
+
+def _read_samples(folder: Path, unit: str) -> list[Sample]:
     from got_train.evaluation.predictions import read_predictions
-    from got_train.evaluation.scores import score
+    from got_train.evaluation.samples import samples
 
-    beside = Path(path).with_name(SETTINGS)
-    settings = _read_json(beside) if Path(path).name == PREDICTIONS and beside.exists() else None
-    return {"settings": settings, **score(read_predictions(path), unit)}
+    file = _samples_file(folder)
+    if file is None:
+        raise EvaluationError(f"{folder}: neither {SAMPLES} nor {PREDICTIONS}; the folder of an evaluation")
+    return samples(read_predictions(file), unit)
 
 
-def compare_files(paths: Sequence[str | os.PathLike]) -> str:
-    """A markdown table of several metrics.json (or their folders), each under the name of its folder."""
-    from got_train.evaluation.scores import compare
+def _samples_file(folder: Path) -> Path | None:
+    return next((folder / name for name in (SAMPLES, PREDICTIONS) if (folder / name).exists()), None)
 
-    files = [Path(path) / METRICS if os.path.isdir(path) else Path(path) for path in paths]
+
+def _checked_differences(runs: dict[str, dict[str, Any]], force: bool) -> list[str]:
+    """Notes on what is not the same in forced comparisons; others are refused."""
+    from got_train.evaluation.comparison import differences
+
+    found = differences(runs)
+    if found and not force:
+        raise EvaluationError(f"--compare: {'; '.join(found)}; the same in all, or --force")
+    return [f"not comparable without care: {each}" for each in found]
+
+
+def _run_names(files: Sequence[Path]) -> list[str]:
     names = [file.absolute().parent.name for file in files]
     if len(set(names)) < len(names):
         names = [str(file) for file in files]
     if len(set(names)) < len(names):
         raise EvaluationError(f"--compare: {max(names, key=names.count)} is given twice; each run once")
-    runs = {name: _read_json(file) for name, file in zip(names, files, strict=True)}
-    for file, metrics in zip(files, runs.values(), strict=True):
-        if not isinstance(metrics, dict) or "groups" not in metrics:
-            raise EvaluationError(f"{file}: no groups in it; a {METRICS} that this command wrote")
-    return compare(runs)
+    return names
 
 
-def model_hash(folder: str | os.PathLike) -> str:
-    """SHA-256 over config, weights and tokenizer of a checkpoint folder, by the files' names."""
-    files = {file for pattern in _MODEL for file in Path(folder).glob(pattern)}
-    digest = hashlib.sha256()
-    for file in sorted(file for file in files if not file.name.startswith(_TRAINING)):
-        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-        with open(file, "rb") as opened:
-            while piece := opened.read(1 << 22):
-                digest.update(piece)
-    return digest.hexdigest()
+def shortfalls(metrics: dict[str, Any], limits: dict[str, float]) -> list[str]:
+    """Which metrics are worse than their limits, each as a message; one without a value is."""
+    from got_train.evaluation.samples import lower_is_better
+    from got_train.evaluation.scores import ALL, at
 
-
-def code_version() -> str:
-    """got_train's version, and the commit if this is a clone."""
-    from got_train import __version__
-
-    root = Path(__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return __version__
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
-    try:
-        described = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return __version__
-    return f"{__version__} {described.stdout.strip()}".strip()
+    found = []
+    for name, limit in limits.items():
+        task, _, metric = name.rpartition(":")
+        kind, dot, own = metric.rpartition(".")
+        if dot:
+            value = at(metrics["kinds"].get(kind), ("averages",))
+            value = value and value.get(own)
+        else:
+            groups = metrics["groups"]
+            group = groups.get(task or (ALL if ALL in groups else next(iter(groups), ALL)))
+            value = at(group and group["fixed"], ("macro", metric))
+        lower = lower_is_better(metric)
+        if value is None:
+            found.append(f"{name} has no value; a metric of rows that are there")
+        elif value > limit if lower else value < limit:
+            found.append(f"{name} is {value:.4f}; {'at most' if lower else 'at least'} {limit:g}")
+    return found
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m got_train.evaluate",
         description="Score a model on records, score predictions that exist, or compare scores.",
-        epilog="Exit codes: 0 scored, 1 some rows failed (listed on stderr), 2 wrong usage or files. A "
-        "killed evaluation continues when it is started again.",
+        epilog="Exit codes: 0 scored, 1 some rows failed (listed on stderr), 2 wrong usage or files, 3 worse "
+        "than --fail-under. A killed evaluation continues when it is started again.",
     )
     add = made.add_argument
-    add("model", nargs="?", metavar="FOLDER", help="a checkpoint in any layout")
+    add("model", nargs="?", metavar="CONFIG|FOLDER", help="a YAML file, or a checkpoint in any layout")
+    add("overrides", nargs="*", metavar="SECTION.KEY=VALUE", help="settings that win over the YAML file")
     add(
         "--data",
         action="append",
         metavar="FILE",
         help="records to read and score; may be given several times",
     )
-    add("--output_dir", metavar="FOLDER", help="predictions.jsonl and metrics.json go here")
+    add(
+        "--benchmark",
+        choices=("fox", "onechart", "omnidocbench", "olmocr"),
+        help="what --data is, as its authors publish it",
+    )
+    add("--output_dir", metavar="FOLDER", help="predictions.jsonl, metrics.json and report.html go here")
     add("--limit", type=int, metavar="N", help="only the first N records of each file")
     add("--batch_size", type=int, default=32, metavar="N", help="pages read together (32)")
     add("--max_new_tokens", type=int, default=4096, metavar="N", help="tokens of an answer at most (4096)")
@@ -165,9 +364,19 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--predictions",
         metavar="FILE",
-        help="score this file; keys prediction, reference, task (or answer, label)",
+        help="score this file; keys prediction, reference, task (or answer, label); a benchmark's folder",
     )
     add("--compare", nargs="+", metavar="FILE", help="metrics.json of several runs, side by side")
+    add("--baseline", metavar="FOLDER", help="an earlier evaluation of the same data, to compare with")
+    add("--force", action="store_true", help="compare even if prompts, decoding or data differ")
+    add("--no_page", action="store_true", help="no report.html")
+    add(
+        "--fail-under",
+        action="append",
+        default=[],
+        metavar="METRIC=VALUE",
+        help="exit with 3 if it is worse, e.g. edit_distance=0.2, table.teds=0.8, ocr:f1=0.9",
+    )
     return made
 
 
@@ -192,96 +401,97 @@ def run(options: argparse.Namespace) -> int:
         given = " and ".join(chosen) or "none of them"
         raise EvaluationError(f"a checkpoint, --predictions or --compare: got {given}; give one")
     if options.compare:
-        print(compare_files(options.compare))
+        print(compare_files(options.compare, options.force, options.output_dir))
         return SCORED
-    metrics = _asked(options) if options.model else _scored(options)
+    config = _config(options)
+    if config.model.path:
+        from got_train.installation import need_paddle
+
+        need_paddle()
+    metrics = run_config(config)
+    return _told(metrics, config.scores.fail_under)
+
+
+def _told(metrics: dict[str, Any], limits: dict[str, float]) -> int:
+    """Tables to stdout, failures to stderr; the exit code."""
     from got_train.evaluation.scores import table
 
     print(table(metrics))
+    for sentence in (skill["words"] for skill in metrics.get("comparison", {}).get("skills", ())):
+        print(sentence)
+    for name, found in metrics.get("benchmarks", {}).items():
+        print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in found["summary"].items()))
     failures = [f"{each['where']}: {each['cause']}" for each in metrics["failures"]]
     if failures:
         _say("\n  ".join([f"{len(failures)} failed and count as empty answers", *failures]))
+    if short := shortfalls(metrics, limits):
+        _say("\n  ".join(["worse than --fail-under", *short]))
+        return TOO_LOW
     return SOME_FAILED if failures else SCORED
 
 
-def _asked(options: argparse.Namespace) -> dict[str, Any]:
-    from got_train.installation import need_paddle
+def _config(options: argparse.Namespace) -> EvaluationConfig:
+    from got_train import config
+    from got_train.evaluation import settings
 
-    for name in ("data", "output_dir"):
-        if not getattr(options, name):
-            raise EvaluationError(
-                f"--{name}: missing; a checkpoint needs --data FILE and --output_dir FOLDER"
-            )
-    need_paddle()
-    return evaluate(
-        options.model,
-        options.data,
-        options.output_dir,
-        limit=options.limit,
-        batch_size=options.batch_size,
-        unit=options.unit,
-        dtype=options.dtype,
-        threads=options.threads,
-        tune_cpu=not options.no_tune_cpu,
-        max_new_tokens=options.max_new_tokens,
-    )
-
-
-def _scored(options: argparse.Namespace) -> dict[str, Any]:
-    for name in ("data", "limit"):
-        if getattr(options, name):
-            raise EvaluationError(f"--{name}: does not go with --predictions, which asks no model")
-    metrics = score_file(options.predictions, options.unit)
-    if options.output_dir:
-        Path(options.output_dir).mkdir(parents=True, exist_ok=True)
-        _write_json(Path(options.output_dir) / METRICS, metrics)
-    return metrics
-
-
-def _check_same(output_dir: Path, settings: dict[str, Any]) -> None:
-    """Refuse to mix answers of two models, two sets of records or two ways of decoding in one file."""
-    if not (output_dir / PREDICTIONS).exists():
-        return
-    if not (output_dir / SETTINGS).exists():
+    if options.model and options.model.lower().endswith((".yaml", ".yml")):
+        limits = [f"scores.fail_under.{each}" for each in options.fail_under]
+        return settings.load(options.model, [*options.overrides, *limits], options.output_dir)
+    if options.overrides:
         raise EvaluationError(
-            f"{output_dir}: holds {PREDICTIONS} without {SETTINGS}; give another --output_dir"
+            f"{options.overrides[0]}: settings go with a YAML file; options with a checkpoint"
         )
-    before, now = _identity(_read_json(output_dir / SETTINGS)), _identity(settings)
-    for name, value in now.items():
-        if before.get(name) != value:
-            changed = f"{name} {_short(before.get(name))}, not {_short(value)}"
-            raise EvaluationError(f"{output_dir}: holds answers of {changed}; give another --output_dir")
+    _check_options(options)
+    _check_counts(limit=options.limit, batch_size=options.batch_size, threads=options.threads)
+    source = {"benchmark": options.benchmark} if options.benchmark else {}
+    values = {
+        "output_dir": options.output_dir or "",
+        "predictions": options.predictions or "",
+        "limit": options.limit,
+        "model": {
+            "path": options.model or "",
+            "dtype": options.dtype,
+            "threads": options.threads or 0,
+            "tune_cpu": not options.no_tune_cpu,
+        },
+        "data": [{"path": path, **source} for path in options.data or ()],
+        "decoding": {"max_new_tokens": options.max_new_tokens, "batch_size": options.batch_size},
+        "scores": {"unit": options.unit, "fail_under": dict(map(_limit, options.fail_under))},
+        "report": {
+            "page": not options.no_page,
+            "baseline": options.baseline or "",
+            "force": options.force,
+        },
+    }
+    return config.build(settings.EvaluationConfig, values)
 
 
-def _identity(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that change answers. How many are read together does not."""
-    decoding = {name: value for name, value in settings["decoding"].items() if name != "batch_size"}
-    data = [(file["name"], file["sha256"]) for file in settings["data"]]
-    return {"model": settings["model"]["sha256"], "data": data, **decoding}
+def _check_options(options: argparse.Namespace) -> None:
+    if options.benchmark and not options.data:
+        raise EvaluationError(
+            f"--benchmark {options.benchmark}: --data is missing; the benchmark's file or folder"
+        )
+    if options.model:
+        for name in ("data", "output_dir"):
+            if not getattr(options, name):
+                missing = "missing; a checkpoint needs --data FILE and --output_dir FOLDER"
+                raise EvaluationError(f"--{name}: {missing}")
+    elif options.limit:
+        raise EvaluationError("--limit: does not go with --predictions, which asks no model")
 
 
-def _short(value: object) -> str:
-    shown = str(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
+def _limit(given: str) -> tuple[str, float]:
+    name, _, value = given.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise EvaluationError(f"--fail-under {given}: no number; like edit_distance=0.2") from None
 
 
 def _check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
         if count is not None and count < 1:
             raise EvaluationError(f"--{name}: {count}; at least 1")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise EvaluationError(f"{path}: not JSON: {error}; a file that this command wrote") from error
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
 
 
 def _say(message: str) -> None:

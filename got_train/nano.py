@@ -45,7 +45,8 @@ def evaluate(model: str, folder: str, *tests: str) -> list[str]:
 
 
 def compare(*folders: str) -> list[str]:
-    return ["-m", "got_train.evaluate", "--compare", *(f"{folder}/metrics.json" for folder in folders)]
+    files = [f"{folder}/metrics.json" for folder in folders]
+    return ["-m", "got_train.evaluate", "--compare", *files, "--force"]  # stage 1 has a dialect of its own
 
 
 def run(steps: Steps) -> int:

@@ -38,19 +38,21 @@ class ReadingError(ValueError):
 class Page:
     """One picture: a file, or one page of a PDF or TIFF (from 1). It is opened when its turn comes."""
 
-    file: str
+    file: str | images.EncodedImage
     number: int | None = None
 
     def __str__(self) -> str:
-        return self.file if self.number is None else f"{self.file} page {self.number}"
+        return str(self.file) if self.number is None else f"{self.file} page {self.number}"
 
     @property
     def name(self) -> str:
         """A file name for what is read off this page, without its suffix."""
-        stem = Path(self.file).stem
+        stem = Path(str(self.file)).stem
         return stem if self.number is None else f"{stem}_{self.number:04d}"
 
     def open(self) -> Image.Image:
+        if isinstance(self.file, images.EncodedImage):
+            return images.open_image(self.file)
         if _is_pdf(self.file):
             pictures = (picture for _, picture in images.pdf_pages(self.file, self.number and [self.number]))
         elif self.number is None:
@@ -79,7 +81,7 @@ class Question:
     @classmethod
     def of_record(cls, record: Record) -> Question:
         """What a record asks, without its answer."""
-        pages = tuple(Page(str(path)) for path in record.images)
+        pages = tuple(map(Page, record.images))
         return cls(pages, record.task, record.box, record.color, record.box_unit)
 
 
@@ -215,7 +217,7 @@ class Reader:
                 raise ReadingError(f"a prompt of {len(ids)} tokens; the decoder has {places} positions")
         except (images.ImageError, prompts.PromptError, TokenizerError, ReadingError, OSError) as error:
             cause = str(error)
-            named = cause.startswith(question.pages[0].file)
+            named = cause.startswith(str(question.pages[0].file))
             return Failure(question, cause if named else f"{question}: {cause}")
         return _Prompt(question, ids, views, time.perf_counter() - started)
 

@@ -14,7 +14,7 @@ from got_train import reading
 from got_train.data.records import Record, write_records
 from got_train.evaluate import EvaluationError, compare_files, evaluate, model_hash, score_file
 from got_train.evaluation.predictions import PredictionError, open_data, read_predictions
-from got_train.evaluation.scores import compare, markdown
+from got_train.evaluation.scores import markdown
 from got_train.reading import Answer, Failure, ReadingError
 from got_train.tokenizer import train_tokenizer
 
@@ -300,7 +300,7 @@ def test_the_models_hash_sees_weights_config_and_tokenizer_but_no_state_of_train
 
 
 def test_predictions_of_others_are_scored_in_a_list_or_in_lines(tmp_path):
-    rows = [{"label": "abcd", "answer": "abcx", "question": "OCR:"}, {"label": "ab", "answer": "ab"}]
+    rows = [{"label": "abcd", "answer": "abcx", "question": "Read!"}, {"label": "ab", "answer": "ab"}]
     (tmp_path / "got.json").write_text(json.dumps(rows))
     group = score_file(tmp_path / "got.json")["groups"]["text"]
     assert group["rows"] == 2
@@ -376,19 +376,32 @@ def test_two_runs_stand_side_by_side_with_their_change(tmp_path):
     )
 
 
-def test_a_comparison_tells_what_is_not_the_same(tmp_path):
+def test_runs_of_other_data_prompts_or_decoding_are_not_compared_unless_forced(tmp_path):
     settings = {"model": {"dialect": "repo"}, "data": [{"sha256": "1"}], "limit": None, "decoding": {"a": 1}}
-    one = metrics_of(tmp_path, "one", [("a", "a", {"task": "ocr"})], **settings)
-    two = metrics_of(
-        tmp_path, "two", [("a", "a", {"task": "ocr"}), ("b", "b", {"task": "format"})], **settings
-    )
-    two["settings"] = {**settings, "data": [{"sha256": "2"}], "limit": 5}
-    shown = compare({"one": one, "two": two})
-    assert "different data" in shown
-    assert "different limits" in shown
-    assert "decoding" not in shown
+    metrics_of(tmp_path, "one", [("a", "a", {"task": "ocr"})], **settings)
+    pairs = [("a", "a", {"task": "ocr"}), ("b", "b", {"task": "format"})]
+    changes = {
+        "data": {"data": [{"sha256": "2"}]},
+        "limits": {"limit": 5},
+        "prompt dialects": {"model": {"dialect": "hub"}},
+        "decoding settings": {"decoding": {"a": 2}},
+    }
+    for place, (what, change) in enumerate(changes.items()):
+        metrics_of(tmp_path, f"other{place}", pairs, **{**settings, **change})
+        folders = [tmp_path / "one", tmp_path / f"other{place}"]
+        with pytest.raises(EvaluationError, match=f"^--compare: different {what}: one .*, or --force$"):
+            compare_files(folders)
+        shown = compare_files(folders, force=True)
+        assert f"not comparable without care: different {what}" in shown
     assert "| format | rows          |      - |      1 |       - |" in shown
     assert "| all    | exact match   |      - | 1.0000 |       - |" in shown
+
+
+def test_batch_size_is_no_difference(tmp_path):
+    settings = {"model": {"dialect": "repo"}, "data": [{"sha256": "1"}], "limit": None}
+    for name, size in (("one", 1), ("two", 8)):
+        metrics_of(tmp_path, name, [("a", "a", {})], **settings, decoding={"batch_size": size, "stop": True})
+    assert "comparable" not in compare_files([tmp_path / "one", tmp_path / "two"])
 
 
 def test_a_comparison_of_the_same_or_of_other_files_is_refused(tmp_path, capsys):

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+
+from got_train import prompts
 
 if TYPE_CHECKING:
     from got_train.data.records import Record
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 UNTOLD = "text"  # the task of predictions that name none
 Key = tuple[str | None, int | None]
+# what a file of predictions may call them, ours first, then GOT's and Fox's, ms-swift's
+_NAMES = {"reference": ("reference", "label", "labels"), "prediction": ("prediction", "answer", "response")}
 
 
 class PredictionError(ValueError):
@@ -29,14 +33,15 @@ class PredictionError(ValueError):
 
 @dataclass(frozen=True)
 class Prediction:
-    """A record's reference with what was read; the last two tell why nothing was."""
+    """A record's reference with what was read; `failed` and `not_asked` tell why nothing was."""
 
     reference: str
     prediction: str = ""
     task: str = UNTOLD
     box: tuple[float, ...] | None = None
+    box_unit: str | None = None  # thousandth; else pixel
     color: str | None = None
-    images: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()  # paths; of pictures inside a data file their names
     where: str = ""
     data: str | None = None  # the name of its data file, and the record's place in it from 0
     record: int | None = None
@@ -45,14 +50,30 @@ class Prediction:
     seconds: float | None = None
     failed: str | None = None
     not_asked: str | None = None
+    id: str | None = None  # of its own, such as another system's; else its place in the data
+    document: str | None = None  # rows of one document are no independent samples; else its first page
+    groups: Mapping[str, str] = field(default_factory=dict)  # such as language or layout, for tables by group
+    benchmark: str | None = None  # that has scores of its own for this row
 
     @property
     def key(self) -> Key:
         return self.data, self.record
 
+    @property
+    def name(self) -> str:
+        """What tells this row from all others of its file, and is the same for every system."""
+        if self.id is not None:
+            return self.id
+        return self.where if self.record is None else f"{self.data or 'data'}:{self.record}"
+
+    @property
+    def cluster(self) -> str:
+        """Rows that share this were read off the same document, as far as is known."""
+        return self.document or (self.images[0] if self.images else self.name)
+
     def row(self) -> dict[str, Any]:
         """As a line of predictions.jsonl."""
-        return {key: value for key, value in asdict(self).items() if value not in (None, ())}
+        return {key: value for key, value in asdict(self).items() if value not in (None, (), {})}
 
 
 @dataclass(frozen=True)
@@ -63,32 +84,54 @@ class DataFile:
     path: str
     records: Sequence[Record]
     sha256: str  # of the records, images by their names
+    source: Mapping[str, Any] = field(default_factory=dict)  # how it was read, beside its path
+    notes: Sequence[Mapping[str, Any]] = ()  # of each record, further fields of its predictions
 
     def prediction(self, place: int, **found: Any) -> Prediction:
+        """What became of a record. A note on it wins, such as why it cannot be asked."""
+        return self.answered(place, **{**found, **self.note(place)})
+
+    def answered(self, place: int, **found: Any) -> Prediction:
+        """The same for an answer that there is, whatever the notes say on asking."""
         record = self.records[place]
-        return Prediction(
-            record.text,
-            task=record.task,
-            box=record.box,
-            color=record.color,
-            images=record.images,
-            where=record.where,
-            data=self.name,
-            record=place,
-            **found,
-        )
+        known = {
+            "reference": record.text,
+            "task": record.task,
+            "box": record.box,
+            "box_unit": None if record.box_unit == "pixel" else record.box_unit,
+            "color": record.color,
+            "images": tuple(map(str, record.images)),
+            "where": record.where,
+            "data": self.name,
+            "record": place,
+        }
+        notes = {name: value for name, value in self.note(place).items() if name != "not_asked"}
+        return Prediction(**{**known, **notes, **found})
+
+    def note(self, place: int) -> Mapping[str, Any]:
+        return self.notes[place] if self.notes else {}
 
 
-def open_data(paths: Sequence[str | os.PathLike]) -> list[DataFile]:
-    """The records of each file or folder; all are read once, so that a bad line stops here."""
+def open_data(sources: Sequence[str | os.PathLike | Mapping[str, Any]]) -> list[DataFile]:
+    """The records of each file or folder; all are read once, so that a bad line stops here.
+
+    A source is a path, or a mapping with a path and what `read_records` or a benchmark's reader takes.
+    """
+    options = [dict(each) if isinstance(each, Mapping) else {"path": os.fspath(each)} for each in sources]
+    paths = [each.pop("path") for each in options]
+    return [_opened(*each) for each in zip(_names(paths), paths, options, strict=True)]
+
+
+def _opened(name: str, path: str, options: dict[str, Any]) -> DataFile:
     from got_train.data.records import read_records
 
-    paths = [os.fspath(path) for path in paths]
-    data = []
-    for name, path in zip(_names(paths), paths, strict=True):
-        records = read_records(path, allow_empty=True)
-        data.append(DataFile(name, path, records, _records_hash(records, Path(path).parent)))
-    return data
+    if options.get("benchmark"):
+        from .benchmarks import open_benchmark
+
+        records, notes = open_benchmark(path, **options)
+    else:
+        records, notes = read_records(path, **{"allow_empty": True, **options}), ()
+    return DataFile(name, path, records, _records_hash(records, Path(path).parent), options, notes)
 
 
 def predict(
@@ -126,10 +169,33 @@ def read_predictions(path: str | os.PathLike) -> list[Prediction]:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PredictionError(f"{path}: {error}; a UTF-8 file of predictions") from error
-    found = [_prediction(row, where) for row, where in _rows(text, str(path))]
+    found = [_prediction(row, where) for rows in _rows(text, str(path)) for row, where in _blocks(*rows)]
     if not found:
         raise PredictionError(f"{path}: holds no predictions; at least one")
     return found
+
+
+def read_pairs(references: str, answers: str) -> list[Prediction]:
+    """Predictions of two folders of .txt or .md files, by their names; a missing answer is a failure."""
+    wanted, found = _texts(references), _texts(answers)
+    if strange := sorted({*found} - {*wanted}):
+        raise PredictionError(f"{answers}: {strange[0]} has no reference in {references}")
+    return [
+        Prediction(text, found[name], id=name, where=name)
+        if name in found
+        else Prediction(text, id=name, where=name, failed=f"no {name} in {answers}")
+        for name, text in wanted.items()
+    ]
+
+
+def _texts(folder: str) -> dict[str, str]:
+    """The texts of a folder by their files' names without suffix."""
+    files = sorted(file for file in Path(folder).iterdir() if file.suffix in (".txt", ".md"))
+    if not files:
+        raise PredictionError(f"{folder}: no .txt or .md file; one a page")
+    if twice := [file for file, other in zip(files, files[1:], strict=False) if file.stem == other.stem]:
+        raise PredictionError(f"{folder}: {twice[0].stem} is there twice; one file a page")
+    return {file.stem: file.read_text(encoding="utf-8-sig").rstrip("\n") for file in files}
 
 
 def _answers(reader: Reader, left: Sequence[tuple[DataFile, int]], batch_size: int) -> Iterator[Prediction]:
@@ -137,7 +203,7 @@ def _answers(reader: Reader, left: Sequence[tuple[DataFile, int]], batch_size: i
 
     asked = []
     for file, place in left:
-        if reason := _cannot_ask(file.records[place], reader.dialect):
+        if reason := file.note(place).get("not_asked") or _cannot_ask(file.records[place], reader.dialect):
             yield file.prediction(place, not_asked=reason)
         else:
             asked.append((file, place))
@@ -198,17 +264,50 @@ def _rows(text: str, path: str) -> Iterator[tuple[object, str]]:
                 raise PredictionError(f"{path}:{number}: not JSON: {error}; one object a line") from error
 
 
+def _blocks(row: object, where: str) -> Iterator[tuple[object, str]]:
+    """The row, or of a page of OmniDocBench its blocks that have an answer."""
+    if isinstance(row, dict) and "layout_dets" in row:
+        from .benchmarks import omnidocbench
+
+        yield from ((block, where) for block in omnidocbench.blocks(row, where))
+    else:
+        yield row, where
+
+
 def _prediction(row: object, where: str) -> Prediction:
     if not isinstance(row, dict):
         raise PredictionError(f"{where}: {str(row)[:60]!r}; an object with prediction and reference")
-    reference = row.get("reference", row.get("label"))
-    prediction = row.get("prediction", row.get("answer"))
-    for name, value in (("reference or label", reference), ("prediction or answer", prediction)):
-        if not isinstance(value, str):
-            raise PredictionError(f"{where}: {name} is {str(value)[:60]!r}; a text")
-    known = {key: row[key] for key in Prediction.__dataclass_fields__ if key in row}
+    texts = {name: _text(row, name, where) for name in _NAMES}
+    known = {key: row[key] for key in Prediction.__dataclass_fields__ if row.get(key) is not None}
     known |= {key: tuple(known[key]) for key in ("box", "images") if isinstance(known.get(key), list)}
-    return Prediction(**{"where": where, **known, "reference": reference, "prediction": prediction})
+    if "task" not in known and isinstance(row.get("question"), str):
+        known |= _of_question(row["question"])
+    images = known.get("images", row.get("image"))
+    known["images"] = tuple(map(_image_name, [images] if isinstance(images, (str, dict)) else images or ()))
+    return Prediction(**{"where": where, **known, **texts})
+
+
+def _text(row: dict[str, Any], asked: str, where: str) -> str:
+    value = next((row[name] for name in _NAMES[asked] if row.get(name) is not None), None)
+    if not isinstance(value, str):
+        raise PredictionError(f"{where}: {' or '.join(_NAMES[asked][:2])} is {str(value)[:60]!r}; a text")
+    return value
+
+
+def _image_name(image: object) -> str:
+    """A path; of ms-swift's {bytes, path} the latter."""
+    return str((image.get("path") or "") if isinstance(image, dict) else image)
+
+
+def _of_question(question: str) -> dict[str, Any]:
+    """Task and region of a question in GOT's words, after whatever stands for the image."""
+    words = question.rpartition("</img>")[2].rpartition("<image>")[2].strip() + " "
+    try:
+        task, box, color = prompts.parse_query(words)
+    except prompts.PromptError:
+        return {}
+    region = {} if box is None else {"box": tuple(box), "box_unit": "thousandth"}
+    return {"task": task, "color": color, **region}
 
 
 def _names(paths: Sequence[str]) -> Sequence[str]:
@@ -226,7 +325,14 @@ def _records_hash(records: Sequence[Record], folder: Path) -> str:
     digest = hashlib.sha256()
     for place in range(len(records)):
         record = records[place]
-        images = [os.path.relpath(image, folder) for image in record.images]
+        images = [_image_mark(image, folder) for image in record.images]
         said = [images, record.task, record.text, record.box, record.color, record.box_unit]
         digest.update(json.dumps(said).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _image_mark(image: object, folder: Path) -> str:
+    """A picture file by its name, a picture inside the data by its bytes or what it says of itself."""
+    if isinstance(image, str):
+        return os.path.relpath(image, folder)
+    return getattr(image, "mark", None) or hashlib.sha256(image.data).hexdigest()

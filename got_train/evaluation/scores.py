@@ -1,19 +1,22 @@
-"""What predictions are worth: scores by task, a table of them, and several runs side by side.
+"""What samples are worth together: averages with intervals by task and by group, counts, a table of them.
 
-Knows predictions and the text metrics; knows no model and no file.
+Knows samples and statistics; knows no model and no file.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from . import meteor, text
+from . import meteor, pages, text
 from .predictions import Prediction
+from .samples import Sample, averages_of, groups, samples, task_name
+from .statistics import intervals
+from .values import reasons
 
 ALL = "all"
+SMALL = 30  # rows of a group below which its mean says little
 # column: (its key in a group, or the way to it)
 RATES = {
     "edit distance": ("fixed", "macro", "edit_distance"),
@@ -28,63 +31,71 @@ COUNTS = {
     "failed": ("failed",),
     "not asked": ("not_asked",),
 }
-
-
-@dataclass(frozen=True)
-class _Scored:
-    prediction: Prediction
-    fixed: text.Score
-    official: text.Score | None
+_GROUP_DRAWS = 2000  # for the many intervals of groups
 
 
 def score(predictions: Sequence[Prediction], unit: str = "word") -> dict[str, Any]:
     """All numbers of metrics.json but the settings. A failed row scores as an empty answer."""
-    asked = [
-        _Scored(each, *(text.score(each.prediction, each.reference, unit, mode) for mode in text.MODES))
-        for each in predictions
-        if each.not_asked is None
-    ]
-    not_asked = Counter(_task(each) for each in predictions if each.not_asked is not None)
-    groups = {}
-    for name, rows in _grouped(asked).items():
-        groups[name] = _group(rows) | {"not_asked": not_asked.pop(name, 0)}
+    return summary(samples(predictions, unit), predictions, unit)
+
+
+def summary(
+    scored: Sequence[Sample], predictions: Sequence[Prediction], unit: str = "word"
+) -> dict[str, Any]:
+    """The numbers of metrics.json for samples; all predictions are counted, also those that have none."""
+    not_asked = Counter(task_name(each) for each in predictions if each.not_asked is not None)
+    found = {}
+    for name, rows in _grouped(scored).items():
+        found[name] = _group(rows) | {"not_asked": not_asked.pop(name, 0)}
     for name, count in not_asked.items():
-        groups[name] = _group([]) | {"not_asked": count}
-    if len(groups) > 1:
-        groups[ALL] = _group(asked) | {"not_asked": len(predictions) - len(asked)}
+        found[name] = _group([]) | {"not_asked": count}
+    if len(found) > 1:
+        found[ALL] = _group(scored) | {"not_asked": sum(each.not_asked is not None for each in predictions)}
     failures = [
         {"where": each.where, "cause": each.failed} for each in predictions if each.failed is not None
     ]
-    return {"unit": unit, "meteor_stages": list(meteor.stages()), "groups": groups, "failures": failures}
+    return {
+        "unit": unit,
+        "meteor_stages": list(meteor.stages()),
+        "counts": counts(predictions),
+        "groups": found,
+        "kinds": {kind: _kind(rows) for kind, rows in _by_kind(scored).items()},
+        "breakdown": _breakdown(scored),
+        "failures": failures,
+    }
+
+
+def counts(predictions: Sequence[Prediction]) -> dict[str, int]:
+    """How many rows there are, and what became of them. Only the first two and the last add up."""
+    asked = [each for each in predictions if each.not_asked is None]
+    answered = [each for each in asked if each.failed is None]
+    return {
+        "rows": len(predictions),
+        "scored": len(answered),
+        "failed": len(asked) - len(answered),
+        "not_asked": len(predictions) - len(asked),
+        "empty": sum(not each.prediction.strip() for each in answered),
+        "truncated": sum(each.finished == "length" for each in answered),
+        "loops": sum(each.finished == "loop" for each in answered),
+        "unknown_end": sum(each.finished is None for each in answered),
+    }
 
 
 def table(metrics: Mapping[str, Any]) -> str:
-    """A row a group, as markdown."""
+    """A row a group, then one a kind that has metrics of its own, as markdown."""
     rows = []
     for name, group in metrics["groups"].items():
-        rates = [_shown(_at(group, way)) for way in RATES.values()]
-        counts = [_shown(_at(group, way)) for way in COUNTS.values()]
-        rows.append([name, str(group["rows"]), *rates, *counts])
-    return markdown(["task", "rows", *RATES, *COUNTS], rows)
-
-
-def compare(runs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Several runs side by side, as markdown: task x metric, the change from the first to the last run.
-
-    Counts that are 0 everywhere are left out, and numbers of rows that are the same.
-    """
-    names = list(dict.fromkeys(name for metrics in runs.values() for name in metrics["groups"]))
-    names.sort(key=lambda name: name == ALL)
-    rows = []
-    for name in names:
-        groups = [metrics["groups"].get(name) for metrics in runs.values()]
-        for column, way in {"rows": ("rows",), **RATES, **COUNTS}.items():
-            values = [group and _at(group, way) for group in groups]
-            dull = len(set(values)) == 1 if column == "rows" else column in COUNTS and not any(values)
-            if not dull:
-                rows.append([name, column, *map(_shown, values), _change(values[0], values[-1])])
-    shown = markdown(["task", "metric", *runs, "change"], rows, texts=2)
-    return "\n\n".join([shown, *_differences(runs)])
+        rates = [shown(at(group, way)) for way in RATES.values()]
+        rows.append([name, str(group["rows"]), *rates, *(shown(at(group, way)) for way in COUNTS.values())])
+    parts = [markdown(["task", "rows", *RATES, *COUNTS], rows)]
+    own = [
+        [kind, name, str(found["computed"][name]), shown(value)]
+        for kind, found in metrics.get("kinds", {}).items()
+        for name, value in found["averages"].items()
+    ]
+    if own:
+        parts.append(markdown(["kind", "metric", "rows", "mean"], own, texts=2))
+    return "\n\n".join(parts)
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
@@ -102,25 +113,32 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1)
     return "\n".join([line(head), line(rule), *map(line, rows)])
 
 
-def _task(prediction: Prediction) -> str:
-    region = "box" if prediction.box is not None else "color" if prediction.color is not None else None
-    return prediction.task if region is None else f"{prediction.task} + {region}"
+def at(group: Mapping[str, Any], way: Sequence[str]) -> Any:
+    """What stands at the end of a way through nested mappings; None where it ends earlier."""
+    value: Any = group
+    for key in way:
+        value = None if value is None else value[key]
+    return value
 
 
-def _grouped(asked: Sequence[_Scored]) -> dict[str, list[_Scored]]:
+def shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _grouped(scored: Sequence[Sample]) -> dict[str, list[Sample]]:
     """By task; a task that occurs in several data files also by file."""
-    tasks: dict[str, dict[str | None, list[_Scored]]] = {}
-    for each in asked:
-        tasks.setdefault(_task(each.prediction), {}).setdefault(each.prediction.data, []).append(each)
-    groups = {}
+    tasks: dict[str, dict[str | None, list[Sample]]] = {}
+    for each in scored:
+        tasks.setdefault(task_name(each.prediction), {}).setdefault(each.prediction.data, []).append(each)
+    found = {}
     for task, files in tasks.items():
-        groups[task] = [each for rows in files.values() for each in rows]
+        found[task] = [each for rows in files.values() for each in rows]
         if len(files) > 1:
-            groups |= {f"{task} in {name}": rows for name, rows in files.items()}
-    return groups
+            found |= {f"{task} in {name}": rows for name, rows in files.items()}
+    return found
 
 
-def _group(rows: Sequence[_Scored]) -> dict[str, Any]:
+def _group(rows: Sequence[Sample]) -> dict[str, Any]:
     answered = [each.prediction for each in rows if each.prediction.failed is None]
     ends = Counter(each.finished for each in answered)
     told = not ends[None] and bool(answered)
@@ -129,6 +147,7 @@ def _group(rows: Sequence[_Scored]) -> dict[str, Any]:
     official = text.averages(counted, text.OFFICIAL) if counted else {}
     return {
         "rows": len(rows),
+        "documents": len({each.prediction.cluster for each in rows}),
         "failed": len(rows) - len(answered),
         "empty_answers": sum(not each.prediction.strip() for each in answered),
         "empty_references": sum(not each.prediction.reference.strip() for each in rows),
@@ -136,38 +155,108 @@ def _group(rows: Sequence[_Scored]) -> dict[str, Any]:
         "loops": ends["loop"] if told else None,
         "seconds_a_row": sum(seconds) / len(seconds) if seconds else None,
         "fixed": text.averages([each.fixed for each in rows]) if rows else None,
+        "intervals": _text_intervals(rows) if rows else None,
         "official": {"rows": len(counted), **official},
     }
 
 
-def _at(group: Mapping[str, Any], way: Sequence[str]) -> float | None:
-    value: Any = group
-    for key in way:
-        value = None if value is None else value[key]
-    return value
+def _text_intervals(rows: Sequence[Sample]) -> dict[str, dict[str, list[float]]]:
+    """95 % of the macro averages and of the micro rates that `fixed` holds, by documents."""
+    clusters = [each.prediction.cluster for each in rows]
+    macro = [[each.fixed[name] for name in text.FIXED] for each in rows]
+    parts = [_rates(each.fixed.counts) for each in rows]
+    over = [[top for top, _ in each.values()] for each in parts]
+    under = [[bottom for _, bottom in each.values()] for each in parts]
+    joined = [[*one, *other] for one, other in zip(macro, over, strict=True)]
+    below = [[*([1.0] * len(text.FIXED)), *each] for each in under]
+    ends = [list(each) for each in intervals(joined, below, clusters)]
+    return {
+        "macro": dict(zip(text.FIXED, ends, strict=False)),
+        "micro": dict(zip(parts[0], ends[len(text.FIXED) :], strict=True)),
+    }
 
 
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+def _rates(counts: text.Counts) -> dict[str, tuple[int, int]]:
+    """Of each metric with a micro average what stands above and below the line."""
+    return {
+        "edit_distance": (counts.edits, counts.longest),
+        "cer": (counts.edits, counts.characters),
+        "wer": (counts.word_edits, counts.words),
+        "precision": (counts.common, counts.predicted),
+        "recall": (counts.common, counts.expected),
+        "f1": (2 * counts.common, counts.predicted + counts.expected),
+    }
 
 
-def _change(first: float | None, last: float | None) -> str:
-    if first is None or last is None:
-        return "-"
-    return f"{last - first:+.4f}" if isinstance(first, float) else f"{last - first:+d}"
+def _by_kind(scored: Sequence[Sample]) -> dict[str, list[Sample]]:
+    kinds: dict[str, list[Sample]] = {}
+    for each in scored:
+        if each.own:
+            kinds.setdefault(each.kind, []).append(each)
+    return kinds
 
 
-def _differences(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What keeps the columns from being comparable, a line each."""
-    found = []
-    for what, seen in {
-        "data": lambda metrics: [file["sha256"] for file in metrics["settings"]["data"]],
-        "limits": lambda metrics: metrics["settings"]["limit"],
-        "prompt dialects": lambda metrics: metrics["settings"]["model"]["dialect"],
-        "decoding settings": lambda metrics: metrics["settings"]["decoding"],
-        "units": lambda metrics: metrics["unit"],
-    }.items():
-        values = [seen(metrics) for metrics in runs.values() if what == "units" or metrics.get("settings")]
-        if any(value != values[0] for value in values):
-            found.append(f"not comparable without care: different {what}")
+def _kind(rows: Sequence[Sample]) -> dict[str, Any]:
+    """The kind's own averages; how many rows each could be computed for, and intervals of plain means."""
+    averages = averages_of(rows[0].kind, [each.own for each in rows])
+    names = list(dict.fromkeys(name for each in rows for name in each.own))
+    values = {name: [each.value(f"{each.kind}.{name}") for each in rows] for name in names}
+    computed = {name: sum(value is not None for value in values[name]) for name in names}
+    known = [name for name in names if computed[name]]
+    ends: list[Any] = []
+    if known:
+        there = [[float(values[name][place] is not None) for name in known] for place in range(len(rows))]
+        filled = [[values[name][place] or 0.0 for name in known] for place in range(len(rows))]
+        ends = intervals(filled, there, [each.prediction.cluster for each in rows])
+    return {
+        "rows": len(rows),
+        "computed": {name: computed.get(name, len(rows)) for name in averages},
+        "averages": averages,
+        "reasons": reasons([each.own for each in rows]),  # why the others could not be
+        "intervals": {name: list(end) for name, end in zip(known, ends, strict=True)},
+        **({"official": _official_parts(rows)} if rows[0].kind == "page" else {}),
+    }
+
+
+def _official_parts(rows: Sequence[Sample]) -> dict[str, dict[str, Any]]:
+    """Pages, their math and their tables as GOT's format script averages them."""
+    scored = [pages.official(each.prediction.prediction, each.prediction.reference) for each in rows]
+    found = {}
+    for part in pages.PARTS:
+        kept = [each[part] for each in scored if each[part] is not None]
+        averages = text.averages(kept, text.OFFICIAL)["macro"] if kept else {}
+        found[part] = {"rows": len(kept), **averages}
     return found
+
+
+def _breakdown(scored: Sequence[Sample]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Edit distance by language, task, source, length and what the rows name; dull ones are left out."""
+    found: dict[str, dict[str, list[Sample]]] = {}
+    for each in scored:
+        for name, value in groups(each.prediction).items():
+            found.setdefault(name, {}).setdefault(value, []).append(each)
+    return {
+        name: {value: _part(rows) for value, rows in sorted(values.items(), key=_order)}
+        for name, values in found.items()
+        if len(values) > 1
+    }
+
+
+def _order(group: tuple[str, list[Sample]]) -> tuple[int, int]:
+    """Lengths from short to long, other groups from large to small."""
+    value, rows = group
+    first = value.partition("-")[0].partition(" ")[0]
+    return (int(first), 0) if first.isdigit() else (0, -len(rows))
+
+
+def _part(rows: Sequence[Sample]) -> dict[str, Any]:
+    values = [each.fixed["edit_distance"] for each in rows]
+    clusters = [each.prediction.cluster for each in rows]
+    ends = intervals(values, None, clusters, _GROUP_DRAWS)[0]
+    return {
+        "rows": len(rows),
+        "small": len(rows) < SMALL,
+        "edit_distance": sum(values) / len(values),
+        "interval": list(ends),
+        "exact_match": sum(each.fixed["exact_match"] for each in rows) / len(rows),
+    }

@@ -1,0 +1,94 @@
+"""Benchmarks as their authors publish them: what is asked, which answers belong to it, scores of their own.
+
+Each module of this package knows the files and the rules of one benchmark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from got_train.data.records import Record
+
+    from ..predictions import DataFile, Prediction
+
+NAMES = ("fox", "onechart", "omnidocbench", "olmocr")
+Notes = Sequence[Mapping[str, Any]]
+
+
+class BenchmarkError(ValueError):
+    """A benchmark's file, or answers to it, that cannot be used."""
+
+
+def open_benchmark(path: str, benchmark: str, **options: Any) -> tuple[Sequence[Record], Notes]:
+    """The records of a benchmark, and for each the further fields of its predictions."""
+    allowed = {"image_root", "allow_empty"}
+    if strange := sorted({*options} - allowed):
+        raise BenchmarkError(f"{path}: {strange[0]} does not go with benchmark {benchmark}; image_root does")
+    return _module(benchmark).open_records(path, options.get("image_root"))
+
+
+def answers(path: str, data: Sequence[DataFile]) -> list[Prediction]:
+    """Another system's answers to the records of data files: a folder or file, as the benchmark wants it.
+
+    Without a benchmark a folder with a .txt or .md file for each image, named as the image is.
+    """
+    found = []
+    for file in data:
+        benchmark = file.source.get("benchmark")
+        read = _module(benchmark).read_answers if benchmark else _read_texts
+        texts = read(path, file)
+        for place in range(len(file.records)):
+            if file.note(place).get("not_asked") and texts[place] is None:
+                found.append(file.prediction(place))
+                continue
+            missing = {} if texts[place] is not None else {"failed": f"no answer in {path}"}
+            found.append(file.answered(place, prediction=texts[place] or "", **missing))
+    return found
+
+
+def scores(
+    predictions: Sequence[Prediction], data: Sequence[DataFile], output_dir: Path | None
+) -> dict[str, Any]:
+    """Scores by the benchmarks' own rules, by their names; the files for their official tools are written."""
+    found = {}
+    for file in data:
+        benchmark = file.source.get("benchmark")
+        if benchmark in ("omnidocbench", "olmocr"):
+            rows = [each for each in predictions if each.data == file.name]
+            found[benchmark] = _module(benchmark).scores(file, rows, output_dir)
+    return found
+
+
+def read_folder(
+    path: str, names: Sequence[str], suffixes: Sequence[str] = (".txt", ".md")
+) -> list[str | None]:
+    """The texts of a folder's files with these stems; None for those that are not there."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise BenchmarkError(f"{path}: no folder; one with a file {names[0]}{suffixes[-1]} and so on")
+    found = []
+    for name in names:
+        files = [folder / f"{name}{suffix}" for suffix in suffixes]
+        file = next((file for file in files if file.is_file()), None)
+        found.append(None if file is None else file.read_text(encoding="utf-8"))
+    if not any(text is not None for text in found):
+        raise BenchmarkError(f"{path}: no answer to any row; files such as {names[0]}{suffixes[-1]}")
+    return found
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f".{name}", __name__)
+
+
+def _read_texts(path: str, file: DataFile) -> list[str | None]:
+    names = [
+        Path(str(record.images[0])).stem for record in map(file.records.__getitem__, range(len(file.records)))
+    ]
+    if len({*names}) < len(names):
+        raise BenchmarkError(f"{path}: several rows of one image; answers as a file with ids instead")
+    return read_folder(path, names)

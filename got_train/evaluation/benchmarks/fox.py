@@ -1,0 +1,119 @@
+"""Fox: 13 files of nine sub-tasks on dense pages in English and Chinese.
+
+Each sub-task has a folder for its pictures. What GOT has no prompt for (translation, summary, caption,
+questions, regions of several pages) is counted as not asked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from got_train import prompts
+from got_train.data.record import Record, RecordError
+
+from . import BenchmarkError
+
+if TYPE_CHECKING:
+    from ..predictions import DataFile
+
+_COLORS = re.compile(r"\b(" + "|".join(prompts.COLORS) + r")\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SubTask:
+    """A file of the benchmark."""
+
+    name: str
+    folder: str  # of its pictures
+    region: str = "page"  # how the question names what is to be read: page, box, point or color
+    asked: bool = True  # whether GOT has a prompt for it
+
+
+_MANY = "pdfpng_encn_multi_8page"
+SUB_TASKS = {
+    "en_page_ocr": SubTask("page OCR", "en_pdf_png"),
+    "cn_page_ocr": SubTask("page OCR", "cn_pdf_png"),
+    "en_box_ocr": SubTask("region OCR", "en_pdf_png", "box"),
+    "cn_box_ocr": SubTask("region OCR", "cn_pdf_png", "box"),
+    "en_line_ocr": SubTask("line OCR", "en_pdf_png", "point"),
+    "cn_line_ocr": SubTask("line OCR", "cn_pdf_png", "point"),
+    "en_onbox_ocr": SubTask("color OCR", "en_pdf_png_onbox", "color"),
+    "cn_onbox_ocr": SubTask("color OCR", "cn_pdf_png_onbox", "color"),
+    "en_box_translation": SubTask("region translation", "en_pdf_png", "box", asked=False),
+    "en_box_summary": SubTask("region summary", "en_pdf_png", "box", asked=False),
+    "en_page_indoc_caption": SubTask("figure caption", "en_pdf_png_render_laioncoco", "box", asked=False),
+    "encn-multi-8page-box-ocr": SubTask("multi-page region OCR", _MANY, "box", asked=False),
+    "encn-multi-8page-cross-vqa": SubTask("cross-page questions", _MANY, asked=False),
+}
+
+
+def open_records(path: str, image_root: str | None = None) -> tuple[list[Record], list[dict[str, Any]]]:
+    """The records of one of the files, or of all that a folder holds."""
+    files = [Path(path)] if Path(path).is_file() else [Path(path) / f"{name}.json" for name in SUB_TASKS]
+    files = [file for file in files if file.is_file()]
+    if not files or any(file.stem not in SUB_TASKS for file in files):
+        raise BenchmarkError(
+            f"{path}: none of Fox's files; {', '.join(f'{name}.json' for name in SUB_TASKS)}"
+        )
+    records, notes = [], []
+    for file in files:
+        for place, row in enumerate(_rows(file)):
+            record, note = _record(row, file, place, image_root)
+            records.append(record)
+            notes.append(note)
+    return records, notes
+
+
+def read_answers(path: str, file: DataFile) -> list[str | None]:
+    """Refused: Fox's result files hold their labels and need no data beside them."""
+    raise BenchmarkError(f"{path}: result files of Fox hold their labels; give --predictions without --data")
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise BenchmarkError(f"{file}: not JSON: {error}; one of Fox's files") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise BenchmarkError(f"{file}: no list of rows; one of Fox's files")
+    return rows
+
+
+def _record(
+    row: dict[str, Any], file: Path, place: int, image_root: str | None
+) -> tuple[Record, dict[str, Any]]:
+    sub, where = SUB_TASKS[file.stem], f"{file}[{place}]"
+    try:
+        question, label = (turn["value"] for turn in row["conversations"])
+        images = [row["image"]] if isinstance(row["image"], str) else list(row["image"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordError(f"{where}: no image with a question and an answer: {error!r}") from error
+    folder = Path(image_root or file.parent) / sub.folder
+    if not folder.is_dir():  # Fox's archive has them all; whoever sorted the pictures otherwise says so
+        folder = Path(image_root or file.parent)
+    paths = tuple(str(folder / image) for image in images)
+    note: dict[str, Any] = {"document": paths[0], "groups": {"sub-task": sub.name, "file": file.stem}}
+    if not sub.asked:
+        note |= {"not_asked": f"GOT has no prompt for Fox's {sub.name}", "task": sub.name}
+        return Record(paths, "ocr" if len(paths) == 1 else "multi_page", label, where=where), note
+    return Record(paths, "ocr", label, **_region(sub.region, question, where), where=where), note
+
+
+def _region(region: str, question: str, where: str) -> dict[str, Any]:
+    """The box or point in thousandths, or the color, that a question names in whatever words."""
+    words = question.replace("<image>", "").strip()
+    if region == "page":
+        return {}
+    if region == "color":
+        found = _COLORS.search(words)
+        if found is None:
+            raise RecordError(f"{where}: question {words[:60]!r}; one that names {', '.join(prompts.COLORS)}")
+        return {"color": found[1].lower()}
+    numbers = [int(number) for number in re.findall(r"(?<![\w.])\d+(?![\w.])", words)]
+    if len(numbers) not in (2, 4) or max(numbers) > 1000:
+        raise RecordError(f"{where}: question {words[:60]!r}; one with a box or point in thousandths")
+    return {"box": tuple(numbers), "box_unit": "thousandth"}

@@ -1,0 +1,270 @@
+"""How like two charts are: OneChart's SCRM and titles, and DePlot's RMS.
+
+A chart is a JSON or Python object with `values`, flat or of series, and titles; for RMS also lines of cells
+between bars. SCRM as published: a key that contains the other one matches, even strictly.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+from rapidfuzz.distance import Levenshtein
+
+from .values import Value, Values, means
+
+Triple = tuple[str, str, float | str]
+
+TOLERANCES = {"strict": (0, 0.0), "slight": (2, 0.05), "high": (5, 0.1)}  # edits of a key, relative error
+# as published: here 0.6 is 0.6000000000000001, which a similarity of 0.6 does not reach
+THRESHOLDS = tuple(numpy.arange(0.5, 1, 0.05))
+SINGLE = {"50": 0.5, "75": 0.75, "90": 0.9}
+TITLES = ("title", "source", "x_title", "y_title")
+NO_TITLE = "None"
+RMS_NAMES = ("rms_precision", "rms_recall", "rms_f1")
+TEXT_THETA, NUMBER_THETA = 0.5, 0.1  # of RMS: beyond these a key or a number is wrong
+
+
+class ChartError(ValueError):
+    """An answer that is no chart."""
+
+
+def score(prediction: str, reference: str) -> Values:
+    """SCRM as sim_*, ap_* (the share of thresholds reached) and em; titles; rms_*; parses: is it a chart."""
+    try:
+        expected = chart(reference)
+    except ChartError as error:
+        names = (
+            *(f"{kind}_{name}" for kind in ("sim", "ap") for name in TOLERANCES),
+            "em",
+            *TITLES,
+            *RMS_NAMES,
+        )
+        return Values(
+            dict.fromkeys((*names, "parses")), dict.fromkeys((*names, "parses"), f"the reference: {error}")
+        )
+    try:
+        found: dict[str, Any] | None = chart(prediction)
+    except ChartError:
+        found = None
+    sims = {name: similarity(_values(found or {}), _values(expected), name) for name in TOLERANCES}
+    if found is None:
+        sims = dict.fromkeys(TOLERANCES, 0.0)
+    rms_scores = (0.0, 0.0, 0.0) if found is None else rms(_table(found), _table(expected))
+    return Values(
+        {
+            **{f"sim_{name}": sim for name, sim in sims.items()},
+            **{f"ap_{name}": _reached(sim) for name, sim in sims.items()},
+            "em": sims["strict"] >= 1,
+            **{name: title(_title(found or {}, name), _title(expected, name)) for name in TITLES},
+            **dict(zip(RMS_NAMES, rms_scores, strict=True)),
+            "parses": found is not None,
+        },
+        {name: "the reference has none" for name in TITLES if _title(expected, name) == NO_TITLE},
+    )
+
+
+def averages(pairs: Sequence[Mapping[str, Value]]) -> dict[str, float | None]:
+    """The means, and of SCRM the share of charts that reach 0.5, 0.75 and 0.9."""
+    averaged = means(pairs)
+    for name in TOLERANCES:
+        sims = [float(sim) for pair in pairs if (sim := pair.get(f"sim_{name}")) is not None]
+        for label, threshold in SINGLE.items():
+            share = sum(sim >= threshold for sim in sims) / len(sims) if sims else None
+            averaged[f"ap_{label}_{name}"] = share
+    return averaged
+
+
+def chart(text: str) -> dict[str, Any]:
+    """The object that a text writes down; braces missing at its end are added, as OneChart does."""
+    text = text.strip()
+    text += "}" * max(0, text.count("{") - text.count("}"))
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            read = parse(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+        if isinstance(read, dict) and isinstance(_values(read), dict):
+            return read
+    raise ChartError("no object with values")
+
+
+def similarity(prediction: Mapping[str, Any], reference: Mapping[str, Any], tolerance: str) -> float:
+    """SCRM's similarity of two sets of values; two empty ones are equal."""
+    found, expected = triples(prediction), triples(reference)
+    _aligned(found, expected)
+    mine, theirs = set(found), set(expected)
+    near = {
+        triple for triple in mine if any(_match(triple, other, *TOLERANCES[tolerance]) for other in theirs)
+    }
+    union = (mine | theirs) - (near - (mine & theirs))
+    return len(near) / len(union) if union else float(not mine and not theirs)
+
+
+def triples(values: Mapping[str, Any]) -> list[Triple]:
+    """(series, key, number) of values; of flat ones (key, "value", number)."""
+    found = []
+    for key, value in values.items():
+        inner = value.items() if isinstance(value, dict) else [("value", value)]
+        for name, cell in inner:
+            digits = re.sub(r"[^\d.-]", "", str(cell))
+            found.append((str(key).lower(), str(name).lower(), _number(digits)))
+    return found
+
+
+def title(prediction: str | Sequence[str], reference: str | Sequence[str]) -> float | None:
+    """1 - the edit distance of a title in small letters; None where the reference has no title."""
+    found, expected = ([side] if isinstance(side, str) else list(side) for side in (prediction, reference))
+    if len(found) == 1 and found[0] != NO_TITLE and NO_TITLE not in expected:
+        return max(_likeness(found[0], each) for each in expected) / len(expected)
+    total, count = 0.0, 0
+    for place, each in enumerate(expected):
+        if each != NO_TITLE:
+            mine = found[place] if place < len(found) else found[0]
+            total += 0.0 if mine == NO_TITLE else _likeness(mine, each)
+            count += 1
+    return total / count if count else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """What RMS compares: a title and rows under heads."""
+
+    title: str | None = None
+    heads: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+    def points(self) -> list[tuple[str, str]]:
+        """ "row head" with its value, and the title; of two points of one name the last."""
+        points = {} if self.title is None else {"title": self.title}
+        for row in self.rows if len(self.heads) > 1 else ():
+            points |= {f"{row[0]} {head}": cell for head, cell in zip(self.heads[1:], row[1:], strict=False)}
+        return list(points.items())
+
+    def transposed(self) -> Table:
+        """With the heads as the first column."""
+        lines = [*itertools.zip_longest(self.heads, *self.rows, fillvalue="")]
+        return Table(self.title, lines[0], tuple(lines[1:])) if lines else self
+
+
+def table(text: str) -> Table:
+    """A table of lines with bars, in small letters; its first line may be the title."""
+    lines = text.lower().splitlines()
+    named = lines[0][len("title |") :].strip() if lines and lines[0].startswith("title |") else None
+    rows = [tuple(cell.strip() for cell in line.split(" | ")) for line in lines[named is not None :]]
+    return Table(named, rows[0], tuple(rows[1:])) if rows else Table(named)
+
+
+def rms(prediction: Table, reference: Table) -> tuple[float, float, float]:
+    """Precision, recall and F1 of the points, of the prediction or its transpose, whichever is better."""
+    return max(
+        (_matched(side.points(), reference.points()) for side in (prediction.transposed(), prediction)),
+        key=lambda scores: scores[2],
+    )
+
+
+def _matched(
+    found: Sequence[tuple[str, str]], expected: Sequence[tuple[str, str]]
+) -> tuple[float, float, float]:
+    if not found or not expected:
+        return float(not found), float(not expected), float(not found and not expected)
+    from scipy.optimize import linear_sum_assignment  # here, for it takes long to load
+
+    costs = numpy.array([[1 - _anls(key, other) for other, _ in found] for key, _ in expected])
+    rows, columns = linear_sum_assignment(costs)
+    total = sum(_point(expected[row], found[column]) for row, column in zip(rows, columns, strict=True))
+    if not total:
+        return 0.0, 0.0, 0.0
+    precision, recall = total / len(found), total / len(expected)
+    return precision, recall, 2 * precision * recall / (precision + recall)
+
+
+def _point(expected: tuple[str, str], found: tuple[str, str]) -> float:
+    key = _anls(expected[0], found[0])
+    wanted, number = _rms_number(expected[1]), _rms_number(found[1])
+    if number is not None and wanted:
+        error = abs((wanted - number) / wanted)
+        return key * (1 - error) if error < NUMBER_THETA else 0.0
+    return key if expected[1] == found[1] else key * _anls(expected[1], found[1])
+
+
+def _anls(first: str, second: str) -> float:
+    distance = Levenshtein.normalized_distance(first, second)
+    return 1 - distance if distance < TEXT_THETA else 0.0
+
+
+def _likeness(first: str, second: str) -> float:
+    return 1 - Levenshtein.normalized_distance(first.lower(), second.lower())
+
+
+def _rms_number(text: str) -> float | None:
+    try:
+        return float(text.rstrip("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        return None
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _aligned(found: list[Triple], expected: list[Triple]) -> None:
+    """Sort the heads of each triple, and take "value" from the reference; by position, as published."""
+    for place in range(min(len(found), len(expected))):
+        mine, theirs = found[place], expected[place]
+        if theirs[1] == "value" and "value" not in mine[:2]:
+            mine = mine[0], "value", mine[2]
+        found[place] = (*sorted(mine[:2]), mine[2])
+        expected[place] = (*sorted(theirs[:2]), theirs[2])
+
+
+def _match(first: Triple, second: Triple, edits: int, error: float) -> bool:
+    if isinstance(first[2], str) or isinstance(second[2], str):
+        sides = ("".join(map(str, triple)) for triple in (first, second))
+        return Levenshtein.distance(*sides) <= edits
+    if abs(first[2] - second[2]) / (abs(second[2]) + 1e-6) > error:
+        return False
+    mine, theirs = first[0] + first[1], second[0] + second[1]
+    return mine in theirs or theirs in mine or Levenshtein.distance(mine, theirs) <= edits
+
+
+def _reached(similarity: float) -> float:
+    return sum(similarity >= threshold for threshold in THRESHOLDS) / len(THRESHOLDS)
+
+
+def _values(read: Mapping[str, Any]) -> Any:
+    """The values of a chart; an object without titles is values itself."""
+    for key in ("values", "data"):
+        if key in read:
+            return read[key]
+    return {key: value for key, value in read.items() if key not in TITLES}
+
+
+def _title(read: Mapping[str, Any], name: str) -> str:
+    held = read.get(name, NO_TITLE)
+    return held if isinstance(held, str) else str(held)
+
+
+def _table(read: Mapping[str, Any]) -> Table:
+    """The values as RMS takes them: a row a key and a column, or a column for each name of the series."""
+    values = _values(read)
+    named = None if _title(read, "title") == NO_TITLE else _title(read, "title").lower()
+    series = {key: cell if isinstance(cell, dict) else {"value": cell} for key, cell in values.items()}
+    heads = dict.fromkeys(str(name) for cells in series.values() for name in cells)
+    rows = [
+        (
+            str(key).lower(),
+            *(str({str(name): cell for name, cell in cells.items()}.get(head, "")).lower() for head in heads),
+        )
+        for key, cells in series.items()
+    ]
+    return Table(named, ("", *(head.lower() for head in heads)), tuple(rows))

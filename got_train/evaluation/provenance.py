@@ -1,0 +1,107 @@
+"""Where scores come from: a checkpoint's hash, the version of the code, whether answers may be mixed.
+
+Knows files and git; knows no metric and no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+PREDICTIONS, SETTINGS, METRICS, SAMPLES = (
+    "predictions.jsonl",
+    "settings.json",
+    "metrics.json",
+    "samples.jsonl",
+)
+REPORT = "report.html"
+# what makes a checkpoint; beside it may lie the state of its training
+_MODEL = ("config.json", "model*.safetensors*", "*.pth", "*.bin", "qwen.tiktoken", "tokenizer*.json")
+_MODEL += ("vocab.json", "merges.txt")
+_TRAINING = ("rng_state", "optimizer", "scheduler", "scaler", "training_args")
+
+
+class EvaluationError(ValueError):
+    """An evaluation that cannot be made or continued."""
+
+
+def model_hash(folder: str | os.PathLike) -> str:
+    """SHA-256 over config, weights and tokenizer of a checkpoint folder, by the files' names."""
+    files = {file for pattern in _MODEL for file in Path(folder).glob(pattern)}
+    digest = hashlib.sha256()
+    for file in sorted(file for file in files if not file.name.startswith(_TRAINING)):
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+        with open(file, "rb") as opened:
+            while piece := opened.read(1 << 22):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def code_version() -> str:
+    """got_train's version, and the commit if this is a clone."""
+    from got_train import __version__
+
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return __version__
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return __version__
+    return f"{__version__} {described.stdout.strip()}".strip()
+
+
+def check_same(output_dir: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse to mix answers of two models, two sets of records or two ways of decoding in one file."""
+    if not (output_dir / PREDICTIONS).exists():
+        return
+    if not (output_dir / SETTINGS).exists():
+        raise EvaluationError(
+            f"{output_dir}: holds {PREDICTIONS} without {SETTINGS}; give another --output_dir"
+        )
+    before, now = _identity(read_json(output_dir / SETTINGS)), _identity(settings)
+    for name, value in now.items():
+        if before.get(name) != value:
+            changed = f"{name} {_short(before.get(name))}, not {_short(value)}"
+            raise EvaluationError(f"{output_dir}: holds answers of {changed}; give another --output_dir")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EvaluationError(f"{path}: not JSON: {error}; a file that this command wrote") from error
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """JSON lines."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def write_text(path: Path, text: str) -> None:
+    """The file appears when complete; half a character, which UTF-8 has not, becomes its escape."""
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    os.replace(unfinished, path)
+
+
+def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that change answers. How many are read together does not."""
+    decoding = {name: value for name, value in settings["decoding"].items() if name != "batch_size"}
+    data = [(file["name"], file["sha256"]) for file in settings["data"]]
+    return {"model": settings["model"]["sha256"], "data": data, **decoding}
+
+
+def _short(value: object) -> str:
+    shown = str(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."

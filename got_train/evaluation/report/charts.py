@@ -1,0 +1,89 @@
+"""Drawings of a report as inline SVG: histograms, means by bin, points; the page's style colours them."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+_WIDTH, _HEIGHT = 460, 190
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 18, 24, 40
+
+
+def histogram(values: Sequence[float], bins: int = 20, low: float = 0.0, high: float = 1.0) -> str:
+    """How many values lie in each of the bins from low to high; what is above counts as the last."""
+    counts = [0] * bins
+    for value in values:
+        counts[min(bins - 1, max(0, int((value - low) / (high - low) * bins)))] += 1
+    step = (high - low) / bins
+    titles = [
+        f"{low + step * place:.2f} to {low + step * (place + 1):.2f}: {n}" for place, n in enumerate(counts)
+    ]
+    most = max([*counts, 1])
+    bars = [_bar(place, bins, count / most, titles[place]) for place, count in enumerate(counts)]
+    labels = [(0.0, f"{low:g}"), (0.5, f"{(low + high) / 2:g}"), (1.0, f"{high:g}")]
+    return _svg([*bars, *_axes(labels, [(0.0, "0"), (1.0, f"{most:,}")])], "edit distance", "rows")
+
+
+def bars(values: Sequence[tuple[str, float, float, float]], across: str, up: str) -> str:
+    """A bar for each (name, value, low, high) with the interval as a line; the scale ends at the highest."""
+    highest = max([high for _, _, _, high in values] + [1e-9])
+    parts = []
+    for place, (name, value, low, high) in enumerate(values):
+        parts.append(
+            _bar(place, len(values), value / highest, f"{name}: {value:.3f} ({low:.3f} to {high:.3f})")
+        )
+        x = _x((place + 0.5) / len(values))
+        ends = f'y1="{_y(low / highest):.1f}" y2="{_y(high / highest):.1f}"'
+        parts.append(f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" {ends}/>')
+    labels = [((place + 0.5) / len(values), name) for place, (name, *_) in enumerate(values)]
+    return _svg([*parts, *_axes(labels, [(0.0, "0"), (1.0, f"{highest:.2f}")])], across, up)
+
+
+def points(pairs: Sequence[tuple[float, float]], across: str, up: str) -> str:
+    """A point for each pair, both scales from 0, with the diagonal on which both are equal."""
+    most = max([value for pair in pairs for value in pair] + [1.0])
+    dots = [
+        f'<circle class="dot" cx="{_x(first / most):.1f}" cy="{_y(second / most):.1f}" r="2.5"/>'
+        for first, second in pairs
+    ]
+    line = f'<line class="diagonal" x1="{_x(0):.1f}" y1="{_y(0):.1f}" x2="{_x(1):.1f}" y2="{_y(1):.1f}"/>'
+    ends = [(0.0, "0"), (1.0, f"{most:,.0f}")]
+    return _svg([line, *dots, *_axes(ends, ends)], across, up)
+
+
+def _x(share: float) -> float:
+    return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+
+
+def _y(share: float) -> float:
+    return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
+
+
+def _bar(place: int, bars: int, share: float, title: str) -> str:
+    left, right = _x((place + 0.08) / bars), _x((place + 0.92) / bars)
+    box = f'x="{left:.1f}" y="{_y(share):.1f}" width="{right - left:.1f}" height="{_y(0) - _y(share):.1f}"'
+    return f'<rect class="bar" {box}><title>{html.escape(title)}</title></rect>'
+
+
+def _axes(across: Sequence[tuple[float, str]], up: Sequence[tuple[float, str]]) -> list[str]:
+    base = f'<line class="axis" x1="{_x(0):.1f}" y1="{_y(0):.1f}" x2="{_x(1):.1f}" y2="{_y(0):.1f}"/>'
+    below = [
+        f'<text x="{_x(share):.1f}" y="{_y(0) + 15:.1f}" text-anchor="middle">{html.escape(name)}</text>'
+        for share, name in across
+    ]
+    beside = [
+        f'<text x="{_LEFT - 6}" y="{_y(share) + 4:.1f}" text-anchor="end">{html.escape(name)}</text>'
+        for share, name in up
+    ]
+    return [base, *below, *beside]
+
+
+def _svg(parts: Sequence[str], across: str, up: str) -> str:
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    names = (
+        f'<text class="name" x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{html.escape(across)}</text>'
+        f'<text class="name" x="{_LEFT}" y="11">{html.escape(up)}</text>'
+    )
+    label = html.escape(f"{up} by {across}")
+    opening = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
+    return f"{opening}{''.join(parts)}{names}</svg>"

@@ -1,0 +1,192 @@
+"""How sure a score is: bootstrap intervals, two runs compared pair by pair, many comparisons at once.
+
+Plain functions on numbers. Knows no metric, task or file. Values of one cluster (a document, or a page with
+several regions) are drawn and exchanged together, for they succeed and fail together.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DRAWS = 10_000
+SEED = 12345
+LEVEL = 0.95
+EXACT = 12  # clusters up to which all 2 ** n exchanges are tried
+_CELLS = 4_000_000  # of a matrix of random numbers made at once
+_EQUAL = 1e-12  # what rounding may change in a sum of scores
+
+
+class StatisticsError(ValueError):
+    """Numbers that say nothing about one another."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One run against another on the same rows. A positive mean: the second has the higher values."""
+
+    rows: int
+    clusters: int
+    mean: float
+    low: float
+    high: float
+    p: float  # of the sign-flip test, two-sided
+    higher: int  # rows whose value is higher in the second run
+    equal: int
+    lower: int
+
+
+def intervals(
+    numerators: np.ndarray,
+    denominators: np.ndarray | None = None,
+    clusters: Sequence[Hashable] | None = None,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+) -> list[tuple[float, float]]:
+    """Percentile intervals of the columns' sum(numerators) / sum(denominators), each (rows, columns).
+
+    Without denominators, of the means. A row without a value has numerator and denominator 0 (a column of
+    denominators is needed then). Draws in which a column has no values are left out.
+    """
+    import numpy as np
+
+    numerators = _matrix(numerators)
+    denominators = np.ones_like(numerators) if denominators is None else _matrix(denominators)
+    if numerators.shape != denominators.shape:
+        raise StatisticsError(f"denominators {denominators.shape}; as many as numerators {numerators.shape}")
+    if not len(numerators):
+        raise StatisticsError("intervals: no values; at least one row")
+    columns = numerators.shape[1]
+    sums = _cluster_sums(np.hstack([numerators, denominators]), clusters)
+    drawn = np.concatenate([counts @ sums for counts in _resampled(len(sums), draws)])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rates = drawn[:, :columns] / drawn[:, columns:]
+    ends = [50 * (1 - level), 50 * (1 + level)]
+    return [_ends(rates[:, column], ends) for column in range(columns)]
+
+
+def interval(
+    values: Sequence[float],
+    lengths: Sequence[float] | None = None,
+    clusters: Sequence[Hashable] | None = None,
+    draws: int = DRAWS,
+) -> tuple[float, float]:
+    """The interval of a mean; with lengths that of sum(values) / sum(lengths), a micro average."""
+    return intervals(_matrix(values), None if lengths is None else _matrix(lengths), clusters, draws)[0]
+
+
+def paired(
+    first: Sequence[float],
+    second: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    draws: int = DRAWS,
+) -> Difference:
+    """What changed from the first to the second run, whose values stand in the same order."""
+    import numpy as np
+
+    if len(first) != len(second):
+        raise StatisticsError(f"paired: {len(first)} and {len(second)} values; as many in both")
+    if not len(first):
+        raise StatisticsError("paired: no values; at least one pair")
+    change = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
+    sums = _cluster_sums(change[:, None], clusters)
+    low, high = interval(change, clusters=clusters, draws=draws)
+    return Difference(
+        rows=len(change),
+        clusters=len(sums),
+        mean=float(change.mean()),
+        low=low,
+        high=high,
+        p=_sign_flip(sums[:, 0], draws),
+        higher=int((change > _EQUAL).sum()),
+        equal=int((abs(change) <= _EQUAL).sum()),
+        lower=int((change < -_EQUAL).sum()),
+    )
+
+
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, float]:
+    """Of yes/no values: how often only the second is yes, only the first, and the exact two-sided p."""
+    if len(first) != len(second):
+        raise StatisticsError(f"mcnemar: {len(first)} and {len(second)} values; as many in both")
+    pairs = [(bool(one), bool(other)) for one, other in zip(first, second, strict=True)]
+    won, lost = pairs.count((False, True)), pairs.count((True, False))
+    changed = won + lost
+    tail = sum(math.comb(changed, count) for count in range(min(won, lost) + 1))
+    return won, lost, min(1.0, 2 * tail / 2**changed)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values of several tests, adjusted so that all of them together keep the level."""
+    order = sorted(range(len(values)), key=lambda place: values[place])
+    adjusted, highest = [0.0] * len(values), 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
+        adjusted[place] = highest
+    return adjusted
+
+
+def _matrix(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    found = np.asarray(values, dtype=float)
+    return found[:, None] if found.ndim == 1 else found
+
+
+def _cluster_sums(values: np.ndarray, clusters: Sequence[Hashable] | None) -> np.ndarray:
+    """(rows, columns) summed to (clusters, columns), these in the order in which they come."""
+    import numpy as np
+
+    if clusters is None:
+        return values
+    if len(clusters) != len(values):
+        raise StatisticsError(f"clusters: {len(clusters)} for {len(values)} rows; one for each")
+    places: dict[Hashable, int] = {}
+    of_row = [places.setdefault(cluster, len(places)) for cluster in clusters]
+    sums = np.zeros((len(places), values.shape[1]))
+    np.add.at(sums, of_row, values)
+    return sums
+
+
+def _resampled(size: int, draws: int) -> Iterator[np.ndarray]:
+    """How often each of `size` is drawn in each of `draws` samples with replacement, some rows at a time."""
+    import numpy as np
+
+    generator = np.random.default_rng(SEED)
+    at_once = max(1, _CELLS // size)
+    for start in range(0, draws, at_once):
+        rows = min(at_once, draws - start)
+        places = generator.integers(0, size, (rows, size)) + size * np.arange(rows)[:, None]
+        yield np.bincount(places.ravel(), minlength=rows * size).reshape(rows, size).astype(float)
+
+
+def _ends(rates: np.ndarray, ends: Sequence[float]) -> tuple[float, float]:
+    import numpy as np
+
+    found = rates[np.isfinite(rates)]
+    if not len(found):
+        return math.nan, math.nan
+    low, high = np.percentile(found, ends)
+    return float(low), float(high)
+
+
+def _sign_flip(sums: np.ndarray, draws: int) -> float:
+    """How often exchanging the two runs at random, cluster by cluster, changes as much as was seen."""
+    import numpy as np
+
+    seen = abs(sums.sum()) - _EQUAL * len(sums)
+    if len(sums) <= EXACT:
+        signs = np.array(list(itertools.product((1, -1), repeat=len(sums))))
+        return float((abs(signs @ sums) >= seen).mean())
+    generator, reached = np.random.default_rng(SEED), 0
+    at_once = max(1, _CELLS // len(sums))
+    for start in range(0, draws, at_once):
+        rows = min(at_once, draws - start)
+        signs = np.where(generator.random((rows, len(sums))) < 0.5, 1.0, -1.0)
+        reached += int((abs(signs @ sums) >= seen).sum())
+    return (reached + 1) / (draws + 1)
