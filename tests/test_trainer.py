@@ -287,8 +287,9 @@ def test_dropout_is_on_in_the_run_that_resumes_bit_for_bit(fit):
 
 
 def test_two_worker_processes_change_nothing_and_end_with_the_run(fit):
+    before = set(multiprocessing.active_children())
     here, there = fit(), fit("data.workers=2")
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= before
     assert here.losses == there.losses
     assert same(here.after, there.after)
 
