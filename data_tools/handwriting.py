@@ -12,7 +12,6 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -115,21 +114,22 @@ def _same_height(font: Path, size: int) -> int:
 def _fill(
     document: corpora.Document, font: Path, size: int, widest: list[int], rng: numpy.random.Generator
 ) -> list[str]:
-    """Consecutive words (characters, in Chinese) as lines of at most these widths in pixels."""
-    text = document.paragraphs[int(rng.integers(len(document.paragraphs)))]
+    """Consecutive words (characters, in Chinese) in lines of at most these widths in pixels, none twice."""
+    start = int(rng.integers(len(document.paragraphs)))
+    paragraphs = (*document.paragraphs[start:], *document.paragraphs[:start])
     chinese = corpora.is_chinese(document)
-    words = list(text) if chinese else text.split()
+    joiner = "" if chinese else " "
+    stream = itertools.chain.from_iterable(map(list if chinese else str.split, paragraphs))
     face = load_font(font, size)
-    stream: Iterator[str] = itertools.cycle(words)
-    found, word, passed = [], next(stream), 0
+    found, word = [], next(stream, None)
     for width in widest:
-        while face.getlength(word) > width:
-            word, passed = next(stream), passed + 1
-            if passed > len(words):
-                raise output.Rejected("no word as short as a line")
-        line, word = word, next(stream)
-        while face.getlength(f"{line}{'' if chinese else ' '}{word}") <= width:
-            line, word = f"{line}{'' if chinese else ' '}{word}", next(stream)
+        while word is not None and face.getlength(word) > width:
+            word = next(stream, None)
+        if word is None:
+            raise output.Rejected("document shorter than a page")
+        line, word = word, next(stream, None)
+        while word is not None and face.getlength(f"{line}{joiner}{word}") <= width:
+            line, word = f"{line}{joiner}{word}", next(stream, None)
         found.append(line)
     return found
 
