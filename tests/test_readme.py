@@ -37,6 +37,8 @@ def places(tmp_path_factory) -> dict[str, str]:
         "test.jsonl": records,
         "my_data/records.jsonl": records,
         "scores": str(folder / "scores"),
+        "answers.jsonl": str(folder / "scores/predictions.jsonl"),
+        "scores_of_answers": str(folder / "scores_of_answers"),
         "runs/mine": str(folder / "mine"),
         "runs/mine/final": str(folder / "mine/final"),
         "here": str(folder),
@@ -75,6 +77,8 @@ def test_every_command_of_the_readme_runs(places):
             continue
         if "train.py" in words:
             words += ["train.precision=float32", "train.steps=2", "data.workers=0", "data.max_tokens=200"]
+        if "data_tools.build" in words:
+            words += [f"out={places['here']}/mixture"]
         if "--render" in words:
             words += ["--save_render_file", f"{places['here']}/page.html"]
         if "infer.py" in words:
