@@ -46,8 +46,8 @@ AXES = {  # what one process keeps of Qwen2's weights, [in, out]
         ("train.sharding=stage2", "train.sharding stage2: needs GPUs; on the CPU there is stage1"),
         ("train.sharding=stage3", "train.sharding stage3: needs GPUs; on the CPU there is stage1"),
         ("train.tensor_parallel=2", "train.tensor_parallel 2: needs GPUs; on the CPU 1"),
-        ("train.precision=bfloat16", "train.precision bfloat16: the CPU has float32 only; or a GPU"),
-        ("train.precision=float16", "train.precision float16: the CPU has float32 only; or a GPU"),
+        ("train.precision=bfloat16", "train.precision bfloat16: the CPU has float32 only; that, or a GPU"),
+        ("train.precision=float16", "train.precision float16: the CPU has float32 only; that, or a GPU"),
     ],
 )
 def test_the_cpu_refuses_what_it_cannot_do(tiny_run, override, message):

@@ -77,7 +77,7 @@ def test_overrides_may_stand_before_and_behind_flags(capsys):
         ),
         (
             [STAGE1, "train.precision=bfloat16"],
-            "train.py: train.precision bfloat16: the CPU has float32 only; or a GPU\n",
+            "train.py: train.precision bfloat16: the CPU has float32 only; that, or a GPU\n",
         ),
     ],
 )

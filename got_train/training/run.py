@@ -30,7 +30,7 @@ def check_device(config: Config) -> str:
     train = config.train
     if device == "cpu":
         if train.precision != "float32":
-            raise ConfigError(f"train.precision {train.precision}: the CPU has float32 only; or a GPU")
+            raise ConfigError(f"train.precision {train.precision}: the CPU has float32 only; that, or a GPU")
         if train.sharding not in ("", "stage1"):
             raise ConfigError(f"train.sharding {train.sharding}: needs GPUs; on the CPU there is stage1")
         if train.tensor_parallel > 1:
