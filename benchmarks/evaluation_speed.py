@@ -17,14 +17,17 @@ from got_train.evaluation import degeneration, tables, text
 CHARACTERS = 2000
 WRONG = 0.03
 ENGLISH = """
-the small harbour wakes before the sun does ropes creak against wooden posts and a thin mist sits on the
-water by six o'clock the first boats are out their lamps shrinking into yellow dots the only sound left
+the small harbour wakes before the sun does ropes creak against wooden posts and a thin mist sits on
+the water by six o'clock the first boats are out their lamps shrinking into yellow dots the only
+sound left on the quay is a radio that nobody has switched off
 """
-CHINESE = (  # a village in the morning: common words, as a page has them
-    "\u5c0f\u9547 \u65e9\u6668 \u592a\u9633 \u5347\u8d77 \u4e4b\u524d \u6e2f\u53e3 \u5df2\u7ecf \u9192\u6765 "
-    "\u6c34\u9762 \u4e0a \u6709 \u4e00\u5c42 \u8584\u96fe \u6e14\u8239 \u51fa\u53d1 \u4e86 \u5b69\u5b50 "
-    "\u53d1\u5c55 \u95ee\u9898 \uff0c \u3002 \u548c \u5728 \u662f"
-)
+# a village in the morning, in common words
+CHINESE = """
+\u5c0f\u9547 \u65e9\u6668 \u592a\u9633 \u5347\u8d77 \u4e4b\u524d \u6e2f\u53e3 \u5df2\u7ecf
+\u9192\u6765 \u6c34\u9762 \u4e0a \u6709 \u4e00\u5c42 \u8584\u96fe \u6e14\u8239 \u51fa\u53d1 \u4e86
+\u5b69\u5b50 \u4e0a\u5b66 \u8001\u4eba \u559d\u8336 \u6211\u4eec \u7684 \u5de5\u4f5c \u5f00\u59cb
+\u7ecf\u6d4e \u53d1\u5c55 \u95ee\u9898 \uff0c \u3002 \u548c
+"""
 WORDS = {"English": ENGLISH.split(), "Chinese": CHINESE.split()}
 SIZES = ((10, 5), (20, 10), (60, 12))  # rows and columns of a table
 

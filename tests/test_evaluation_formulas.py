@@ -112,3 +112,10 @@ def test_without_katex_the_reason_is_told(monkeypatch):
     assert scored["token_edit"] is None
     assert scored["formula_exact"] is True
     assert scored.reasons["token_edit"].startswith(("quickjs is not installed", "katex.min.js is not there"))
+
+
+def test_half_a_character_in_a_formula_does_not_end_the_report():
+    """quickjs would end Python with a segmentation fault."""
+    from got_train.evaluation.report.renderings import drawn
+
+    assert drawn("\\( x \ud83d \\)", "formula") is None

@@ -42,7 +42,7 @@ def unavailable() -> str | None:
     try:
         import rdkit  # noqa: F401
     except ImportError:
-        return "rdkit is not installed; `pip install got_train[molecules]`"
+        return "rdkit is not installed; `pip install rdkit`"
     return None
 
 

@@ -59,7 +59,7 @@ def _unicode(formula: str, written: str) -> str:
     try:
         from pylatexenc.latex2text import LatexNodes2Text
     except ImportError:
-        raise NormalisationError("pylatexenc is not installed; `pip install got_train[formulas]`") from None
+        raise NormalisationError("pylatexenc is not installed; `pip install pylatexenc`") from None
     try:
         # a backslash at the end would take what follows
         return LatexNodes2Text().latex_to_text(formula + " " * formula.endswith("\\")).strip()

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import html
 import re
-from functools import cache
-from typing import Any
 
 from lxml import etree
 from lxml.html import HtmlElement, HTMLParser, fromstring
@@ -26,7 +24,6 @@ _FORMULA = re.compile(
 )
 _SMILES = re.compile(r"<smiles>(.*?)</smiles>", re.DOTALL)
 _LONGEST = 20_000  # characters of a text that is drawn
-_SECONDS = 2  # for one formula
 _RENDER = """
 function mathml(source, block) {
   return katex.renderToString(source, {output: "mathml", displayMode: block, strict: false, trust: false,
@@ -106,12 +103,11 @@ def _paragraphs(text: str) -> str:
 
 def _formula(source: str, block: bool) -> str | None:
     """MathML by KaTeX, which escapes what it is given; None if it does not understand."""
-    context = _katex()
-    if context is None:
+    if katex.unavailable():
         return None
     try:
-        found = context.get("mathml")(source.strip(), block)
-    except Exception:  # quickjs has its own exception, which is there only if quickjs is
+        found = katex.function(_RENDER, "mathml")(source.strip(), block)
+    except katex.FormulaError:
         return None
     return f'<span class="formula">{found}</span>' if _well_formed(found) else None
 
@@ -122,20 +118,6 @@ def _well_formed(found: str) -> bool:
     except etree.XMLSyntaxError:
         return False
     return True
-
-
-@cache
-def _katex() -> Any:
-    if katex.unavailable():
-        return None
-    import quickjs
-
-    context = quickjs.Context()
-    context.set_memory_limit(katex.MEMORY)
-    context.set_time_limit(_SECONDS)
-    context.eval(next(place for place in katex.PLACES if place.is_file()).read_text(encoding="utf-8"))
-    context.eval(_RENDER)
-    return context
 
 
 def _molecules(text: str) -> str | None:
