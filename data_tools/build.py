@@ -465,14 +465,10 @@ def parser(prog: str = "python -m data_tools.build") -> argparse.ArgumentParser:
 
 def finish(build: Build, strict: bool) -> int:
     """Run a build, print its table; the exit code: 2 for wrong inputs, 1 where something is left undone."""
-    try:
-        summary = build.run(strict)
-    except (ValueError, OSError) as error:
-        print(str(error).split("\n")[0], file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on where this one ended", file=sys.stderr)
-        return 130
+    return output.exit_code(lambda: _report(build.run(strict)))
+
+
+def _report(summary: dict[str, Any]) -> int:
     out = Path(summary["out"])
     print(table(summary), file=sys.stderr)
     print(f'for a run: data.train="$(cat {out / "train.yaml"})"', file=sys.stderr)

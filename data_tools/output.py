@@ -277,16 +277,20 @@ def print_summary(summary: dict[str, Any]) -> None:
 
 
 def run(command: Callable[[], dict[str, Any]]) -> int:
-    """Exit code of a command: wrong inputs are one line and 2, Ctrl-C is one line and 130."""
+    """Exit code of an engine's command, after its closing table."""
+    return exit_code(lambda: print_summary(command()))
+
+
+def exit_code(command: Callable[[], int | None]) -> int:
+    """What a command returns, or 0; wrong inputs are one line and 2, Ctrl-C is one line and 130."""
     try:
-        print_summary(command())
+        return command() or 0
     except (ValueError, OSError) as error:
         print(str(error).split("\n")[0], file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on where this one ended", file=sys.stderr)
         return 130
-    return 0
 
 
 def _page(engine: Engine, plan: Plan, index: int) -> tuple[list[Row], list[str]]:

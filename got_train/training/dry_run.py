@@ -87,8 +87,8 @@ class Rows:
             )
         return found
 
-    def longest(self, draws: Sequence[int], count: int) -> tuple[list[int], int]:
-        """Those with the most tokens, and how many were looked at.
+    def longest(self, draws: Sequence[int], count: int) -> tuple[list[int], int, int]:
+        """Those with the most tokens, how many these are, and how many draws were looked at.
 
         They are found by the lengths of their texts and images, then counted exactly.
         """
@@ -99,7 +99,8 @@ class Rows:
                 break
         samples = self.samples(sorted(sizes, key=lambda draw: -sizes[draw])[: 4 * count + 16])
         ranked = sorted(samples, key=lambda draw: -len(samples[draw].ids))
-        return [ranked[place % len(ranked)] for place in range(count)], len(sizes)
+        most = len(samples[ranked[0]].ids)
+        return [ranked[place % len(ranked)] for place in range(count)], most, len(sizes)
 
     @contextmanager
     def _dropping(self) -> Iterator[None]:
@@ -122,7 +123,7 @@ def dry_run(config: Config) -> str:
         rows = Rows(mixture, loader.collator, config.data.on_bad == "drop")
         steps = count_steps(config, mixture.total)
         draws = range(min(RECORDS, steps * config.train.batch_size))
-        longest, looked_at = rows.longest(draws, plan.batch_size)
+        longest, most, looked_at = rows.longest(draws, plan.batch_size)
         usual = rows.samples(draws[:SAMPLES])
         third = [list(usual)[place % len(usual)] for place in range(plan.batch_size)]
         loader.mixture = Chosen(mixture, [*longest, *longest, *third])
@@ -133,8 +134,7 @@ def dry_run(config: Config) -> str:
     lines = [
         *_parts(trainer, config),
         "",
-        f"rows       {_rows(mixture)}; of the first {looked_at:,} the longest have "
-        f"{max(len(sample.ids) for sample in rows.samples(longest).values())} tokens",
+        f"rows       {_rows(mixture)}; of the first {looked_at:,} the longest have {most} tokens",
         f"steps      {_steps(config, steps, accumulation, plan.ranks)}",
         f"tokens     {_tokens(list(usual.values()), steps * config.train.batch_size)}",
         f"memory     {peak_memory() / 2**30:.2f} GB at most, measured on the longest rows",
@@ -152,7 +152,8 @@ def _short(config: Config, folder: str) -> Config:
     train = dataclasses.replace(
         config.train,
         steps=3,
-        batch_size=config.train.micro_batch_size * paddle.distributed.get_world_size(),
+        batch_size=config.train.micro_batch_size
+        * (paddle.distributed.get_world_size() // config.train.tensor_parallel),
         output_dir=folder,
         log_every=1,
         save_every=1_000_000,
@@ -164,15 +165,17 @@ def _short(config: Config, folder: str) -> Config:
 
 
 def _parts(trainer: GotTrainer, config: Config) -> Iterator[str]:
-    (audit,) = (each for each in trainer.callback_handler.callbacks if isinstance(each, GradientAudit))
+    audits = [each for each in trainer.callback_handler.callbacks if isinstance(each, GradientAudit)]
     yield f"{'part':10} {'parameters':>12} {'trains':>7} {'peak lr':>8} {'decay':>6} {'gradient norm':>14}"
     for part in PARTS:
-        seen, own = audit.parts[part], getattr(config.parts, part)
+        own = getattr(config.parts, part)
         size = sum(value.size for value in trainer.model.part(part).parameters())
         line = f"{part:10} {size:12,} {'yes' if own.train else 'no':>7}"
         if own.train:
             decay = config.optim.weight_decay if own.weight_decay is None else own.weight_decay
-            line += f" {own.lr or config.optim.lr:8.1e} {decay:6g} {seen.gradient_norm:14.4g}"
+            line += f" {own.lr or config.optim.lr:8.1e} {decay:6g}"
+            # there is no audit where no process has all gradients (sharding stage 2 and 3)
+            line += f" {audits[0].parts[part].gradient_norm:14.4g}" if audits else f" {'-':>14}"
         yield line
 
 
