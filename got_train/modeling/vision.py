@@ -11,16 +11,18 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.distributed.fleet.utils import recompute
 
+from .attention import square_attention
 from .config import VisionConfig
 
 
-def split_windows(x: paddle.Tensor, window: int) -> paddle.Tensor:
-    """(V, S, S, E) -> (W, w, w, E); zeros at the right and bottom edges, which attention does not mask."""
+def split_windows(x: paddle.Tensor, window: int, filling: paddle.Tensor) -> paddle.Tensor:
+    """(V, S, S, E) -> (W, w, w, E); `filling` (E,) stands beyond the right and bottom edges, unmasked."""
     views, side, _, width = x.shape
     count = -(-side // window)
     gap = count * window - side
     if gap:
-        x = F.pad(x, [0, 0, 0, gap, 0, gap, 0, 0], pad_from_left_axis=True)  # (V, c*w, c*w, E)
+        x = paddle.concat([x, filling.expand([views, side, gap, width])], axis=2)
+        x = paddle.concat([x, filling.expand([views, gap, side + gap, width])], axis=1)  # (V, c*w, c*w, E)
     x = x.reshape([views, count, window, count, window, width]).transpose([0, 1, 3, 2, 4, 5])
     return x.reshape([-1, window, window, width])  # (W, w, w, E)
 
@@ -35,10 +37,9 @@ def join_windows(x: paddle.Tensor, side: int) -> paddle.Tensor:
 
 
 class Attention(nn.Layer):
-    """Multi-head attention over a square of patches with decomposed relative positions.
+    """Multi-head attention over a square of patches, or its windows, with decomposed relative positions.
 
-    The scores are q.k * d^-0.5 + q.R_h[i - j] + q.R_w[i - j], the last two from the unscaled q. They are one
-    matrix product of [q * d^-0.5, q.R_h, q.R_w] with [k, onehot(row), onehot(column)].
+    The scores are q.k * d^-0.5 + q.R_h[i - j] + q.R_w[i - j], the last two from the unscaled q.
     """
 
     def __init__(self, width: int, heads: int, side: int):
@@ -54,21 +55,19 @@ class Attention(nn.Layer):
         self.register_buffer(
             "distance", (steps[:, None] - steps[None, :] + side - 1).flatten(), persistable=False
         )
-        rows = F.one_hot(steps, side).unsqueeze(1).expand([side, side, side])
-        places = paddle.concat([rows, rows.transpose([1, 0, 2])], axis=-1)
-        self.register_buffer("places", places.reshape([1, side * side, 2 * side]), persistable=False)
 
-    def forward(self, x):
-        squares, side, _, width = x.shape
-        tokens = side * side
-        qkv = self.qkv(x).reshape([squares, tokens, 3, self.heads, self.head_width])
-        qkv = qkv.transpose([2, 0, 3, 1, 4]).reshape([3, squares * self.heads, tokens, self.head_width])
-        q, k, v = qkv.unbind(0)  # (W*H, N, d) each
-        places = self.places.astype(k.dtype).expand([k.shape[0], -1, -1])
-        q = paddle.concat([q * self.head_width**-0.5, *self.relative(q)], axis=-1)  # (W*H, N, d + 2w)
-        k = paddle.concat([k, places], axis=-1)
-        x = attend(q, k, v).reshape([squares, self.heads, side, side, self.head_width])
-        return self.proj(x.transpose([0, 2, 3, 1, 4]).reshape([squares, side, side, width]))
+    def forward(self, x):  # (V, S, S, E)
+        side = x.shape[1]
+        # the zeros at the edges are seen: their q, k and v are the bias
+        windows = split_windows(self.qkv(x), self.side, self.qkv.bias)  # (W, w, w, 3E)
+        squares, tokens = windows.shape[0], self.side**2
+        qkv = windows.reshape([squares, tokens, 3, self.heads, self.head_width]).transpose([2, 0, 3, 1, 4])
+        q, k, v = qkv.reshape([3, squares * self.heads, tokens, self.head_width]).unbind(
+            0
+        )  # (W*H, N, d) each
+        x = square_attention(q * self.head_width**-0.5, k, v, *self.relative(q))
+        x = x.reshape([squares, self.heads, self.side, self.side, self.head_width]).transpose([0, 2, 3, 1, 4])
+        return self.proj(join_windows(x.flatten(3), side))
 
     def relative(self, q):
         """The two position terms of every query, (W*H, N, w) each."""
@@ -87,12 +86,6 @@ class Attention(nn.Layer):
         )
 
 
-def attend(q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor) -> paddle.Tensor:
-    """Softmax attention, (B, N, dq) x (B, N, dq) x (B, N, d) -> (B, N, d); the scale is already in q."""
-    scores = paddle.bmm(q, k.transpose([0, 2, 1]))  # (B, N, N)
-    return paddle.bmm(F.softmax(scores, axis=-1), v)
-
-
 class Mlp(nn.Layer):
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -108,19 +101,13 @@ class Block(nn.Layer):
 
     def __init__(self, config: VisionConfig, window: int):
         super().__init__()
-        self.window = window
         self.norm1 = nn.LayerNorm(config.width, epsilon=config.norm_eps)
         self.attn = Attention(config.width, config.heads, window or config.grid)
         self.norm2 = nn.LayerNorm(config.width, epsilon=config.norm_eps)
         self.mlp = Mlp(config.width, config.mlp_width)
 
     def forward(self, x):
-        y = self.norm1(x)
-        if self.window:
-            y = join_windows(self.attn(split_windows(y, self.window)), x.shape[1])
-        else:
-            y = self.attn(y)
-        x = x + y
+        x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))  # (V, S, S, E)
 
 
