@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from data_tools import corpora, degrade, output, system_fonts
 from data_tools.fonts import FontError, find_fonts, load_font, missing
 from data_tools.regions import FRAME_COLORS, random_frames
+from got_train import spotting
 
 if TYPE_CHECKING:
     import numpy
@@ -29,7 +30,7 @@ FRAME_PAD = 2  # pixels of paper between the box of a line and its frame
 FRAME_WIDTH = 2
 MARGIN = FRAME_PAD + FRAME_WIDTH  # so that a frame never leaves the page
 
-TASKS = ("ocr", "box", "color")
+TASKS = ("ocr", "box", "color", "spot")
 TEXTS = ("words", "lowercase", "characters", "digits")
 ALPHABETS = {"characters": string.ascii_letters + string.digits + string.punctuation, "digits": string.digits}
 DEFAULT_FONTS = (
@@ -161,7 +162,8 @@ def render_page(
 
 @dataclass(frozen=True)
 class LineEngine:
-    """Pages of lines as records of the tasks ocr (whole page), box (one line) and color (one framed line)."""
+    """Pages of lines as records: ocr (whole page), box (one line), color (one framed line), spot (all lines
+    with their boxes)."""
 
     fonts: tuple[Path, ...]
     tasks: tuple[str, ...]
@@ -213,6 +215,10 @@ class LineEngine:
                 )
                 text = "\n".join(lines)
                 rows.append(output.Row(name, (picture,), "ocr", text, glyphs=glyphs, meta=meta | boxes))
+            elif task == "spot":
+                spots = [spotting.Spot(line, box) for line, box in zip(lines, page.boxes, strict=True)]
+                text = spotting.write(spots, page.image.size)
+                rows.append(output.Row(name, (picture,), "spot", text, meta=meta))
             elif task == "box":
                 rows.append(output.Row(name, (picture,), "ocr", lines[target], box, meta=meta))
             else:
@@ -300,7 +306,7 @@ def parser() -> argparse.ArgumentParser:
     output.add_size_arguments(options, width=128, height=128)
     output.add_text_arguments(options)
     options.add_argument(
-        "--tasks", type=output.one_of(TASKS), default=("ocr",), help="ocr,box,color (default: ocr)"
+        "--tasks", type=output.one_of(TASKS), default=("ocr",), help="ocr,box,color,spot (default: ocr)"
     )
     options.add_argument(
         "--fonts", default=DEFAULT_FONTS, help="names, paths, folders, beginnings such as Lato-*, or all"

@@ -20,7 +20,7 @@ def texts() -> list[str]:
     """What the tokenizer is trained on: all prompts of the nano model, and words as its pages show them."""
     from got_train import prompts
 
-    asked = [prompts.build_prompt(task, view_tokens=1) for task in prompts.ONE_VIEW]
+    asked = [prompts.build_prompt(task, view_tokens=1) for task in prompts.REGIONAL]
     asked += [prompts.build_prompt("ocr", color=color, view_tokens=1) for color in prompts.COLORS]
     asked.append(prompts.build_prompt("ocr", dialect="stage1", view_tokens=1))
     words = [word for document in lowercase(corpora.words("train")) for word in document]

@@ -21,6 +21,7 @@ WORDS = {
     "multi_crop": "OCR with format upon the patch reference: ",
     "multi_crop_ocr": "OCR upon the patch reference: ",
     "multi_page": "OCR with format across multi pages: ",
+    "spot": "OCR with boxes: ",  # ours: no released weights know it; the answer's grammar is in spotting.py
 }
 STAGE1_QUERY = "OCR:"  # Vary-tiny: no chat around it, no trailing space
 
@@ -32,7 +33,8 @@ SPACES = {
 }
 
 TASKS = tuple(WORDS)
-ONE_VIEW = ("ocr", "format")  # these take one view, and a box or a color
+ONE_VIEW = ("ocr", "format", "spot")
+REGIONAL = ("ocr", "format")  # these read a box or a color
 COLORS = ("red", "green", "blue")
 DIALECTS = (*SPACES, "stage1")
 
@@ -156,7 +158,7 @@ def _check_region(task: str, box: Box | None, color: str | None, dialect: str) -
         _check_choice("color", color, COLORS)
     if box is not None and color is not None:
         raise PromptError(f"box and color: got {box} and {color} together; give one of them")
-    reads_regions = task in ONE_VIEW and dialect != "stage1"
+    reads_regions = task in REGIONAL and dialect != "stage1"
     if not reads_regions and (box is not None or color is not None):
         given = f"box: {box}" if color is None else f"color: {color}"
         raise PromptError(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from got_train import prompts
+from got_train import prompts, spotting
 from got_train.images import EncodedImage
 
 UNITS = ("pixel", "thousandth")  # thousandth: of the image's width or height, as the prompt says it
@@ -50,12 +50,14 @@ class Record:
             choose(where, "color", self.color, prompts.COLORS)
         if self.box is not None and self.color is not None:
             raise RecordError(f"{where}: box and color together; one region, named by one of them")
-        if self.task not in prompts.ONE_VIEW and (self.box, self.color) != (None, None):
+        if self.task not in prompts.REGIONAL and (self.box, self.color) != (None, None):
             named = "box" if self.color is None else "color"
             raise RecordError(f"{where}: {named} with task {self.task}; only ocr and format read a region")
         if not isinstance(self.text, str):
             raise RecordError(f"{where}: text is {short(self.text)}; a string")
         _check_unicode(where, "text", self.text)
+        if self.task == "spot":
+            _check_spots(where, self.text)
 
     def _check_images(self, where: str) -> None:
         if not isinstance(self.images, tuple):
@@ -76,6 +78,19 @@ class Record:
             raise RecordError(f"{where}: box {list(box)} in thousandths; whole numbers from 0 to 1000")
         if any(low > high or (low == high and not cut) for low, high in zip(box, box[2:], strict=False)):
             raise RecordError(f"{where}: box {list(box)} has no area; x1 < x2 and y1 < y2")
+
+
+def _check_spots(where: str, text: str) -> None:
+    """Refuse an answer that is not, sign by sign, as the grammar writes it: it would be learnt so."""
+    spots, faults = spotting.parse(text)
+    if faults:
+        raise RecordError(f"{where}: text of task spot, {faults[0]}")
+    lines, written = text.split("\n"), spotting.write(spots).split("\n")
+    for number, (line, wanted) in enumerate(zip(lines, written, strict=False), 1):
+        if line != wanted:
+            raise RecordError(f"{where}: text of task spot, line {number}: {short(line)}; {short(wanted)}")
+    if len(lines) != len(written):
+        raise RecordError(f"{where}: text of task spot has {len(lines) - len(written)} blank lines; none")
 
 
 def choose(where: str, name: str, value: object, choices: Sequence[str]) -> None:

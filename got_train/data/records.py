@@ -17,6 +17,7 @@ from got_train.images import EncodedImage, natural_order
 
 from .files import JoinedRecords, RecordFile, TextFolder, meta_rows
 from .formats import RowReader
+from .label_files import are_labels
 from .record import DataFileError, Record, RecordError, choose, short
 from .streams import RecordStream
 from .tables import ParquetRecords, SavedRecords, all_parquet, chosen_split, split_of_files
@@ -31,6 +32,7 @@ __all__ = [
     "RecordStream",
     "SavedRecords",
     "TextFolder",
+    "as_row",
     "open_stream",
     "read_meta",
     "read_records",
@@ -125,7 +127,7 @@ def write_records(path: str | os.PathLike, records: Iterable[Record]) -> int:
     try:
         with open(unfinished, "w", encoding="utf-8", newline="\n") as file:
             for record in records:
-                file.write(json.dumps(_row(record, path.parent), ensure_ascii=False) + "\n")
+                file.write(json.dumps(as_row(record, path.parent), ensure_ascii=False) + "\n")
                 count += 1
         if not count:
             raise RecordError(f"{path}: no records to write; at least one")
@@ -163,6 +165,8 @@ def _folder(path: str, image_root: str | os.PathLike | None, split: str, options
 def _file(path: str, image_root: str | os.PathLike | None, options: dict) -> Sequence[Record]:
     if path.lower().endswith(".parquet"):
         return _parquet([path], image_root, options)
+    if path.lower().endswith((".xml", ".txt", ".json")) and are_labels(path):
+        raise RecordError(f"{path}: labels with positions; got_train.convert_data makes records of them")
     if meta_rows(path) is not None:
         return JoinedRecords(list(read_meta(path, image_root, **options).values()))
     return RecordFile(path, _reader(path, image_root, table=path.lower().endswith(".csv"), **options))
@@ -236,7 +240,8 @@ def _refuse_split(path: str, split: str) -> None:
         raise RecordError(f"{path}: split {split!r} of data without splits; leave it out")
 
 
-def _row(record: Record, folder: Path) -> dict:
+def as_row(record: Record, folder: Path) -> dict:
+    """A record in our own form, its images relative to the folder of its file."""
     inside = next((image for image in record.images if isinstance(image, EncodedImage)), None)
     if inside is not None:
         raise RecordError(
