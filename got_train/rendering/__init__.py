@@ -1,1 +1,1 @@
-"""Formatted results as pages that a browser shows offline. Knows text only, no model."""
+"""Answers as pages that a browser shows offline, and as Markdown, Word or JSON. Knows text only, no model."""

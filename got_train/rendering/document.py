@@ -1,0 +1,203 @@
+"""One self-contained HTML page for what was read: every page, system and drawing; nothing is fetched.
+
+Decides what an answer is, in the original's order: a score, text with boxes, plain text, drawings, a chart,
+Mathpix markdown. What was mended or cannot be drawn is said; the text as it was read ends every page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from got_train.evaluation.tabular import find_tables
+
+from . import charts, markup, mathpix, music, repair, spots, tikz
+from .source import RenderingError, escaped, picture, shown_as_source
+
+Kind = Literal["score", "spots", "plain", "drawing", "chart", "table", "markdown"]
+PLAIN = ("ocr", "multi_crop_ocr", "scene")  # tasks without markup
+LONGEST = 200_000  # characters of a page; an answer has a quarter of that at most
+DEEPEST = 40  # environments inside one another
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_STYLE = Path(__file__).with_name("page.css")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read off one page: its name, the answer, the task, and the image if it shall be shown."""
+
+    label: str
+    text: str
+    task: str = "format"
+    image: Image.Image | None = None
+
+
+@dataclass
+class _Part:
+    kind: Kind
+    text: str
+    html: str = ""
+
+
+@dataclass
+class _Page:
+    reading: Reading
+    parts: list[_Part] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def render(document: Sequence[Reading], title: str = "OCR result") -> str:
+    """The whole document as one HTML file."""
+    pages = [_page(reading) for reading in document]
+    _set_markdown([part for page in pages for part in page.parts if part.kind == "markdown"], pages)
+    for page in pages:
+        for part in page.parts:
+            part.html = part.html or _drawn(part, page)
+    body = "\n".join(_section(page, len(pages) > 1) for page in pages)
+    return (
+        f'<!DOCTYPE html>\n<html lang="und"><head><meta charset="utf-8"><title>{escaped(title)}</title>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<style>\n{_STYLE.read_text(encoding='utf-8')}</style></head><body>\n{body}\n</body></html>\n"
+    )
+
+
+def kinds(text: str, task: str) -> list[tuple[Kind, str]]:
+    """What an answer is made of; only formatted ones are cut into drawings, HTML tables and the rest."""
+    if "**kern" in text:
+        before, _, score = text.partition("**kern")
+        line = before.rfind("\n") + 1
+        head = [("plain", before[:line])] if before[:line].strip() else []
+        return [*head, ("score", before[line:] + "**kern" + score)]
+    if task == "spot":
+        return [("spots", text)]
+    if task in PLAIN or too_much(text):
+        return [("plain", text)]
+    if "\\begin{tikzpicture}" not in text and re.match(r"\s*\{\s*['\"]", text):
+        return [("chart", text)]
+    return list(_cut(text))
+
+
+def too_much(text: str) -> str | None:
+    """Why a formatted text is shown as it was read: what is in it is too long or too deep to be cut."""
+    if len(text) > LONGEST:
+        return f"{len(text):,} characters; up to {LONGEST:,} are set"
+    environments, braces = repair.depth(text)
+    if environments > DEEPEST or braces > 2 * DEEPEST:
+        return f"{environments} environments and {braces} braces stand inside one another"
+    return None
+
+
+def _cut(text: str) -> list[tuple[Kind, str]]:
+    found = [(match.start(), match.end(), "drawing") for match in tikz.DRAWING.finditer(text)]
+    found += [(table.start, table.end, "table") for table in find_tables(text) if table.form == "html"]
+    parts, end = [], 0
+    for start, after, kind in sorted(found):
+        if start >= end:
+            parts += [("markdown", text[end:start]), (kind, text[start:after])]
+            end = after
+    return [part for part in [*parts, ("markdown", text[end:])] if part[1].strip()]
+
+
+def _page(reading: Reading) -> _Page:
+    page = _Page(reading)
+    reason = None if reading.task in (*PLAIN, "spot") else too_much(reading.text)
+    page.notes += [f"shown as it was read: {reason}"] if reason and "**kern" not in reading.text else []
+    for kind, text in kinds(reading.text, reading.task):
+        if kind == "markdown":
+            mended = repair.page(text)
+            page.notes += mended.notes
+            text = mended.text
+        page.parts.append(_Part(kind, text))
+    return page
+
+
+def _set_markdown(parts: list[_Part], pages: list[_Page]) -> None:
+    """All Markdown of a document at once, for node starts slowly; what it would change is set here."""
+    try:
+        answers = mathpix.pages([part.text for part in parts]) if parts else []
+    except RenderingError as error:
+        answers = [error] * len(parts)
+    for part, answer in zip(parts, answers, strict=True):
+        if isinstance(answer, str):
+            part.html = answer
+            continue
+        part.html = markup.formatted(part.text)
+        page = next(page for page in pages if part in page.parts)
+        page.notes.append(f"set by the built-in renderer: {answer}")
+
+
+def _drawn(part: _Part, page: _Page) -> str:
+    try:
+        return _RENDERERS[part.kind](part.text, page)
+    except RenderingError as error:
+        return shown_as_source(part.text, f"shown as source: {error}")
+
+
+def _score(text: str, page: _Page) -> str:
+    drawn, note = music.pages(text)
+    page.notes += [note] if note else []
+    names = (f"score, page {number} of {len(drawn)}" for number in range(1, len(drawn) + 1))
+    return "\n".join(picture(svg, "svg+xml", name) for svg, name in zip(drawn, names, strict=True))
+
+
+def _spots(text: str, page: _Page) -> str:
+    return spots.overlay(text, page.reading.image)
+
+
+def _plain(text: str, page: _Page) -> str:
+    return f"<pre>\n{escaped(text)}</pre>"
+
+
+def _drawing(text: str, page: _Page) -> str:
+    figure = tikz.figure(text)
+    page.notes += figure.notes
+    return f'<p class="figure">{picture(figure.data, figure.kind, "drawing")}</p>'
+
+
+def _chart(text: str, page: _Page) -> str:
+    chart = charts.read(text)
+    page.notes += [chart.note] if chart.note else []
+    titles = "".join(
+        f"<dt>{escaped(name)}</dt><dd>{escaped(said)}</dd>" for name, said in chart.titles.items()
+    )
+    try:
+        drawing = picture(charts.svg(chart), "svg+xml", chart.titles.get("title", "chart"))
+    except RenderingError as error:
+        drawing = f'<p class="why">not drawn: {escaped(str(error))}</p>'
+    return f'<div class="chart">{drawing}<div><dl>{titles}</dl>{charts.table(chart)}</div></div>'
+
+
+def _table(text: str, page: _Page) -> str:
+    return markup.table(text)
+
+
+_RENDERERS = {
+    "score": _score,
+    "spots": _spots,
+    "plain": _plain,
+    "drawing": _drawing,
+    "chart": _chart,
+    "table": _table,
+}
+
+
+def _section(page: _Page, labelled: bool) -> str:
+    reading = page.reading
+    label = f'<p class="label">{escaped(reading.label)}</p>' if labelled or reading.label else ""
+    notes = "".join(f'<p class="note">{escaped(note)}</p>' for note in dict.fromkeys(page.notes))
+    shown = ""
+    if reading.image is not None and all(part.kind != "spots" for part in page.parts):
+        shown = f'<details><summary>The image</summary><img class="page" alt="{escaped(reading.label)}" '
+        shown += f'src="{spots.thumbnail(reading.image)}"></details>'
+    body = "\n".join(part.html for part in page.parts)
+    return (
+        f"<article>{label}{shown}{notes}\n{body}\n<details><summary>The text as it was read</summary>"
+        f'<pre class="read">\n{escaped(reading.text)}</pre></details></article>'
+    )

@@ -1,0 +1,122 @@
+"""A formatted answer as HTML without node: blocks, formulas by KaTeX, tables by evaluation.tabular.
+
+Knows how each block is shown; what a block is, `blocks` says. Nothing comes out but known tags.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from lxml import etree
+from lxml.html import HtmlElement, HTMLParser, fromstring
+
+from got_train.evaluation import katex
+
+from . import molecules
+from .blocks import Block, blocks, pieces
+from .source import RenderingError, escaped, inline_source, picture, shown_as_source
+
+_RENDER = """
+function mathml(source, block) {
+  return katex.renderToString(source, {output: "mathml", displayMode: block, strict: false, trust: false,
+    maxExpand: 1000, maxSize: 20});
+}
+"""
+_CELLS = ("td", "th")
+_KEPT = (
+    *("table", "caption", "thead", "tbody", "tfoot", "tr", *_CELLS),
+    *("b", "i", "u", "s", "em", "strong", "sub", "sup", "br"),
+)
+
+
+def formatted(text: str) -> str:
+    """The whole answer."""
+    return "\n".join(block(each) for each in blocks(text))
+
+
+def block(found: Block) -> str:
+    if found.kind == "heading":
+        return f"<h{found.level}>{inline(found.text)}</h{found.level}>"
+    if found.kind == "list":
+        tag = "ol" if found.level else "ul"
+        return f"<{tag}>{''.join(f'<li>{inline(item)}</li>' for item in found.items)}</{tag}>"
+    if found.kind == "table":
+        return table(found.html)
+    if found.kind == "formula":
+        return f'<div class="formula">{formula(found.text, found.source, True)}</div>'
+    if found.kind == "caption":
+        return f'<p class="caption">{inline(found.text)}</p>'
+    if found.kind == "code":
+        return f"<pre>\n{escaped(found.text)}</pre>"
+    if found.kind == "drawing":
+        return shown_as_source(found.source, "a drawing, which the page's own renderer takes")
+    return f"<p>{inline(found.text)}</p>"
+
+
+def inline(line: str) -> str:
+    """A line with its formulas and molecules drawn."""
+    shown = {
+        "text": lambda piece: escaped(piece.text).replace("\n", "<br>\n"),
+        "bold": lambda piece: f"<b>{inline(piece.text)}</b>",
+        "italic": lambda piece: f"<i>{inline(piece.text)}</i>",
+        "formula": lambda piece: formula(piece.text, piece.source, False),
+        "molecule": lambda piece: molecule(piece.text, piece.source),
+    }
+    return "".join(shown[piece.kind](piece) for piece in pieces(line))
+
+
+def formula(inner: str, source: str, display: bool) -> str:
+    """MathML; the marked source if KaTeX is not there or refuses it."""
+    try:
+        return mathml(inner, display)
+    except RenderingError as error:
+        return inline_source(source, str(error))
+
+
+def mathml(source: str, display: bool) -> str:
+    """A formula as MathML by KaTeX, without the copy of its source inside."""
+    if reason := katex.unavailable():
+        raise RenderingError(f"formulas need node or KaTeX: {reason}")
+    try:
+        found = katex.function(_RENDER, "mathml")(source.strip(), display)
+    except katex.FormulaError as error:
+        raise RenderingError(f"KaTeX refuses this formula: {error}") from error
+    match = re.search(r"<math.*</math>", found, re.DOTALL)
+    found = re.sub(r"<annotation\b.*?</annotation>", "", match[0] if match else "", flags=re.DOTALL)
+    try:
+        etree.fromstring(found, parser=etree.XMLParser(resolve_entities=False))
+    except etree.XMLSyntaxError as error:
+        raise RenderingError("characters that no formula has") from error
+    return found
+
+
+def molecule(smiles: str, source: str) -> str:
+    try:
+        return picture(molecules.svg(smiles), "svg+xml", smiles)
+    except RenderingError as error:
+        return inline_source(source, str(error))
+
+
+def table(source: str, line: Callable[[str], str] = inline) -> str:
+    """A table in HTML with nothing but cells, their spans, emphasis and text, which `line` writes."""
+    root = fromstring(f"<div>{source}</div>", parser=HTMLParser(remove_comments=True))
+    outer = (each for each in root.iter("table") if not any(up.tag == "table" for up in each.iterancestors()))
+    return "".join(_safe(each, line) for each in outer)
+
+
+def _safe(element: HtmlElement, line: Callable[[str], str]) -> str:
+    if not isinstance(element.tag, str) or element.tag in ("script", "style"):
+        return ""
+    if element.tag == "br":
+        return "<br>"
+    if element.tag == "smiles":
+        return line(f"<smiles>{element.text_content()}</smiles>")
+    inner = line(element.text or "")
+    for child in element:
+        inner += _safe(child, line) + line(child.tail or "")
+    if element.tag not in _KEPT:
+        return inner
+    spans = [(name, element.get(name, "")) for name in ("colspan", "rowspan") if element.tag in _CELLS]
+    given = "".join(f' {name}="{value}"' for name, value in spans if re.fullmatch(r"[1-9]\d{0,2}", value))
+    return f"<{element.tag}{given}>{inner}</{element.tag}>"
