@@ -6,10 +6,11 @@ import random
 import pytest
 
 from got_train import evaluate as command
-from got_train.evaluate import EvaluationError, compare_files, shortfalls
+from got_train.evaluate import EvaluationError, compare_files
 from got_train.evaluation.comparison import BETTER, SAME, UNTOLD, WORSE, ComparisonError, skill_table, skills
 from got_train.evaluation.predictions import Prediction
 from got_train.evaluation.samples import lower_is_better, samples
+from got_train.evaluation.scores import shortfalls
 
 WORD = "harbour"
 
@@ -44,7 +45,7 @@ def test_each_task_is_better_worse_unchanged_or_cannot_be_told():
     better = found[0]
     assert better.difference.mean == pytest.approx(-1 / 7)
     assert better.words().startswith("ocr: edit_distance 0.2857 -> 0.1429, better (-0.1429, 95% -0.1429")
-    assert better.words().endswith("20 rows better, 0 equal, 0 worse)")
+    assert better.words().endswith("rows: 20 better, 0 equal, 0 worse)")
     assert "| format | edit_distance | worse " in skill_table(found)
 
 

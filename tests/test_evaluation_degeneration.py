@@ -5,6 +5,8 @@ import time
 import pytest
 
 from got_train.evaluation.degeneration import averages, faults, repeats, score
+from got_train.evaluation.predictions import Prediction
+from got_train.evaluation.samples import samples
 
 KERN = "**kern\n4C\n*-"
 
@@ -50,6 +52,14 @@ def test_lengths_ends_and_blanks():
         ('{"a": 1', "chart", []),  # the brace is added, as OneChart does
         ('{"a": ', "chart", ["the chart: no object with values"]),
         ("plain { text", None, []),
+        ("[1,2,3,4] a", "spot", []),
+        ("[1,2,3,4] a\n[5,6", "spot", ["the spots: line 2: '[5,6' is no `[x1, y1, x2, y2] text`"]),
+        (r"\[ \frac{1}{2 \]", "page", ["{ is not closed in LaTeX"]),
+        (r"\frac{1}{2}}", "formula", ["} is not closed in LaTeX"]),
+        (r"\left( \{ x \right. \leftarrow", "formula", []),
+        (r"\left( x", "formula", [r"\left is not closed in LaTeX"]),
+        ("\\begin{tabular}{l} \\textbf{a & b \\\\ \\end{tabular}", "table", ["{ is not closed in LaTeX"]),
+        ("\\tikz \\draw (0,0); % { a remark", "geometry", []),
     ],
 )
 def test_what_is_not_well_formed_is_named(text, kind, found):
@@ -61,6 +71,23 @@ def test_an_invalid_molecule_is_a_fault():
     pytest.importorskip("rdkit")
     assert faults("c1ccccc", "molecule") == ["the molecule is invalid"]
     assert faults("c1ccccc1", "molecule") == []
+
+
+def test_samples_are_judged_by_their_kind_and_by_how_the_answer_ended():
+    """Each answer is broken in the way of its kind; the last one was cut at the limit."""
+    pytest.importorskip("rdkit")
+    rows = [
+        Prediction("CCO", "C(C", "smiles", finished="stop"),
+        Prediction("{'a': 1}", "{'a': ", "chart", finished="stop"),
+        Prediction(KERN, "**kern\n4C", "kern", finished="stop"),
+        Prediction(r"\[ x^{2} \]", r"\[ x^{2 \]", "format", finished="stop"),
+        Prediction("words", "words", "ocr", finished="length"),
+        Prediction("words", "words", "ocr", finished="stop"),
+    ]
+    found = samples(rows)
+    assert [each.kind for each in found] == ["molecule", "chart", "music", "formula", "text", "text"]
+    assert [each.value("invalid_structure") for each in found] == [1, 1, 1, 1, 0, 0]
+    assert [each.value("no_end") for each in found] == [0, 0, 0, 0, 1, 0]
 
 
 def test_2000_pages_of_2000_characters_take_less_than_10_seconds():

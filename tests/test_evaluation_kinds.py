@@ -33,6 +33,9 @@ TIKZ = r"\begin{tikzpicture}\draw (0,0);\end{tikzpicture}"
         ("{'title': 'a', 'values': {'b': 1}}", "format", "chart"),
         ('{"b": 1}', None, "chart"),
         ("{not a chart}", None, "text"),
+        ("[1,2,30,40] a line\n[1,50,30,60] another", "spot", "spot"),
+        ("[1,2,30,40] a line\n[1,50,30,60] another", "format", "spot"),
+        ("[1,2,30,40] a line\nand words", "format", "text"),
         ("# no heading\n$x^2$", "ocr", "text"),
     ],
 )
@@ -47,6 +50,7 @@ def test_every_kind_with_a_module_scores_a_perfect_answer_and_an_empty_one():
         "molecule": "CCO",
         "music": "**kern\n4C\n*-",
         "chart": '{"b": 1}',
+        "spot": "[1,2,30,40] a line",
     }
     assert {*references, "geometry"} == {*kinds.MODULES}
     for kind, reference in references.items():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from got_train import spotting
 from got_train.evaluation.spotting import SpottingError, averages, iou, score, spots
 
 REFERENCE = "[0, 0, 10, 10] one\n[20, 0, 30, 10] two"
@@ -52,3 +53,20 @@ def test_averages_count_boxes_not_answers():
     assert averaged["boxes_precision"] == 0.5
     assert averaged["boxes_recall"] == pytest.approx(1 / 3)
     assert averaged["boxes_f1"] == pytest.approx(0.4)
+
+
+def test_an_answer_of_the_task_is_read_line_by_line_and_its_texts_are_compared_without_boxes():
+    """Written by the task's own writer. Of the answer one line is right, one is none, one box is 40 % off."""
+    lines = [spotting.Spot("one", (0, 0, 100, 50)), spotting.Spot("two\nmore", (0, 60, 100, 110))]
+    reference = spotting.write(lines)
+    assert [score(reference, reference)[name] for name in ("spotting_f1", "text_edit")] == [1.0, 0.0]
+    scored = score("[0,0,100,50] one\n[0,60,1 two\n[0,80,100,130] two<br>more", reference)
+    assert (scored["boxes_precision"], scored["spotting_recall"], scored["parses"]) == (1 / 2, 1 / 2, False)
+    # "one|two|more" was read as "one|[0,60,1 two|two|more", with | for a new line
+    assert scored["text_edit"] == pytest.approx(12 / 24)
+    assert score("[100,50,0,0] one", reference)["boxes_recall"] == 0.0  # reversed: not mended
+
+
+def test_scores_of_other_systems_have_their_own_unit():
+    reference = json.dumps([{"box": [0, 0, 2000.5, 100], "text": "one"}])
+    assert score("[0, 0, 2000.5, 100] one", reference)["spotting_f1"] == 1.0

@@ -49,7 +49,7 @@ class Skill:
         return (
             f"{self.task}: {self.metric} {self.before:.4f} -> {self.after:.4f}, {self.verdict} "
             f"({seen.mean:+.4f}, 95% {seen.low:+.4f} to {seen.high:+.4f}, p {self.p:.3g}; "
-            f"{won} rows better, {seen.equal} equal, {lost} worse)"
+            f"rows: {won} better, {seen.equal} equal, {lost} worse)"
         )
 
     def row(self) -> dict[str, Any]:

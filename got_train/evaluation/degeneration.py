@@ -12,6 +12,7 @@ from . import music
 from .charts import ChartError, chart
 from .kinds import is_music
 from .molecules import molecule, smiles, unavailable
+from .spotting import SpottingError, spots
 from .values import Values, means
 
 NAMES = ("no_end", "repeated_tail", "empty", "length_ratio", "invented", "invalid_structure")
@@ -24,6 +25,13 @@ _PAIRS = {  # opening and closing marks that come in equal numbers
     "an HTML table": (re.compile(r"<table\b", re.IGNORECASE), re.compile(r"</table>", re.IGNORECASE)),
     "a molecule": (re.compile(r"<smiles>"), re.compile(r"</smiles>")),
 }
+# what is LaTeX in a page
+_LATEX = re.compile(
+    r"\\\[.+?\\\]|\\\(.+?\\\)|\$\$.+?\$\$|\\begin\{(tabular|array)\}.+?\\end\{\1\}", re.DOTALL
+)
+_COMMENT = re.compile(r"(?<!\\)%[^\n]*")
+_MARK = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\.|[{}]", re.DOTALL)
+_CLOSED_BY = {"{": "}", "\\left": "\\right"}
 
 
 def score(prediction: str, reference: str, finished: str | None = None, kind: str | None = None) -> Values:
@@ -62,6 +70,8 @@ def faults(text: str, kind: str | None = None) -> list[str]:
     for name, (opening, closing) in _PAIRS.items():
         if len(opening.findall(text)) != len(closing.findall(text)):
             found.append(f"{name} is not closed")
+    latex = [text] if kind in ("formula", "geometry") else (match[0] for match in _LATEX.finditer(text))
+    found += [f"{mark} is not closed in LaTeX" for mark in dict.fromkeys(filter(None, map(_odd_mark, latex)))]
     if (kind == "music" or is_music(text)) and (fault := music.fault(text)):
         found.append(f"**kern: {fault}")
     if kind == "molecule" and unavailable() is None and molecule(smiles(text)) is None:
@@ -71,6 +81,11 @@ def faults(text: str, kind: str | None = None) -> list[str]:
             chart(text)
         except ChartError as error:
             found.append(f"the chart: {error}")
+    if kind == "spot":
+        try:
+            spots(text)
+        except SpottingError as error:
+            found.append(f"the spots: {error}")
     return found
 
 
@@ -87,3 +102,14 @@ def _open_environments(text: str) -> Sequence[str]:
         else:
             odd.append(match[2])
     return [*odd, *stack]
+
+
+def _odd_mark(latex: str) -> str | None:
+    r"""The first brace, \left or \right that has no partner."""
+    stack: list[str] = []
+    for mark in _MARK.findall(_COMMENT.sub("", latex)):
+        if mark in _CLOSED_BY:
+            stack.append(mark)
+        elif mark in _CLOSED_BY.values() and (not stack or _CLOSED_BY[stack.pop()] != mark):
+            return mark
+    return stack[-1] if stack else None

@@ -1,6 +1,6 @@
 """How like two formulas are: as text after OmniDocBench's normalisation, and as KaTeX's tokens.
 
-CDM, which compares pictures of formulas, is not here.
+CDM, which compares pictures of formulas, is in cdm.py.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def picture(text: str, seconds: float = SECONDS) -> numpy.ndarray | None:
     with tempfile.TemporaryDirectory(prefix="geometry-") as folder:
         source = Path(folder) / "drawing.tex"
         source.write_text(DOCUMENT % (_preamble(text), match[0]), "utf-8")
-        return _rendered(source.with_suffix(".pdf")) if _compile(source, seconds) else None
+        return _rendered(source.with_suffix(".pdf")) if compiled(source, seconds) else None
 
 
 def ssim(first: numpy.ndarray, second: numpy.ndarray) -> float:
@@ -124,8 +124,9 @@ def _preamble(text: str) -> str:
     return "\n".join([rf"\usetikzlibrary{{{LIBRARIES}}}", plots, *named])
 
 
-def _compile(source: Path, seconds: float) -> bool:
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", source.name]
+def compiled(source: Path, seconds: float, program: str = "pdflatex") -> bool:
+    """Whether TeX sets a file, as a PDF beside it."""
+    command = [program, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", source.name]
     environment = {**os.environ, "openin_any": "p", "openout_any": "p", "shell_escape": "f"}
     with subprocess.Popen(
         command,

@@ -12,11 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from got_train.rendering import install
+
 Node = dict[str, Any]
 
 PLACES = (  # where katex.min.js is looked for
     Path(__file__).parent / "katex.min.js",
     Path(__file__).parents[2] / "data_tools/node/node_modules/katex/dist/katex.min.js",
+    install.folder() / "node_modules/katex/dist/katex.min.js",
 )
 SECONDS = 5  # for one formula; a millisecond is usual
 MEMORY = 256 * 2**20  # bytes
@@ -58,9 +61,7 @@ def unavailable() -> str | None:
     except ImportError:
         return "quickjs is not installed; `pip install got_train[formulas]`"
     if not any(place.is_file() for place in PLACES):
-        return (
-            "katex.min.js is not there; `make data-tools` installs it, or put it beside got_train/evaluation"
-        )
+        return f"katex.min.js is not there; `{install.COMMAND}` or `make data-tools` installs it"
     return None
 
 

@@ -9,16 +9,17 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
-from multiprocessing import get_context
 from types import ModuleType
 from typing import Literal, get_args
 
+from got_train import spotting
+
 from .tabular import find_tables
 from .values import Values
+from .workers import in_processes
 
-Kind = Literal["text", "page", "table", "formula", "molecule", "music", "geometry", "chart", "blank"]
+Kind = Literal["text", "page", "table", "formula", "molecule", "music", "geometry", "chart", "spot", "blank"]
 KINDS: tuple[str, ...] = get_args(Kind)
 MODULES = {  # of this package, each with `score` of a pair and `averages` of many
     "table": "tables",
@@ -27,6 +28,7 @@ MODULES = {  # of this package, each with `score` of a pair and `averages` of ma
     "music": "music",
     "geometry": "geometry",
     "chart": "charts",
+    "spot": "spotting",
 }
 PLAIN = ("ocr", "multi_crop_ocr", "scene")  # tasks whose answers have no markup
 NAMES = {"smiles": "molecule", "kern": "music", "tikz": "geometry", "plain": "text", "format": None}
@@ -78,14 +80,7 @@ def score(kind: str, prediction: str, reference: str) -> Values:
 
 def score_all(pairs: Sequence[tuple[str, str, str]], processes: int = 1) -> Iterator[Values]:
     """`score` of each (kind, prediction, reference), in order and as they are ready."""
-    if processes == 1 or len(pairs) < 2:
-        yield from (score(*pair) for pair in pairs)
-        return
-    # spawned, for a fork of a process with threads may never wake
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(
-            score, *zip(*pairs, strict=True), chunksize=max(1, min(16, len(pairs) // processes))
-        )
+    return in_processes(score, pairs, processes)
 
 
 def is_music(text: str) -> bool:
@@ -112,6 +107,11 @@ def is_chart(text: str) -> bool:
     return False
 
 
+def is_spot(text: str) -> bool:
+    """Lines of text with their boxes and nothing else, in the grammar of the task `spot`."""
+    return not spotting.parse(text)[1]
+
+
 def is_formula(text: str) -> bool:
     return _FORMULAS.fullmatch(text) is not None
 
@@ -128,6 +128,7 @@ def is_table(text: str) -> bool:
 
 
 _WHOLES = {
+    "spot": is_spot,
     "geometry": is_geometry,
     "molecule": is_molecule,
     "chart": is_chart,

@@ -1,6 +1,7 @@
 """METEOR of two lists of words, as NLTK computes it: equal words, equal Porter stems, WordNet's synonyms.
 
 WordNet is used where nltk is installed and has it, nothing is ever downloaded; `stages` tells what was used.
+Without it the synonyms of single characters are still known, which is all that scene text can ask for.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ IRREGULAR = {
     "exceed": "exceed",
     "succeed": "succeed",
 }
+# all pairs of single characters in small letters that share a sense in WordNet 3.0
+CHARACTERS = {"1": "i", "i": "1", "5": "v", "v": "5", "k": "m", "m": "k"}
 # (suffix, what replaces it): the first suffix that fits decides; the rest must have the measure of its step
 PLURALS = {"sses": "ss", "ies": "i", "ss": "ss", "s": ""}
 STEP_2 = {
@@ -108,7 +111,12 @@ def _matched(
 
 def stages() -> tuple[str, ...]:
     """What words are matched by on this machine."""
-    return ("exact", "stem") if wordnet_synonyms() is None else ("exact", "stem", "synonym")
+    return ("exact", "stem", "synonym of 1 character" if wordnet_synonyms() is None else "synonym")
+
+
+def known_synonyms() -> Synonyms:
+    """WordNet's where it is, else those of single characters."""
+    return wordnet_synonyms() or (lambda word: {word, CHARACTERS.get(word, word)})
 
 
 @cache

@@ -119,7 +119,7 @@ def open_data(sources: Sequence[str | os.PathLike | Mapping[str, Any]]) -> list[
     """
     options = [dict(each) if isinstance(each, Mapping) else {"path": os.fspath(each)} for each in sources]
     paths = [each.pop("path") for each in options]
-    return [_opened(*each) for each in zip(_names(paths), paths, options, strict=True)]
+    return [_opened(*each) for each in zip(names_of(paths), paths, options, strict=True)]
 
 
 def _opened(name: str, path: str, options: dict[str, Any]) -> DataFile:
@@ -131,7 +131,7 @@ def _opened(name: str, path: str, options: dict[str, Any]) -> DataFile:
         records, notes = open_benchmark(path, **options)
     else:
         records, notes = read_records(path, **{"allow_empty": True, **options}), ()
-    return DataFile(name, path, records, _records_hash(records, Path(path).parent), options, notes)
+    return DataFile(name, path, records, records_hash(records, Path(path).parent), options, notes)
 
 
 def predict(
@@ -152,7 +152,7 @@ def predict(
         total=len(wanted), initial=len(wanted) - len(left), unit="row", disable=None
     )  # on a terminal
     with open(path, "a", encoding="utf-8", newline="\n") as file, counter:
-        for prediction in _answers(reader, left, batch_size):
+        for prediction in read_rows(reader, left, batch_size):
             file.write(_line(prediction))
             file.flush()
             done[prediction.key] = prediction
@@ -198,7 +198,8 @@ def _texts(folder: str) -> dict[str, str]:
     return {file.stem: file.read_text(encoding="utf-8-sig").rstrip("\n") for file in files}
 
 
-def _answers(reader: Reader, left: Sequence[tuple[DataFile, int]], batch_size: int) -> Iterator[Prediction]:
+def read_rows(reader: Reader, left: Sequence[tuple[DataFile, int]], batch_size: int) -> Iterator[Prediction]:
+    """The answers to records, first of all why some cannot be asked."""
     from got_train.reading import Failure, Question
 
     asked = []
@@ -310,7 +311,7 @@ def _of_question(question: str) -> dict[str, Any]:
     return {"task": task, "color": color, **region}
 
 
-def _names(paths: Sequence[str]) -> Sequence[str]:
+def names_of(paths: Sequence[str]) -> Sequence[str]:
     """File names without suffix if these differ, else the folders' names, else the paths."""
     whole = [Path(os.path.abspath(path)) for path in paths]
     for names in ([path.stem for path in whole], [path.parent.name for path in whole]):
@@ -321,7 +322,7 @@ def _names(paths: Sequence[str]) -> Sequence[str]:
     return paths
 
 
-def _records_hash(records: Sequence[Record], folder: Path) -> str:
+def records_hash(records: Sequence[Record], folder: Path) -> str:
     digest = hashlib.sha256()
     for place in range(len(records)):
         record = records[place]

@@ -22,7 +22,7 @@ PREDICTIONS, SETTINGS, METRICS, SAMPLES = (
 REPORT = "report.html"
 # what makes a checkpoint; beside it may lie the state of its training
 _MODEL = ("config.json", "model*.safetensors*", "*.pth", "*.bin", "qwen.tiktoken", "tokenizer*.json")
-_MODEL += ("vocab.json", "merges.txt")
+_MODEL += ("vocab.json", "merges.txt", "adapter.json", "adapter.safetensors")
 _TRAINING = ("rng_state", "optimizer", "scheduler", "scaler", "training_args")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +16,12 @@ from tqdm import tqdm
 
 from . import characters, degeneration, kinds, pages, text
 from .predictions import Prediction
+from .values import Values
+from .workers import in_processes
 
 _SLOW = ("table", "geometry")  # kinds of which one pair may take a second and more
 _FEW = 8  # of them a process, for it takes a second to start
+_MANY = 1_000_000  # characters of texts a process, for the same reason
 LENGTHS = (100, 500, 1000, 2000)  # characters of a reference, where the groups by length end
 _LOWER = ("edit", "cer", "wer", "ser", "ler", "distance", "ned")  # ends or parts of names that are errors
 
@@ -57,22 +61,54 @@ class Sample:
         return known | ({"reasons": dict(reasons)} if reasons else {})
 
 
-def samples(predictions: Sequence[Prediction], unit: str = "word", progress: bool = False) -> list[Sample]:
-    """All that were asked, scored. A failed row scores as an empty answer."""
+def samples(
+    predictions: Sequence[Prediction], unit: str = "word", progress: bool = False, cdm_seconds: float = 0
+) -> list[Sample]:
+    """All that were asked, scored, formulas by CDM if it has time. A failed row scores as an empty answer."""
     asked = [each for each in predictions if each.not_asked is None]
     found = [kinds.kind_of(each.reference, each.task) for each in asked]
     own = _own_scores(found, [(each.prediction, each.reference) for each in asked], progress)
-    shown = tqdm(asked, unit="pair", desc="text", disable=None if progress else True)
-    return [
-        Sample(
-            each,
-            kind,
-            *(text.score(each.prediction, each.reference, unit, mode) for mode in text.MODES),
-            own=scores,
-            faults=degeneration.score(each.prediction, each.reference, each.finished, kind),
-        )
-        for each, kind, scores in zip(shown, found, own, strict=True)
+    if cdm_seconds:
+        _add_cdm(own, asked, found, cdm_seconds, progress)
+    wanted = [
+        (each.prediction, each.reference, unit, each.finished, kind)
+        for each, kind in zip(asked, found, strict=True)
     ]
+    characters = sum(len(pair[0]) + len(pair[1]) for pair in wanted)
+    scores = in_processes(_text_scores, wanted, _processes(characters // _MANY))
+    shown = tqdm(scores, total=len(wanted), unit="pair", desc="text", disable=None if progress else True)
+    return [
+        Sample(each, kind, *texts, own=special, faults=faults)
+        for each, kind, special, (*texts, faults) in zip(asked, found, own, shown, strict=True)
+    ]
+
+
+def _add_cdm(
+    own: list[Values], asked: Sequence[Prediction], found: Sequence[str], seconds: float, progress: bool
+) -> None:
+    from . import cdm
+
+    end = time.time() + seconds
+    places = [place for place, kind in enumerate(found) if kind == "formula"]
+    wanted = [(asked[place].prediction, asked[place].reference, end) for place in places]
+    scores = in_processes(cdm.score_until, wanted, _processes(len(places) // _FEW))
+    shown = tqdm(scores, total=len(wanted), unit="pair", desc="CDM", disable=None if progress else True)
+    for place, score in zip(places, shown, strict=True):
+        reasons = {**own[place].reasons, **score.reasons}
+        own[place] = Values({**own[place], **score}, reasons, own[place].parts)
+
+
+def _text_scores(
+    prediction: str, reference: str, unit: str, finished: str | None, kind: str
+) -> tuple[text.Score, text.Score | None, Values]:
+    """What every pair has: both modes of the text metrics, signs of degeneration."""
+    fixed, official = (text.score(prediction, reference, unit, mode) for mode in text.MODES)
+    return fixed, official, degeneration.score(prediction, reference, finished, kind)
+
+
+def _processes(parts: int) -> int:
+    """As many as there are parts of work, but not more than processors."""
+    return max(1, min(os.cpu_count() or 1, parts))
 
 
 def lower_is_better(metric: str) -> bool:
@@ -116,17 +152,15 @@ def averages_of(kind: str, scores: Sequence[Mapping[str, Any]]) -> dict[str, flo
     return (pages if kind == "page" else kinds.module_of(kind)).averages(scores)
 
 
-def _own_scores(
-    found: Sequence[str], pairs: Sequence[tuple[str, str]], progress: bool
-) -> list[Mapping[str, Any]]:
+def _own_scores(found: Sequence[str], pairs: Sequence[tuple[str, str]], progress: bool) -> list[Values]:
     """What the kinds' own modules say, in the order of the pairs; what takes long in several processes."""
-    own: list[Mapping[str, Any]] = [
-        pages.score(*pair) if kind == "page" else {} for kind, pair in zip(found, pairs, strict=True)
+    own = [
+        Values(pages.score(*pair) if kind == "page" else {}) for kind, pair in zip(found, pairs, strict=True)
     ]
     places = [place for place, kind in enumerate(found) if kind in kinds.MODULES]
     slow = sum(found[place] in _SLOW for place in places)
     wanted = [(found[place], *pairs[place]) for place in places]
-    scores = kinds.score_all(wanted, processes=max(1, min(os.cpu_count() or 1, slow // _FEW)))
+    scores = kinds.score_all(wanted, _processes(slow // _FEW))
     shown = tqdm(scores, total=len(wanted), unit="pair", desc="kinds", disable=None if progress else True)
     for place, score in zip(places, shown, strict=True):
         own[place] = score

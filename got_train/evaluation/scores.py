@@ -11,7 +11,7 @@ from typing import Any
 
 from . import meteor, pages, text
 from .predictions import Prediction
-from .samples import Sample, averages_of, groups, samples, task_name
+from .samples import Sample, averages_of, groups, lower_is_better, samples, task_name
 from .statistics import intervals
 from .values import reasons
 
@@ -79,6 +79,27 @@ def counts(predictions: Sequence[Prediction]) -> dict[str, int]:
         "loops": sum(each.finished == "loop" for each in answered),
         "unknown_end": sum(each.finished is None for each in answered),
     }
+
+
+def shortfalls(metrics: dict[str, Any], limits: dict[str, float]) -> list[str]:
+    """Which metrics are worse than their limits, each as a message; one without a value is."""
+    found = []
+    for name, limit in limits.items():
+        task, _, metric = name.rpartition(":")
+        kind, dot, own = metric.rpartition(".")
+        if dot:
+            value = at(metrics["kinds"].get(kind), ("averages",))
+            value = value and value.get(own)
+        else:
+            groups = metrics["groups"]
+            group = groups.get(task or (ALL if ALL in groups else next(iter(groups), ALL)))
+            value = at(group and group["fixed"], ("macro", metric))
+        lower = lower_is_better(metric)
+        if value is None:
+            found.append(f"{name} has no value; a metric of rows that are there")
+        elif value > limit if lower else value < limit:
+            found.append(f"{name} is {value:.4f}; {'at most' if lower else 'at least'} {limit:g}")
+    return found
 
 
 def table(metrics: Mapping[str, Any]) -> str:

@@ -70,9 +70,11 @@ class DecodingSettings:
 @dataclass(frozen=True, kw_only=True)
 class ScoreSettings:
     unit: Literal["word", "character"] = "word"  # what BLEU, F1, ... count; scene text: character
+    cdm_seconds: float = 0  # for CDM of formulas, about 2 each; 0: without; what is left then has no value
     fail_under: dict[str, float] = field(default_factory=dict)  # metric: the worst value that passes
 
     def __post_init__(self) -> None:
+        _check(self.cdm_seconds >= 0, f"cdm_seconds must not be negative; got {self.cdm_seconds}")
         for name in self.fail_under:
             known = name.rpartition(":")[2]
             _check(

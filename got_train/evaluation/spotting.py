@@ -1,6 +1,8 @@
 """How well texts were found at their places: boxes matched by their overlap, alone and with their text.
 
-An answer is a JSON list of {"box", "text"}, or lines of `[x1, y1, x2, y2] text`, in a unit both sides share.
+Answers of the task `spot` are in the grammar of got_train.spotting: a line that is not finds nothing. Other
+systems' are a JSON list of {"box", "text"}, or lines of `[x1, y1, x2, y2] text` with any numbers, in a unit
+that both sides share.
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
+from rapidfuzz.distance import Levenshtein
 
-from .values import Values, means, rate
+from got_train import spotting
+
+from .values import Values, means, missing, rate
 
 OVERLAP = 0.5  # intersection over union from which on two boxes are one
 KINDS = ("boxes", "spotting")  # by the place alone; with the text
@@ -33,28 +38,27 @@ class Spot:
 
 
 def score(prediction: str, reference: str, overlap: float = OVERLAP) -> Values:
-    """Precision, recall and F1 of the boxes alone (boxes_*) and with equal text (spotting_*); parses."""
-    names = [f"{kind}_{name}" for kind in KINDS for name in ("precision", "recall", "f1")]
+    """Precision, recall and F1 of the boxes alone (boxes_*) and with equal text (spotting_*); text_edit, the
+    edit distance of the texts without boxes, in their order; parses.
+    """
+    rates = [f"{kind}_{name}" for kind in KINDS for name in ("precision", "recall", "f1")]
     try:
         expected = spots(reference)
     except SpottingError as error:
-        return Values(
-            dict.fromkeys([*names, "parses"]), dict.fromkeys([*names, "parses"], f"the reference: {error}")
-        )
-    try:
-        found, parses = spots(prediction), True
-    except SpottingError:
-        found, parses = [], False
+        return missing([*rates, "text_edit", "parses"], f"the reference: {error}")
+    found, parses = _answered(prediction, reference)
     near = _overlaps(found, expected) >= overlap
     same = numpy.array([[mine.text == other.text for other in expected] for mine in found], bool)
     hits = {"boxes": _matched(near), "spotting": _matched(near & same.reshape(near.shape))}
+    values = {
+        name: value
+        for kind, hit in hits.items()
+        for name, value in _rates(kind, hit, found, expected).items()
+    }
+    read = _texts(found) if parses else spotting.plain_text(prediction)
+    values["text_edit"] = Levenshtein.normalized_distance(read, _texts(expected))
     return Values(
-        {
-            name: value
-            for kind, hit in hits.items()
-            for name, value in _rates(kind, hit, found, expected).items()
-        }
-        | {"parses": parses},
+        {**values, "parses": parses},
         parts={
             f"{kind}_{name}": (hit, len(side))
             for kind, hit in hits.items()
@@ -76,9 +80,10 @@ def averages(pairs: Sequence[Values]) -> dict[str, float | None]:
 def spots(text: str) -> list[Spot]:
     """The boxes of an answer with their texts; an empty one has none."""
     text = text.strip()
-    if not text:
-        return []
-    return _of_json(text) if text.startswith(("[{", "{")) or text == "[]" else _of_lines(text)
+    ours, faults = spotting.parse(text)
+    if not faults:
+        return [Spot(each.box, each.text) for each in ours]
+    return _of_json(text) if _is_json(text) else _of_lines(text)
 
 
 def iou(first: Sequence[float], second: Sequence[float]) -> float:
@@ -88,6 +93,25 @@ def iou(first: Sequence[float], second: Sequence[float]) -> float:
     shared = max(0.0, width) * max(0.0, height)
     areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
     return shared / (areas - shared) if areas > shared else 0.0
+
+
+def _answered(prediction: str, reference: str) -> tuple[list[Spot], bool]:
+    """What an answer says as far as it can be told, and whether all of it can."""
+    if _is_json(prediction) or spotting.parse(reference)[1]:
+        try:
+            return spots(prediction), True
+        except SpottingError:
+            return [], False
+    found, faults = spotting.parse(prediction)
+    return [Spot(each.box, each.text) for each in found], not faults
+
+
+def _is_json(text: str) -> bool:
+    return text.lstrip().startswith(("[{", "{")) or text.strip() == "[]"
+
+
+def _texts(found: Sequence[Spot]) -> str:
+    return "\n".join(each.text for each in found)
 
 
 def _of_lines(text: str) -> list[Spot]:

@@ -6,23 +6,18 @@ punctuation, width and composition of characters all count.
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 from rapidfuzz.distance import Levenshtein
 
-from .meteor import meteor, wordnet_synonyms
-
-if TYPE_CHECKING:
-    import jieba
+from . import chinese
+from .meteor import known_synonyms, meteor
 
 UNITS = ("word", "character")  # what BLEU, METEOR, WER and the sets count; characters: scene text
 MODES = ("fixed", "official")
@@ -59,7 +54,7 @@ def tokens(prediction: str, reference: str, unit: str = "word") -> tuple[list[st
     if unit == "character":
         return list(prediction), list(reference)
     if _CHINESE.search(prediction) or _CHINESE.search(reference):
-        return list(_cut(prediction)), list(_cut(reference))
+        return chinese.words(prediction), chinese.words(reference)
     return prediction.split(), reference.split()
 
 
@@ -67,7 +62,7 @@ def bleu(prediction: Sequence[str], reference: Sequence[str]) -> float:
     """BLEU-4 of one list of words, without smoothing, as NLTK computes it: below 4 words nearly 0."""
     logs = []
     for size in range(1, 5):
-        found, possible = _ngrams(prediction, size), _ngrams(reference, size)
+        found, possible = _ngrams(tuple(prediction), size), _ngrams(tuple(reference), size)
         common = (found & possible).total()
         if size == 1 and not common:
             return 0.0
@@ -151,7 +146,7 @@ def score(prediction: str, reference: str, unit: str = "word", mode: str = "fixe
         _count(prediction, reference, found, wanted),
         exact_match(prediction, reference),
         bleu=1.0 if neither else bleu(found, wanted),
-        meteor=1.0 if neither else meteor(found, wanted, wordnet_synonyms()),
+        meteor=1.0 if neither else meteor(found, wanted, known_synonyms()),
     )
 
 
@@ -188,23 +183,9 @@ def _visible(words: Iterable[str]) -> list[str]:
     return [word for word in words if not word.isspace()]
 
 
-def _ngrams(words: Sequence[str], size: int) -> Counter[tuple[str, ...]]:
+@lru_cache(maxsize=8)  # of the pair at hand, for both modes
+def _ngrams(words: tuple[str, ...], size: int) -> Counter[tuple[str, ...]]:
     return Counter(zip(*(words[start:] for start in range(size)), strict=False))
-
-
-@lru_cache(maxsize=4)  # of the pair at hand: both modes and the WER ask for its words
-def _cut(text: str) -> tuple[str, ...]:
-    return tuple(_jieba().cut(text))
-
-
-@cache
-def _jieba() -> jieba.Tokenizer:
-    """A cutter of our own, with jieba's dictionary: the shared one may have been given words by others."""
-    with warnings.catch_warnings():  # of setuptools, about a module that jieba asks for
-        warnings.simplefilter("ignore")
-        import jieba
-    jieba.setLogLevel(logging.WARNING)
-    return jieba.Tokenizer()
 
 
 def _check(name: str, value: str, allowed: Sequence[str]) -> None:

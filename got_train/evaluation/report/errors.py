@@ -1,0 +1,129 @@
+"""Where the errors are: by distance and length, signs of degeneration, characters and words confused.
+
+Knows samples.
+"""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from .. import characters, text
+from ..samples import LENGTHS, Sample, length_bin
+from ..statistics import interval
+from . import charts
+from .markup import escaped, table
+
+_CONFUSIONS = 15  # a script
+_NAMED = {"": "nothing", " ": "space", "\n": "new line", "\t": "tab", "\u00a0": "no-break space"}
+_DOTS = 1000  # points of a drawing, at most
+_SEED = 7
+
+
+def drawings(scored: Sequence[Sample]) -> str:
+    if not scored:
+        return ""
+    values = [each.fixed["edit_distance"] for each in scored]
+    lengths = [(len(each.prediction.reference), len(each.prediction.prediction)) for each in scored]
+    if len(lengths) > _DOTS:
+        lengths = random.Random(_SEED).sample(lengths, _DOTS)
+    figures = {
+        "Rows by edit distance": charts.histogram(values),
+        "Edit distance by length": charts.bars(
+            _by_length(scored), "characters of the reference", "mean, 95%"
+        ),
+        "Lengths": charts.points(lengths, "characters of the reference", "of the answer"),
+    }
+    parts = [f"<figure><figcaption>{name}</figcaption>{figure}</figure>" for name, figure in figures.items()]
+    return f"<h2>Where the errors are</h2><div class=charts>{''.join(parts)}</div>"
+
+
+def _by_length(scored: Sequence[Sample]) -> list[tuple[str, float, float, float]]:
+    bins: dict[str, list[Sample]] = {
+        name: [] for name in ("0", *(length_bin(n) for n in LENGTHS), length_bin(10**9))
+    }
+    for each in scored:
+        bins[length_bin(len(each.prediction.reference))].append(each)
+    found = []
+    for name, rows in bins.items():
+        if rows:
+            values = [each.fixed["edit_distance"] for each in rows]
+            low, high = interval(values, clusters=[each.prediction.cluster for each in rows], draws=1000)
+            found.append((name.replace(" and more", "+"), sum(values) / len(values), low, high))
+    return found
+
+
+def endings(scored: Sequence[Sample]) -> str:
+    """Signs of degeneration: how many rows show each, of those where it can be told."""
+    seen: dict[str, list[float]] = defaultdict(list)
+    for each in scored:
+        for name in each.faults:
+            value = each.value(name)
+            if value is not None:
+                seen[name].append(value)
+    rows = [
+        f"<tr><td class=word>{escaped(name.replace('_', ' '))}<td>{sum(values):,.0f}<td>{len(values):,}"
+        f"<td>{sum(values) / len(values):.4f}"
+        for name, values in seen.items()
+        if {*values} <= {0.0, 1.0}
+    ]
+    return f"<h3>Signs of degeneration</h3>{table(('sign', 'rows', 'of', 'share'), rows)}" if rows else ""
+
+
+def confusions(scored: Sequence[Sample]) -> str:
+    pairs: Counter[tuple[str, str]] = Counter()
+    words: Counter[tuple[str, str]] = Counter()
+    there: Counter[str] = Counter()
+    for each in scored:
+        answer, reference = each.prediction.prediction, each.prediction.reference
+        pairs += characters.confusions(answer, reference)
+        there += Counter(map(characters.script, reference))
+        if each.fixed["edit_distance"] < 0.5:  # of others the words do not correspond
+            words += characters.word_confusions(*map(_seen, text.tokens(answer, reference)))
+    by_script: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+    for (wanted, got), count in pairs.items():
+        by_script[characters.script(wanted or got)][wanted, got] += count
+    if not by_script:
+        return "<h2 id=confusions>Confusions</h2><p class=note>No character was read wrongly.</p>"
+    tables = [
+        f"<div>{_confusion_table(script, found, there[script])}</div>"
+        for script, found in sorted(by_script.items(), key=lambda item: -item[1].total())
+    ]
+    rows = [_confusion_row(wanted, got, count) for (wanted, got), count in words.most_common(_CONFUSIONS)]
+    if rows:
+        whole = table(("reference", "read as", "times"), rows, words=2)
+        tables.append(f"<div><h3>Whole words</h3>{whole}</div>")
+    note = "Characters of the reference and what was read for them, by script, the most frequent first."
+    return (
+        f"<h2 id=confusions>Confusions</h2><p class=note>{note}</p><div class=pairs>{''.join(tables)}</div>"
+    )
+
+
+def _seen(words: Iterable[str]) -> list[str]:
+    return [word for word in words if not word.isspace()]
+
+
+def _confusion_table(script: str, found: Counter[tuple[str, str]], there: int) -> str:
+    wrong = sum(count for (wanted, _), count in found.items() if wanted)
+    right = f"{1 - wrong / there:.2%} of {there:,} right" if there else "in no reference"
+    rows = [_confusion_row(wanted, got, count) for (wanted, got), count in found.most_common(_CONFUSIONS)]
+    return f"<h3>{script}: {right}</h3>{table(('reference', 'read as', 'times'), rows, words=2)}"
+
+
+def _confusion_row(wanted: str, got: str, count: int) -> str:
+    return f"<tr><td class=word>{_visible(wanted)}<td class=word>{_visible(got)}<td>{count:,}"
+
+
+def _visible(character: str) -> str:
+    """A character as one sees it; white space and marks that stand on others by their code."""
+    if character in _NAMED:
+        return f"<i>{_NAMED[character]}</i>"
+    if (
+        character.isspace()
+        or not character.isprintable()
+        or (len(character) == 1 and unicodedata.category(character).startswith("M"))
+    ):
+        return " ".join(f"U+{ord(each):04X}" for each in character)
+    return f"<bdi>{escaped(character)}</bdi>"

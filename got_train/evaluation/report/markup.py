@@ -1,0 +1,38 @@
+"""HTML as the parts of the report share it: escaped text, tables, choices.
+
+Knows no metric.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def json_text(value: Any) -> str:
+    """JSON that may stand in HTML."""
+    written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return written.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def escaped(value: object) -> str:
+    """A text that may stand in HTML, also between quotes."""
+    return html.escape(str(value)).replace("\0", "\u2400")
+
+
+def table(head: Iterable[str], rows: Iterable[str], words: int = 1) -> str:
+    """Rows that begin with <tr>, below a head whose first `words` columns are words."""
+    cells = "".join(
+        f"<th{' class=word' if place < words else ''}>{escaped(name)}" for place, name in enumerate(head)
+    )
+    return f"<div class=wide><table><tr>{cells}{''.join(rows)}</table></div>"
+
+
+def select(label: str, values: Sequence[str], mark: str, none: str) -> str:
+    """A list to choose from; `none` is what its empty value is called, `mark` an attribute."""
+    options = "".join(
+        f'<option value="{escaped(value)}">{escaped(value) or none}</option>' for value in values
+    )
+    return f"<label>{escaped(label)}<select {mark}>{options}</select></label>"

@@ -1,0 +1,173 @@
+"""Tables of numbers: means with intervals, kinds, benchmarks, groups, and what changed.
+
+Knows what metrics.json holds; knows no sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from .. import text
+from ..comparison import BETTER, WORSE
+from .markup import escaped, table
+
+_MAIN = {
+    "edit distance": ("macro", "edit_distance"),
+    "CER": ("micro", "cer"),
+    "WER": ("micro", "wer"),
+    "exact match": ("macro", "exact_match"),
+    "F1": ("macro", "f1"),
+    "BLEU": ("macro", "bleu"),
+    "METEOR": ("macro", "meteor"),
+}
+
+
+def changes(metrics: Mapping[str, Any]) -> str:
+    found = metrics.get("comparison")
+    if not found:
+        return ""
+    notes = "".join(f"<p class=worse>{escaped(note)}</p>" for note in found["notes"])
+    rows = []
+    for skill in found["skills"]:
+        seen, verdict = skill["difference"], skill["verdict"]
+        mark = {BETTER: " better", WORSE: " worse"}.get(verdict, "")
+        rows.append(
+            f"<tr><td class=word>{escaped(skill['task'])}<td class=word>{escaped(skill['metric'])}"
+            f'<td class="word{mark}">{verdict}<td>{skill["before"]:.4f}<td>{skill["after"]:.4f}'
+            f"<td>{seen['mean']:+.4f}<small>{seen['low']:+.4f} to {seen['high']:+.4f}</small>"
+            f"<td>{skill['p']:.3g}<td>{seen['higher']} / {seen['equal']} / {seen['lower']}<td>{seen['rows']}"
+        )
+    head = (
+        "task",
+        "metric",
+        "verdict",
+        "before",
+        "after",
+        "change, 95%",
+        "p (Holm)",
+        "up / equal / down",
+        "rows",
+    )
+    return (
+        f"<h2 id=changes>What changed since {escaped(found['with'])}</h2>{notes}"
+        f"{table(head, rows, words=3)}"
+        "<p class=note>Rows of both runs, matched by name. The interval is a bootstrap over documents, p a "
+        "sign-flip test over documents, adjusted for all lines of this table. Better and worse: p at most "
+        "0.05; else it cannot be told.</p>"
+    )
+
+
+def main_table(metrics: Mapping[str, Any]) -> str:
+    rows = []
+    for name, group in metrics["groups"].items():
+        cells = [f"<td class=word>{escaped(name)}<td>{group['rows']:,}"]
+        for average, metric in _MAIN.values():
+            cells.append(_with_interval(group["fixed"], group.get("intervals"), average, metric))
+        cells += [
+            f"<td>{group[count] if group[count] is not None else '-'}"
+            for count in ("empty_answers", "no_end_token", "failed", "not_asked")
+        ]
+        rows.append("<tr>" + "".join(cells))
+    head = ("task", "rows", *_MAIN, "empty", "no end", "failed", "not asked")
+    return (
+        f"<h2 id=means>Means, with 95% intervals</h2>{table(head, rows)}"
+        "<p class=note>CER and WER are rates over all characters and words together, the others means over "
+        "rows. Intervals are bootstraps over documents. A failed row counts as an empty answer.</p>"
+        + _official(metrics)
+    )
+
+
+def _with_interval(values: Any, intervals: Any, average: str, metric: str) -> str:
+    if not values:
+        return "<td>-"
+    low, high = (intervals or {}).get(average, {}).get(metric, (math.nan, math.nan))
+    between = "" if math.isnan(low) else f"<small>{low:.3f} to {high:.3f}</small>"
+    return f"<td>{values[average][metric]:.4f}{between}"
+
+
+def _official(metrics: Mapping[str, Any]) -> str:
+    """Folded: the same as the released scripts would print it."""
+    rows = []
+    for name, group in metrics["groups"].items():
+        found = group["official"].get("macro")
+        if found:
+            cells = "".join(f"<td>{found[metric]:.4f}" for metric in text.OFFICIAL)
+            rows.append(f"<tr><td class=word>{escaped(name)}<td>{group['official']['rows']}{cells}")
+    parts = metrics["kinds"].get("page", {}).get("official", {})
+    for part, found in parts.items():
+        cells = "".join(
+            f"<td>{found[metric]:.4f}" if metric in found else "<td>-" for metric in text.OFFICIAL
+        )
+        rows.append(f"<tr><td class=word>formatted pages: {part}<td>{found['rows']}{cells}")
+    values = table(("task", "rows", *text.OFFICIAL), rows)
+    return (
+        "<details><summary>As GOT's released scripts count</summary><p class=note>To compare with published "
+        "tables only: reference and answer exchanged (precision is recall), rows with an empty side left "
+        f"out.</p>{values}</details>"
+    )
+
+
+def kinds(metrics: Mapping[str, Any]) -> str:
+    rows = []
+    for kind, found in metrics["kinds"].items():
+        for name, value in found["averages"].items():
+            low, high = found["intervals"].get(name, (math.nan, math.nan))
+            between = "" if math.isnan(low) else f"<small>{low:.3f} to {high:.3f}</small>"
+            reasons = "; ".join(f"{why} ({count})" for why, count in found["reasons"].get(name, {}).items())
+            mean = "-" if value is None else f"{value:.4f}"
+            rows.append(
+                f"<tr><td class=word>{escaped(kind)}<td class=word>{escaped(name)}<td>{mean}{between}"
+                f"<td>{found['computed'][name]:,}<td>{found['rows']:,}<td class=word>{escaped(reasons)}"
+            )
+    if not rows:
+        return ""
+    head = ("kind", "metric", "mean", "computed", "rows", "why not all")
+    return f"<h2>Tables, formulas and other kinds</h2>{table(head, rows, words=2)}"
+
+
+def benchmarks(metrics: Mapping[str, Any]) -> str:
+    parts = []
+    for name, found in metrics.get("benchmarks", {}).items():
+        rows = [
+            f"<tr><td class=word>{escaped(key)}<td>{f'{value:.4f}' if isinstance(value, float) else value}"
+            for key, value in found["summary"].items()
+        ]
+        note = f"<p class=note>{escaped(found['note'])}</p>" if found.get("note") else ""
+        parts.append(
+            f"<h2>{escaped(name)}</h2>{note}{table(('score', 'value'), rows)}{_failed_checks(found)}"
+        )
+    return "".join(parts)
+
+
+def _failed_checks(found: Mapping[str, Any]) -> str:
+    rows = [
+        f"<tr><td class=word>{escaped(each['id'])}<td class=word>{escaped(each['type'])}"
+        f"<td class=word>{escaped(each['reason'])}"
+        for each in found.get("checks", ())
+        if not each["passed"]
+    ]
+    if not rows:
+        return ""
+    failed = table(("check", "type", "reason"), rows[:500], words=3)
+    return f"<details><summary>{len(rows):,} checks failed</summary>{failed}</details>"
+
+
+def breakdown(metrics: Mapping[str, Any]) -> str:
+    parts = []
+    for name, values in metrics["breakdown"].items():
+        rows = [
+            f"<tr{' class=small' if part['small'] else ''}><td class=word>{escaped(value or '(none)')}"
+            f"<td>{part['rows']:,}<td>{part['edit_distance']:.4f}"
+            f"<small>{part['interval'][0]:.3f} to {part['interval'][1]:.3f}</small>"
+            f"<td>{part['exact_match']:.4f}"
+            for value, part in values.items()
+        ]
+        head = (name, "rows", "edit distance", "exact match")
+        parts.append(f"<div>{table(head, rows)}</div>")
+    if not parts:
+        note = "All rows are of one language, task, source and length."
+        return f"<h2 id=groups>Groups</h2><p class=note>{note}</p>"
+    note = "Grey: fewer than 30 rows, of which a mean says little."
+    return f"<h2 id=groups>Groups</h2><p class=note>{note}</p><div class=pairs>{''.join(parts)}</div>"

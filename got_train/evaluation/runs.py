@@ -1,0 +1,212 @@
+"""One evaluation from its settings to its files: answers asked or given, their scores, what to look at.
+
+Answers go to predictions.jsonl as they come, then scores to metrics.json and samples.jsonl, and a page to
+look at to report.html.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .folders import checked_differences, read_samples, write_report
+from .provenance import (
+    METRICS,
+    PREDICTIONS,
+    SAMPLES,
+    SETTINGS,
+    EvaluationError,
+    check_same,
+    code_version,
+    model_hash,
+    read_json,
+    write_json,
+    write_lines,
+)
+
+if TYPE_CHECKING:
+    from got_train.reading import Reader
+
+    from .predictions import DataFile, Prediction
+    from .samples import Sample
+    from .settings import EvaluationConfig
+
+
+def evaluate(
+    model_folder: str | os.PathLike,
+    data_paths: Sequence[str | os.PathLike],
+    output_dir: str | os.PathLike,
+    limit: int | None = None,
+    batch_size: int = 32,
+    unit: str = "word",
+    dtype: str = "float32",
+    threads: int | None = None,
+    tune_cpu: bool = True,
+    **decoding: Any,
+) -> dict[str, Any]:
+    """Ask a model the records, at most `limit` of each file, and score its answers.
+
+    Returns what metrics.json holds. `decoding` are fields of reading.Reader, such as max_new_tokens. An
+    evaluation that was killed is continued: only what `output_dir` does not hold yet is asked.
+    """
+    from got_train import config
+
+    from .settings import EvaluationConfig
+
+    check_counts(limit=limit, batch_size=batch_size, threads=threads)
+    values = {
+        "output_dir": os.fspath(output_dir),
+        "limit": limit,
+        "model": {
+            "path": os.fspath(model_folder),
+            "dtype": dtype,
+            "threads": threads or 0,
+            "tune_cpu": tune_cpu,
+        },
+        "data": [{"path": os.fspath(path)} for path in data_paths],
+        "decoding": {"batch_size": batch_size, **decoding},
+        "scores": {"unit": unit},
+    }
+    return run_config(config.build(EvaluationConfig, values))
+
+
+def score_file(path: str | os.PathLike, unit: str = "word") -> dict[str, Any]:
+    """The metrics of a file of predictions, with the settings that an evaluation wrote beside it."""
+    from got_train import config
+
+    from .settings import EvaluationConfig
+
+    values = {"predictions": os.fspath(path), "scores": {"unit": unit}}
+    return run_config(config.build(EvaluationConfig, values))
+
+
+def run_config(config: EvaluationConfig) -> dict[str, Any]:
+    """One evaluation from its settings to its files; returns what metrics.json holds."""
+    if config.model.path:
+        predictions, settings, data = _asked(config)
+    elif config.predictions:
+        predictions, settings, data = _given(config)
+    else:
+        raise EvaluationError("model.path or predictions: neither is given; a checkpoint or answers to score")
+    return _scored(config, predictions, settings, data)
+
+
+def _asked(config: EvaluationConfig) -> tuple[list[Prediction], dict[str, Any], list[DataFile]]:
+    """The model's predictions, kept in the output folder."""
+    from got_train import cpu, reading
+
+    from .predictions import open_data, predict
+
+    data = open_data([source.options() for source in config.sources])
+    if config.model.tune_cpu:
+        cpu.tune(config.model.threads or None)
+    decoding = {name: value for name, value in vars(config.decoding).items() if name != "batch_size"}
+    reader = reading.load_reader(config.model.path, config.model.dtype, **decoding)
+    settings = _settings(config, reader, data)
+    output_dir = Path(config.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    check_same(output_dir, settings)
+    write_json(output_dir / SETTINGS, settings)
+    predictions = predict(reader, data, output_dir / PREDICTIONS, config.limit, config.decoding.batch_size)
+    return predictions, settings, data
+
+
+def _settings(config: EvaluationConfig, reader: Reader, data: Sequence[DataFile]) -> dict[str, Any]:
+    """All that the answers depend on, as settings.json and metrics.json hold it."""
+    folder = config.model.path
+    return {
+        "model": {"folder": folder, "sha256": model_hash(folder), "dialect": reader.dialect},
+        "decoding": {
+            "max_new_tokens": reader.max_new_tokens,
+            "no_repeat_ngram_size": reader.no_repeat_ngram_size,  # null: 20 with one view, off with several
+            "stop_loops": reader.stop_loops,
+            "max_tiles": reader.max_tiles,
+            "dtype": config.model.dtype,
+            "batch_size": config.decoding.batch_size,
+        },
+        "data": [
+            {
+                "name": file.name,
+                "path": file.path,
+                "source": dict(file.source),
+                "records": len(file.records),
+                "sha256": file.sha256,
+            }
+            for file in data
+        ],
+        "limit": config.limit,
+        "code": code_version(),
+    }
+
+
+def _given(config: EvaluationConfig) -> tuple[list[Prediction], dict[str, Any] | None, list[DataFile]]:
+    """Predictions that exist; those that an evaluation wrote have its settings beside them."""
+    from .predictions import open_data, read_pairs, read_predictions
+
+    folders = [
+        source.path for source in config.sources if not source.benchmark and os.path.isdir(source.path)
+    ]
+    if len(folders) == 1 and os.path.isdir(config.predictions):
+        return read_pairs(folders[0], config.predictions), None, []
+    data = open_data([source.options() for source in config.sources])
+    if data:
+        from .benchmarks import answers
+
+        return answers(config.predictions, data), None, data
+    beside = Path(config.predictions).with_name(SETTINGS)
+    ours = Path(config.predictions).name == PREDICTIONS and beside.exists()
+    return read_predictions(config.predictions), read_json(beside) if ours else None, data
+
+
+def _scored(
+    config: EvaluationConfig,
+    predictions: list[Prediction],
+    settings: dict[str, Any] | None,
+    data: Sequence[DataFile],
+) -> dict[str, Any]:
+    """Scores, comparison and files of predictions."""
+    from . import benchmarks
+    from .samples import samples
+    from .scores import summary
+
+    unit, output_dir = config.scores.unit, Path(config.output_dir) if config.output_dir else None
+    own = [each for each in predictions if each.benchmark is None]
+    scored = samples(own, unit, output_dir is not None, config.scores.cdm_seconds)
+    metrics = {"settings": settings, **summary(scored, predictions, unit)}
+    if found := benchmarks.scores(predictions, data, output_dir):
+        metrics["benchmarks"] = found
+    before = None
+    if config.report.baseline:
+        before = _compared(metrics, scored, config)
+    if output_dir is not None:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        write_json(output_dir / METRICS, metrics)
+        write_lines(output_dir / SAMPLES, (each.row() for each in scored))
+        if config.report.page:
+            write_report(output_dir, config, metrics, scored, before, data)
+    return metrics
+
+
+def _compared(metrics: dict[str, Any], scored: Sequence[Sample], config: EvaluationConfig) -> list[Sample]:
+    """Adds what changed since the baseline; returns the baseline's samples."""
+    from .comparison import skills
+
+    folder = Path(config.report.baseline)
+    runs = {folder.name or str(folder): read_json(folder / METRICS), "this run": metrics}
+    notes = checked_differences(runs, config.report.force)
+    before = read_samples(folder, config.scores.unit)
+    metrics["comparison"] = {
+        "with": str(folder),
+        "notes": notes,
+        "skills": [skill.row() for skill in skills(before, scored)],
+    }
+    return before
+
+
+def check_counts(**counts: int | None) -> None:
+    """Refuse what is given and not at least 1, by the option's name."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise EvaluationError(f"--{name}: {count}; at least 1")
