@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from got_train.reading import Answer, Page, Question, Reader
+    from got_train.journal import Journal
+    from got_train.reading import Page, Question, Reader
 
 READ, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-ENDED = {
-    "stop": "",
-    "length": "; no end within the limit, the text is cut",
-    "loop": "; it began to repeat itself and was cut",
-}
+# what the text of a page does not depend on
+FREE = (
+    *("image_file", "video_file", "pages", "json", "confidence", "stream", "batch_size", "dialect"),
+    *("output_dir", "save_render_file", "draw", "threads", "no_tune_cpu", "model_name_or_path"),
+)
+WEIGHTS = (".safetensors", ".pdparams", ".bin")
 
 
 class UsageError(ValueError):
@@ -34,28 +38,48 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     several = {"nargs": "+", "action": "extend"}
-    add("--model_name_or_path", required=True, metavar="FOLDER", help="a checkpoint in any layout")
-    add("--image_file", required=True, **several, metavar="PATH", help="pictures, PDFs, folders, patterns")
-    add("--ocr_type", choices=("ocr", "format"), default="ocr", help="plain (default) or formatted text")
+    add("--model_name_or_path", required=True, metavar="FOLDER", help="a checkpoint or adapter, any layout")
+    add("--adapter", metavar="FOLDER", help="of LoRA, put on that checkpoint, its base")
+    inputs = made.add_mutually_exclusive_group(required=True)
+    kinds = "pictures, PDFs, TIFFs, folders, patterns; - takes one a line from stdin"
+    inputs.add_argument("--image_file", **several, metavar="PATH", help=kinds)
+    inputs.add_argument("--video_file", metavar="FILE", help="read the frames that differ, with their times")
+    kinds = "plain (default) or formatted text, or text lines with their boxes as JSON"
+    add("--ocr_type", choices=("ocr", "format", "spot"), default="ocr", help=kinds)
     add("--box", metavar="[x1,y1,x2,y2]", help="read this region, in pixels of the image; or the point [x,y]")
     add("--color", choices=("red", "green", "blue"), help="read what stands in a box drawn in this color")
     add("--multi_crop", action="store_true", help="cut each page into tiles, for large or dense ones")
+    crops = "one view a page, tiles as --multi_crop, or (auto) tiles where lines are too small for one view"
+    add("--crop", choices=("single", "multi", "auto"), help=crops)
     add("--multi_page", action="store_true", help="read all pages as one text (with --ocr_type format)")
     add("--pages", metavar="3-10,12", help="pages of the PDFs, from 1")
     add("--render", action="store_true", help="write PAGE.html too, into --output_dir or here")
-    add("--save_render_file", metavar="FILE", help="where the HTML of a single page goes instead")
-    add("--output_dir", metavar="FOLDER", help="one .txt or .mmd a page goes here instead of to stdout")
+    formats = ("html", "md", "docx", "json", "txt")
+    add("--format", choices=formats, help="write PAGE.<format> too, with what it can draw")
+    add("--tables", choices=("html", "pipes"), default="html", help="of --format md (default html)")
+    add("--save_render_file", metavar="FILE", help="where that of a single page goes instead")
+    add("--draw", metavar="FILE", help="write the page with its boxes, with --ocr_type spot")
+    add("--output_dir", metavar="FOLDER", help="one .txt, .mmd or .json a page goes here, not to stdout")
+    add("--per", choices=("page", "document"), default="page", help="one file a page (default) or a document")
+    add("--srt", action="store_true", help="subtitles of a video instead of text")
     add("--json", action="store_true", help="one line a page: file, page, text, finished, confidence, ...")
     add("--confidence", action="store_true", help="how sure the model is; with --json, of every token")
+    add("--mark-below", "--mark_below", type=float, metavar="P", help="mark words less sure than P: [?word?]")
     add("--stream", action="store_true", help="show text while it is read")
     add("--batch_size", type=int, default=1, metavar="N", help="pages read together (default 1)")
-    add("--max_new_tokens", type=int, default=4096, metavar="N", help="at most, an answer (default 4096)")
+    room = "of an answer, at most (default: what its prompt leaves of 8192)"
+    add("--max_new_tokens", type=int, metavar="N", help=room)
     add(
         "--no_repeat_ngram_size",
         type=int,
         metavar="N",
         help="no N tokens twice; 0 is off (default 20, off with --multi_crop and --multi_page)",
     )
+    add("--ngram_window", type=int, default=0, metavar="N", help="... within N tokens (default 0: in all)")
+    spares = "... but for what builds tables: separators, digits, tokens without a letter"
+    add("--spare_structure", action="store_true", help=spares)
+    add("--no_retry", action="store_true", help="leave pages cut that began to repeat themselves")
+    add("--num_beams", type=int, default=1, metavar="N", help="beam search; slower (default 1: greedy)")
     add("--max_tiles", type=int, default=6, metavar="N", help="tiles of --multi_crop at most (default 6)")
     add("--dialect", help="refused unless it is the prompt dialect that the checkpoint was trained with")
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(default float32)")
@@ -85,21 +109,25 @@ def run(options: argparse.Namespace) -> int:
     from got_train.installation import InstallationError, need_paddle
 
     try:
-        questions, names = plan(options)
+        questions, names = ([], []) if options.video_file else plan(options)
+        if options.video_file:
+            _check_video(options)
         need_paddle()
         reader = load(options, questions)
     except (InstallationError, ValueError, OSError) as error:
         _say(str(error))
         return WRONG_USAGE
+    from got_train.journal import JournalError
     from got_train.modeling.generate import GenerateError
+    from got_train.video import VideoError
 
     try:
-        causes = read(reader, questions, names, options)
-    except GenerateError as error:  # weights that give no numbers
+        causes = watch(reader, options) if options.video_file else read(reader, questions, names, options)
+    except (GenerateError, JournalError, VideoError) as error:  # GenerateError: weights that give no numbers
         _say(str(error))
         return WRONG_USAGE
     if causes:
-        _say("\n  ".join([f"{len(causes)} of {len(questions)} failed:", *causes]))
+        _say("\n  ".join([f"{len(causes)} of {len(questions) or 'the frames'} failed:", *causes]))
     return SOME_FAILED if causes else READ
 
 
@@ -107,20 +135,109 @@ def read(
     reader: Reader, questions: list[Question], names: list[str], options: argparse.Namespace
 ) -> list[str]:
     """Writes every answer; returns the causes of those that there are not."""
+    from got_train import output
     from got_train.reading import Failure
 
     several = len(questions) > 1
     causes = []
-    results = reader.read(questions, options.batch_size, _streaming(several) if options.stream else None)
-    for number, (result, name) in enumerate(zip(results, names, strict=True), start=1):
-        if isinstance(result, Failure):
-            causes.append(result.cause)
-            told = "failed"
-        else:
-            show(result, reader, options, several)
-            files = save(result, options, name)
-            told = " -> ".join([_summary(result, options), *map(str, files)])
-        print(f"[{number}/{len(questions)}] {result.question}: {told}", file=sys.stderr, flush=True)
+    with _journal(options) as journal:
+        left = [place for place, asked in enumerate(questions) if not (journal and journal.has(asked.pages))]
+        number = done = len(questions) - len(left)
+        if done:
+            _say(f"{done} of {len(questions)} were read before, as {journal.path} tells")
+        documents = _Documents(questions, names, left, journal, options)
+        started = time.perf_counter()
+        shown = output.streaming(several) if options.stream else None
+        results = reader.read((questions[place] for place in left), options.batch_size, shown)
+        for place, result in zip(left, results, strict=True):
+            number += 1
+            if isinstance(result, Failure):
+                causes.append(result.cause)
+                told = "failed"
+            else:
+                output.show(result, reader, options, several)
+                files = output.save(result, reader, options, names[place])
+                if journal:
+                    journal.add(result.question.pages, output.journal_row(result, reader, options))
+                told = " -> ".join([output.summary(result, options), *map(str, files)])
+                told += output.pace(number - done, len(questions) - number, time.perf_counter() - started)
+            print(f"[{number}/{len(questions)}] {result.question}: {told}", file=sys.stderr, flush=True)
+            documents.read(place)
+    return causes
+
+
+class _Documents:
+    """Those of --per document, each written when the last of its pages that are left is read."""
+
+    def __init__(
+        self,
+        questions: list[Question],
+        names: list[str],
+        left: list[int],
+        journal: Journal | None,
+        options: argparse.Namespace,
+    ) -> None:
+        self.names, self.journal, self.options = names, journal, options
+        self.pages: dict[str, list[Question]] = {}
+        if options.per != "document":
+            return
+        for name, asked in zip(names, questions, strict=True):
+            self.pages.setdefault(name, []).append(asked)
+        self.last = {names[place]: place for place in left}
+        for name in self.pages.keys() - self.last.keys():  # a job may have been killed before it wrote this
+            self._write(name)
+
+    def read(self, place: int) -> None:
+        if self.pages and self.last[self.names[place]] == place:
+            self._write(self.names[place])
+
+    def _write(self, name: str) -> None:
+        from got_train import output
+
+        files = output.write_document(name, self.pages[name], self.journal, self.options)
+        print(f"-> {', '.join(map(str, files))}", file=sys.stderr, flush=True)
+
+
+def watch(reader: Reader, options: argparse.Namespace) -> list[str]:
+    """Reads a video's frames where they change; returns the causes of those that could not be read."""
+    import io
+
+    from got_train import images, output, video
+    from got_train.reading import Failure, Page, Question
+
+    frames: list[video.Frame] = []  # whose answers are not there yet
+
+    def questions() -> Iterator[Question]:
+        for frame in video.frames(options.video_file):
+            picture = io.BytesIO()
+            frame.image.save(picture, "PNG", compress_level=1)
+            frames.append(replace(frame, image=None))
+            name = f"{options.video_file} at {video.clock(frame.start)}"
+            page = Page(images.EncodedImage(name, picture.getvalue()))
+            yield Question((page,), _task(options), auto_crop=options.crop == "auto")
+
+    causes = []
+
+    def answers() -> Iterator[tuple[video.Frame, str, float]]:
+        for result in reader.read(questions(), options.batch_size):
+            if isinstance(result, Failure):
+                causes.append(result.cause)
+                frames.pop(0)
+                continue
+            print(f"{result.question}: {output.summary(result, options)}", file=sys.stderr, flush=True)
+            yield frames.pop(0), output.marked_text(result, reader, options), result.confidence
+
+    form = "srt" if options.srt else "json" if options.json else "text"
+    text = video.written(list(video.cues(answers())), form)
+    if options.output_dir is None:
+        print(text, end="", flush=True)
+    else:
+        from got_train.whole_files import write_whole
+
+        folder = Path(options.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        suffix = {"text": ".txt", "json": ".jsonl", "srt": ".srt"}[form]
+        write_whole(folder / (Path(options.video_file).stem + suffix), text)
     return causes
 
 
@@ -133,12 +250,15 @@ def plan(options: argparse.Namespace) -> tuple[list[Question], list[str]]:
     task = _task(options)
     box = None if options.box is None else prompts.parse_box(options.box)
     numbers = None if options.pages is None else images.parse_pages(options.pages)
-    pages = find_pages(options.image_file, numbers)
+    pages = find_pages(_inputs(options.image_file), numbers)
     _check_region(task, box, options.color, pages[0])
     groups = [tuple(pages)] if options.multi_page else [(page,) for page in pages]
-    questions = [Question(group, task, box, options.color) for group in groups]
+    auto = options.crop == "auto"
+    questions = [Question(group, task, box, options.color, auto_crop=auto) for group in groups]
     if options.save_render_file and len(questions) > 1:
         raise UsageError(f"--save_render_file: one file for {len(questions)} pages; give --output_dir")
+    if options.draw and len(questions) > 1:
+        raise UsageError(f"--draw: one file for {len(questions)} pages; read them one by one")
     return questions, _names(options, questions)
 
 
@@ -153,40 +273,19 @@ def load(options: argparse.Namespace, questions: list[Question]) -> Reader:
     reader = load_reader(
         options.model_name_or_path,
         options.dtype,
+        adapter=options.adapter,
         max_new_tokens=options.max_new_tokens,
         no_repeat_ngram_size=options.no_repeat_ngram_size,
         max_tiles=options.max_tiles,
+        ngram_window=options.ngram_window,
+        spare_structure=options.spare_structure,
+        retry_loops=not options.no_retry,
+        num_beams=options.num_beams,
     )
     if options.dialect not in (None, reader.dialect):
         raise UsageError(f"--dialect: {options.dialect}; this checkpoint was trained with {reader.dialect}")
-    prompts.query(questions[0].task, color=options.color, dialect=reader.dialect)  # stage1 has ocr only
+    prompts.query(_task(options), color=options.color, dialect=reader.dialect)  # stage1 has ocr only
     return reader
-
-
-def show(answer: Answer, reader: Reader, options: argparse.Namespace, several: bool) -> None:
-    if options.json:
-        print(json.dumps(_row(answer, reader, options), ensure_ascii=False), flush=True)
-    elif options.stream:
-        print(flush=True)
-    elif options.output_dir is None:
-        print(_heading(answer.question) * several + answer.text, flush=True)
-
-
-def save(answer: Answer, options: argparse.Namespace, name: str) -> list[Path]:
-    """The files that were written."""
-    folder = Path(options.output_dir or ".")
-    files = {}
-    if options.output_dir:
-        suffix = ".mmd" if options.ocr_type == "format" else ".txt"
-        files[folder / (name + suffix)] = answer.text + "\n"
-    if options.render or options.save_render_file:
-        from got_train.rendering.html import render
-
-        page = Path(options.save_render_file or folder / f"{name}.html")
-        files[page] = render(answer.text, options.ocr_type)
-    for file, text in files.items():
-        file.write_text(text, encoding="utf-8")
-    return list(files)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -194,19 +293,103 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--multi_page: needs --ocr_type format; no prompt for plain text was ever trained")
     if options.multi_page and options.multi_crop:
         raise UsageError("--multi_page: does not go with --multi_crop; give one of them")
+    if options.ocr_type == "spot" and options.multi_crop:
+        raise UsageError("--ocr_type spot: reads a page in one view, so without --multi_crop")
+    if options.draw and options.ocr_type != "spot":
+        raise UsageError("--draw: needs --ocr_type spot; other answers have no boxes")
+    if options.draw and not options.draw.lower().endswith((".png", ".jpg", ".webp")):
+        raise UsageError(f"--draw: {options.draw}; a .png, .jpg or .webp")
+    if options.render and options.format not in (None, "html"):
+        raise UsageError(f"--render: is --format html, and --format is {options.format}; give one of them")
+    if options.format == "json" and options.ocr_type == "spot":
+        raise UsageError("--format json: answers of --ocr_type spot are JSON already; leave it out")
+    if options.format == "docx":
+        from got_train.rendering import word
+
+        if reason := word.unavailable():
+            raise UsageError(f"--format: docx; {reason}")
     if options.stream and (options.json or options.batch_size > 1):
         raise UsageError("--stream: shows one page at a time; without --json, and with --batch_size 1")
-    least = {"batch_size": 1, "max_new_tokens": 1, "max_tiles": 1, "threads": 1, "no_repeat_ngram_size": 0}
+    _check_reading(options)
+    least = {
+        **{"batch_size": 1, "max_new_tokens": 1, "max_tiles": 1, "threads": 1, "no_repeat_ngram_size": 0},
+        **{"ngram_window": 0, "num_beams": 1},
+    }
     for name, bound in least.items():
         value = getattr(options, name)
         if value is not None and value < bound:
             raise UsageError(f"--{name}: {value}; at least {bound}")
 
 
+def _check_reading(options: argparse.Namespace) -> None:
+    """What this file itself adds to reading: crops, documents, marks, beams."""
+    if options.crop and (options.multi_crop or options.multi_page):
+        raise UsageError(f"--crop {options.crop}: does not go with --multi_crop or --multi_page; one of them")
+    if options.crop in ("multi", "auto") and (options.box or options.color or options.ocr_type == "spot"):
+        raise UsageError(f"--crop {options.crop}: boxes are read in one view; --crop single, or leave it out")
+    if options.per == "document":
+        if not options.output_dir or options.multi_page or options.ocr_type == "spot":
+            raise UsageError("--per document: needs --output_dir; without --multi_page and --ocr_type spot")
+        if options.save_render_file:
+            raise UsageError("--per document: names the files itself; leave out --save_render_file")
+    if options.mark_below is not None and not 0 < options.mark_below <= 1:
+        raise UsageError(f"--mark-below: {options.mark_below:g}; a probability above 0, at most 1")
+    if options.mark_below is not None and (options.stream or options.ocr_type == "spot"):
+        raise UsageError("--mark-below: marks whole answers of text; without --stream and --ocr_type spot")
+    if options.stream and options.num_beams > 1:
+        raise UsageError(f"--stream: no word is certain with --num_beams {options.num_beams}; one of them")
+    if options.srt and not options.video_file:
+        raise UsageError("--srt: needs --video_file; pages have no times")
+    if options.srt and options.json:
+        raise UsageError("--srt: does not go with --json; give one of them")
+
+
+def _check_video(options: argparse.Namespace) -> None:
+    from got_train import video
+
+    _check(options)
+    names = ("box", "color", "multi_page", "pages", "render", "format", "save_render_file", "draw", "stream")
+    given = [name for name in names if getattr(options, name)]
+    if given or options.ocr_type == "spot" or options.per == "document":
+        what = f"--{given[0]}" if given else f"--ocr_type {options.ocr_type} or --per {options.per}"
+        raise UsageError(f"--video_file: {what} is for pages; leave it out")
+    if reason := video.unavailable():
+        raise UsageError(f"--video_file: {reason}")
+    if not os.path.isfile(options.video_file):
+        raise UsageError(f"--video_file: no file {options.video_file}; a video such as clip.mp4")
+
+
+def _inputs(names: Sequence[str]) -> list[str]:
+    """The names that were given, with those on stdin in the place of `-`."""
+    if names.count("-") > 1:
+        raise UsageError("--image_file: - is there twice; stdin can be read once")
+    found = []
+    for name in names:
+        lines = [line.rstrip("\r\n") for line in sys.stdin] if name == "-" else [name]
+        found += [line for line in lines if line.strip()]
+    if not found:
+        raise UsageError("--image_file: - and nothing on stdin; one path a line")
+    return found
+
+
+def _journal(options: argparse.Namespace) -> Journal | contextlib.nullcontext:
+    """Of the output folder; None without one."""
+    if not options.output_dir:
+        return contextlib.nullcontext()
+    from got_train.journal import Journal
+
+    model = Path(options.model_name_or_path)
+    settings = {name: value for name, value in vars(options).items() if name not in FREE}
+    settings["model"] = str(model.resolve())
+    states = {file.name: file.stat() for file in sorted(model.iterdir()) if file.suffix in WEIGHTS}
+    settings["weights"] = [[name, state.st_size, state.st_mtime_ns] for name, state in states.items()]
+    return Journal(options.output_dir, settings)
+
+
 def _task(options: argparse.Namespace) -> str:
     if options.multi_page:
         return "multi_page"
-    if options.multi_crop:
+    if options.multi_crop or options.crop == "multi":
         return "multi_crop" if options.ocr_type == "format" else "multi_crop_ocr"
     return options.ocr_type
 
@@ -224,53 +407,29 @@ def _check_region(task: str, box: list[float] | None, color: str | None, page: P
 
 def _names(options: argparse.Namespace, questions: list[Question]) -> list[str]:
     """The first page's file name, without its suffix; refused if one file would overwrite the other."""
+    if options.per == "document":
+        return _document_names(questions)
     names: dict[str, Question] = {}
     for question in questions:
         name = question.pages[0].name
-        if name in names and (options.output_dir or options.render):
+        if name in names and (options.output_dir or options.render or options.format):
             raise UsageError(f"{name}: the name of {names[name]} and of {question}; read them one by one")
         names[name] = question
-    if options.output_dir:
-        Path(options.output_dir).mkdir(parents=True, exist_ok=True)
     return [question.pages[0].name for question in questions]
 
 
-def _row(answer: Answer, reader: Reader, options: argparse.Namespace) -> dict:
-    files = [page.file for page in answer.question.pages]
-    numbers = [page.number for page in answer.question.pages]
-    row = {
-        "file": files if options.multi_page else files[0],
-        "page": numbers if options.multi_page else numbers[0],
-        "text": answer.text,
-        "finished": answer.finished,
-        "confidence": round(answer.confidence, 4),
-        "lowest": round(answer.lowest, 4),
-        "seconds": round(answer.seconds, 3),
-    }
-    if options.confidence:
-        row["tokens"] = [[text, round(probability, 4)] for text, probability in reader.pieces(answer)]
-    return row
-
-
-def _summary(answer: Answer, options: argparse.Namespace) -> str:
-    sure = f", confidence {answer.confidence:.3f}, lowest {answer.lowest:.3f}" if options.confidence else ""
-    return f"{len(answer.ids)} tokens, {answer.seconds:.1f} s{sure}{ENDED[answer.finished]}"
-
-
-def _heading(question: Question) -> str:
-    return f"==> {question} <==\n"  # as head and tail tell files apart
-
-
-def _streaming(several: bool) -> Callable[[Question, str], None]:
-    begun = set()
-
-    def show(question: Question, text: str) -> None:
-        if several and question.pages not in begun:
-            text = _heading(question) + text
-        begun.add(question.pages)
-        print(text, end="", flush=True)
-
-    return show
+def _document_names(questions: list[Question]) -> list[str]:
+    """The file name without its suffix for each of its pages, which follow one another."""
+    files: dict[str, str] = {}
+    names = []
+    for question in questions:
+        file = str(question.pages[0].file)
+        names.append(Path(file).stem)
+        if files.setdefault(names[-1], file) != file:
+            raise UsageError(
+                f"{names[-1]}: the name of {files[names[-1]]} and of {file}; read them one by one"
+            )
+    return names
 
 
 def _say(message: str) -> None:

@@ -79,7 +79,7 @@ def convert(source: Path, result: Path, layout: str, dtype: str | None = None) -
     print(f"{result}: layout {layout}, {dtype}{'' if tokenizer else '; no tokenizer beside the source'}")
     expected = probe(model)
     if dtype not in ("float32", stored):
-        exact, expected = expected, probe(_rounded(model, dtype))
+        exact, expected = expected, probe(rounded(model, dtype))
         moved, largest = np.abs(expected - exact).max(), np.abs(exact).max()
         print(f"rounding to {dtype} moves the probe's logits by up to {moved:.3g}; they reach {largest:.3g}")
     save_model(model, result, layout, dtype, tokenizer)
@@ -126,7 +126,7 @@ def probe(model: Got) -> np.ndarray:
         return model(paddle.to_tensor(ids[None]), paddle.to_tensor(view)).logits[0].numpy()
 
 
-def _rounded(model: Got, dtype: str) -> Got:
+def rounded(model: Got, dtype: str) -> Got:
     for parameter in model.parameters():
         parameter.set_value(parameter.astype(dtype).astype(parameter.dtype))
     return model

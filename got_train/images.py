@@ -74,10 +74,10 @@ def open_image(source: Source) -> Image.Image:
         return _decode(image, where)
 
 
-def image_frames(source: Source) -> Iterator[Image.Image]:
-    """Every frame of a file, such as the pages of a scanned TIFF, each as `open_image` would give it."""
+def image_frames(source: Source, first: int = 1) -> Iterator[Image.Image]:
+    """A file's frames from the `first` on, such as pages of a scanned TIFF, each as by `open_image`."""
     with _pictures(source) as (image, frames, where):
-        for frame in range(frames):
+        for frame in range(first - 1, frames):
             image.seek(frame)
             yield _decode(image, f"{where} frame {frame + 1}" if frames > 1 else where)
 

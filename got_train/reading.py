@@ -5,63 +5,41 @@ Knows checkpoints, prompts and pictures; knows no command line, no metric and no
 
 from __future__ import annotations
 
-import glob
 import itertools
 import math
 import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from got_train import images, prompts
-from got_train.tokenizer import Tokenizer, TokenizerError, load_tokenizer
+from got_train.confidence import Calibration, Span, load_calibration, mark, spans
+from got_train.pages import Page, ReadingError, find_pages
+from got_train.tokenizer import LINE_BREAK, Tokenizer, TokenizerError, load_tokenizer
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from got_train.data.records import Record
     from got_train.modeling import Got
+    from got_train.modeling.constraints import NoRepeat
+    from got_train.modeling.generate import Generated
+
+__all__ = ["Answer", "Failure", "Page", "Question", "Reader", "ReadingError", "find_pages", "load_reader"]
 
 NO_REPEAT = 20  # the original's no_repeat_ngram_size for one image; it sets none for several views
-PDF, TIFF = (".pdf",), (".tif", ".tiff")
-
-
-class ReadingError(ValueError):
-    """Inputs that are not there, or a checkpoint whose parts do not fit one another."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """One picture: a file, or one page of a PDF or TIFF (from 1). It is opened when its turn comes."""
-
-    file: str | images.EncodedImage
-    number: int | None = None
-
-    def __str__(self) -> str:
-        return str(self.file) if self.number is None else f"{self.file} page {self.number}"
-
-    @property
-    def name(self) -> str:
-        """A file name for what is read off this page, without its suffix."""
-        stem = Path(str(self.file)).stem
-        return stem if self.number is None else f"{stem}_{self.number:04d}"
-
-    def open(self) -> Image.Image:
-        if isinstance(self.file, images.EncodedImage):
-            return images.open_image(self.file)
-        if _is_pdf(self.file):
-            pictures = (picture for _, picture in images.pdf_pages(self.file, self.number and [self.number]))
-        elif self.number is None:
-            return images.open_image(self.file)
-        else:
-            pictures = itertools.islice(images.image_frames(self.file), self.number - 1, None)
-        for picture in pictures:
-            return picture
-        raise ReadingError(f"{self}: no such page; the file has fewer")
+CONTEXT = 8192  # tokens of prompt and answer that GOT's last stage trained with (paper, 4.1)
+ORIGINAL_TOKENS = 4096  # of an answer in the original; a long prompt leaves so many too, if positions do
+LOOKAHEAD = 4  # batches among which questions of like length are brought together
+LOOKAHEAD_VIEWS = 64  # that are held for it, 3 MB each in GOT
+# What builds tables: always allowed with spare_structure, as is every token without a letter.
+STRUCTURE = ("\\hline", "\\cline", "\\multicolumn", "<td>", "</td>", "<tr>", "</tr>", "<th>", "</th>")
 
 
 @dataclass(frozen=True)
@@ -73,6 +51,8 @@ class Question:
     box: Sequence[float] | None = None
     color: str | None = None
     box_unit: str = "pixel"  # or thousandth
+    auto_crop: bool = False  # ocr and format of a page with small lines become multi_crop
+    line_height: float | None = None  # of the smallest lines in one view, pixels; where auto_crop measured it
 
     def __str__(self) -> str:
         more = len(self.pages) - 1
@@ -93,7 +73,9 @@ class Answer:
     text: str
     ids: list[int]
     log_probs: list[float]
-    finished: str  # "stop", "length" (cut at the limit) or "loop" (cut after the first repetition)
+    # "stop", "length" (cut at the limit), "loop" (cut after the first repetition), or "retried": it looped,
+    # and came to an end under a stronger rule
+    finished: str
     seconds: float  # its share of its batch's time
 
     @property
@@ -115,28 +97,21 @@ class Failure:
     cause: str
 
 
-def find_pages(names: Iterable[str | os.PathLike], numbers: Sequence[int] | None = None) -> list[Page]:
-    """The pages of files, folders (pictures and PDFs, natural order) and patterns such as scans/*.png.
-
-    `numbers` picks pages of the PDFs and TIFFs; those that a file does not have fail when they are opened.
-    """
-    files = [file for name in names for file in _files(os.fspath(name))]
-    pages = [page for file in files for page in _pages(file, numbers)]
-    if numbers is not None and all(page.number is None for page in pages):
-        raise ReadingError(f"pages: {files[0]} has no pages to pick; a PDF or a TIFF of several pages has")
-    return pages
-
-
 @dataclass(frozen=True)
 class Reader:
     """A model with its tokenizer, and how it is to decode."""
 
     model: Got
     tokenizer: Tokenizer
-    max_new_tokens: int = 4096
+    max_new_tokens: int | None = None  # None: what is left of CONTEXT, see _limit
     no_repeat_ngram_size: int | None = None  # None: the original's, see NO_REPEAT
     stop_loops: bool = True
     max_tiles: int = 6
+    ngram_window: int = 0  # tokens in which no n-gram comes twice; 0: all
+    spare_structure: bool = False  # never ban what builds tables: STRUCTURE, and tokens without a letter
+    retry_loops: bool = False  # read a page that loops again, with no n-gram of NO_REPEAT twice
+    num_beams: int = 1
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         config, tokenizer = self.model.config, self.tokenizer
@@ -156,23 +131,44 @@ class Reader:
         batch_size: int = 1,
         on_text: Callable[[Question, str], None] | None = None,
     ) -> Iterator[Answer | Failure]:
-        """Answers in the order of the questions; `on_text` hears each answer while it grows."""
-        batch: list[_Prompt] = []
-        for question in questions:
-            prompt = self._prompt(question)
-            if isinstance(prompt, Failure):
-                yield from self._answers(batch, on_text)
-                yield prompt
-                batch = []
-                continue
-            if batch and self._ngram_size(batch[0].question) != self._ngram_size(question):
-                yield from self._answers(batch, on_text)
-                batch = []
-            batch.append(prompt)
-            if len(batch) >= batch_size:
-                yield from self._answers(batch, on_text)
-                batch = []
-        yield from self._answers(batch, on_text)
+        """Answers in the order of the questions; `on_text` hears each answer while it grows.
+
+        Questions that follow one another share a batch if they are of like length and decoded alike.
+        """
+        questions = iter(questions)
+        while window := self._window(questions, batch_size):
+            ready = {place: each for place, each in enumerate(window) if isinstance(each, Failure)}
+            given = 0
+            for batch in self._batches(window, batch_size):
+                asked = [window[place] for place in batch]
+                ready |= zip(batch, self._answers(asked, on_text), strict=True)
+                while given in ready:
+                    yield ready.pop(given)
+                    given += 1
+            yield from (ready[place] for place in sorted(ready))
+
+    def _window(self, questions: Iterator[Question], batch_size: int) -> list[_Prompt | Failure]:
+        """The next questions as prompts: several batches, unless that is too many views."""
+        found: list[_Prompt | Failure] = []
+        views = 0
+        for question in itertools.islice(questions, batch_size * LOOKAHEAD if batch_size > 1 else 1):
+            found.append(self._prompt(question))
+            views += 0 if isinstance(found[-1], Failure) else len(found[-1].views)
+            if len(found) >= batch_size and views >= LOOKAHEAD_VIEWS:
+                break
+        return found
+
+    def _batches(self, window: Sequence[_Prompt | Failure], batch_size: int) -> Iterator[list[int]]:
+        """Places of prompts that are read together; the order stays where lengths are the same."""
+
+        def likeness(place: int) -> tuple[int, int]:
+            return self._ngram_size(window[place].question), len(window[place].ids)
+
+        places = [place for place, each in enumerate(window) if isinstance(each, _Prompt)]
+        for _, alike in itertools.groupby(sorted(places, key=likeness), lambda place: likeness(place)[0]):
+            group = list(alike)
+            for start in range(0, len(group), batch_size):
+                yield group[start : start + batch_size]
 
     def pieces(self, answer: Answer) -> list[tuple[str, float]]:
         """The answer's tokens as text and their probabilities; tokens that share a character are joined."""
@@ -191,6 +187,55 @@ class Reader:
             ids, log_prob = [], 0.0
         return found
 
+    def calibrated_pieces(self, answer: Answer) -> list[tuple[str, float]]:
+        """As `pieces`, with calibrated probabilities if the reader has any."""
+        calibration = self.calibration or Calibration()
+        return [(text, calibration.apply("token", sure)) for text, sure in self.pieces(answer)]
+
+    def spans(self, answer: Answer, level: str) -> list[Span]:
+        """The tokens, words or lines of an answer, each with how sure it is, calibrated if the reader is."""
+        return spans(self.pieces(answer), level, self.calibration)
+
+    def marked(self, answer: Answer, below: float) -> str:
+        """The answer's text with `[?` and `?]` around words that are less sure."""
+        text = "".join(piece for piece, _ in self.pieces(answer)).strip()
+        marked = mark(text, self.spans(answer, "word"), below)
+        return marked if text == answer.text else marked.replace(LINE_BREAK, "\n")  # OPT writes it so
+
+    @cached_property
+    def _structure(self) -> frozenset[int]:
+        """The tokens that are never banned where structure is spared."""
+        tokenizer = self.tokenizer
+        words = {token for word in STRUCTURE for token in tokenizer.encode(word)}
+        bare = (token for token in range(tokenizer.size) if _has_no_letter(tokenizer.decode([token])))
+        return frozenset(words.union(bare)) - {*tokenizer.stop_ids}
+
+    def _rule(self, size: int) -> NoRepeat:
+        from got_train.modeling.constraints import NoRepeat
+
+        spared = self._structure if size and self.spare_structure else frozenset()
+        window = max(self.ngram_window, size) if self.ngram_window else 0
+        return NoRepeat(size=size, window=window, spared=spared)
+
+    def _limit(self, tokens: int) -> int:
+        """Tokens of the answer to a prompt of so many, at most."""
+        left = self.model.config.decoder.max_positions - tokens
+        return min(left, self.max_new_tokens or max(CONTEXT - tokens, ORIGINAL_TOKENS))
+
+    def _cropped(self, question: Question, picture: Image.Image) -> Question:
+        """A question of tiles if the page's lines are too small for one view, and less so in tiles."""
+        from got_train.checking import legibility
+
+        lines = legibility.smallest_lines(picture)
+        if lines is None:
+            return question
+        vision = self.model.config.vision
+        grid = legibility.tiles(picture.size, self.max_tiles, vision.image_side)
+        seen, cut = lines.seen(vision.image_side), lines.seen(vision.image_side, grid)
+        tiles = {"ocr": "multi_crop_ocr", "format": "multi_crop"}
+        small = seen < vision.patch / 2 and cut > seen  # two lines would share a patch
+        return replace(question, task=tiles[question.task] if small else question.task, line_height=seen)
+
     def _ngram_size(self, question: Question) -> int:
         if self.no_repeat_ngram_size is not None:
             return self.no_repeat_ngram_size
@@ -201,6 +246,8 @@ class Reader:
         config = self.model.config
         try:
             pictures = [page.open() for page in question.pages]
+            if question.auto_crop:
+                question = self._cropped(question, pictures[0])
             views = images.views(pictures, question.task, config.vision.image_side, self.max_tiles)
             prompt = prompts.build_prompt(
                 question.task,
@@ -224,10 +271,6 @@ class Reader:
     def _answers(
         self, batch: list[_Prompt], on_text: Callable[[Question, str], None] | None
     ) -> Iterator[Answer]:
-        if not batch:
-            return
-        from got_train.modeling.generate import Loop, generate
-
         started = time.perf_counter()
         streams = [Stream(self.tokenizer) for _ in batch]
 
@@ -235,20 +278,10 @@ class Reader:
             if text := streams[row].add(token):
                 on_text(batch[row].question, text)
 
-        tokens = max(len(prompt.ids) for prompt in batch)
-        padding = [tokens - len(prompt.ids) for prompt in batch]
-        pad = self.tokenizer.pad_id
-        made = generate(
-            self.model,
-            np.array([[pad] * gap + prompt.ids for gap, prompt in zip(padding, batch, strict=True)]),
-            np.concatenate([prompt.views for prompt in batch]),
-            np.array([[0] * gap + [1] * (tokens - gap) for gap in padding]),
-            max_new_tokens=self.max_new_tokens,
-            stop_tokens=sorted({*self.model.config.stop_tokens, *self.tokenizer.stop_ids}),
-            no_repeat_ngram_size=self._ngram_size(batch[0].question),
-            loop=Loop() if self.stop_loops else None,
-            on_token=None if on_text is None else hear,
-        )
+        rule = self._rule(self._ngram_size(batch[0].question))
+        made = self._generated(batch, rule, None if on_text is None else hear)
+        if self.retry_loops and on_text is None:  # what was shown cannot be taken back
+            self._retry(batch, made)
         seconds = (time.perf_counter() - started) / len(batch)
         for row, prompt in enumerate(batch):
             text = self.tokenizer.decode(made.ids[row]).strip()  # as the original does
@@ -262,6 +295,44 @@ class Reader:
                 made.finished[row],
                 prompt.seconds + seconds,
             )
+
+    def _generated(
+        self, batch: list[_Prompt], rule: NoRepeat, on_token: Callable[[int, int], None] | None = None
+    ) -> Generated:
+        from got_train.modeling.generate import Loop, generate
+
+        tokens = max(len(prompt.ids) for prompt in batch)
+        padding = [tokens - len(prompt.ids) for prompt in batch]
+        pad = self.tokenizer.pad_id
+        return generate(
+            self.model,
+            np.array([[pad] * gap + prompt.ids for gap, prompt in zip(padding, batch, strict=True)]),
+            np.concatenate([prompt.views for prompt in batch]),
+            np.array([[0] * gap + [1] * (tokens - gap) for gap in padding]),
+            max_new_tokens=[self._limit(len(prompt.ids)) for prompt in batch],
+            stop_tokens=sorted({*self.model.config.stop_tokens, *self.tokenizer.stop_ids}),
+            no_repeat=rule,
+            loop=Loop() if self.stop_loops else None,
+            on_token=on_token,
+            num_beams=self.num_beams,
+        )
+
+    def _retry(self, batch: list[_Prompt], made: Generated) -> None:
+        """Puts new answers in the place of those that looped, if they come to an end."""
+        from got_train.modeling.constraints import NoRepeat
+
+        rows = [row for row, finished in enumerate(made.finished) if finished == "loop"]
+        if not rows:
+            return
+        again = self._generated([batch[row] for row in rows], NoRepeat(size=NO_REPEAT))
+        for row, *new, finished in zip(rows, again.ids, again.log_probs, again.finished, strict=True):
+            if finished == "stop":
+                made.ids[row], made.log_probs[row] = new
+                made.finished[row] = "retried"
+
+
+def _has_no_letter(text: str) -> bool:
+    return not any(letter.isalpha() or letter == "\ufffd" for letter in text)
 
 
 @dataclass(frozen=True)
@@ -294,62 +365,26 @@ class Stream:
         return new
 
 
-def load_reader(folder: str | os.PathLike, dtype: str = "float32", **settings: int | bool | None) -> Reader:
-    """The Reader of a checkpoint folder; settings are the fields of Reader."""
+def load_reader(
+    folder: str | os.PathLike,
+    dtype: str = "float32",
+    adapter: str | os.PathLike | None = None,
+    **settings: int | bool | None,
+) -> Reader:
+    """The Reader of a checkpoint folder, or of an adapter's, which names its base; settings are its fields.
+
+    With `adapter` the folder is the base, wherever it is now.
+    """
     from got_train.modeling.weights import load_model
+    from got_train.training.lora import is_adapter, load_adapted
 
     if not Path(folder).is_dir():
         raise ReadingError(f"{folder}: no such folder; a checkpoint has config.json, weights and a tokenizer")
-    tokenizer = load_tokenizer(folder)  # first, for it takes a moment and the weights may take a minute
-    return Reader(load_model(folder, dtype), tokenizer, **settings)
-
-
-def _files(name: str) -> list[str]:
-    if os.path.isdir(name):
-        pdfs = [file for file in os.listdir(name) if file.lower().endswith(PDF) and file[0] != "."]
-        files = images.image_files(name) + [os.path.join(name, file) for file in pdfs]
-        if not files:
-            raise ReadingError(f"{name}: no picture and no PDF in this folder; sub-folders are not searched")
-        return sorted(files, key=images.natural_order)
-    if os.path.exists(name):
-        return [name]
-    files = [file for file in glob.glob(name, recursive=True) if os.path.isfile(file)]
-    if not files:
-        raise ReadingError(f"{name}: no such file; a picture, a PDF, a folder or a pattern like scans/*.png")
-    return sorted(files, key=images.natural_order)
-
-
-def _pages(file: str, numbers: Sequence[int] | None) -> list[Page]:
-    count = _page_count(file)
-    if count is None:
-        return [Page(file)]
-    return [Page(file, number) for number in numbers or range(1, count + 1)]
-
-
-def _page_count(file: str) -> int | None:
-    """Pages of a PDF, or of a TIFF of several; None for a picture, and for what will fail to open."""
-    if _is_pdf(file):
-        import pypdfium2
-
-        try:
-            with pypdfium2.PdfDocument(file) as document:
-                return len(document) or None
-        except (pypdfium2.PdfiumError, OSError):
-            return None
-    if not file.lower().endswith(TIFF):
-        return None
-    try:
-        with Image.open(file, formats=["TIFF"]) as image:
-            return image.n_frames if image.n_frames > 1 else None
-    except Exception:  # Pillow raises nearly every built-in exception on damaged files
-        return None
-
-
-def _is_pdf(file: str) -> bool:
-    if file.lower().endswith(PDF):
-        return True
-    try:
-        with open(file, "rb") as opened:
-            return opened.read(5) == b"%PDF-"
-    except OSError:
-        return False
+    tokenizer = load_tokenizer(adapter or folder)  # first, as it takes a moment and weights may take a minute
+    if adapter is not None:
+        model = load_adapted(adapter, folder, dtype)
+    else:
+        model = (load_adapted if is_adapter(folder) else load_model)(folder, dtype=dtype)
+    if "calibration" not in settings:
+        settings["calibration"] = load_calibration(folder if adapter is None else adapter)
+    return Reader(model, tokenizer, **settings)

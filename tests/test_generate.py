@@ -10,9 +10,12 @@ from safetensors import safe_open
 
 import got_train.modeling.decoders as decoders
 import got_train.modeling.generate as decoding
+import got_train.modeling.steps as steps
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
+from got_train.modeling.constraints import Ngrams, NoRepeat
 from got_train.modeling.generate import GenerateError, Loop, generate
 from got_train.modeling.got import Got
+from got_train.modeling.loops import Tail
 from got_train.modeling.weights import load_model
 
 FIXTURES = Path(__file__).parent / "fixtures" / "got_tiny"
@@ -40,7 +43,7 @@ def pixels():
     return arrays("pixels.safetensors")["pixel_values"]
 
 
-def tiny(kind="qwen2", **decoder):
+def tiny(kind="qwen2", image_token=IMAGE, **decoder):
     """A random model whose greedy answers wander; 4 tokens a view of 64 x 64 pixels."""
     paddle.seed(7)
     sizes = {"vocab_size": 60, "width": 32, "layers": 2, "heads": 4, "mlp_width": 48, "max_positions": 96}
@@ -61,13 +64,13 @@ def tiny(kind="qwen2", **decoder):
     config = GotConfig(
         vision=vision,
         decoder=DecoderConfig(kind=kind, **{**sizes, "init_std": 0.3, **decoder}),
-        image_token=IMAGE,
+        image_token=image_token,
         pad_token=0,
         stop_tokens=(1,),
     )
     model = Got(config).eval()
     with paddle.no_grad():
-        model.decoder.head[IMAGE] = 0.0  # never the most probable; a full pass would want a view for it
+        model.decoder.head[image_token] = 0.0  # never the most probable; a full pass would want a view for it
     return model
 
 
@@ -112,7 +115,7 @@ def test_the_32_tokens_are_those_of_transformers(released, expected, pixels, cas
         expected[f"{case}.attention_mask"],
         max_new_tokens=32,
         stop_tokens=(),
-        no_repeat_ngram_size=size,
+        no_repeat=size,
     )
     assert made.ids == expected[f"{case}.{key}"].tolist()
     assert made.finished == ["length"] * len(made.ids)
@@ -154,7 +157,7 @@ def test_cached_decoding_equals_full_forward_passes_token_by_token(model):
 
 @pytest.mark.parametrize("size", [0, 2])
 def test_a_left_padded_row_gets_the_tokens_that_it_gets_alone(model, size):
-    options = {"max_new_tokens": 40, "no_repeat_ngram_size": size, "stop_tokens": ()}
+    options = {"max_new_tokens": 40, "no_repeat": size, "stop_tokens": ()}
     single = [alone(model, row, **options) for row in range(3)]
     stop = single[0].ids[0][7]  # now rows end at different tokens, and leave the batch
     options["stop_tokens"] = (stop,)
@@ -172,7 +175,7 @@ def test_a_left_padded_row_gets_the_tokens_that_it_gets_alone(model, size):
 def test_what_stands_in_the_padding_changes_nothing(model):
     ids, mask = padded_left(PROMPTS)
     for size in (0, 2):
-        options = {"max_new_tokens": 12, "stop_tokens": (), "no_repeat_ngram_size": size}
+        options = {"max_new_tokens": 12, "stop_tokens": (), "no_repeat": size}
         zeros = generate(model, ids, some_views(3), mask, **options)
         fives = generate(model, np.where(mask, ids, 5), some_views(3), mask, **options)
         assert zeros == fives
@@ -214,6 +217,10 @@ def test_positions_end_a_row_at_96_tokens_and_a_prompt_of_96_is_refused(model):
         generate(model, np.array([prompt(96, 0, 4)]))
 
 
+def test_without_a_limit_an_answer_has_what_the_positions_leave(model):
+    assert len(generate(model, np.array([prompt(70, 0, 4)]), stop_tokens=()).ids[0]) == 26
+
+
 def test_every_token_is_heard_in_order_and_with_its_row(model):
     ids, mask = padded_left(PROMPTS)
     heard = [[], [], []]
@@ -243,16 +250,42 @@ def test_banned_tokens_are_those_that_complete_an_ngram_again(size):
     random = np.random.default_rng(size)
     for words in (1, 2, 4):
         ids = random.integers(0, words, 60).tolist()
-        ngrams = decoding._Ngrams(size, ids[:7])
+        ngrams = Ngrams(NoRepeat(size=size), ids[:7])
         for place in range(7, 60):
             assert set(ngrams.banned()) == banned_by_definition(ids[:place], size)
             ngrams.add(ids[place])
-    assert list(decoding._Ngrams(0, [1, 1, 1, 1]).banned()) == []
+    assert list(Ngrams(NoRepeat(), [1, 1, 1, 1]).banned()) == []
+
+
+def test_a_window_forgets_old_ngrams_and_spared_tokens_are_never_banned():
+    random = np.random.default_rng(1)
+    ids = random.integers(0, 3, 200).tolist()
+    banned = 0
+    for window in (4, 9, 40):
+        ngrams = Ngrams(NoRepeat(size=3, window=window, spared={2}), ids[:50])
+        for place in range(50, 200):
+            seen = ids[max(0, place - window) : place]
+            assert set(ngrams.banned()) == banned_by_definition(seen, 3) - {2}
+            banned += len(ngrams.banned())
+            ngrams.add(ids[place])
+    assert banned > 200
+
+
+def test_a_branch_of_an_answer_does_not_change_what_it_came_from():
+    ngrams = Ngrams(NoRepeat(size=2), [1, 2, 1])
+    tail = Tail(Loop(unit=2, times=2, tokens=3))
+    assert (ngrams.branch().banned(), tail.surplus([5])) == ([2], 0)
+    other, other_tail = ngrams.branch(), tail.branch()
+    other.add(3)
+    other.add(1)
+    assert (other.banned(), ngrams.banned()) == ([2, 3], [2])
+    assert [other_tail.surplus(ids) for ids in ([5, 5], [5, 5, 5])] == [0, 2]
+    assert tail.surplus([5, 6]) == 0
 
 
 def test_log_probs_are_the_models_own_although_its_favourite_is_banned():
     model = tiny()
-    made = alone(model, 1, max_new_tokens=30, stop_tokens=(), no_repeat_ngram_size=1)
+    made = alone(model, 1, max_new_tokens=30, stop_tokens=(), no_repeat=1)
     with paddle.no_grad():
         logits = model(paddle.to_tensor([PROMPTS[1] + made.ids[0]])).logits[0, len(PROMPTS[1]) - 1 : -1]
     exact = logits - logits.logsumexp(-1, keepdim=True)
@@ -260,6 +293,81 @@ def test_log_probs_are_the_models_own_although_its_favourite_is_banned():
     assert forced >= 5
     expected = exact.numpy()[np.arange(len(made.ids[0])), made.ids[0]]
     assert made.log_probs[0] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def every_answer(model, prompt, limit, stops):
+    """All answers of at most `limit` tokens, with log p of each token by full passes."""
+    ended, open_ = [], [((), ())]
+    for _ in range(limit):
+        grown = []
+        for ids, log_probs in open_:
+            with paddle.no_grad():
+                logits = model(paddle.to_tensor([[*prompt, *ids]])).logits[0, -1].astype("float64")
+            exact = (logits - logits.logsumexp()).tolist()
+            grown += [((*ids, token), (*log_probs, exact[token])) for token in range(len(exact))]
+        ended += [each for each in grown if each[0][-1] in stops]
+        open_ = [each for each in grown if each[0][-1] not in stops]
+    return ended + open_
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "opt"])
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
+def test_a_wide_beam_finds_the_best_of_all_answers(kind, penalty):
+    model = tiny(kind, image_token=6, vocab_size=7)
+    object.__setattr__(model.config, "image_token", 60)  # so that 6 is a token like the others
+    prompts = [[2, 4, 3, 2, 5], [3, 3, 4]]
+    best = []
+    for row in prompts:
+        answers = every_answer(model, row, 3, stops={1})
+        best.append(max(answers, key=lambda each: sum(each[1]) / len(each[1]) ** penalty))
+    ids, mask = padded_left(prompts)
+    options = {"max_new_tokens": 3, "stop_tokens": (1,), "length_penalty": penalty}
+    made = generate(model, ids, None, mask, num_beams=49, **options)
+    assert [tuple(each) for each in made.ids] == [each for each, _ in best]
+    for found, (_, exact) in zip(made.log_probs, best, strict=True):
+        assert found == pytest.approx(exact, abs=1e-5)
+    assert made.finished == ["stop" if each[-1] == 1 else "length" for each, _ in best]
+
+
+def test_several_beams_find_what_greedy_decoding_misses_and_one_is_greedy(model):
+    rows = range(3)
+    options = {"max_new_tokens": 16, "stop_tokens": ()}
+    greedy = [alone(model, row, **options) for row in rows]
+    beams = [alone(model, row, num_beams=4, **options) for row in rows]
+    assert [alone(model, row, num_beams=1, **options) for row in rows] == greedy
+    totals = [[sum(made.log_probs[0]) for made in each] for each in (greedy, beams)]
+    assert all(found >= missed - 1e-5 for missed, found in zip(*totals, strict=True))
+    assert any(found > missed + 0.01 for missed, found in zip(*totals, strict=True))
+
+
+@pytest.mark.parametrize("size", [0, 2])
+def test_beams_of_a_left_padded_row_are_those_it_has_alone(model, size):
+    options = {"max_new_tokens": 20, "no_repeat": size, "stop_tokens": (), "num_beams": 3}
+    free = [alone(model, row, **options) for row in range(3)]
+    options["stop_tokens"] = (free[0].ids[0][6], free[1].ids[0][11])  # now rows end at different tokens
+    single = [alone(model, row, **options) for row in range(3)]
+    assert len({len(made.ids[0]) for made in single}) > 1
+    ids, mask = padded_left(PROMPTS)
+    together = generate(model, ids, some_views(3), mask, **options)
+    assert together.ids == [made.ids[0] for made in single]
+    assert together.finished == [made.finished[0] for made in single]
+    if size:
+        for row, made in enumerate(single):
+            pairs = list(zip(*[[*PROMPTS[row], *made.ids[0]][start:] for start in (0, 1)], strict=False))
+            new = pairs[len(PROMPTS[row]) - 1 :]
+            assert len(set(new)) == len(new)
+            assert not set(new) & set(pairs[: len(PROMPTS[row]) - 1])
+
+
+def test_a_beam_search_takes_the_best_answer_that_does_not_loop(released, expected, pixels):
+    ids, seen = expected["batch_left_padded.input_ids"], expected["batch_left_padded.attention_mask"]
+    options = {"max_new_tokens": 32, "stop_tokens": (), "num_beams": 2}
+    free = generate(released, ids, pixels, seen, **options)
+    made = generate(released, ids, pixels, seen, loop=Loop(unit=4, times=10, tokens=10), **options)
+    assert free.ids[1] == [235] * 32
+    assert made.finished == ["length", "length"]
+    assert made.ids[1][:10] != [235] * 10
+    assert sum(made.log_probs[1]) < sum(free.log_probs[1])
 
 
 def surplus_by_definition(ids, loop):
@@ -280,7 +388,7 @@ def test_a_loop_is_found_at_the_token_that_completes_it():
     for _ in range(300):
         unit = random.integers(0, 3, random.integers(1, 8)).tolist()
         ids = random.integers(0, 3, 12).tolist() + unit * 6
-        tail = decoding._Tail(loop)
+        tail = Tail(loop)
         for end in range(1, len(ids) + 1):
             surplus = tail.surplus(ids[:end])
             assert surplus == surplus_by_definition(ids[:end], loop)
@@ -305,7 +413,7 @@ def test_a_loop_is_cut_after_its_first_unit_and_marked(released, expected, pixel
 
 def test_a_table_of_12_equal_rows_is_no_loop():
     row = [10, 11, 11, 11, 11, 11, 12, 13]
-    tail = decoding._Tail(Loop())
+    tail = Tail(Loop())
     ids = [1, 2, 3, *row * 12]
     assert not any(tail.surplus(ids[:end]) for end in range(1, len(ids) + 1))
     ids += row * 40
@@ -321,7 +429,7 @@ def test_the_encoder_sees_each_view_once_and_as_many_as_memory_allows(monkeypatc
     grid = model.config.vision.grid
     for at_once, counts in ((1, [1, 1, 1]), (2, [2, 1]), (50, [3])):
         calls.clear()
-        monkeypatch.setattr(decoding, "ENCODER_BYTES", at_once * 4 * 2 * grid**4)
+        monkeypatch.setattr(steps, "ENCODER_BYTES", at_once * 4 * 2 * grid**4)
         apart = generate(model, ids, some_views(3), mask, max_new_tokens=8, stop_tokens=())
         assert calls == counts
         assert apart.ids == together.ids
@@ -347,7 +455,10 @@ def test_dropout_is_off_while_decoding_and_layers_keep_their_modes():
         ({"attention_mask": np.array([[1] * 6 + [2] * 7])}, "^attention_mask: not zeros followed by ones"),
         ({"input_ids": np.array([1, 2])}, r"^input_ids: shape \[2\]; rows of tokens"),
         ({"max_new_tokens": 0}, "^max_new_tokens: 0; at least 1"),
-        ({"no_repeat_ngram_size": -1}, "^no_repeat_ngram_size: -1; 0"),
+        ({"no_repeat": -1}, "^no_repeat: n-grams of -1; 0"),
+        ({"no_repeat": NoRepeat(size=9, window=8)}, "^no_repeat: a window of 8 holds no n-gram of 9"),
+        ({"num_beams": 0}, "^num_beams: 0; at least 1"),
+        ({"num_beams": 2, "on_token": print}, "^num_beams: 2 with on_token; no token of a beam is certain"),
     ],
 )
 def test_wrong_arguments_are_refused(change, message):

@@ -1,5 +1,6 @@
 """infer.py as a user meets it: flags, what goes to stdout, stderr and files, exit codes, refusals."""
 
+import io
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
 from test_reading import picture, tiny_checkpoint
 
 import infer
@@ -38,8 +40,8 @@ def scans(tmp_path_factory):
 def run(checkpoint, reader, monkeypatch, capfd):
     """Calls infer.main with a model that is loaded once; gives exit code, stdout and stderr."""
 
-    def loaded(folder, dtype, **settings):
-        assert (str(folder), dtype) == (str(checkpoint), "float32")
+    def loaded(folder, dtype, adapter=None, **settings):
+        assert (str(folder), dtype, adapter) == (str(checkpoint), "float32", None)
         return reading.Reader(reader.model, reader.tokenizer, **settings)
 
     monkeypatch.setattr(reading, "load_reader", loaded)
@@ -88,7 +90,7 @@ def test_max_tiles_and_no_repeat_ngram_size_reach_the_reader(run, scans, monkeyp
 
     def watched(reader, questions, *_):
         seen.update(vars(reader))
-        return iter([reading.Failure(questions[0], "stopped here")])
+        return iter([reading.Failure(next(questions), "stopped here")])
 
     monkeypatch.setattr(reading.Reader, "read", watched)
     run("--image_file", scans / "p1.png", "--max_tiles", "2", "--no_repeat_ngram_size", "0")
@@ -135,11 +137,11 @@ def test_files_take_the_texts_and_a_page_of_html(run, reader, scans, tmp_path):
     )
     assert (code, out) == (0, "")
     made = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert made == ["p1.html", "p1.mmd", "p2.html", "p2.mmd"]
+    assert made == ["journal.jsonl", "p1.html", "p1.mmd", "p2.html", "p2.mmd"]
     text = read(reader, scans / "p2.png", task="format").text
     assert (tmp_path / "out" / "p2.mmd").read_text(encoding="utf-8") == text + "\n"
     code, out, _ = run("--image_file", scans / "p1.png", "--output_dir", tmp_path / "plain")
-    assert [path.name for path in (tmp_path / "plain").iterdir()] == ["p1.txt"]
+    assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == ["journal.jsonl", "p1.txt"]
 
 
 def test_the_page_of_html_goes_where_it_is_told(run, reader, scans, tmp_path):
@@ -221,6 +223,14 @@ def test_a_box_that_fits_the_first_page_only_is_a_failure_of_the_second(run, sca
         (["--no_repeat_ngram_size", "-1"], "--no_repeat_ngram_size: -1; at least 0"),
         (["--max_new_tokens", "0"], "--max_new_tokens: 0; at least 1"),
         (["--threads", "0"], "--threads: 0; at least 1"),
+        (["--crop", "auto", "--multi_crop"], "--crop auto: does not go with --multi_crop"),
+        (["--crop", "auto", "--box", "1,2,3,4"], "--crop auto: boxes are read in one view"),
+        (["--per", "document"], "--per document: needs --output_dir"),
+        (["--mark-below", "1.5"], "--mark-below: 1.5; a probability above 0"),
+        (["--mark-below", "0.5", "--stream"], "--mark-below: marks whole answers"),
+        (["--stream", "--num_beams", "2"], "--stream: no word is certain with --num_beams 2"),
+        (["--num_beams", "0"], "--num_beams: 0; at least 1"),
+        (["--srt"], "--srt: needs --video_file"),
         (["--pages", "3-1"], "pages: '3-1' runs backwards; write 1-3"),
         (["--pages", "1-2"], "pages: "),
         (["--dialect", "hub"], "--dialect: hub; this checkpoint was trained with repo"),
@@ -293,9 +303,131 @@ def test_weights_that_give_no_numbers_are_told_in_one_line(run, reader, scans):
 
 
 def test_an_output_that_cannot_be_written_ends_with_1_and_one_line(run, scans, tmp_path):
-    code, _, err = run("--image_file", scans / "p1.png", "--save_render_file", tmp_path / "no" / "x.html")
+    code, _, err = run("--image_file", scans / "p1.png", "--save_render_file", scans / "p1.png" / "x.html")
     assert code == 1
-    assert "No such file or directory" in err.splitlines()[-1]
+    assert "File exists" in err.splitlines()[-1]
+
+
+def lines_of(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_names_on_stdin_are_read_in_their_order(run, reader, scans, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{scans}/p2.png\n\n{scans}/p1.png\n"))
+    code, out, _ = run("--image_file", "-", "--json")
+    assert code == 0
+    assert [row["file"] for row in lines_of(out)] == [f"{scans}/p2.png", f"{scans}/p1.png"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    code, _, err = run("--image_file", "-")
+    assert (code, err) == (2, "infer.py: --image_file: - and nothing on stdin; one path a line\n")
+
+
+def test_a_second_run_reads_what_the_first_has_not_and_gives_the_same_files(run, scans, tmp_path):
+    for number in (1, 2, 3, 4):
+        (tmp_path / f"p{number}.png").write_bytes((scans / f"p{1 + number % 2}.png").read_bytes())
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    assert run("--image_file", tmp_path, "--output_dir", whole)[0] == 0
+    run("--image_file", tmp_path / "p1.png", tmp_path / "p2.png", "--output_dir", torn)
+    journal = torn / "journal.jsonl"
+    rows = journal.read_bytes().splitlines(keepends=True)
+    assert len(rows) == 3  # settings, two pages
+    journal.write_bytes(b"".join(rows[:2]) + rows[2][:30])  # killed while it wrote the second row
+    (torn / "p1.txt").write_text("not written again")
+    code, _, err = run("--image_file", tmp_path, "--output_dir", torn, "--batch_size", "2")
+    assert code == 0
+    assert err.startswith(f"infer.py: 1 of 4 were read before, as {journal} tells\n[2/4] {tmp_path}/p2.png: ")
+    assert " pages/s, 0:00:0" in err
+    assert (torn / "p1.txt").read_text() == "not written again"
+    for name in ("p2.txt", "p3.txt", "p4.txt"):
+        assert (torn / name).read_bytes() == (whole / name).read_bytes()
+    keys = [row["file"] for row in lines_of(journal.read_text())[1:]]
+    assert keys == [f"{tmp_path}/p{number}.png" for number in (1, 2, 3, 4)]
+
+
+def test_a_page_that_changed_or_failed_is_read_again(run, scans, tmp_path):
+    (tmp_path / "a.png").write_bytes((scans / "p1.png").read_bytes())
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    arguments = ["--image_file", tmp_path, "--output_dir", tmp_path / "out"]
+    assert run(*arguments)[0] == 1
+    picture(4).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((scans / "p2.png").read_bytes())
+    code, _, err = run(*arguments)
+    assert (code, "read before" in err) == (0, False)
+    assert run(*arguments)[2] == f"infer.py: 2 of 2 were read before, as {tmp_path}/out/journal.jsonl tells\n"
+
+
+def test_other_settings_in_the_same_folder_are_refused(run, scans, tmp_path):
+    arguments = ["--image_file", scans / "p1.png", "--output_dir", tmp_path]
+    assert run(*arguments)[0] == 0
+    code, _, err = run(*arguments, "--num_beams", "2")
+    assert code == 2
+    assert err == (
+        f"infer.py: {tmp_path}/journal.jsonl: read with num_beams 1, now 2; another --output_dir, or the "
+        "same settings to go on\n"
+    )
+
+
+def test_one_file_a_document_is_written_when_its_pages_are_there(run, reader, tmp_path):
+    pdf, out = tmp_path / "doc.pdf", tmp_path / "out"
+    picture(1).save(pdf, save_all=True, append_images=[picture(2), picture(3)])
+    arguments = ["--image_file", pdf, "--output_dir", out, "--per", "document"]
+    run(*arguments, "--pages", "1")
+    first = read(reader, Page(str(pdf), 1)).text
+    assert (out / "doc.txt").read_text(encoding="utf-8") == first + "\n"
+    assert run(*arguments)[2].startswith("infer.py: 1 of 3 were read before")
+    texts = [read(reader, Page(str(pdf), number)).text for number in (1, 2, 3)]
+    assert (out / "doc.txt").read_text(encoding="utf-8") == "\n\n".join(texts) + "\n"
+    (out / "doc.txt").unlink()
+    assert run(*arguments)[0] == 0  # as after a kill between the last page and the document
+    assert (out / "doc.txt").exists()
+
+
+def test_doubtful_words_are_marked_in_text_and_named_in_json(run, reader, scans):
+    answer = read(reader, scans / "p1.png")
+    words = reader.spans(answer, "word")
+    least = min(word.confidence for word in words)
+    doubtful = [word for word in words if word.confidence == least]
+    flags = ["--image_file", scans / "p1.png", "--mark-below", f"{least * 1.0000001}"]
+    out = run(*flags)[1]
+    assert out.count("[?") == len(doubtful)
+    assert f"[?{doubtful[0].text}?]" in out
+    assert out.replace("[?", "").replace("?]", "") == answer.text + "\n"
+    row = json.loads(run(*flags, "--json", "--confidence")[1])
+    assert [[text, start] for text, start, _ in row["doubtful"]] == [
+        [word.text, word.start] for word in doubtful
+    ]
+    assert [word for word, _, _ in row["words"]] == answer.text.split()
+    assert row["calibrated"] is False
+
+
+def test_crop_auto_cuts_pages_of_small_lines_only_and_says_so(run, scans, tmp_path):
+    page = Image.new("RGB", (400, 400), "white")
+    for line in range(20):
+        ImageDraw.Draw(page).text((10, 10 + 18 * line), "small letters on a wide page " * 2, fill="black")
+    page.save(tmp_path / "small.png")
+    large = page.crop((0, 0, 64, 64)).resize((64, 64))
+    large.save(tmp_path / "large.png")
+    code, out, err = run("--image_file", tmp_path, "--crop", "auto", "--json")
+    rows = {Path(row["file"]).stem: row for row in lines_of(out)}
+    assert code == 0
+    assert rows["small"]["task"] == "multi_crop_ocr"
+    assert 1 < rows["small"]["line_height"] < 4  # 12 or so of 400 pixels, in a view of 64
+    assert rows["large"]["task"] == "ocr"
+    assert ", tiles: lines of 2 px in one view" in err
+
+
+def test_beams_and_bans_reach_the_reader(run, scans, monkeypatch):
+    seen = {}
+
+    def watched(reader, questions, *_):
+        seen.update(vars(reader))
+        return iter([reading.Failure(next(questions), "stopped here")])
+
+    monkeypatch.setattr(reading.Reader, "read", watched)
+    flags = ["--num_beams", "3", "--ngram_window", "90", "--spare_structure", "--no_retry"]
+    run("--image_file", scans / "p1.png", *flags)
+    kept = ("num_beams", "ngram_window", "spare_structure", "retry_loops")
+    assert [seen[name] for name in kept] == [3, 90, True, False]
 
 
 def test_help_takes_less_than_a_second_and_names_every_flag():

@@ -1,5 +1,6 @@
 """From files to answers: pages found, prompts and pixels as put by hand, batches, streams, failures."""
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def by_hand(reader, prompt, views, ngram=20):
         views,
         max_new_tokens=12,
         stop_tokens=stops,
-        no_repeat_ngram_size=ngram,
+        no_repeat=ngram,
     )
     return reader.tokenizer.decode(made.ids[0]).strip(), made.ids[0]
 
@@ -337,3 +338,69 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 def test_pages_are_found_without_paddle():
     code = "import sys, got_train.reading; sys.exit('paddle' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
+
+
+def test_questions_of_like_length_share_a_batch_and_answers_keep_their_order(reader, scans, monkeypatch):
+    several = [(1, "ocr"), (2, "multi_crop"), (10, "ocr"), (2, "multi_crop"), (2, "ocr"), (1, "multi_crop")]
+    questions = [question(scans / f"page{number}.png", task) for number, task in several]
+    single = [answer.ids for answer in reader.read(questions)]
+    views, generate = [], decoding.generate
+
+    def watched(model, ids, pixels, *rest, **options):
+        views.append(len(pixels))
+        return generate(model, ids, pixels, *rest, **options)
+
+    monkeypatch.setattr(decoding, "generate", watched)
+    answers = list(reader.read(questions, batch_size=3))
+    assert views == [21, 3]  # three times 7 tiles, three pages in one view
+    assert [answer.question for answer in answers] == questions
+    assert [answer.ids for answer in answers] == single
+
+
+def test_an_answer_may_fill_what_the_prompt_leaves_of_8192_and_at_least_4096(reader):
+    free = dataclasses.replace(reader, max_new_tokens=None)
+    assert free._limit(287) == 512 - 287
+    config = reader.model.config.decoder
+    before = config.max_positions
+    object.__setattr__(config, "max_positions", 32768)
+    try:
+        assert [free._limit(tokens) for tokens in (300, 6000, 30000)] == [7892, 4096, 2768]
+        assert reader._limit(300) == 12
+    finally:
+        object.__setattr__(config, "max_positions", before)
+
+
+@pytest.mark.parametrize(("end", "kept"), [("stop", "retried"), ("length", "loop"), ("loop", "loop")])
+def test_a_page_that_loops_is_read_again_without_repetition(reader, scans, monkeypatch, end, kept):
+    asked, ids = [], reader.tokenizer.encode("ab")
+
+    def generate(model, rows, *_, no_repeat, **__):
+        asked.append((len(rows), no_repeat))
+        if len(asked) > 1:
+            return decoding.Generated([ids], [[-0.5, -0.5]], [end])
+        return decoding.Generated([ids[:1]] * 2, [[0.0]] * 2, ["stop", "loop"])
+
+    monkeypatch.setattr(decoding, "generate", generate)
+    questions = [question(scans / f"page{number}.png", "multi_crop") for number in (1, 2)]
+    answers = list(dataclasses.replace(reader, retry_loops=True).read(questions, batch_size=2))
+    assert [(rows, rule.size) for rows, rule in asked] == [(2, 0), (1, 20)]
+    assert [answer.finished for answer in answers] == ["stop", kept]
+    assert answers[1].text == ("ab" if end == "stop" else "a")
+    assert answers[1].log_probs == ([-0.5, -0.5] if end == "stop" else [0.0])
+
+
+def test_what_builds_tables_is_spared_and_words_are_not(reader):
+    rule = dataclasses.replace(reader, spare_structure=True, ngram_window=5)._rule(20)
+    spared = {*rule.spared}
+    assert {*reader.tokenizer.encode(" & | 0 -- . \\\\ \n<td></td>\\hline")} <= spared
+    assert not {*reader.tokenizer.encode("zgyk")} & spared
+    assert not {*reader.tokenizer.stop_ids} & spared
+    assert rule.window == 20  # a smaller one would hold no n-gram
+    assert reader._rule(20).spared == frozenset()
+
+
+def test_a_late_page_of_a_tiff_is_opened_alone(scans, monkeypatch):
+    decoded, decode = [], images._decode
+    monkeypatch.setattr(images, "_decode", lambda image, where: decoded.append(where) or decode(image, where))
+    Page(str(scans / "fax.tiff"), 2).open()
+    assert decoded == [f"{scans}/fax.tiff frame 2"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from got_train.images import FORMATS, EncodedImage
+from got_train.whole_files import write_whole
 
 from .record import RecordError
 
@@ -84,7 +85,4 @@ def _stem(image: str | EncodedImage) -> str:
 
 def _write(copy: Path, data: bytes) -> None:
     if not copy.exists():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = copy.with_name(copy.name + ".tmp")
-        unfinished.write_bytes(data)
-        os.replace(unfinished, copy)
+        write_whole(copy, data)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from got_train import prompts
+from got_train.whole_files import write_whole
 
 if TYPE_CHECKING:
     from got_train.data.records import Record
@@ -237,9 +238,7 @@ def _kept(path: Path) -> list[Prediction]:
     found = [_prediction(row, where) for row, where in _rows(whole, str(path))]
     kept = [prediction for prediction in found if not prediction.failed]
     if torn or len(kept) < len(found):
-        unfinished = path.with_name(path.name + ".tmp")
-        unfinished.write_text("".join(map(_line, kept)), encoding="utf-8", newline="\n")
-        os.replace(unfinished, path)
+        write_whole(path, "".join(map(_line, kept)))
     return kept
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from got_train.whole_files import write_whole
+
 PREDICTIONS, SETTINGS, METRICS, SAMPLES = (
     "predictions.jsonl",
     "settings.json",
@@ -89,10 +91,8 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """The file appears when complete; half a character, which UTF-8 has not, becomes its escape."""
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
-    os.replace(unfinished, path)
+    """Half a character, which UTF-8 has not, becomes its escape."""
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,10 @@
-"""Greedy decoding with a cache: ids and views in, ids out. It knows no text, no prompt and no file."""
+"""Decoding: ids and views in, the most probable ids out. It knows no text, no prompt and no file."""
 
-# B rows  T prompt tokens  V views of all rows  P tokens a view  D width
+# B rows  T prompt tokens  V views of all rows
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,26 +12,14 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from .decoders import KeyValueCache
+from . import beam
+from .constraints import Ngrams, NoRepeat
 from .got import Got
+from .hypothesis import GenerateError, Hypothesis
+from .loops import Loop
+from .steps import Steps, without
 
-ENCODER_BYTES = 1 << 30  # of attention scores that exist at once; one view of GOT's makes 0.8 GB
-
-
-class GenerateError(ValueError):
-    """Prompts that cannot be decoded, or weights that give no numbers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loop:
-    """The tail that counts as endless: a unit of tokens, repeated without a gap.
-
-    Real pages repeat too (empty cells, equal rows, rests), hence both a least number and a least length.
-    """
-
-    unit: int = 64  # tokens, at most
-    times: int = 16  # at least
-    tokens: int = 256  # that all the times cover, at least
+__all__ = ["GenerateError", "Generated", "Loop", "NoRepeat", "evaluating", "generate"]
 
 
 @dataclass(frozen=True)
@@ -53,31 +40,41 @@ def generate(
     input_ids: paddle.Tensor | np.ndarray,
     pixel_values: paddle.Tensor | np.ndarray | None = None,
     attention_mask: paddle.Tensor | np.ndarray | None = None,
-    max_new_tokens: int = 4096,
+    max_new_tokens: int | Sequence[int] | None = None,
     stop_tokens: Sequence[int] | None = None,
-    no_repeat_ngram_size: int = 0,
+    no_repeat: int | NoRepeat = 0,
     loop: Loop | None = None,
     on_token: Callable[[int, int], None] | None = None,
+    num_beams: int = 1,
+    length_penalty: float = 1.0,
 ) -> Generated:
-    """The most probable token, again and again, until each row has ended.
+    """The most probable token, again and again, until each row has ended; or the best of several beams.
 
     input_ids (B, T) and attention_mask (B, T), 0 on the padding, which is on the left; the views of all rows
-    one behind the other. stop_tokens are the model's unless given. `on_token(row, id)` hears every token at
-    once, also those that a loop takes back. A row's answer does not depend on its neighbours.
+    one behind the other. max_new_tokens, of all rows or of each, is what the decoder's positions leave unless
+    less is given; stop_tokens are the model's unless given; no_repeat is the n of n-grams, or a rule.
+    `on_token(row, id)` hears every token at once, also those that a loop takes back; not with several beams.
+    A row's answer does not depend on its neighbours.
     """
     ids = np.asarray(input_ids, dtype=np.int64)
     mask = np.ones_like(ids) if attention_mask is None else np.asarray(attention_mask, dtype=np.int64)
-    _check(ids, mask, max_new_tokens, no_repeat_ngram_size)
+    rule = no_repeat if isinstance(no_repeat, NoRepeat) else NoRepeat(size=no_repeat)
+    _check(ids, mask, rule, num_beams)
     _check_views(model, ids, 0 if pixel_values is None else len(pixel_values))
+    if num_beams > 1 and on_token is not None:
+        raise GenerateError(f"num_beams: {num_beams} with on_token; no token of a beam is certain")
     stops = frozenset(model.config.stop_tokens if stop_tokens is None else stop_tokens)
     prompts = [row[seen > 0].tolist() for row, seen in zip(ids, mask, strict=True)]
-    limits = [min(max_new_tokens, _room(model, len(prompt))) for prompt in prompts]
     answers = [
-        _Answer(limit, stops, _Ngrams(no_repeat_ngram_size, prompt), loop)
-        for limit, prompt in zip(limits, prompts, strict=True)
+        Hypothesis(limit, stops, Ngrams(rule, prompt), loop)
+        for limit, prompt in zip(_limits(model, prompts, max_new_tokens), prompts, strict=True)
     ]
     with evaluating(model):
-        _decode(model, ids, pixel_values, mask, answers, on_token)
+        steps = Steps(model, ids, pixel_values, mask)
+        if num_beams > 1:
+            answers = beam.search(steps, answers, num_beams, length_penalty)
+        else:
+            _greedy(steps, answers, on_token)
     return Generated(
         [answer.ids for answer in answers],
         [answer.log_probs for answer in answers],
@@ -85,19 +82,12 @@ def generate(
     )
 
 
-def _decode(model, ids, pixel_values, mask, answers, on_token) -> None:
-    decoder = model.decoder
-    mask = paddle.to_tensor(mask)
-    cache = KeyValueCache(model.config.decoder.layers, mask)
-    places = (paddle.cumsum(mask, axis=1) - 1).clip(min=0)  # (B, T)
-    x = model.embed(paddle.to_tensor(ids), _features(model, pixel_values))  # (B, T, D)
-    hidden = decoder.step(x, places, cache)[:, -1]  # (B, D)
-    places = places[:, -1:]
+def _greedy(steps: Steps, answers: list[Hypothesis], on_token: Callable[[int, int], None] | None) -> None:
+    """Grows every answer to its end."""
     going = list(range(len(answers)))  # the rows that the tensors still hold
     while True:
-        logits = paddle.matmul(hidden, decoder.head, transpose_y=True).astype("float32")  # (B, vocabulary)
-        chosen, log_probs = _best(logits, [answers[row].ngrams.banned() for row in going])
-        for row, token, log_prob in zip(going, chosen.tolist(), log_probs.tolist(), strict=True):
+        tokens, log_probs = _best(steps.logits, [answers[row].ngrams.banned() for row in going])
+        for row, token, log_prob in zip(going, tokens, log_probs, strict=True):
             answers[row].add(token, log_prob)
             if on_token is not None:
                 on_token(row, token)
@@ -105,102 +95,16 @@ def _decode(model, ids, pixel_values, mask, answers, on_token) -> None:
         if not kept:
             return
         if len(kept) < len(going):
-            rows = paddle.to_tensor(kept)
-            cache.keep(rows)
-            chosen, places = paddle.gather(chosen, rows), paddle.gather(places, rows)
+            steps.keep(kept)
             going = [going[place] for place in kept]
-        places = places + 1
-        hidden = decoder.step(decoder.embed(chosen.unsqueeze(1)), places, cache)[:, -1]
+        steps.step([tokens[place] for place in kept])
 
 
-def _best(logits: paddle.Tensor, banned: list[Sequence[int]]) -> tuple[paddle.Tensor, paddle.Tensor]:
+def _best(logits: paddle.Tensor, banned: list[Sequence[int]]) -> tuple[list[int], list[float]]:
     """The most probable token of each row that is not banned, and log p of it before the ban."""
-    allowed = logits
-    pairs = [(row, token) for row, tokens in enumerate(banned) for token in tokens]
-    if pairs:
-        where = tuple(paddle.to_tensor(part) for part in zip(*pairs, strict=True))
-        allowed = paddle.index_put(logits, where, paddle.full([len(pairs)], -math.inf))
-    chosen = allowed.argmax(axis=-1)
+    chosen = without(logits, banned).argmax(axis=-1)
     best = paddle.take_along_axis(logits, chosen.unsqueeze(1), axis=1).squeeze(1)
-    return chosen, best - logits.logsumexp(axis=-1)
-
-
-def _features(model: Got, pixel_values: paddle.Tensor | np.ndarray | None) -> paddle.Tensor | None:
-    """The views' features (V, P, D), the encoder seeing as many views at once as ENCODER_BYTES allow."""
-    if pixel_values is None:
-        return None
-    pixel_values = paddle.to_tensor(pixel_values)
-    vision = model.config.vision
-    at_once = max(1, ENCODER_BYTES // (4 * vision.heads * vision.grid**4))
-    starts = range(0, pixel_values.shape[0], at_once)
-    return paddle.concat([model.encode(pixel_values[start : start + at_once]) for start in starts])
-
-
-class _Answer:
-    """One row while it grows."""
-
-    def __init__(self, limit: int, stops: frozenset[int], ngrams: _Ngrams, loop: Loop | None):
-        self.ids: list[int] = []
-        self.log_probs: list[float] = []
-        self.finished = ""
-        self.limit, self.stops, self.ngrams = limit, stops, ngrams
-        self.tail = None if loop is None else _Tail(loop)
-
-    def add(self, token: int, log_prob: float) -> None:
-        if math.isnan(log_prob):
-            raise GenerateError(
-                f"token {len(self.ids) + 1}: the logits hold nan or inf; the weights are damaged or need "
-                "float32"
-            )
-        self.ids.append(token)
-        self.log_probs.append(log_prob)
-        self.ngrams.add(token)
-        if token in self.stops:
-            self.finished = "stop"
-        elif self.tail is not None and (surplus := self.tail.surplus(self.ids)):
-            self.finished = "loop"
-            del self.ids[-surplus:], self.log_probs[-surplus:]
-        elif len(self.ids) >= self.limit:
-            self.finished = "length"
-
-
-class _Ngrams:
-    """The tokens that would complete an n-gram a second time; the prompt counts, as in transformers."""
-
-    def __init__(self, size: int, prompt: list[int]):
-        self.size = size
-        self.ids: list[int] = []
-        self.followers: dict[tuple[int, ...], set[int]] = {}
-        for token in prompt:
-            self.add(token)
-
-    def add(self, token: int) -> None:
-        self.ids.append(token)
-        if 0 < self.size <= len(self.ids):
-            *before, last = self.ids[-self.size :]
-            self.followers.setdefault(tuple(before), set()).add(last)
-
-    def banned(self) -> Sequence[int]:
-        if not self.followers:
-            return ()
-        return sorted(self.followers.get(tuple(self.ids[len(self.ids) - self.size + 1 :]), ()))
-
-
-class _Tail:
-    """For every length of a unit: how many of the last tokens equal the one that far before them."""
-
-    def __init__(self, loop: Loop):
-        self.units = np.arange(1, loop.unit + 1)
-        self.needed = np.maximum(loop.times * self.units, loop.tokens) - self.units
-        self.equal = np.zeros_like(self.units)
-
-    def surplus(self, ids: list[int]) -> int:
-        """Tokens behind the first unit of a loop; 0 when there is none. To be called for every token."""
-        before = ids[-2 : -2 - len(self.units) : -1]
-        self.equal[: len(before)] += 1
-        self.equal[: len(before)] *= np.array(before, dtype=np.int64) == ids[-1]
-        looping = np.flatnonzero(self.equal >= self.needed)
-        return int(self.equal[looping[0]]) if len(looping) else 0
+    return chosen.tolist(), (best - logits.logsumexp(axis=-1)).tolist()
 
 
 @contextlib.contextmanager
@@ -222,17 +126,30 @@ def _room(model: Got, tokens: int) -> int:
     return positions - tokens
 
 
-def _check(ids: np.ndarray, mask: np.ndarray, max_new_tokens: int, no_repeat_ngram_size: int) -> None:
+def _limits(model: Got, prompts: Sequence[Sequence[int]], most: int | Sequence[int] | None) -> list[int]:
+    """Tokens of each answer, at most."""
+    rooms = [_room(model, len(prompt)) for prompt in prompts]
+    if most is None:
+        return rooms
+    wanted = [most] * len(rooms) if isinstance(most, int) else list(most)
+    if len(wanted) != len(rooms) or min(wanted) < 1:
+        raise GenerateError(f"max_new_tokens: {most}; at least 1, one for all rows or for each")
+    return list(map(min, rooms, wanted))
+
+
+def _check(ids: np.ndarray, mask: np.ndarray, rule: NoRepeat, num_beams: int) -> None:
     if ids.ndim != 2 or 0 in ids.shape:
         raise GenerateError(f"input_ids: shape {list(ids.shape)}; rows of tokens, (B, T)")
     if mask.shape != ids.shape:
         raise GenerateError(f"attention_mask: shape {list(mask.shape)}; that of input_ids, {list(ids.shape)}")
     if not np.isin(mask, (0, 1)).all() or not (np.diff(mask, axis=1) >= 0).all() or not mask[:, -1].all():
         raise GenerateError("attention_mask: not zeros followed by ones; padding stands on the left")
-    if max_new_tokens < 1:
-        raise GenerateError(f"max_new_tokens: {max_new_tokens}; at least 1")
-    if no_repeat_ngram_size < 0:
-        raise GenerateError(f"no_repeat_ngram_size: {no_repeat_ngram_size}; 0 (off) or more")
+    if num_beams < 1:
+        raise GenerateError(f"num_beams: {num_beams}; at least 1")
+    if rule.size < 0:
+        raise GenerateError(f"no_repeat: n-grams of {rule.size}; 0 (off) or more")
+    if 0 < rule.window < rule.size:
+        raise GenerateError(f"no_repeat: a window of {rule.window} holds no n-gram of {rule.size}")
 
 
 def _check_views(model: Got, ids: np.ndarray, views: int) -> None:

@@ -1,0 +1,191 @@
+"""Answers as infer.py gives them out: on stdout, as rows of JSON, as files a page or a document.
+
+Knows the flags that say how; knows no model beside the reader that answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from got_train.whole_files import write_whole
+
+if TYPE_CHECKING:
+    from got_train.journal import Journal
+    from got_train.reading import Answer, Question, Reader
+    from got_train.rendering.document import Reading
+
+SUFFIXES = {"format": ".mmd", "spot": ".json"}
+ENDED = {
+    "stop": "",
+    "length": "; no end within the limit, the text is cut",
+    "loop": "; it began to repeat itself and was cut",
+    "retried": "; it began to repeat itself and was read again with no repetition allowed",
+}
+
+
+def show(answer: Answer, reader: Reader, options: argparse.Namespace, several: bool) -> None:
+    if options.json:
+        print(json.dumps(row(answer, reader, options), ensure_ascii=False), flush=True)
+    elif options.stream:
+        print(flush=True)
+    elif options.output_dir is None and options.ocr_type == "spot":
+        print(_spots(answer), flush=True)
+    elif options.output_dir is None:
+        print(_heading(answer.question) * several + marked_text(answer, reader, options), flush=True)
+
+
+def save(answer: Answer, reader: Reader, options: argparse.Namespace, name: str) -> list[Path]:
+    """The files that were written."""
+    folder = Path(options.output_dir or ".")
+    files = {}
+    if options.per == "document":  # when its last page is read
+        return []
+    if options.output_dir:
+        suffix = SUFFIXES.get(options.ocr_type, ".txt")
+        text = _spots(answer) if options.ocr_type == "spot" else marked_text(answer, reader, options)
+        files[folder / (name + suffix)] = text + "\n"
+    for file, text in files.items():
+        write_whole(file, text)
+    if options.render or options.save_render_file or options.format:
+        files[_exported(answer, options, folder / name)] = ""
+    return [*files, *_drawn(answer, options.draw)]
+
+
+def write_document(
+    name: str, pages: Sequence[Question], journal: Journal, options: argparse.Namespace
+) -> list[Path]:
+    """Writes a document of pages that were read; one that failed leaves a line in its place."""
+    from got_train.rendering.document import Reading
+
+    rows = [journal.row(asked.pages) for asked in pages]
+    missing = [f"[{asked}: not read]" for asked in pages]
+    texts = [gap if row is None else row["marked"] for row, gap in zip(rows, missing, strict=True)]
+    folder = Path(options.output_dir)
+    file = folder / (name + SUFFIXES.get(options.ocr_type, ".txt"))
+    write_whole(file, "\n\n".join(texts) + "\n")
+    if not (options.render or options.format):
+        return [file]
+    readings = [
+        Reading(str(asked), gap if row is None else row["text"], options.ocr_type)
+        for asked, row, gap in zip(pages, rows, missing, strict=True)
+    ]
+    return [file, _export(readings, options, folder / name)]
+
+
+def row(answer: Answer, reader: Reader, options: argparse.Namespace) -> dict:
+    files = [page.file for page in answer.question.pages]
+    numbers = [page.number for page in answer.question.pages]
+    found = {
+        "file": files if options.multi_page else files[0],
+        "page": numbers if options.multi_page else numbers[0],
+        "text": answer.text,
+        "finished": answer.finished,
+        "confidence": round(answer.confidence, 4),
+        "lowest": round(answer.lowest, 4),
+        "seconds": round(answer.seconds, 3),
+    }
+    if options.ocr_type == "spot":
+        found |= json.loads(_spots(answer))
+    if options.crop == "auto":
+        found |= {"task": answer.question.task, "line_height": answer.question.line_height}
+    if options.confidence:
+        found["tokens"] = [[text, round(sure, 4)] for text, sure in reader.calibrated_pieces(answer)]
+        found["words"], found["lines"] = (
+            [[text, start, round(sure, 4)] for text, start, sure in reader.spans(answer, level)]
+            for level in ("word", "line")
+        )
+        found["calibrated"] = reader.calibration is not None
+    if options.mark_below is not None:
+        doubtful = [word for word in reader.spans(answer, "word") if word.confidence < options.mark_below]
+        found["doubtful"] = [[text, start, round(sure, 4)] for text, start, sure in doubtful]
+    return found
+
+
+def journal_row(answer: Answer, reader: Reader, options: argparse.Namespace) -> dict:
+    """What a later job needs of a page that it does not read again."""
+    return row(answer, reader, options) | {"marked": marked_text(answer, reader, options)}
+
+
+def marked_text(answer: Answer, reader: Reader, options: argparse.Namespace) -> str:
+    if options.mark_below is None:
+        return answer.text
+    return reader.marked(answer, options.mark_below)
+
+
+def _exported(answer: Answer, options: argparse.Namespace, name: Path) -> Path:
+    """The answer in another format, drawn where the format can hold drawings."""
+    from got_train.rendering.document import Reading
+
+    image = answer.question.pages[0].open() if options.ocr_type == "spot" else None
+    return _export([Reading(str(answer.question), answer.text, options.ocr_type, image)], options, name)
+
+
+def _export(document: Sequence[Reading], options: argparse.Namespace, name: Path) -> Path:
+    from got_train.rendering.export import export
+
+    form = options.format or "html"
+    file = Path(options.save_render_file or f"{name}.{form}")
+    write_whole(file, export(document, form, options.tables))
+    return file
+
+
+def _spots(answer: Answer) -> str:
+    """The lines of a page with their boxes in its pixels, as a line of JSON that convert_data reads."""
+    from got_train import spotting
+
+    page = answer.question.pages[0]
+    found = spotting.spots_as_json(answer.text, page.open().size)
+    return json.dumps({"file": str(page.file), "page": page.number, **found}, ensure_ascii=False)
+
+
+def _drawn(answer: Answer, file: str | None) -> list[Path]:
+    if file is None:
+        return []
+    from got_train import spotting
+    from got_train.rendering.drawn_boxes import draw_boxes
+
+    image = answer.question.pages[0].open()
+    lines = spotting.spots_as_json(answer.text, image.size)["lines"]
+    draw_boxes(image, [line["box"] for line in lines]).save(file)
+    return [Path(file)]
+
+
+def summary(answer: Answer, options: argparse.Namespace) -> str:
+    sure = f", confidence {answer.confidence:.3f}, lowest {answer.lowest:.3f}" if options.confidence else ""
+    return f"{len(answer.ids)} tokens, {answer.seconds:.1f} s{_crop(answer)}{sure}{ENDED[answer.finished]}"
+
+
+def _crop(answer: Answer) -> str:
+    """What --crop auto chose, and why."""
+    if not answer.question.auto_crop:
+        return ""
+    chosen = "tiles" if answer.question.task.startswith("multi_crop") else "one view"
+    height = answer.question.line_height
+    return f", {chosen}: " + ("no lines found" if height is None else f"lines of {height:.0f} px in one view")
+
+
+def pace(done: int, left: int, seconds: float) -> str:
+    if not left:
+        return ""
+    minutes, rest = divmod(round(left * seconds / done), 60)
+    return f" ({done / seconds:.2f} pages/s, {minutes // 60}:{minutes % 60:02d}:{rest:02d} left)"
+
+
+def _heading(question: Question) -> str:
+    return f"==> {question} <==\n"  # as head and tail tell files apart
+
+
+def streaming(several: bool) -> Callable[[Question, str], None]:
+    begun = set()
+
+    def show(question: Question, text: str) -> None:
+        if several and question.pages not in begun:
+            text = _heading(question) + text
+        begun.add(question.pages)
+        print(text, end="", flush=True)
+
+    return show
