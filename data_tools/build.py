@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from data_tools import music, output, renderers, token_counts
 from data_tools.fonts import FontError
 from data_tools.recipe import Recipe, RecipeError, load_recipe
+from got_train.whole_files import write_whole
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -449,7 +450,7 @@ def _first(*causes: dict[str, str]) -> str:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    output.write_whole(path, text)
+    write_whole(path, text)
 
 
 def parser(prog: str = "python -m data_tools.build") -> argparse.ArgumentParser:

@@ -13,8 +13,8 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +35,15 @@ VIEW = 1024  # pixels of the square that the encoder sees
 STEP_PIXELS = 4  # of the view; values on an axis must lie this far apart to be told apart
 EM_PIXELS, CHINESE_EM_PIXELS = 11, 15  # of the view; smaller letters are not read
 LEAST_DISTANCE = 0.25  # between the colours of two series, in the cube of red, green and blue
+LEAST_POINTS = 3  # of a series in a scatter chart
+PIE_LEAST = 5  # ems: the radius of the smallest
+LEAST_SLICE = 0.06  # of a pie, so that its label has room
+PLOT = 0.7  # of a picture's side: about what titles and the numbers of the axes leave to the plot
+WIDEST_EM = 0.0195  # of a picture's longer side: the largest letters
+DIGIT, CAPITAL = 0.64, 1.0  # ems: about how wide a digit is, and a Chinese character
+LINE = 1.35  # ems: a line of text with what parts it from the next
+GAPS = (0.4, 0.9, 1.4)  # ems between a point and its label
+SIDES = ("top", "bottom", "left", "right")
 CONTRAST = 80  # of 255 greys, between a text and what lies behind it
 UNITS = ("%", "kg", "m", "km", "tons", "hours", "days", "USD", "thousand", "million", "km/h", "MB")
 CHINESE_UNITS = (
@@ -72,6 +81,13 @@ class Axis:
         coarse = Axis(self.exponent + 1, 0, 0, 1, 1) if short and self.exponent < 0 else self
         scale = 10 if coarse is not self else 1
         return [(self.value(number), coarse.text(number // scale)) for number in numbers]
+
+    def thinned(self, room: float) -> Axis:
+        """With every second, fourth ... tick, so that the numbers fit beside each other in `room` ems."""
+        axis = self
+        while sum(ems(text) + 1 for _, text in axis.ticks) > room and axis.tick < axis.high - axis.low:
+            axis = replace(axis, tick=2 * axis.tick)
+        return axis
 
 
 @dataclass(frozen=True)
@@ -127,6 +143,20 @@ class Chart:
         """The font size of the smallest text as a share of the picture's longer side."""
         chinese = re.search(f"[{corpora.CHINESE}]", "".join(self.texts()))
         return (CHINESE_EM_PIXELS if chinese else EM_PIXELS) / VIEW
+
+    def prefers(self, row: int, place: int) -> tuple[str, ...]:
+        """Sides of a point for its label: above peaks and below valleys, where the line does not pass."""
+        numbers = self.series[row].numbers
+        near = numbers[max(0, place - 1) : place + 2]
+        above = self.kind == "scatter" or numbers[place] * len(near) >= sum(near)
+        return SIDES if above else ("bottom", "top", *SIDES[2:])
+
+    def turned(self, width: int, height: int) -> tuple[int, int]:
+        """The picture's sides, the longer one where bars with numbers stand beside each other."""
+        if not self.labels or self.kind not in ("bar", "grouped"):
+            return width, height
+        low, high = sorted((width, height))
+        return (low, high) if self.horizontal else (high, low)
 
     def target(self) -> str:
         """The dict of OneChart's form as JSON."""
@@ -193,6 +223,56 @@ class Drawing:
     look: dict[str, Any]
 
 
+def ems(text: str) -> float:
+    """About how wide a text is."""
+    return sum(CAPITAL if ord(char) > 0x2E7F else DIGIT for char in text)
+
+
+def beside(
+    point: tuple[float, float], size: tuple[float, float], side: str, gap: float
+) -> tuple[float, float]:
+    """The middle of a text that stands so many pixels beside a point."""
+    x, y = point
+    across, down = gap + size[0] / 2, gap + size[1] / 2
+    return {"top": (x, y - down), "bottom": (x, y + down), "left": (x - across, y), "right": (x + across, y)}[
+        side
+    ]
+
+
+def free_sides(
+    points: list[tuple[float, float]],
+    sizes: list[tuple[float, float]],
+    sides: list[tuple[str, ...]],
+    taken: numpy.ndarray,
+    em: float,
+) -> list[tuple[str, float]]:
+    """For every point the first of its sides, and the pixels away from it, where its text meets nothing."""
+    import numpy
+
+    found = []
+    for point, size, wanted in zip(points, sizes, sides, strict=True):
+        places = [(side, share * em) for share in GAPS for side in wanted]
+        boxes = {place: Placed("", beside(point, size, *place), size, 0.0) for place in places}
+        place = next((each for each in places if not boxes[each].crossed(taken)), places[0])
+        taken = numpy.concatenate([taken, outline(boxes[place].corners())])
+        found.append(place)
+    return found
+
+
+def segments(line: numpy.ndarray) -> numpy.ndarray:
+    """The pieces (from, to) of a line through points."""
+    import numpy
+
+    return numpy.stack([line[:-1], line[1:]], axis=1)
+
+
+def outline(corners: numpy.ndarray) -> numpy.ndarray:
+    """The sides of a box, and its diagonals, which find a text that lies on another of the same size."""
+    import numpy
+
+    return numpy.stack([corners[[0, 1, 2, 3, 0, 1]], corners[[1, 2, 3, 0, 2, 3]]], axis=1)
+
+
 def lightness(color: tuple[float, ...]) -> float:
     """Relative luminance of red, green and blue in 0..1: 0 black to 1 white."""
     red, green, blue = (part**2.2 for part in color[:3])
@@ -202,6 +282,16 @@ def lightness(color: tuple[float, ...]) -> float:
 def rgb(color: str) -> tuple[float, float, float]:
     """Red, green and blue in 0..1 of a colour such as #5470c6."""
     return tuple(int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+
+
+def apart(colors: Iterable[tuple[float, ...]], count: int) -> list[tuple[float, ...]]:
+    """The colours in their order, but first up to `count` that a legend can tell apart."""
+    first: list[tuple[float, ...]] = []
+    rest: list[tuple[float, ...]] = []
+    for color in colors:
+        far = all(math.dist(color[:3], other[:3]) >= LEAST_DISTANCE for other in first)
+        (first if far and len(first) < count else rest).append(color)
+    return first + rest
 
 
 def check_colors(colors: list[tuple[float, ...]]) -> None:
@@ -230,9 +320,8 @@ def check(chart: Chart, drawing: Drawing) -> None:
     if everywhere.min() < 1 or (everywhere > (width - 1, height - 1)).any():
         raise output.Rejected("a text leaves the picture")
     _check_ink(drawing)
-    marks = numpy.concatenate([numpy.stack([line[:-1], line[1:]], axis=1) for line in drawing.marks])
-    # the diagonals find a text that lies on another of the same size
-    outlines = [numpy.stack([box[[0, 1, 2, 3, 0, 1]], box[[1, 2, 3, 0, 2, 3]]], axis=1) for box in corners]
+    marks = numpy.concatenate([segments(line) for line in drawing.marks])
+    outlines = [outline(box) for box in corners]
     for place, placed in enumerate(drawing.texts):
         if placed.crossed(marks):
             raise output.Rejected("a text lies across a mark")
@@ -298,13 +387,34 @@ def random_chart(
     if kind == "pie":
         return _pie(words, keys, rng)
     flags["stacked"] = kind == "grouped" and labels and axis.low == 0 and bool(rng.random() < 0.3)
-    most = (axis.high - axis.low) // len(names) + axis.low if flags["stacked"] else axis.high
-    series = tuple(Series(each, keys, _numbers(axis, len(keys), most, rng)) for each in names)
-    if kind == "line" and any(
-        _near(column, axis) for column in zip(*(s.numbers for s in series), strict=True)
-    ):
-        raise output.Rejected("points of two lines fall together")
+    keys = keys[: _most_keys(axis, len(names), horizontal, flags["stacked"])] if labels else keys
+    if kind == "line":
+        numbers = _lines(axis, len(keys), len(names), rng)
+    else:
+        most = (axis.high - axis.low) // len(names) + axis.low if flags["stacked"] else axis.high
+        least = 0.3 if flags["stacked"] else 0.04  # a number stands in each piece of a stack
+        numbers = [_numbers(axis, len(keys), most, rng, least) for _ in names]
+    series = tuple(Series(each, keys, row) for each, row in zip(names, numbers, strict=True))
     return Chart(kind, series=series, axis=axis, **words, **flags)
+
+
+def _most_keys(axis: Axis, series: int, horizontal: bool, stacked: bool) -> int:
+    """So many groups of bars have room for their numbers in a picture of equal sides, two at least."""
+    widest = max(ems(axis.text(number)) for number in (axis.low, axis.high - axis.tick)) + 0.3
+    bars = PLOT / WIDEST_EM / (LINE if horizontal else widest)
+    return max(2, int(bars / (1 if stacked or series == 1 else 1.2 * series)))
+
+
+def _lines(axis: Axis, count: int, lines: int, rng: numpy.random.Generator) -> list[tuple[int, ...]]:
+    """Numbers of several lines whose points do not fall together."""
+    found: list[tuple[int, ...]] = []
+    for _ in range(phrases.TRIES):
+        numbers = _numbers(axis, count, axis.high, rng)
+        if not any(_near(column, axis) for column in zip(*found, numbers, strict=True)):
+            found.append(numbers)
+        if len(found) == lines:
+            return found
+    raise output.Rejected("points of two lines fall together")
 
 
 def random_axis(labels: bool, kind: str, rng: numpy.random.Generator) -> Axis:
@@ -363,7 +473,9 @@ def _categories(
     return tuple(f"{year + place // 4} Q{place % 4 + 1}" for place in range(count))
 
 
-def _numbers(axis: Axis, count: int, most: int, rng: numpy.random.Generator) -> tuple[int, ...]:
+def _numbers(
+    axis: Axis, count: int, most: int, rng: numpy.random.Generator, least: float = 0.04
+) -> tuple[int, ...]:
     """Numbers of one shape (even, rising or falling, wandering, one leader), none at an end of the scale."""
     import numpy
 
@@ -381,7 +493,7 @@ def _numbers(axis: Axis, count: int, most: int, rng: numpy.random.Generator) -> 
         shares = 0.45 * noise
         shares[int(rng.integers(count))] = 0.9
     steps = (most - axis.low) / axis.step
-    numbers = axis.low + axis.step * numpy.rint(steps * (0.04 + 0.84 * shares)).astype(int)
+    numbers = axis.low + axis.step * numpy.rint(steps * (least + (0.88 - least) * shares)).astype(int)
     # a bar of height 0 is no bar
     return tuple(int(number) if number else axis.step for number in numbers)
 
@@ -398,21 +510,23 @@ def _scatter(
 ) -> Chart:
     x_axis = random_axis(False, "scatter", rng)
     steps = (x_axis.high - x_axis.low) // x_axis.step
-    series, points, taken = [], [], []
+    series, points = [], []
+    taken: list[tuple[float, float]] = []
     for each in names:
-        count = int(rng.integers(4, 13))
+        count = int(rng.integers(4, 9 if flags["labels"] else 13))
         places = sorted(rng.choice(range(2, steps - 1), min(count, steps - 3), replace=False).tolist())
-        xs = tuple(x_axis.low + x_axis.step * place for place in places)
-        numbers = _numbers(axis, len(xs), axis.high, rng)
-        series.append(Series(each, tuple(map(x_axis.text, xs)), numbers))
+        numbers = _numbers(axis, len(places), axis.high, rng)
+        kept = []
+        for x, y in zip((x_axis.low + x_axis.step * place for place in places), numbers, strict=True):
+            share = (x / (x_axis.high - x_axis.low), y / (axis.high - axis.low))
+            if all(abs(share[0] - other[0]) + abs(share[1] - other[1]) >= 0.04 for other in taken):
+                kept.append((x, y))  # points that fall together are one
+                taken.append(share)
+        xs, ys = zip(*kept, strict=True) if kept else ((), ())
+        if len(xs) < LEAST_POINTS:
+            raise output.Rejected("too few points apart from each other")
+        series.append(Series(each, tuple(map(x_axis.text, xs)), ys))
         points.append(xs)
-        taken += [
-            (x / (x_axis.high - x_axis.low), y / (axis.high - axis.low))
-            for x, y in zip(xs, numbers, strict=True)
-        ]
-    close = any(abs(a[0] - b[0]) + abs(a[1] - b[1]) < 0.04 for i, a in enumerate(taken) for b in taken[:i])
-    if close:
-        raise output.Rejected("two points fall together")
     return Chart(
         "scatter", series=tuple(series), axis=axis, x_axis=x_axis, points=tuple(points), **words, **flags
     )
@@ -420,14 +534,12 @@ def _scatter(
 
 def _pie(words: dict[str, str], keys: tuple[str, ...], rng: numpy.random.Generator) -> Chart:
     """Shares of at least 5 %; either written as percents, which add up to 100 exactly, or as amounts."""
-    shares = rng.dirichlet([3.0] * len(keys))
+    shares = LEAST_SLICE + (1 - LEAST_SLICE * len(keys)) * rng.dirichlet([2.0] * len(keys))
     percent = bool(rng.random() < 0.6)
     exponent = -int(rng.integers(2)) if percent else int(rng.integers(-1, 3))
     whole = 100 * 10**-exponent if percent else int(rng.integers(60, 5000))
     numbers = [max(1, round(share * whole)) for share in shares]
     numbers[numbers.index(max(numbers))] += (whole - sum(numbers)) if percent else 0
-    if min(numbers) < 0.05 * sum(numbers):
-        raise output.Rejected("a slice too thin for its label")
     axis = Axis(exponent, 0, whole, 1, 1)
     return Chart("pie", series=(Series("", keys, tuple(numbers)),), axis=axis, percent=percent, **words)
 

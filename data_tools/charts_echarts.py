@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools import renderers
-from data_tools.charts import Chart, ChartError, Drawing, Placed, check_colors, rgb, text_color
+from data_tools import charts, renderers
+from data_tools.charts import LINE, PIE_LEAST, PLOT, Chart, ChartError, Drawing, Placed, ems, rgb, text_color
 
 if TYPE_CHECKING:
     import numpy
@@ -61,7 +61,7 @@ def draw(chart: Chart, font: Path, rng: numpy.random.Generator) -> Drawing:
     from PIL import Image
 
     look = random_look(chart, rng)
-    check_colors([rgb(color) for color in _palette(look)[: len(chart.series)]])
+    charts.check_colors([rgb(color) for color in _palette(chart, look)[: len(chart.series)]])
     question = {"option": option(chart, look), "width": look.width, "height": look.height, "font": str(font)}
     answer = renderers.node(SCRIPT, *PACKAGES).ask(question)
     if "error" in answer:
@@ -80,7 +80,7 @@ def draw(chart: Chart, font: Path, rng: numpy.random.Generator) -> Drawing:
 
 def random_look(chart: Chart, rng: numpy.random.Generator) -> Look:
     """A look that suits the chart."""
-    width, height = int(rng.integers(640, 1281)), int(rng.integers(480, 901))
+    width, height = chart.turned(int(rng.integers(640, 1281)), int(rng.integers(480, 901)))
     random = rng.random(10).tolist()
     names = list(PALETTES)
     return Look(
@@ -106,10 +106,10 @@ def random_look(chart: Chart, rng: numpy.random.Generator) -> Look:
 
 def option(chart: Chart, look: Look) -> dict[str, Any]:
     """The whole option, as plain as JSON."""
-    ink = "#eeeeee" if look.dark else "#333333"
+    ink = _ink(look)
     kinds = {"pie": _pie, "line": _line, "scatter": _scatter}
     made = {
-        "color": _palette(look),
+        "color": _palette(chart, look),
         "backgroundColor": DARK if look.dark else LIGHT,
         "textStyle": {"color": ink, "fontSize": look.em},
         "title": _titles(chart, look, ink),
@@ -128,9 +128,12 @@ def _placed(text: str, corners: numpy.ndarray) -> Placed:
     return Placed(text, tuple(corners.mean(axis=0)), size, math.atan2(across[1], across[0]))
 
 
-def _palette(look: Look) -> list[str]:
+def _palette(chart: Chart, look: Look) -> list[str]:
+    """The theme's colours, those of the series unlike each other."""
     colors = ["#" + color for color in PALETTES[look.palette].split()]
-    return colors[look.first :] + colors[: look.first]
+    turned = colors[look.first :] + colors[: look.first]
+    names = {rgb(color): color for color in turned if not look.dark or charts.lightness(rgb(color)) > 0.05}
+    return [names[color] for color in charts.apart(names, len(chart.series))]
 
 
 def _titles(chart: Chart, look: Look, ink: str) -> list[dict[str, Any]]:
@@ -155,16 +158,11 @@ def _legend(chart: Chart, look: Look, ink: str) -> dict[str, Any]:
 
 def _axes(chart: Chart, look: Look, ink: str) -> dict[str, Any]:
     em = look.em
-    several = len(chart.series) > 1
-    top = (2.8 * em if chart.title else em) + (2.2 * em if several and look.legend == "top" else 0)
-    bottom = (2.2 * em if chart.source else em) + (2.2 * em if several and look.legend == "bottom" else 0)
-    right = em
-    if several and look.legend == "right":
-        right += 4 * em + max(_ems(series.name) for series in chart.series) * em
-    numbers, names = _scale(chart.axis, look, ink), _names(chart, look, ink)
+    numbers, names = _scale(chart.axis, look, ink, lies=chart.horizontal), _names(chart, look, ink)
     x, y = (numbers, names) if chart.horizontal else (names, numbers)
     if chart.x_axis:
-        x = _scale(chart.x_axis, look, ink)
+        x = _scale(chart.x_axis, look, ink, lies=True)
+        x["axisLabel"]["margin"] = 8 + 0.4 * em  # so that the corner holds the numbers of both axes
     for axis, title in ((x, chart.x_title), (y, chart.y_title)):
         if title:
             axis |= {"name": title, "nameTextStyle": {"color": ink, "fontSize": em}}
@@ -172,30 +170,47 @@ def _axes(chart: Chart, look: Look, ink: str) -> dict[str, Any]:
             axis |= {"nameLocation": ends if look.names_at_end else "middle"}
     if chart.y_title and look.names_at_end:
         y["nameTextStyle"] |= {"align": "left"}
-    grid = {"top": top, "bottom": bottom, "left": em, "right": right}
+    grid = dict(zip(("left", "top", "right", "bottom"), _edges(chart, look), strict=True))
     grid |= {"outerBoundsMode": "same", "outerBoundsContain": "all"}  # so that names and labels lie inside
     return {"grid": grid, "xAxis": x, "yAxis": y}
 
 
-def _ems(text: str) -> float:
-    """About how wide a text is."""
-    return sum(1.0 if ord(char) > 0x2E7F else 0.56 for char in text)
+def _edges(chart: Chart, look: Look) -> tuple[float, float, float, float]:
+    """Pixels left of, above, right of and below the plot with the numbers of its axes."""
+    em = look.em
+    several = len(chart.series) > 1
+    top = (2.8 * em if chart.title else em) + (2.2 * em if several and look.legend == "top" else 0)
+    bottom = (2.2 * em if chart.source else em) + (2.2 * em if several and look.legend == "bottom" else 0)
+    right = em
+    if several and look.legend == "right":
+        right += 4 * em + max(ems(series.name) for series in chart.series) * em
+    return em, top, right, bottom
 
 
-def _scale(scale: Any, look: Look, ink: str) -> dict[str, Any]:
+def _plot(chart: Chart, look: Look) -> tuple[float, float, float, float]:
+    """About where the plot will lie: x1, y1, x2, y2 in pixels."""
+    left, top, right, bottom = _edges(chart, look)
+    names = chart.series[0].keys if chart.horizontal else [text for _, text in chart.axis.ticks]
+    left += (max(map(ems, names)) + 1) * look.em
+    return left, top, look.width - right, look.height - bottom - (1.5 + LINE * bool(chart.x_title)) * look.em
+
+
+def _scale(scale: Any, look: Look, ink: str, lies: bool = False) -> dict[str, Any]:
+    scale = scale.thinned(PLOT * look.width / look.em) if lies else scale
+    aligned = (scale.high - scale.low) % scale.tick == 0  # else the last number stands off the others
     line = {"show": look.grid, "lineStyle": {"color": "#484753" if look.dark else "#e0e6f1"}}
     low, high, tick = (scale.value(number) for number in (scale.low, scale.high, scale.tick))
     return {
         "type": "value", "min": low, "max": high, "interval": tick, "splitLine": line,
         "axisLine": {"show": True, "lineStyle": {"color": ink}},
-        "axisLabel": {"color": ink, "fontSize": look.em},
+        "axisLabel": {"color": ink, "fontSize": look.em, "showMaxLabel": aligned},
     }  # fmt: skip
 
 
 def _names(chart: Chart, look: Look, ink: str) -> dict[str, Any]:
     keys = chart.series[0].keys
     label: dict[str, Any] = {"color": ink, "fontSize": look.em, "interval": 0}
-    if not chart.horizontal and max(map(_ems, keys)) * look.em > 0.75 * look.width / len(keys):
+    if not chart.horizontal and max(map(ems, keys)) * look.em > 0.75 * look.width / len(keys):
         label["rotate"] = look.rotation
     line = {"lineStyle": {"color": ink}, "onZero": False}
     return {
@@ -220,36 +235,84 @@ def _items(chart: Chart, look: Look, row: int, position: Any) -> list[dict[str, 
 
 
 def _bars(chart: Chart, look: Look) -> list[dict[str, Any]]:
-    colors = _palette(look)
+    colors = _palette(chart, look)
+    room = _bar(chart, look)
 
     def position(place: int, number: int, row: int) -> dict[str, Any]:
-        if look.inside:
+        text = chart.value_text(number)
+        size = (ems(text) * look.em + 4, LINE * look.em)
+        length, thick = abs(number) / (chart.axis.high - chart.axis.low) * room[0], room[1]
+        drawn = (length, thick) if chart.horizontal else (thick, length)
+        if chart.stacked or (look.inside and size[0] < drawn[0] and size[1] < drawn[1]):
             fill = colors[(place if look.many_colors else row) % len(colors)]
             return {"position": "inside", "color": text_color(fill)}
         ends = ("left", "right") if chart.horizontal else ("bottom", "top")
-        return {"position": ends[number > 0], "color": "#eeeeee" if look.dark else "#333333"}
+        return {"position": ends[number > 0], "color": _ink(look)}
 
     found = []
     for row, series in enumerate(chart.series):
         items = _items(chart, look, row, lambda place, number, row=row: position(place, number, row))
-        each = {"type": "bar", "name": series.name, "data": items, "barCategoryGap": look.gap}
+        each = {"type": "bar", "name": series.name, "data": items, "barCategoryGap": look.gap, "barGap": "5%"}
         each |= {"stack": "all"} if chart.stacked else {}
         found.append(each | ({"colorBy": "data"} if look.many_colors else {}))
     return found
 
 
+def _bar(chart: Chart, look: Look) -> tuple[float, float]:
+    """About how long the axis of the numbers is, and how thick a bar, in pixels."""
+    x1, y1, x2, y2 = _plot(chart, look)
+    along, across = (x2 - x1, y2 - y1) if chart.horizontal else (y2 - y1, x2 - x1)
+    bars = len(chart.series[0].keys) * (1 if chart.stacked else len(chart.series))
+    return along, across / bars * (1 - float(look.gap.rstrip("%")) / 100)
+
+
+def _ink(look: Look) -> str:
+    return "#eeeeee" if look.dark else "#333333"
+
+
+def _pixels(chart: Chart, look: Look) -> list[list[tuple[float, float]]]:
+    """About where the points of every series will lie."""
+    x1, y1, x2, y2 = _plot(chart, look)
+    axis, keys = chart.axis, len(chart.series[0].keys)
+    if chart.x_axis:
+        low, high = chart.x_axis.low, chart.x_axis.high
+        shares = [[(x - low) / (high - low) for x in xs] for xs in chart.points]
+    else:
+        shares = [[(place + 0.5) / keys for place in range(keys)]] * len(chart.series)
+    return [
+        [
+            (x1 + share * (x2 - x1), y2 - (number - axis.low) / (axis.high - axis.low) * (y2 - y1))
+            for share, number in zip(row, series.numbers, strict=True)
+        ]
+        for row, series in zip(shares, chart.series, strict=True)
+    ]
+
+
+def _positions(chart: Chart, look: Look) -> list[list[dict[str, Any]]]:
+    """The side of every point at which its label meets nothing, for each series."""
+    import numpy
+
+    if not chart.labels:
+        return [[{}] * len(series.numbers) for series in chart.series]
+    rows = _pixels(chart, look)
+    x1, y1, x2, y2 = _plot(chart, look)
+    lines = [numpy.array([(x1, y1), (x1, y2), (x2, y2)]), *map(numpy.array, rows)]
+    if chart.kind == "scatter":
+        reach = 0.3 * look.em * numpy.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)])
+        lines = [lines[0], *(numpy.array(point) + reach for row in rows for point in row)]
+    told = [chart.value_text(number) for series in chart.series for number in series.numbers]
+    sizes = [(ems(text) * look.em, LINE * look.em) for text in told]
+    sides = [chart.prefers(row, place) for row, points in enumerate(rows) for place in range(len(points))]
+    taken = numpy.concatenate([charts.segments(line) for line in lines])
+    found = charts.free_sides([point for row in rows for point in row], sizes, sides, taken, look.em)
+    styles = iter([{"position": side, "distance": gap, "color": _ink(look)} for side, gap in found])
+    return [[next(styles) for _ in row] for row in rows]
+
+
 def _line(chart: Chart, look: Look) -> list[dict[str, Any]]:
-    color = "#eeeeee" if look.dark else "#333333"
     found = []
-    for row, series in enumerate(chart.series):
-        numbers = series.numbers
-
-        def position(place: int, number: int, numbers: tuple[int, ...] = numbers) -> dict[str, Any]:
-            beside = numbers[max(0, place - 1) : place + 2]
-            # above peaks and below valleys, where the line does not pass
-            return {"position": "top" if number >= sum(beside) / len(beside) else "bottom", "color": color}
-
-        items = _items(chart, look, row, position)
+    for row, (series, styles) in enumerate(zip(chart.series, _positions(chart, look), strict=True)):
+        items = _items(chart, look, row, lambda place, _, styles=styles: styles[place])
         each = {"type": "line", "name": series.name, "data": items, "smooth": look.smooth}
         each |= {"symbol": look.symbol, "symbolSize": 0.4 * look.em, "showAllSymbol": True}
         found.append(each | ({"areaStyle": {"opacity": 0.4}} if look.area else {}))
@@ -257,10 +320,9 @@ def _line(chart: Chart, look: Look) -> list[dict[str, Any]]:
 
 
 def _scatter(chart: Chart, look: Look) -> list[dict[str, Any]]:
-    color = "#eeeeee" if look.dark else "#333333"
-    found = []
+    found, positions = [], _positions(chart, look)
     for row, (series, xs) in enumerate(zip(chart.series, chart.points, strict=True)):
-        items = _items(chart, look, row, lambda _place, _number: {"position": "top", "color": color})
+        items = _items(chart, look, row, lambda place, _, styles=positions[row]: styles[place])
         for item, x in zip(items, xs, strict=True):
             item["value"] = [chart.x_axis.value(x), item["value"]]
         found.append({"type": "scatter", "name": series.name, "data": items, "symbolSize": 0.6 * look.em})
@@ -270,13 +332,17 @@ def _scatter(chart: Chart, look: Look) -> list[dict[str, Any]]:
 def _pie(chart: Chart, look: Look) -> list[dict[str, Any]]:
     """Names and numbers outside the slices, in one line, as pyecharts' "{b}: {c}" writes them."""
     series = chart.series[0]
-    style = {"color": "#eeeeee" if look.dark else "#333333", "fontSize": look.em}
+    style = {"color": _ink(look), "fontSize": look.em}
     items = []
     for key, number in zip(series.keys, series.numbers, strict=True):
         label = {"formatter": f"{key}: {chart.value_text(number)}", **style}
         items.append({"name": key, "value": chart.axis.value(number), "label": label})
     middle = ["50%", "55%" if chart.title else "50%"]
+    # echarts cuts a label that does not fit between the pie's lines (15 pixels each) and the edge
+    widest = max(ems(item["label"]["formatter"]) for item in items) * look.em
+    room = min(look.width / 2 - widest - 45, 0.3 * min(look.width, look.height))
+    radius = max(room, PIE_LEAST * look.em)
     return [
-        {"type": "pie", "data": items, "radius": "60%", "center": middle, "startAngle": look.start,
+        {"type": "pie", "data": items, "radius": round(radius, 1), "center": middle, "startAngle": look.start,
          "labelLine": {"show": True}, "avoidLabelOverlap": True}
     ]  # fmt: skip

@@ -42,6 +42,21 @@ CHINESE = "\u4e00-\u9fa5"
 WORD_LISTS = 600  # documents of Chinese words
 COMMAS, STOPS = "\uff0c\uff0c\uff0c\u3001\uff1b\uff1a", "\u3002\u3002\u3002\u3002\uff1f\uff01"
 _WIDE = "\u3000-\u303f\u4e00-\u9fff\uff00-\uffef"
+# Chinese clauses with how often they come: kinds of words, # a number, and words as they stand
+CLAUSES = (
+    ("P D V \u4e86 N", 4), ("T P \u5728 L V N", 3), ("A \u7684 N V N", 3), ("N \u548c N D V A \u7684 N", 3),
+    ("P \u628a N V \u4e86", 2), ("N \u88ab P V", 2), ("L \u7684 N \u662f A \u7684 N", 3),
+    ("P \u4ece L V N", 2), ("I", 1), ("P D I", 1), ("X \u7684 N \u5bf9 X \u7684 N D V", 6),
+    ("X \u4e5f V X", 6), ("L \u5728 # \u5e74 V N", 2), ("P V \u4e86 # \u4e2a N", 2), ("N D A", 2),
+    ("T X V N", 2), ("V Z \u3001 Z \u548c Z \u4e09\u5b57", 3),
+)  # fmt: skip
+TITLES = (("A \u7684 N", 2), ("N \u548c N", 2), ("L \u7684 N", 2), ("N V", 1), ("I", 1), ("X N", 1))
+# kind of word -> jieba's tags; X is any word, so that every character comes
+TAGS = {
+    "N": ("n", "nz", "vn"), "P": ("nr", "nrt", "r"), "L": ("ns", "nt", "s"), "T": ("t",), "V": ("v",),
+    "A": ("a", "b", "z"), "D": ("d",), "I": ("i", "l"), "X": (),
+    "Z": ("zg", "g", "ng"),  # single characters, many of them rare
+}  # fmt: skip
 TEST_PERCENT = 10
 MARKER = r"\s*(?:[*\-]|\(?\d{1,2}[.)]) +"  # of a list item
 LICENCE_NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE")
@@ -160,47 +175,57 @@ def text_folder(folder: Path, split: Split) -> tuple[Document, ...]:
 
 @functools.cache
 def chinese(split: Split) -> tuple[Document, ...]:
-    """Sentences of Chinese words drawn by lot from jieba's dictionary, which say nothing; --texts brings real
-    ones. Five of six documents keep to GB 2312, which every font for simplified Chinese has."""
+    """Sentences of a small grammar with words of jieba's dictionary drawn by lot; --texts brings real ones.
+    Five of six documents keep to GB 2312, which every font for simplified Chinese has."""
     names = (f"jieba:{number:04d}" for number in range(WORD_LISTS))
     mine = [name for name in names if split_of(name) == split]
     return tuple(_word_document(name, int(name[-4:]) % 6 > 0) for name in mine)
 
 
 @functools.cache
-def _chinese_words(common: bool) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The words of jieba's dictionary (those of GB 2312) and their cumulated weights."""
+def _chinese_words(common: bool) -> dict[str, tuple[list[str], list[int]]]:
+    """For each kind of word those of jieba's dictionary (of GB 2312) and their cumulated weights."""
     try:
         found = metadata.distribution("jieba").locate_file("jieba/dict.txt")
     except metadata.PackageNotFoundError:
         raise CorpusError(
             "corpora: jieba is not installed; it comes with paddlenlp, or use --texts"
         ) from None
-    rows = (line.split(" ") for line in Path(str(found)).read_text(encoding="utf-8").splitlines())
-    kept = [(word, int(count)) for word, count, *_ in rows if re.fullmatch(f"[{CHINESE}]{{1,6}}", word)]
+    rows = [line.split(" ") for line in Path(str(found)).read_text(encoding="utf-8").splitlines()]
+    kept = [row for row in rows if re.fullmatch(f"[{CHINESE}]{{1,6}}", row[0])]
     if common:
-        kept = [
-            (word, count) for word, count in kept if len(word.encode("gb2312", "ignore")) == 2 * len(word)
-        ]
-    # the root makes rare characters come often enough to be learnt
-    weights = itertools.accumulate(1 + math.isqrt(count) for _, count in kept)
-    return tuple(word for word, _ in kept), tuple(weights)
+        kept = [row for row in kept if len(row[0].encode("gb2312", "ignore")) == 2 * len(row[0])]
+    by_tag: dict[str, list[tuple[str, int]]] = {}
+    for word, count, tag in kept:
+        by_tag.setdefault(tag, []).append((word, int(count)))
+    found_words = {}
+    for kind, tags in TAGS.items():
+        mine = [each for tag in tags or by_tag for each in by_tag.get(tag, ())]
+        # the root, and X and Z which take every word as often, let rare characters be learnt
+        weights = list(itertools.accumulate(1 + math.isqrt(count) * (kind not in "XZ") for _, count in mine))
+        found_words[kind] = ([word for word, _ in mine], weights)
+    return found_words
 
 
 def _word_document(name: str, common: bool) -> Document:
     lot = random.Random(name)
-    words, weights = _chinese_words(common)
+    words = _chinese_words(common)
 
-    def clause() -> str:
-        return "".join(lot.choices(words, cum_weights=weights, k=lot.randint(2, 7)))
+    def word(slot: str) -> str:
+        if slot in words:
+            return lot.choices(words[slot][0], cum_weights=words[slot][1])[0]
+        return str(lot.randint(2, 9999)) if slot == "#" else slot
+
+    def phrase(patterns: tuple[tuple[str, int], ...]) -> str:
+        pattern = lot.choices(patterns, cum_weights=list(itertools.accumulate(w for _, w in patterns)))[0][0]
+        return "".join(map(word, pattern.split(" ")))
 
     def sentence() -> str:
-        numbers = [str(lot.randint(2, 9999)) if lot.random() < 0.15 else "" for _ in range(lot.randint(1, 4))]
-        joined = "".join(clause() + number + lot.choice(COMMAS) for number in numbers)
+        joined = "".join(phrase(CLAUSES) + lot.choice(COMMAS) for _ in range(lot.randint(1, 4)))
         return joined[:-1] + lot.choice(STOPS)
 
     paragraphs = tuple("".join(sentence() for _ in range(lot.randint(1, 6))) for _ in range(14))
-    return Document(name, clause(), tuple(clause() for _ in range(6)), paragraphs)
+    return Document(name, phrase(TITLES), tuple(phrase(TITLES) for _ in range(6)), paragraphs)
 
 
 def _plain_document(name: str, text: str) -> Document:

@@ -21,6 +21,8 @@ LETTERS = "cdefgab"
 SHARPS, FLATS = "fcgdaeb", "beadgcf"
 # lowest and highest note of a staff, as steps above C0 (7 an octave), about two ledger lines beyond it
 RANGES = {"*clefG2": (26, 41), "*clefF4": (14, 29), "*clefC3": (20, 35), "*clefC4": (18, 33)}
+# clefs of two staves, the lower first as kern has it; hands may share one, but no G clef lies under an F clef
+PIANO = (("*clefF4", "*clefG2"), ("*clefG2", "*clefG2"), ("*clefF4", "*clefF4"))
 # meter -> how many beats, whether each is a dotted quarter, the duration that fills the bar ("" if none does)
 METERS = {
     "2/4": (2, False, "2"), "3/4": (3, False, "2."), "4/4": (4, False, "1"), "2/2": (4, False, "1"),
@@ -122,10 +124,7 @@ def compose(bars: int, staves: int, rng: numpy.random.Generator) -> str:
     key = dict.fromkeys(signs, "#" if fifths > 0 else "-")
     meter = list(METERS)[int(rng.choice(len(METERS), p=[0.2, 0.2, 0.28, 0.04, 0.16, 0.04, 0.04, 0.04]))]
     if staves == 2:
-        clefs = [
-            "*clefG2" if rng.random() < 0.12 else "*clefF4",
-            "*clefF4" if rng.random() < 0.06 else "*clefG2",
-        ]
+        clefs = list(PIANO[int(rng.choice(len(PIANO), p=[0.83, 0.11, 0.06]))])
     else:
         clefs = [list(RANGES)[int(rng.choice(4, p=[0.6, 0.25, 0.1, 0.05]))]]
     parts = [_Staff(clef, key, rng.random(), sum(RANGES[clef]) // 2) for clef in clefs]

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from data_tools import corpora
+from got_train.whole_files import write_whole
 
 if TYPE_CHECKING:
     import numpy
@@ -332,12 +333,6 @@ def _prepare(plan: Plan) -> None:
 
 def _state(plan: Plan, number: int) -> Path:
     return plan.out / STATE / f"{number:05d}.json"
-
-
-def write_whole(path: Path, text: str) -> None:
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
 
 
 def _write_parquet(plan: Plan, number: int, rows: list[Row]) -> None:

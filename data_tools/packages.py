@@ -22,6 +22,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from got_train.whole_files import write_whole
+
 MANIFEST = "manifest.json"
 SUFFIXES = {
     ".pdf": "pdf", ".txt": "text", ".ttf": "fonts", ".otf": "fonts", ".ttc": "fonts",
@@ -395,9 +397,7 @@ def _verify_package(root: Path, name: str, fetched: Fetched, under: Path | None 
 
 def _write_manifest(folder: Path, fetched: dict[str, Fetched]) -> None:
     told: dict[str, Any] = {name: asdict(each) for name, each in sorted(fetched.items())}
-    beside = folder / f".{MANIFEST}.tmp"
-    beside.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    beside.replace(folder / MANIFEST)
+    write_whole(folder / MANIFEST, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
 
 
 def sha256(data: bytes) -> str:

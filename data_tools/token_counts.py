@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_tools import output
+from got_train.whole_files import write_whole
 
 CHARACTERS = "characters"  # what is counted without a tokenizer
 
@@ -53,9 +53,7 @@ def count_shard(folder: Path, shard: int, tokenizer: str) -> None:
         tokens = length(row["text"])
         counts[name] = counts.get(name, Count()).plus((1, tokens, tokens))
     path = kept(folder, shard)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    beside.write_text(json.dumps({"tokenizer": tokenizer, "tasks": counts}) + "\n")
-    beside.replace(path)
+    write_whole(path, json.dumps({"tokenizer": tokenizer, "tasks": counts}) + "\n")
 
 
 def read_shard(folder: Path, shard: int, tokenizer: str) -> dict[str, Count] | None:

@@ -183,3 +183,41 @@ def test_the_same_index_gives_the_same_bytes_and_another_one_others(tmp_path: Pa
     assert (tmp_path / "one" / "records.jsonl").read_text() == (
         tmp_path / "two" / "records.jsonl"
     ).read_text()
+
+
+def test_a_label_goes_below_a_point_under_a_roof_and_farther_off_where_that_is_not_enough() -> None:
+    roof = charts.segments(numpy.array([(0.0, 88.0), (200.0, 88.0)]))  # 12 pixels above the point
+    sides = [("top", "bottom", "left", "right")]
+    free = charts.free_sides([(100, 100)], [(40, 20)], sides, roof, 10)
+    assert free == [("bottom", 4.0)]
+    assert charts.beside((100, 100), (16, 12), "top", 14) == (100, 80)
+    narrow = charts.free_sides([(100, 100)], [(16, 12)], [("top",)], roof, 10)
+    assert narrow == [("top", 14.0)]  # its lower edge at 86, above the roof; 4 and 9 lie across it
+    second = charts.free_sides([(100, 100), (100, 100)], [(40, 20)] * 2, sides * 2, roof[:0], 10)
+    assert [side for side, _ in second] == ["top", "bottom"]  # the first label is taken too
+
+
+def test_an_axis_of_nine_wide_numbers_shows_every_second_or_fourth() -> None:
+    axis = Axis(0, 0, 80000, 10000, 1000)
+    assert [text for _, text in axis.thinned(30).ticks] == ["0", "20000", "40000", "60000", "80000"]
+    assert [text for _, text in axis.thinned(15).ticks] == ["0", "40000", "80000"]
+    assert axis.thinned(60) == axis and axis.thinned(15).step == axis.step
+
+
+def test_unlike_colours_come_first_and_none_is_lost() -> None:
+    reds = [(0.8, 0.2, 0.2), (0.82, 0.2, 0.2), (0.2, 0.2, 0.8), (0.2, 0.8, 0.2)]
+    assert charts.apart(reds, 3) == [reds[0], reds[2], reds[3], reds[1]]
+
+
+def test_of_400_random_charts_2_percent_at_most_are_rejected_before_they_are_drawn() -> None:
+    rejected = 0
+    for seed in range(400):
+        try:
+            chart = charts.random_chart(charts.KINDS, DOCUMENTS, rng(seed))
+        except output.Rejected:
+            rejected += 1
+            continue
+        if chart.kind == "pie":
+            numbers = chart.series[0].numbers
+            assert min(numbers) >= 0.05 * sum(numbers)  # a slice has room for its label
+    assert rejected <= 8, rejected

@@ -210,6 +210,21 @@ def test_chinese_words_differ_between_the_sides_and_most_documents_keep_to_gb231
     assert 0.8 < common / len(texts) < 0.87  # five of six
 
 
+def test_chinese_clauses_are_words_of_one_kind_each_about_the_particles_of_a_pattern() -> None:
+    pytest.importorskip("jieba")
+    words = corpora._chinese_words(common=True)
+    known = {kind: set(found) for kind, (found, _) in words.items()}
+    assert "\u80fd\u91cf" in known["N"] and "\u79fb\u690d" in known["V"]  # energy; to transplant
+    assert "\u79fb\u690d" not in known["N"] | known["D"]
+    patterns = [pattern.split(" ") for pattern, _ in corpora.CLAUSES + corpora.TITLES]
+    slots = {slot for pattern in patterns for slot in pattern if slot.isascii()}
+    assert slots <= {*corpora.TAGS, "#"}
+    headings = [each for document in corpora.chinese("train") for each in document.headings]
+    joined = [heading for heading in headings if "\u548c" in heading]  # and
+    fits = [any(heading.startswith(noun) for noun in known["N"]) for heading in joined[:100]]
+    assert sum(fits) > 60, sum(fits)
+
+
 def test_the_command_lists_what_is_known_and_refuses_other_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -251,3 +251,11 @@ def test_files_without_kern_or_with_torn_rows_are_refused_by_name_and_line(tmp_p
     path.write_text("**text\nla\n*-\n")
     with pytest.raises(kern.KernError, match="1 files, 1 on the train side, none of them with 1 or 2 staves"):
         kern.read_scores([path])
+
+
+def test_of_300_systems_of_two_staves_none_has_a_g_clef_under_an_f_clef() -> None:
+    seen = set()
+    for seed in range(300):
+        clefs = kern.compose(1, 2, numpy.random.default_rng(seed)).split("\n")[1].split("\t")
+        seen.add(tuple(clefs))  # the lower staff first
+    assert seen == {("*clefF4", "*clefG2"), ("*clefG2", "*clefG2"), ("*clefF4", "*clefF4")}

@@ -2,8 +2,8 @@
 // Question: {chromium, markdown, font: path, css, width, paper}; css may name the family "page".
 // Answer: {png: base64, text, formulas, cells, clipped} or {error}; text is what the page says, formulas apart.
 
-import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
 import mathpix from "mathpix-markdown-it";
 import puppeteer from "puppeteer-core";
 
@@ -28,6 +28,7 @@ const LONGEST = 4000; // pixels
 const STYLE = MathpixMarkdownModel.getMathpixStyle(true).replace(/@import[^;]*;/g, "");
 const SWITCHES = [
   "--host-resolver-rules=MAP * 0.0.0.0",
+  "--allow-file-access-from-files",
   "--disable-gpu",
   "--disable-lcd-text",
   "--font-render-hinting=none",
@@ -45,19 +46,19 @@ async function openPage(chromium) {
   browser = await puppeteer.launch({ executablePath: chromium, args: SWITCHES, pipe: true, headless: true });
   page = await browser.newPage();
   await page.setOfflineMode(true);
+  await page.goto(import.meta.url); // any file: only pages of files may read fonts from files
 }
 
 async function family(path) {
   if (!families.has(path)) {
     const name = `page${families.size}`;
-    const data = readFileSync(path).toString("base64");
+    const url = pathToFileURL(path).href; // read by the browser; Chinese fonts have 20 MB
     await page.evaluate(
-      async (name, data) => {
-        const bytes = Uint8Array.from(atob(data), (char) => char.charCodeAt(0));
-        document.fonts.add(await new FontFace(name, bytes.buffer).load());
+      async (name, url) => {
+        document.fonts.add(await new FontFace(name, `url("${url}")`).load());
       },
       name,
-      data,
+      url,
     );
     families.set(path, name);
   }
