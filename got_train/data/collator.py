@@ -46,14 +46,8 @@ class Collator:
     def sample(self, record: Record) -> Sample:
         """Raises RecordError with file:line for an unreadable image, a bad region, or too many tokens."""
         views, size = self.views(record)
-        question = self.tokenizer.encode_prompt(self.prompt(record, len(views), size))
-        answer = self.tokenizer.encode_answer(record.text)
-        tokens = len(question) + len(answer)
-        if tokens > self.max_tokens:
-            raise RecordError(
-                f"{record.where}: {tokens} tokens ({len(question)} of the prompt, {len(answer)} of the answer"
-                f"); at most {self.max_tokens} (data.max_tokens), or the answer would lose its end"
-            )
+        question, answer = self.tokens(record, len(views), size)
+        self.check_length(record, question, answer)
         return Sample(
             ids=np.array(question + answer, dtype=np.int64),
             labels=np.array([IGNORED] * len(question) + answer, dtype=np.int64),
@@ -61,6 +55,19 @@ class Collator:
             where=record.where,
             glyphs=self.glyph_map(record, len(views), size) if self.glyph_patch else None,
         )
+
+    def tokens(self, record: Record, views: int, size: tuple[int, int]) -> tuple[list[int], list[int]]:
+        """Ids of the prompt and of the answer of a record that gives so many views, however many they are."""
+        question = self.tokenizer.encode_prompt(self.prompt(record, views, size))
+        return question, self.tokenizer.encode_answer(record.text)
+
+    def check_length(self, record: Record, question: Sequence[int], answer: Sequence[int]) -> None:
+        tokens = len(question) + len(answer)
+        if tokens > self.max_tokens:
+            raise RecordError(
+                f"{record.where}: {tokens} tokens ({len(question)} of the prompt, {len(answer)} of the answer"
+                f"); at most {self.max_tokens} (data.max_tokens), or the answer would lose its end"
+            )
 
     def glyph_map(self, record: Record, views: int, size: tuple[int, int]) -> np.ndarray:
         """(views, grid, grid): the first id of the character over the middle of each patch, pad_id on paper.

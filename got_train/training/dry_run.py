@@ -19,7 +19,7 @@ import numpy as np
 from paddlenlp.trainer import TrainerCallback
 from tqdm import tqdm
 
-from got_train.config import Config
+from got_train.config import Config, MeasureSettings
 from got_train.data.collator import Collator, Sample
 from got_train.data.mixture import Mixture
 from got_train.data.records import Record, RecordError
@@ -51,16 +51,6 @@ class Stopwatch(TrainerCallback):
 
     def on_step_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
         self.updates.append(time.monotonic() - self._began - self.passes[-1])
-
-
-class Chosen:
-    """Some draws of a mixture, as a mixture of their own."""
-
-    def __init__(self, mixture: Mixture, draws: Sequence[int]) -> None:
-        self.mixture, self.draws = mixture, draws
-
-    def __getitem__(self, draw: int) -> Record:
-        return self.mixture[self.draws[draw]]
 
 
 @dataclass(frozen=True)
@@ -111,38 +101,84 @@ class Rows:
                 raise
 
 
-def dry_run(config: Config) -> str:
-    """The report of three steps: two on the longest rows (the optimizer is full from then on), one on usual.
+@dataclass(frozen=True)
+class Measured:
+    """What three steps have shown of a run: two on the longest rows, one on usual ones."""
 
-    Raises what the run would raise.
+    config: Config
+    trainer: GotTrainer
+    mixture: Mixture
+    usual: dict[int, Sample]
+    longest: str  # said of the rows that were taken for the longest
+    watch: Stopwatch
+    memory: int  # bytes at most
+
+    @property
+    def steps(self) -> int:
+        return count_steps(self.config, self.mixture.total)
+
+    @property
+    def accumulation(self) -> int:
+        return self.config.train.batch_size // self.trainer.loader.plan.batch_size
+
+    @property
+    def step_seconds(self) -> tuple[float, float]:
+        """Of a usual step, and of one whose rows are all as long as the longest."""
+        (_, longest, usual), update = self.watch.passes, min(self.watch.updates)
+        return self.accumulation * usual + update, self.accumulation * longest + update
+
+    def parameters(self) -> tuple[int, int]:
+        """How many numbers the model has, and how many of them train."""
+        values = self.trainer.model.parameters()
+        trained = [value.size for value in values if not value.stop_gradient]
+        return sum(value.size for value in values), sum(trained)
+
+
+def dry_run(config: Config) -> str:
+    """The report of a measured start of a run. Raises what the run would raise."""
+    return "\n".join(_report(measure(config)))
+
+
+def measure(config: Config, longest: Sequence[Record] = ()) -> Measured:
+    """Three steps of a run, the first two (the optimizer is full from then on) on its longest rows.
+
+    These are looked for among its first draws, unless they are known and given. Nothing stays on disk.
     """
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(_short(config, folder))
         loader = trainer.loader
-        mixture, plan = loader.mixture, loader.plan
+        mixture, size = loader.mixture, loader.plan.batch_size
         rows = Rows(mixture, loader.collator, config.data.on_bad == "drop")
-        steps = count_steps(config, mixture.total)
-        draws = range(min(RECORDS, steps * config.train.batch_size))
-        longest, most, looked_at = rows.longest(draws, plan.batch_size)
+        draws = range(min(RECORDS, count_steps(config, mixture.total) * config.train.batch_size))
+        if longest:
+            most, said = len(loader.collator.sample(longest[0]).ids), "of all rows"
+            chosen = [longest[place % len(longest)] for place in range(size)]
+        else:
+            found, most, looked_at = rows.longest(draws, size)
+            said, chosen = f"of the first {looked_at:,}", [mixture[draw] for draw in found]
         usual = rows.samples(draws[:SAMPLES])
-        third = [list(usual)[place % len(usual)] for place in range(plan.batch_size)]
-        loader.mixture = Chosen(mixture, [*longest, *longest, *third])
+        third = [mixture[list(usual)[place % len(usual)]] for place in range(size)]
+        loader.mixture = [*chosen, *chosen, *third]
         watch = Stopwatch()
         trainer.add_callback(watch)
         trainer.train()
-    accumulation = config.train.batch_size // plan.batch_size
-    lines = [
-        *_parts(trainer, config),
-        "",
-        f"rows       {_rows(mixture)}; of the first {looked_at:,} the longest have {most} tokens",
-        f"steps      {_steps(config, steps, accumulation, plan.ranks)}",
-        f"tokens     {_tokens(list(usual.values()), steps * config.train.batch_size)}",
-        f"memory     {peak_memory() / 2**30:.2f} GB at most, measured on the longest rows",
-        f"time       {_times(watch, steps, accumulation)}",
-        "",
-        *_shown(loader.collator, *next(iter(usual.items())), mixture),
-    ]
-    return "\n".join(lines)
+    return Measured(
+        config, trainer, mixture, usual, f"{said} the longest have {most} tokens", watch, peak_memory()
+    )
+
+
+def _report(measured: Measured) -> Iterator[str]:
+    config, trainer, usual = measured.config, measured.trainer, measured.usual
+    steps, mixture = measured.steps, measured.mixture
+    yield from _parts(trainer, config)
+    yield ""
+    yield f"rows       {_rows(mixture)}; {measured.longest}"
+    yield f"steps      {_steps(config, steps, measured.accumulation, trainer.loader.plan.ranks)}"
+    yield f"tokens     {_tokens(list(usual.values()), steps * config.train.batch_size)}"
+    yield f"memory     {measured.memory / 2**30:.2f} GB at most, measured on the longest rows"
+    yield f"time       {_times(measured)}"
+    yield ""
+    yield from _shown(trainer.loader.collator, *next(iter(usual.items())), mixture)
 
 
 def _short(config: Config, folder: str) -> Config:
@@ -161,16 +197,21 @@ def _short(config: Config, folder: str) -> Config:
         patience=0,
     )
     data = dataclasses.replace(config.data, workers=0, validation=())
-    return dataclasses.replace(config, train=train, data=data)
+    return dataclasses.replace(config, train=train, data=data, measure=MeasureSettings())
 
 
 def _parts(trainer: GotTrainer, config: Config) -> Iterator[str]:
     audits = [each for each in trainer.callback_handler.callbacks if isinstance(each, GradientAudit)]
-    yield f"{'part':10} {'parameters':>12} {'trains':>7} {'peak lr':>8} {'decay':>6} {'gradient norm':>14}"
+    yield f"{'part':10} {'parameters':>12} {'trains':>10} {'peak lr':>8} {'decay':>6} {'gradient norm':>14}"
     for part in PARTS:
         own = getattr(config.parts, part)
-        size = sum(value.size for value in trainer.model.part(part).parameters())
-        line = f"{part:10} {size:12,} {'yes' if own.train else 'no':>7}"
+        values = trainer.model.part(part).parameters()
+        size, trained = (
+            sum(value.size for value in each) for each in (values, [v for v in values if not v.stop_gradient])
+        )
+        adapted = config.lora.rank and part in config.lora.parts
+        shown = f"{trained:,}" if adapted else "yes" if own.train else "no"  # of adapters their number
+        line = f"{part:10} {size:12,} {shown:>10}"
         if own.train:
             decay = config.optim.weight_decay if own.weight_decay is None else own.weight_decay
             line += f" {own.lr or config.optim.lr:8.1e} {decay:6g}"
@@ -205,12 +246,11 @@ def _tokens(samples: list[Sample], rows: int) -> str:
     )
 
 
-def _times(watch: Stopwatch, steps: int, accumulation: int) -> str:
-    (_, longest, usual), update = watch.passes, min(watch.updates)
-    step = accumulation * usual + update
+def _times(measured: Measured) -> str:
+    step, longest = measured.step_seconds
     return (
-        f"about {tqdm.format_interval(steps * step)}: {step:.2f} s a step, "
-        f"{accumulation * longest + update:.2f} s if all its rows were the longest"
+        f"about {tqdm.format_interval(measured.steps * step)}: {step:.2f} s a step, "
+        f"{longest:.2f} s if all its rows were the longest"
     )
 
 

@@ -1,0 +1,78 @@
+"""What a check has to say: counted by kind, with some examples; a million bad rows take little room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+ERROR, WARNING = "error", "warning"
+EXAMPLES = 20  # kept of each kind
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault: where it is, what is wrong, and what would be right."""
+
+    level: str
+    subject: str  # config, row, picture, length, question, duplicate, leak ...
+    where: str
+    cause: str
+    mend: str
+    usable: bool = False  # said of a row that a run would take nevertheless
+
+    @classmethod
+    def of(cls, error: Exception, subject: str, level: str = ERROR, where: str = "") -> Finding:
+        """From a message of the project's form, `<where>: <what is wrong>; <what would be right>`."""
+        said = str(error)
+        named, _, rest = said.partition(": ")
+        if not rest:
+            named, rest = where, said
+        cause, _, mend = rest.rpartition("; ")
+        return cls(level, subject, named, cause or rest, mend if cause else "")
+
+
+@dataclass
+class Kind:
+    """Findings with the same mend, counted."""
+
+    level: str
+    subject: str
+    mend: str
+    count: int = 0
+    examples: list[tuple[str, str]] = field(default_factory=list)  # where, cause
+
+    def plain(self) -> dict[str, Any]:
+        shown = [{"where": where, "cause": cause} for where, cause in self.examples]
+        return {**vars(self), "examples": shown}
+
+
+class Findings:
+    """All findings of a check by kind, errors first, in the order in which they were met."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[str, str, str], Kind] = {}
+
+    def add(self, finding: Finding, count: int = 1) -> None:
+        key = finding.level, finding.subject, finding.mend
+        kind = self._kinds.setdefault(key, Kind(*key))
+        kind.count += count
+        if len(kind.examples) < EXAMPLES:
+            kind.examples.append((finding.where, finding.cause))
+
+    def merge(self, other: Kind) -> None:
+        key = other.level, other.subject, other.mend
+        kind = self._kinds.setdefault(key, Kind(*key))
+        kind.count += other.count
+        kind.examples = [*kind.examples, *other.examples][:EXAMPLES]
+
+    def extend(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            self.add(finding)
+
+    def kinds(self, level: str = "") -> list[Kind]:
+        found = [kind for kind in self._kinds.values() if level in ("", kind.level)]
+        return sorted(found, key=lambda kind: (kind.level, -kind.count))  # "error" before "warning"
+
+    def count(self, level: str) -> int:
+        return sum(kind.count for kind in self.kinds(level))
