@@ -9,16 +9,9 @@ import sys
 
 from got_train.config import Config, ConfigError, dump_config, load_config
 from got_train.installation import need_paddle
+from got_train.training.interruption import Interruption
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which batch systems and containers send a moment before SIGKILL."""
-
-
-def _terminate(number: int, frame: object) -> None:
-    raise Terminated
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,13 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.show:
         print(dump_config(config), end="")
         return DONE
-    signal.signal(signal.SIGTERM, _terminate)
+    interruption = Interruption()
+    interruption.listen()
     try:
-        print(dry_run(config) if options.dry_run else run(config, options.resume))
+        print(dry_run(config) if options.dry_run else run(config, options.resume, interruption))
         return DONE
     except KeyboardInterrupt as error:
         _say(f"interrupted; {last_checkpoint(config)}")
-        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+        return TERMINATED if getattr(error, "number", 0) == signal.SIGTERM else INTERRUPTED
     except Exception as error:
         if not (isinstance(error, OSError) or type(error).__module__.startswith("got_train.")):
             raise  # a fault of ours, which needs its traceback
@@ -66,11 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
         return WRONG_USAGE if isinstance(error, ConfigError) else FAILED
 
 
-def run(config: Config, resume: bool) -> str:
+def run(config: Config, resume: bool, interruption: Interruption) -> str:
     need_paddle()
     from got_train.training.run import train
 
-    return str(train(config, resume))
+    return str(train(config, resume, interruption))
 
 
 def dry_run(config: Config) -> str:

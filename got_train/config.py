@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -49,6 +50,7 @@ class ModelSettings:
             )
 
 
+_MEASURED_ROWS = 64  # enough to tell a change of 0.1 in most metrics
 # What a source's `columns` may name: the keys of a record, and those of the rows of others.
 COLUMNS = (
     *("images", "task", "text", "box", "color", "box_unit", "glyphs"),
@@ -167,6 +169,38 @@ class PartsSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """Small matrices A (in, rank) and B (rank, out) beside frozen layers: y = xW + b + (alpha / rank) xAB.
+
+    A part named here trains by these alone, with the learning rate that it would have had; the others follow
+    parts.<part>.train. Only what trains is kept in checkpoints, with the name of its base.
+    """
+
+    rank: int = 0  # 0: no LoRA
+    alpha: float = 16.0  # with rank 8 a factor of 2, the original arguments' values, as is dropout
+    dropout: float = 0.05  # of the input of A, while training
+    parts: tuple[Literal["vision", "projector", "decoder"], ...] = ("decoder",)
+    targets: tuple[str, ...] = ()  # ends of layer names, such as q_proj, or regular expressions; empty: all
+
+    def __post_init__(self) -> None:
+        _check(self.rank >= 0, f"rank must not be negative; got {self.rank}")
+        others = dataclasses.fields(self)[1:]
+        given = [each.name for each in others if getattr(self, each.name) != each.default]
+        off = "rank is 0, which is no LoRA; a rank such as 8, or leave it out"
+        _check(self.rank > 0 or not given, f"{given[0] if given else ''}: {off}")
+        _check(self.alpha > 0, f"alpha must be above 0; got {self.alpha}")
+        _check(0 <= self.dropout < 1, f"dropout must be in 0..1, without 1; got {self.dropout}")
+        _check(bool(self.parts), "parts is empty; at least one of vision, projector, decoder")
+        for target in self.targets:
+            try:
+                re.compile(target)
+            except re.error as error:
+                raise ConfigError(
+                    f"targets: {target!r} is no regular expression ({error}); such as q_proj"
+                ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimSettings:
     """AdamW. Biases and norms never decay."""
 
@@ -241,20 +275,70 @@ class TrainSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProbeSettings(SourceSettings):
+    """Records of an old skill, read before, in and after a run, never trained on."""
+
+    name: str = ""  # as the skill table calls it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(bool(self.name), f"name is not given; what {self.path} shows, such as old_pages")
+        _check(self.name.partition("/")[0] != "validation", f"name: {self.name}; data.validation has it")
+        _check(self.weight is None, f"weight: {self.weight}; here each row counts once")
+        _check(not self.streaming, "streaming: its rows are taken from all over; drop it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureSettings:
+    """Reading: rows of data.validation and of the probes are read and scored as evaluation does it."""
+
+    # of data.validation, and of each probe, at most; None: 64 in a run with model.init_from, else 0
+    rows: int | None = None
+    tokens: int = 1024  # of an answer, at most
+    batch_size: int = 8  # rows read together by one process
+    every: int = 0  # steps; 0: train.validate_every
+    seconds: float = 120.0  # of reading at one time, at most; 0: no limit, as before and after the run
+    best: str = "loss"  # what decides on best/ and train.patience; or a metric, such as edit_distance
+    probes: tuple[ProbeSettings, ...] = ()
+    before_after: bool = True  # read the base before the run and the result after it, for the skill table
+    stop_if_worse: bool = False  # end the run when a probe's edit distance has risen for certain
+
+    def __post_init__(self) -> None:
+        for key in ("tokens", "batch_size"):
+            _check(getattr(self, key) >= 1, f"{key} must be at least 1; got {getattr(self, key)}")
+        for key in ("rows", "every", "seconds"):
+            _check((getattr(self, key) or 0) >= 0, f"{key} must not be negative; got {getattr(self, key)}")
+        _check(bool(self.best), "best is empty; loss, or a metric such as edit_distance")
+        names = [probe.name for probe in self.probes]
+        twice = [name for name in names if names.count(name) > 1]
+        _check(not twice, f"probes: {twice[0] if twice else ''} is named twice; each a name of its own")
+        compares = bool(names) and self.before_after
+        _check(
+            compares or not self.stop_if_worse,
+            "stop_if_worse: compares measure.probes with what the base read; name probes, keep before_after",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything that a run is."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
     parts: PartsSettings = field(default_factory=PartsSettings)
+    lora: LoraSettings = field(default_factory=LoraSettings)
     optim: OptimSettings = field(default_factory=OptimSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
+    measure: MeasureSettings = field(default_factory=MeasureSettings)
 
     def __post_init__(self) -> None:
         if self.train.sharding == "stage3" or self.train.tensor_parallel > 1:  # no process has all weights
             needs = [("data.validation", self.data.validation), ("train.average", self.train.average)]
+            needs.append(("measure.probes", self.measure.probes))
             for key, value in needs:
                 _check(not value, f"{key}: needs whole weights; leave it out with stage3 or tensor_parallel")
+        self._check_lora()
+        self._check_measure()
         _check(
             self.parts.vision.train or not self.train.glyph_weight,
             f"train.glyph_weight ({self.train.glyph_weight}) teaches parts.vision, which does not train; "
@@ -265,6 +349,40 @@ class Config:
             f"train.patience ({self.train.patience}) waits for a lower loss on data.validation, which is "
             "empty; name validation records, or 0",
         )
+
+    @property
+    def measured_rows(self) -> int:
+        """Of data.validation, and of each probe, at most; 0: nothing is read."""
+        if not (self.data.validation or self.measure.probes):
+            return 0
+        default = _MEASURED_ROWS if self.model.init_from else 0
+        return default if self.measure.rows is None else self.measure.rows
+
+    def _check_measure(self) -> None:
+        best = self.measure.best
+        _check(
+            best == "loss" or (bool(self.data.validation) and self.measured_rows > 0),
+            f"measure.best ({best}) is measured on data.validation; name validation records and measure.rows",
+        )
+        _check(
+            self.measured_rows > 0 or not self.measure.probes,
+            f"measure.rows ({self.measure.rows or 0}): no row of measure.probes is read; such as 64",
+        )
+
+    def _check_lora(self) -> None:
+        if not self.lora.rank:
+            return
+        _check(
+            bool(self.model.init_from),
+            "lora.rank: adapters are kept without the weights that they belong to; give model.init_from",
+        )
+        for part in self.lora.parts:
+            _check(
+                getattr(self.parts, part).train,
+                f"parts.{part}.train is false, but lora.parts names {part}; drop one of the two",
+            )
+        alone = self.train.tensor_parallel == 1 and self.train.sharding in ("", "stage1")
+        _check(alone, "lora.rank: goes with data parallel and train.sharding stage1 only; leave others out")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -417,6 +535,10 @@ FREE = (
     "data.validation",
     "data.validation_rows",
     "data.workers",
+    "measure.batch_size",
+    "measure.before_after",
+    "measure.probes",
+    "measure.seconds",
     "train.output_dir",
     "train.micro_batch_size",
     "train.recompute",
@@ -434,7 +556,7 @@ FREE = (
 
 def differences(config: Config, other: Config) -> list[str]:
     """Where two configs differ in what is computed, as `train.seed: 1, not 2`."""
-    ours, others = (dict(_flat(dataclasses.asdict(each))) for each in (config, other))
+    ours, others = (dict(flat(dataclasses.asdict(each))) for each in (config, other))
     return [
         f"{key}: {ours[key]!r}, not {others[key]!r}"
         for key in ours
@@ -442,9 +564,10 @@ def differences(config: Config, other: Config) -> list[str]:
     ]
 
 
-def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as (section.key, value)."""
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{before}{key}.")
+            yield from flat(value, f"{before}{key}.")
         else:
             yield before + key, value

@@ -95,7 +95,7 @@ def ends_with(monkeypatch, capsys, tmp_path):
     """A function: the code and the line that the command ends with when training raises `error`."""
 
     def ends_with(error):
-        def raises(config, resume):
+        def raises(config, resume, interruption):
             raise error
 
         monkeypatch.setattr(run, "train", raises)
@@ -148,7 +148,10 @@ def test_a_command_that_trains_prints_a_line_a_step_and_the_final_folder(tiny_ru
     assert [line.partition(":")[0] for line in shown.err.splitlines()] == ["step 1/2", "step 2/2"]
 
 
-def test_ctrl_c_ends_with_130_and_leaves_whole_checkpoints(tiny_run, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_command_after_its_step_and_leaves_whole_checkpoints(
+    tiny_run, tmp_path, number, code
+):
     arguments = ["train.steps=100000", "train.save_every=2", "data.workers=2"]
     running = subprocess.Popen(
         [*TRAIN, str(tiny_run()), *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -156,13 +159,17 @@ def test_ctrl_c_ends_with_130_and_leaves_whole_checkpoints(tiny_run, tmp_path):
     give_up = time.monotonic() + 200
     while len(checkpoints(tmp_path / "run")) < 2 and time.monotonic() < give_up:
         time.sleep(0.01)
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    os.killpg(running.pid, number)  # as a terminal does: the workers get it too
     errors = running.communicate(timeout=200)[1]
     found = checkpoints(tmp_path / "run")
-    assert running.returncode == 130, errors[-3000:]
-    assert own_lines(errors) == [f"train.py: interrupted; {found[-1]} is complete, --resume goes on from it"]
+    assert running.returncode == code, errors[-3000:]
+    assert own_lines(errors) == [
+        "train.py: ends after this step with a checkpoint; the same again ends at once",
+        f"train.py: interrupted; {found[-1]} is complete, --resume goes on from it",
+    ]
     for folder in found:
-        assert json.loads((folder / "trainer_state.json").read_text())["global_step"] % 2 == 0
+        step = json.loads((folder / "trainer_state.json").read_text())["global_step"]
+        assert folder.name == f"checkpoint-{step}"
         assert (folder / "optimizer-0.pdopt").exists()
         assert load_config(folder / "run.yaml").train.save_every == 2
 

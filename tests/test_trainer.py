@@ -364,6 +364,7 @@ def test_a_run_leaves_checkpoints_the_final_model_and_scalars_and_nothing_else(f
         "checkpoint-4",
         "checkpoint-6",
         "final",
+        "ledger-0.jsonl",
         "visualdl",
     ]
     model = ["config.json", "model.safetensors", "qwen.tiktoken", "run.yaml", "tokenizer_config.json"]
@@ -423,6 +424,7 @@ def test_a_save_that_fails_leaves_the_checkpoint_before_it(fit, tmp_path, monkey
         "checkpoint-4",
         "checkpoint-6",
         "final",
+        "ledger-0.jsonl",
         "visualdl",
     ]
     assert names(folder / "checkpoint-4") == names(folder / "checkpoint-6")

@@ -14,7 +14,7 @@ from got_train.data.records import read_records
 from got_train.modeling import load_model
 from got_train.training import run, validation
 from got_train.training.average import WeightAverage
-from got_train.training.validation import since_best
+from got_train.training.validation import Goal
 
 
 @pytest.fixture
@@ -116,10 +116,18 @@ def test_a_resumed_run_remembers_its_best_and_its_patience(fit, held_out, tmp_pa
 
 @pytest.mark.parametrize(
     ("losses", "since"),
-    [([], 0), ([1.0], 0), ([1.0, 2.0], 1), ([2.0, 1.0, 1.0, 3.0], 2), ([3.0, 2.0, 1.0], 0)],
+    [
+        ([], 0),
+        ([1.0], 0),
+        ([1.0, float("nan")], 1),
+        ([1.0, 2.0], 1),
+        ([2.0, 1.0, 1.0, 3.0], 2),
+        ([3.0, 2.0, 1.0], 0),
+    ],
 )
 def test_validations_since_the_first_lowest(losses, since):
-    assert since_best(losses) == since
+    assert Goal("loss").since_best(losses) == since
+    assert Goal("f1").since_best([-loss for loss in losses]) == since
 
 
 def test_patience_without_validation_data_is_refused(fit):

@@ -171,7 +171,9 @@ class Vision(nn.Layer):
         x = self.patch_embed(pixels).transpose([0, 2, 3, 1])  # (V, S, S, E)
         x = x + self.pos_embed.expand(x.shape)  # Paddle's own broadcast is five times slower in the backward
         for block in self.blocks:
-            x = recompute(block, x) if self.enable_recompute and self.training else block(x)
+            # under LoRA the patches have no gradient, and Paddle gives none to what it recomputes from such
+            again = self.enable_recompute and self.training and not x.stop_gradient
+            x = recompute(block, x) if again else block(x)
         return self.neck(x.transpose([0, 3, 1, 2]))
 
     def features(self, neck_map):

@@ -37,6 +37,10 @@ class WeightFile:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
+        if (self.path / "adapter.json").is_file():
+            raise WeightsError(
+                f"{self.path}: an adapter, not a whole model; python -m got_train.merge makes one of it"
+            )
         stored = self._by_canonical_name()
         self.layout = layouts.detect(list(stored))
         if self.layout is None:
@@ -175,7 +179,7 @@ def load_decoder(model: Got, path: str | os.PathLike) -> None:
 
 def fill(model: Got, source: WeightFile, prefix: str = "", absent: list[str] | None = None) -> None:
     """Copy tensors into the parameters below `prefix`, or refuse and name all that do not fit."""
-    linears = _linear_names(model)
+    linears = linear_names(model)
     wanted = {name: value for name, value in model.named_parameters() if name.startswith(prefix)}
     wanted = {name: value for name, value in wanted.items() if name not in (absent or [])}
     faults = [f"missing: {name}" for name in wanted if name not in source.tensors]
@@ -193,7 +197,7 @@ def fill(model: Got, source: WeightFile, prefix: str = "", absent: list[str] | N
         parameter.set_value(source.read(name, name in linears).astype(parameter.dtype))
 
 
-def _linear_names(model: nn.Layer) -> set[str]:
+def linear_names(model: nn.Layer) -> set[str]:
     return {f"{name}.weight" for name, layer in model.named_sublayers() if isinstance(layer, nn.Linear)}
 
 
@@ -310,7 +314,7 @@ def _write_tensors(path: Path, tensors: dict[str, paddle.Tensor]) -> None:
 
 
 def _renamed(model: Got, layout: str, dtype: str) -> Iterator[tuple[str, paddle.Tensor]]:
-    linears = _linear_names(model)
+    linears = linear_names(model)
     for name, parameter in model.named_parameters():
         tensor = parameter.detach().astype(dtype)
         turn = name in linears and layout != "paddlemix"

@@ -18,7 +18,8 @@ from paddlenlp.trainer import TrainerCallback
 from got_train.config import Config
 from got_train.modeling import PARTS, Got
 
-AUDIT_FILE = "audit.json"
+from .checkpoints import AUDIT_FILE
+from .lora import trains
 
 
 class AuditError(RuntimeError):
@@ -27,7 +28,10 @@ class AuditError(RuntimeError):
 
 @dataclass
 class PartAudit:
-    """What was seen of one part; all but the first two and the norm count parameters."""
+    """What was seen of one part; all but the first two and the norm count parameters.
+
+    With LoRA the part's adapters are its parameters, and its own weights `frozen`.
+    """
 
     part: str
     train: bool  # the policy: parts.<part>.train
@@ -36,6 +40,8 @@ class PartAudit:
     with_gradient: int = 0
     changed: int = 0  # by the first update
     gradient_norm: float = 0.0
+    frozen: int = 0
+    frozen_touched: int = 0  # in the optimizer, with a gradient or changed
 
     def fault(self) -> str:
         """What is wrong, or nothing."""
@@ -46,6 +52,8 @@ class PartAudit:
             ):
                 if count < self.parameters:
                     return f"is true, but only {count} of {self.parameters} parameters {seen}"
+            if self.frozen_touched:
+                return f"is by adapters, but {self.frozen_touched} of {self.frozen} other weights took part"
             if not math.isfinite(self.gradient_norm) or self.gradient_norm == 0:
                 return f"is true, but the gradient's norm is {self.gradient_norm}"
             return "" if self.changed else f"is true, but none of {self.parameters} parameters has changed"
@@ -63,7 +71,7 @@ class GradientAudit(TrainerCallback):
     """Looks at the first update that this process makes, writes audit.json and stops the run on a fault."""
 
     def __init__(self, got: Got, config: Config, output_dir: str) -> None:
-        self.got, self.path = got, Path(output_dir) / AUDIT_FILE
+        self.got, self.config, self.path = got, config, Path(output_dir) / AUDIT_FILE
         self.parts = {part: PartAudit(part, getattr(config.parts, part).train) for part in PARTS}
         self._before: dict[str, int] = {}
         self.done = False
@@ -75,20 +83,25 @@ class GradientAudit(TrainerCallback):
             return
         chosen = optimized_names(optimizer)
         for part, seen in self.parts.items():
-            values = self.got.part(part).parameters()
+            values, frozen = self._split(part)
             grads = [gradient(value) for value in values]
-            seen.parameters = len(values)
+            seen.parameters, seen.frozen = len(values), len(frozen)
             seen.optimized = sum(value.name in chosen for value in values)
             seen.with_gradient = sum(grad is not None for grad in grads)
             seen.gradient_norm = norm([grad for grad in grads if grad is not None])
-            self._before |= {value.name: fingerprint(value) for value in values}
+            seen.frozen_touched = sum(v.name in chosen or gradient(v) is not None for v in frozen)
+            self._before |= {value.name: fingerprint(value) for value in values + frozen}
 
     def on_optimizer_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
         if self.done:
             return
         for part, seen in self.parts.items():
-            values = self.got.part(part).parameters()
-            seen.changed = sum(fingerprint(value) != self._before[value.name] for value in values)
+            values, frozen = self._split(part)
+            seen.changed, changed = (
+                sum(fingerprint(value) != self._before[value.name] for value in each)
+                for each in (values, frozen)
+            )
+            seen.frozen_touched = max(seen.frozen_touched, changed)
         if kwargs.get("scaler") is not None and not any(seen.changed for seen in self.parts.values()):
             return  # float16: the scaler has skipped this update for its size; the next one is looked at
         self.done, self._before = True, {}
@@ -97,6 +110,13 @@ class GradientAudit(TrainerCallback):
             report = {"step": state.global_step + 1, "parts": [asdict(seen) for seen in self.parts.values()]}
             self.path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         self._judge(state.global_step + 1)
+
+    def _split(self, part: str) -> tuple[list[paddle.Tensor], list[paddle.Tensor]]:
+        """The parameters that the part's `train` speaks of, and those that adapters leave as they are."""
+        named = [(f"{part}.{name}", value) for name, value in self.got.part(part).named_parameters()]
+        moving = [value for name, value in named if trains(name, self.config)]
+        resting = [value for name, value in named if not trains(name, self.config)]
+        return (moving, resting) if self.parts[part].train else (resting, [])
 
     def _judge(self, step: int) -> None:
         faults = [f"parts.{part}.train {seen.fault()}" for part, seen in self.parts.items() if seen.fault()]

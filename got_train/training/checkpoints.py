@@ -1,4 +1,4 @@
-"""Checkpoints of a run on disk: complete or absent, found again, the old ones deleted."""
+"""Checkpoints of a run on disk: complete or absent, found again, the old ones deleted; names of its files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,22 @@ BEST = "best"
 RUN_FILE = "run.yaml"  # the run's config
 ROWS_FILE = "rows.json"  # of every source
 STATE_FILE = "trainer_state.json"  # paddlenlp's
+# of the run's folder, beside its checkpoints
+AUDIT_FILE = "audit.json"
+MEASUREMENTS = "measurements.jsonl"
+SKILLS, BEFORE, AFTER = "skills", "before", "after"
+SKILLS_FILE = "skills.json"
+CURVES = "visualdl"
+MEMORY = "memory_gb"  # what the process's peak is called there
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
 class CheckpointError(ValueError):
     """A checkpoint that a run cannot go on from."""
+
+
+class SaveError(OSError):
+    """A checkpoint that could not be written; the one before it is whole."""
 
 
 def checkpoints(output_dir: str | os.PathLike) -> list[Path]:
@@ -54,6 +67,19 @@ def begin(output_dir: str | os.PathLike, name: str) -> Path:
     made = Path(output_dir) / UNFINISHED / name
     made.mkdir(parents=True, exist_ok=True)
     return made
+
+
+@contextmanager
+def saving(made: Path) -> Iterator[None]:
+    """Say of a full disk, in whichever words it is told, what is lost and what is not."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        found = checkpoints(made.parent.parent)
+        kept = f"{found[-1].name} is whole, --resume goes on from it" if found else "there is none before it"
+        raise SaveError(f"{made}: could not be written ({error}); {kept}") from error
 
 
 def publish(made: Path) -> None:

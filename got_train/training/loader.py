@@ -7,14 +7,17 @@ exception inside paddle.io.DataLoader hangs it without workers and loses its cau
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.pool import ExceptionWithTraceback
+from multiprocessing.util import Finalize
 
 import numpy as np
 import paddle
@@ -25,9 +28,15 @@ from got_train.data.mixture import Mixture
 from got_train.data.records import DataFileError, RecordError
 from got_train.modeling import IGNORED
 
+from .ledger import DROPPED, mark
 from .quarantine import Quarantine
 
-_FAULTS = "faults"
+_FAULTS, _MARKS = "faults", "marks"
+_AHEAD = 2  # micro-batches that a worker is asked for beforehand, Paddle's default
+
+
+class WorkerError(RuntimeError):
+    """A process of data.workers that is no more."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +83,14 @@ class _Samples(paddle.io.Dataset):
         faults = [each for each in found if isinstance(each, ExceptionWithTraceback)]
         samples = [each for each in found if not isinstance(each, ExceptionWithTraceback)]
         batch = self.collator.batch(samples or [self.collator.blank()])
+        batch[_MARKS] = np.array([_mark(each) for each in found], dtype=np.int64)
         if faults:
             batch[_FAULTS] = np.frombuffer(pickle.dumps(faults), dtype=np.uint8)
         return batch
 
 
 class StepLoader:
-    """The micro-batches from step `start` on as dicts of tensors, with `draws` and the step's counts.
+    """The micro-batches from step `start` on as dicts of tensors, with draws, marks and the step's counts.
 
     A row that cannot be used ends the run, or with a `quarantine` is written there and missing in its batch.
     """
@@ -108,11 +118,23 @@ class StepLoader:
                 next(batches, None)  # the end, at which the workers go; the trainer asks no further
             counts = self._step_counts(micros)
             for micro, batch in enumerate(micros):
-                yield {**batch, **counts, "draws": self.plan.draws(step, micro)}
+                marks = batch[_MARKS].tolist()
+                yield {**batch, **counts, _MARKS: marks, "draws": self.plan.draws(step, micro)}
 
     def rows(self, draws: list[range]) -> list[str]:
         """file:line of each."""
         return [self._where(draw) for part in draws for draw in part]
+
+    def dead_worker(self, step: int, error: Exception) -> WorkerError:
+        """What to say when a worker has died after `step` steps, of a row that was on its way."""
+        micros = range(self.plan.accumulation)
+        parts = [self.plan.draws(each, micro) for each in range(step, self.plan.steps) for micro in micros]
+        rows = named(self.rows(parts[: 1 + _AHEAD * self.workers]), most=32)
+        cause = next(line for line in str(error).splitlines() if "DataLoader" in line).strip()
+        return WorkerError(
+            f"step {step + 1}: a process of data.workers died ({cause}); killed for want of memory, or by a "
+            f"picture that was on its way: rows {rows}"
+        )
 
     def _where(self, draw: int) -> str:
         try:
@@ -133,12 +155,15 @@ class StepLoader:
 
     def _from_workers(self) -> Iterator[dict]:
         samples = _Samples(self.mixture, self.collator)
+        over = mmap.mmap(-1, 1)  # shared with the workers
+        Finalize(self, over.__setitem__, (0, 1), exitpriority=1)  # before Python ends and joins its children
         yield from paddle.io.DataLoader(
             samples,
             batch_sampler=self._draws(),
             collate_fn=samples.collate,
             num_workers=self.workers,
-            worker_init_fn=partial(_leave_with, os.getpid()),
+            worker_init_fn=partial(_stay_until, over, os.getpid()),
+            prefetch_factor=_AHEAD,
             return_list=True,
         )
 
@@ -166,12 +191,34 @@ class StepLoader:
         return counts
 
 
+def _mark(found: object) -> int:
+    """What the ledger keeps of a draw."""
+    if isinstance(found, ExceptionWithTraceback):
+        return DROPPED
+    return mark(found.where, found.labels[found.labels != IGNORED])
+
+
 def _of_one_row(fault: Exception) -> bool:
     return isinstance(fault, RecordError) and not isinstance(fault, DataFileError)
 
 
-def _leave_with(run: int, worker: int) -> None:
-    """A run that is killed takes its workers along: paddle's own look for it never comes (3.3.1)."""
+def named(rows: Sequence[str], most: int = 8) -> str:
+    """The first of them, for a message."""
+    return ", ".join(rows[:most]) + (f" and {len(rows) - most} more" if len(rows) > most else "")
+
+
+def _stay_until(over: mmap.mmap, run: int, worker: int) -> None:
+    """A worker ends with its run, and no sooner: signals to the whole group are the run's to answer.
+
+    A run that is killed takes its workers along: paddle's own look for it never comes (3.3.1).
+    """
+
+    def terminate(number: int, frame: object) -> None:
+        if over[0]:
+            os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, terminate)
 
     def watch() -> None:
         while os.getppid() == run:

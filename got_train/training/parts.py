@@ -11,6 +11,8 @@ from paddle.utils import unique_name
 from got_train.config import Config, OptimSettings
 from got_train.modeling import PARTS, Got
 
+from .lora import trains
+
 _NEVER_DECAY = ("norm", "pos_embed", "rel_pos")
 
 
@@ -41,10 +43,9 @@ def name_parameters(model: nn.Layer) -> None:
 
 
 def freeze(model: Got, config: Config) -> None:
-    """Parts that do not train receive no gradient."""
-    for part in PARTS:
-        for parameter in model.part(part).parameters():
-            parameter.stop_gradient = not getattr(config.parts, part).train
+    """What does not train receives no gradient."""
+    for name, parameter in model.named_parameters():
+        parameter.stop_gradient = not trains(name, config)
 
 
 def decays(name: str, parameter: paddle.Tensor) -> bool:
@@ -89,7 +90,9 @@ def build_optimizer(
     for part in PARTS:
         own = getattr(config.parts, part)
         amount = settings.weight_decay if own.weight_decay is None else own.weight_decay
-        for name, parameter in model.part(part).named_parameters() if own.train else ():
+        for name, parameter in model.part(part).named_parameters():
+            if not trains(f"{part}.{name}", config):
+                continue
             parameter.optimize_attr["learning_rate"] = (
                 own.lr or settings.lr
             ) / settings.lr  # on the schedule's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +15,13 @@ from got_train.data.mixture import Mixture, replayed, spread
 from got_train.data.records import Record, RecordStream, open_stream, read_records
 from got_train.tokenizer import Tokenizer, load_tokenizer
 
-from .checkpoints import FINAL, ROWS_FILE, RUN_FILE, begin, checkpoints, clean, publish, read_json
+from .checkpoints import FINAL, ROWS_FILE, RUN_FILE, begin, checkpoints, clean, publish, read_json, saving
 
 if TYPE_CHECKING:
     from got_train.modeling import Got
 
+    from .interruption import Interruption
+    from .measuring import Rows
     from .trainer import GotTrainer
 
 
@@ -50,12 +53,14 @@ def find_tokenizer(settings: ModelSettings) -> Tokenizer:
     raise ConfigError("model.tokenizer: no folder given, and no checkpoint to take it from; a folder")
 
 
-def build_model(settings: ModelSettings, tokenizer: Tokenizer) -> Got:
-    """The model that a run starts from."""
-    from got_train.modeling import Got, GotConfig, load_decoder, load_model, load_vision
+def build_model(settings: ModelSettings, tokenizer: Tokenizer, lora: bool = False) -> Got:
+    """The model that a run starts from, without the adapters that it may train by LoRA."""
+    from got_train.modeling import Got, GotConfig, load_decoder, load_vision
+
+    from .lora import load_start
 
     if settings.init_from:
-        model = load_model(settings.init_from)
+        model = load_start(settings.init_from, lora)
         if settings.dialect not in ("", model.config.dialect):
             raise ConfigError(
                 f"model.dialect {settings.dialect}: {settings.init_from} was trained with "
@@ -145,6 +150,18 @@ def build_validation(config: Config) -> Sequence[Record] | None:
     return spread(list(map(open_source, sources)), config.data.validation_rows, config.train.seed)
 
 
+def build_rows(config: Config) -> Rows | None:
+    """What a run reads; None if nothing."""
+    from .measuring import RecordSet, choose_rows, validation_sets
+
+    if not config.measured_rows:
+        return None
+    sources = config.data.validation_sources
+    validation = validation_sets([each.path for each in sources], list(map(open_source, sources)))
+    probes = [RecordSet(each.name, each.path, open_source(each)) for each in config.measure.probes]
+    return choose_rows(validation, probes, config.measured_rows, config.train.seed)
+
+
 def count_steps(config: Config, rows: int | None) -> int:
     """Of a run over so many rows; None where streams leave them unknown and train.steps is given."""
     return config.train.steps or max(1, int(rows * config.train.epochs) // config.train.batch_size)
@@ -167,7 +184,9 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     if checkpoint is not None:
         check_same_rows(mixture, checkpoint)
 
+    from .ledger import Ledger
     from .loader import StepLoader, StepPlan
+    from .lora import begin as begin_lora
     from .quarantine import Quarantine
     from .trainer import GotTrainer, arguments
 
@@ -177,7 +196,8 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     )
     args = arguments(config, steps, plan.accumulation, device)
     paddle.seed(config.train.seed)  # here, as fleet has set one of its own
-    model = build_model(config.model, tokenizer)
+    model = build_model(config.model, tokenizer, lora=config.lora.rank > 0)
+    adapter = begin_lora(model, config) if config.lora.rank else None
     collator = build_collator(config, model, tokenizer)
     if copies > 1:
         split_decoder(model)
@@ -191,6 +211,9 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         tokenizer=tokenizer,
         args=args,
         validation=build_validation(config) or (),
+        adapter=adapter,
+        rows=build_rows(config),
+        ledger=None if rank % copies else Ledger(Path(config.train.output_dir), plan.rank, plan.ranks),
     )
 
 
@@ -228,10 +251,16 @@ def check_same_rows(mixture: Mixture, checkpoint: Path) -> None:
         )
 
 
-def train(config: Config, resume: bool = False) -> Path:
+def may_forget(config: Config) -> bool:
+    """Whether a model is fine-tuned on one source and nothing else; of several one may be former data."""
+    return bool(config.model.init_from) and len([*config.data.sources, *config.data.replay_sources]) == 1
+
+
+def train(config: Config, resume: bool = False, interruption: Interruption | None = None) -> Path:
     """Run a config to its end, with `resume` from its last checkpoint; returns the final model's folder.
 
-    A folder with results is refused otherwise. A run that is complete stays as it is.
+    A folder with results is refused otherwise. A run that is complete stays as it is. With an `interruption`
+    a signal ends the run after its step, with a checkpoint, by KeyboardInterrupt.
     """
     output_dir = Path(config.train.output_dir)
     if output_dir.exists() and not output_dir.is_dir():
@@ -247,13 +276,25 @@ def train(config: Config, resume: bool = False) -> Path:
         check_same_settings(config, found[-1])
     if final.exists():
         return final
+    from .skills import read_after, read_before
+
     trainer = build_trainer(config, found[-1] if found else None)
+    trainer.interruption = interruption
     if trainer.is_world_process_zero():
         clean(output_dir)
+        if may_forget(config):
+            print(
+                "warning: model.init_from without data.replay: what the model could read before may be "
+                "forgotten; name its former data there, data.replay_share of them come again",
+                file=sys.stderr,
+            )
+    read_before(trainer)
     trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
     made = begin(output_dir, FINAL)
-    with trainer.kept_weights():
+    with saving(made), trainer.kept_weights():
         trainer.save_model(str(made))  # all processes, of which each may hold a part
+    with trainer.kept_weights():
+        read_after(trainer, made)
     trainer.wait()
     if trainer.is_world_process_zero():
         publish(made)

@@ -28,21 +28,30 @@ from .audit import GradientAudit, gradient, norm
 from .average import WeightAverage
 from .checkpoints import (
     BEST,
+    CURVES,
+    MEMORY,
     ROWS_FILE,
     RUN_FILE,
     STATE_FILE,
+    UNFINISHED,
     begin,
     delete_old,
     not_whole,
     publish,
     replace,
+    saving,
     step_of,
 )
-from .loader import StepLoader
+from .interruption import Interrupted, Interruption
+from .ledger import Entry, Ledger
+from .loader import StepLoader, named
+from .lora import Adapter, fill_adapter, save_adapter
+from .measuring import Measuring, Rows
+from .memory import peak_memory
 from .parts import build_optimizer, build_schedule, freeze, name_parameters
 from .progress import Progress
 from .shares import gather_slices, join_state, shares, split_state
-from .validation import VALIDATION_LOSS, Validation, has_stopped
+from .validation import KEPT, Validation, has_stopped, reader_of
 
 if TYPE_CHECKING:
     from visualdl import LogWriter
@@ -118,7 +127,7 @@ def arguments(config: Config, steps: int, accumulation: int, device: str) -> Tra
         tensor_parallel_degree=train.tensor_parallel if train.tensor_parallel > 1 else -1,
         ddp_find_unused_parameters=False,  # there are none: parts that do not train ask for no gradient
         logging_steps=train.log_every,
-        logging_dir=str(Path(train.output_dir) / "visualdl"),
+        logging_dir=str(Path(train.output_dir) / CURVES),
         report_to=["visualdl"],
         save_steps=train.save_every,
         save_strategy="steps",
@@ -141,9 +150,17 @@ class GotTrainer(Trainer):
         tokenizer: object,
         args: TrainingArguments,
         validation: Sequence[Record] = (),
+        adapter: Adapter | None = None,
+        ledger: Ledger | None = None,
+        rows: Rows | None = None,
     ) -> None:
         self.config, self.loader, self.got_tokenizer = config, loader, tokenizer
-        self._draws: list[range] = []  # of the step under way
+        self.adapter = adapter  # what the run trains on the model, with LoRA
+        self.ledger = ledger
+        self.interruption: Interruption | None = None  # what may end the run between two steps
+        self.interrupted = False  # it has
+        self._draws: list[range] = []  # of the step under way, as are the next
+        self._marks: list[int] = []  # of their rows, for the ledger
         logger.set_level("WARNING")  # its print of 200 arguments hides everything else
         freeze(model, config)
         self.training_loss = self._wrapped = TrainingLoss(model, config.train.glyph_weight)
@@ -155,8 +172,14 @@ class GotTrainer(Trainer):
             callbacks += [GradientAudit(model, config, args.output_dir)]
         callbacks += [self.average] if self.average else []
         super().__init__(model=model, args=args, train_dataset=loader, callbacks=callbacks)
-        if validation:
-            self.add_callback(Validation(self, validation))
+        self.validation = None
+        if validation or rows:
+            self.validation = Validation(self, validation, self._measuring(rows) if rows else None)
+            self.add_callback(self.validation)
+
+    def _measuring(self, rows: Rows) -> Measuring:
+        plan, reader = self.loader.plan, reader_of(self, self.config.measure.tokens)
+        return Measuring(reader, rows, self.config, plan.rank, plan.ranks)
 
     # ---- what goes in
 
@@ -186,8 +209,9 @@ class GotTrainer(Trainer):
         the sum is divided by the tokens of the whole step. Gradients are averaged over processes, hence their
         number.
         """
-        draws = inputs.pop("draws")
+        draws, marks = inputs.pop("draws"), inputs.pop("marks")
         self._draws = [*self._draws, draws] if step_control else [draws]
+        self._marks = [*self._marks, *marks] if step_control else marks
         if inputs["step_tokens"] == 0:
             raise NonFiniteError(self._named("no supervised token in the whole step"))
         self.progress.tokens += 0 if step_control else inputs["step_tokens"]
@@ -209,16 +233,47 @@ class GotTrainer(Trainer):
             raise NonFiniteError(self._named(f"loss {value}, gradient norm {size}"))
 
     def _named(self, fault: str) -> str:
-        rows = self.loader.rows(self._draws)
-        shown = ", ".join(rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
-        return f"step {self.state.global_step + 1}: {fault}; nothing was updated; rows {shown}"
+        rows = named(self.loader.rows(self._draws))
+        return f"step {self.state.global_step + 1}: {fault}; nothing was updated; rows {rows}"
+
+    def _maybe_log_save_evaluate(self, *args: object, **kwargs: object) -> None:
+        """After every update, before a checkpoint is written; once more at the end of the run."""
+        if self._marks:
+            self._enter()
+            over = self.control.should_training_stop or self.state.global_step >= self.state.max_steps
+            if self.interruption is not None and self._heard() and not over:
+                self.control.should_save = self.control.should_training_stop = self.interrupted = True
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def _enter(self) -> None:
+        """The rows of the step that was made, into the ledger."""
+        if self.ledger is not None:
+            draws = [draw for part in self._draws for draw in part]
+            self.ledger.add(Entry.of(self.state.global_step, draws, self._marks))
+        self._marks = []
+
+    def _heard(self) -> bool:
+        """Whether a signal has come to any process: they save together.
+
+        One that comes meanwhile is for the next step, as the others have not heard of it.
+        """
+        number = self.interruption.number
+        if self.args.world_size > 1:
+            highest = paddle.to_tensor([number], dtype="int64")
+            paddle.distributed.all_reduce(highest, op=paddle.distributed.ReduceOp.MAX)
+            number = int(highest)
+            if number and not self.interruption.number:
+                self.interruption.hear(number, None)
+        return number > 0
 
     def log(self, logs: dict[str, float], **kwargs: object) -> None:
         """paddlenlp forgets its history at every entry; validations are kept, as they tell when to stop."""
         history, loss_is_due = self.state.log_history, self.control.should_log
+        logs = {**logs, MEMORY: round(peak_memory() / 2**30, 3)} if "loss" in logs else logs
         super().log(logs, **kwargs)
-        self.control.should_log = loss_is_due and VALIDATION_LOSS in logs
-        kept = [{"step": self.state.global_step, **logs}] if VALIDATION_LOSS in logs else []
+        validated = any(name.startswith(KEPT) for name in logs)
+        self.control.should_log = loss_is_due and validated
+        kept = [{"step": self.state.global_step, **logs}] if validated else []
         self.state.log_history = history + kept
 
     def _get_learning_rate(self) -> float:
@@ -232,9 +287,21 @@ class GotTrainer(Trainer):
 
         paddlenlp's own would be half there when killed, and forgets to delete old ones in a single process.
         """
-        made = begin(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        made, first = self._begin(f"checkpoint-{self.state.global_step}"), self.is_world_process_zero()
+        with saving(made):
+            self._save_state(made, first)
+        self.wait()
+        if first:
+            publish(made)
+            delete_old(self.args.output_dir, self.config.train.keep_last)
+
+    def _begin(self, name: str) -> Path:
+        with saving(Path(self.args.output_dir) / UNFINISHED / name):
+            return begin(self.args.output_dir, name)
+
+    def _save_state(self, made: Path, first: bool) -> None:
+        """Model and all that a run goes on with; all processes must come here."""
         self.save_model(str(made))
-        first = self.is_world_process_zero()
         if first:
             if self.average is not None:
                 self.average.save(made)
@@ -245,21 +312,18 @@ class GotTrainer(Trainer):
         state = join_state(self.optimizer.state_dict(), self._shares(), keep=first)
         if first or self.config.train.sharding in ("stage1", "stage2"):  # each has some, whole
             paddle.save(state, str(made / f"optimizer-{self.args.process_index}.pdopt"))
-        self.wait()
-        if first:
-            publish(made)
-            delete_old(self.args.output_dir, self.config.train.keep_last)
 
     def kept_weights(self) -> AbstractContextManager:
         """In here the model has the weights that are validated and kept: the averages, if there are any."""
         return nullcontext() if self.average is None else self.average.in_place()
 
-    def save_best(self, loss: float) -> None:
+    def save_best(self, name: str, value: float) -> None:
         """The model of the best validation so far, in place of the one before."""
-        made = begin(self.args.output_dir, BEST)
-        self.save_model(str(made))
+        made = self._begin(BEST)
+        with saving(made):
+            self.save_model(str(made))
         if self.is_world_process_zero():
-            best = {"step": self.state.global_step, "validation_loss": loss}
+            best = {"step": self.state.global_step, name: value}
             (made / BEST_FILE).write_text(json.dumps(best) + "\n", encoding="utf-8")
             replace(made)
 
@@ -284,18 +348,32 @@ class GotTrainer(Trainer):
         self.wait()
 
     def _save(self, output_dir: str, **kwargs: object) -> None:
-        """A checkpoint is a model folder like any other, with the run's config beside it."""
+        """A model's or an adapter's folder like any other, with the run's config beside it."""
         folder = Path(output_dir)
-        save_model(self.model, folder, tokenizer=self.got_tokenizer)
+        if self.adapter is None:
+            save_model(self.model, folder, tokenizer=self.got_tokenizer)
+        else:
+            save_adapter(self.model, folder, self.adapter, self.got_tokenizer)
         (folder / RUN_FILE).write_text(dump_config(self.config), encoding="utf-8")
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: object) -> object:
         if resume_from_checkpoint is not None:
             self.loader.start = step_of(resume_from_checkpoint)
-            if has_stopped(Path(resume_from_checkpoint), self.config.train.patience):
+            if has_stopped(Path(resume_from_checkpoint), self.config):
+                self.state.global_step = step_of(resume_from_checkpoint)
                 return self._load_from_checkpoint(resume_from_checkpoint)
+        if self.ledger is not None:
+            self.ledger.go_on_from(self.loader.start)
         try:
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            with self.interruption.orderly() if self.interruption else nullcontext():
+                ended = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            if self.interrupted:
+                raise Interrupted(self.interruption.number)
+            return ended
+        except (SystemError, RuntimeError) as error:  # Paddle's handler of SIGCHLD raises it anywhere
+            if "DataLoader" not in str(error):
+                raise
+            raise self.loader.dead_worker(self.state.global_step, error) from error
         finally:
             self.progress.close()
             if board := self.board():  # paddlenlp closes it at the end of a whole run only
@@ -304,8 +382,9 @@ class GotTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str | None = None) -> None:
         if resume_from_checkpoint is None:
             return
+        fill = fill_from if self.adapter is None else fill_adapter
         with joined(self.model):
-            fill_from(self.model, resume_from_checkpoint)
+            fill(self.model, resume_from_checkpoint)
         if self.average is not None:
             self.average.load(Path(resume_from_checkpoint))
         if self.training_loss.glyph_head is not None:
