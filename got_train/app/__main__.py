@@ -1,0 +1,145 @@
+"""A local page to try checkpoints on: python -m got_train.app --model_name_or_path CHECKPOINT."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import socket
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .server import Server
+
+WRONG_USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
+MOST_MODELS = 2
+
+
+class AppError(ValueError):
+    """A page that cannot be opened."""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m got_train.app",
+        allow_abbrev=False,
+        description="A local web page: drop a page, read it, correct it, save it as training data.",
+    )
+    add = made.add_argument
+    models = "a checkpoint or adapter; a second one is read beside it"
+    add("--model_name_or_path", nargs="+", action="extend", required=True, metavar="FOLDER", help=models)
+    corrected = "where corrected answers go (default corrections/records.jsonl)"
+    add("--corrections", type=Path, default=Path("corrections/records.jsonl"), metavar="FILE", help=corrected)
+    add("--host", default="127.0.0.1", help="default 127.0.0.1: this machine only; the page has no password")
+    add("--port", type=int, default=7860, help="default 7860; 0: any that is free")
+    names = "a name that other machines call this one by"
+    add("--allow_host", nargs="+", action="extend", default=[], metavar="NAME", help=names)
+    add("--max_upload_mb", type=float, default=50, metavar="N", help="megabytes of a file (default 50)")
+    room = "of an answer, at most (default: what its prompt leaves of 8192)"
+    add("--max_new_tokens", type=int, metavar="N", help=room)
+    add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(default float32)")
+    add("--threads", type=int, metavar="N", help="CPU threads (default all cores)")
+    add("--browser", action="store_true", help="open the page in the browser")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    from got_train.installation import InstallationError
+
+    options = parser().parse_args(arguments)
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (InstallationError, ValueError, OSError) as error:
+        print(f"app: {error}", file=sys.stderr)
+        return WRONG_USAGE
+
+
+def run(options: argparse.Namespace) -> int:
+    _check(options)
+    try:
+        import starlette  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise AppError(f"{error.name} is not installed; pip install got_train[app]") from error
+    from got_train.installation import need_paddle
+
+    need_paddle()
+    # an orderly end, for the pages that were handed in go with it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    with tempfile.TemporaryDirectory(prefix="got_train-app-") as folder, _listening(options) as opened:
+        server = _server(options, Path(folder))
+        address = f"http://{_shown(options.host)}:{opened.getsockname()[1]}/"
+        opened.listen()  # from here on nobody is turned away
+        print(f"app: {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        if options.browser:
+            webbrowser.open(address)
+        settings = uvicorn.Config(
+            server.app,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            limit_concurrency=64,
+            timeout_graceful_shutdown=2,
+        )
+        uvicorn.Server(settings).run(sockets=[opened])
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    folders = options.model_name_or_path
+    if len(folders) > MOST_MODELS or len(set(folders)) < len(folders):
+        raise AppError(f"--model_name_or_path: {', '.join(folders)}; one checkpoint, or two different ones")
+    if not options.max_upload_mb > 0:
+        raise AppError(f"--max_upload_mb: {options.max_upload_mb}; more than 0")
+    if options.corrections.suffix != ".jsonl" or options.corrections.is_dir():
+        raise AppError(f"--corrections: {options.corrections}; a .jsonl file")
+
+
+def _listening(options: argparse.Namespace) -> socket.socket:
+    """The port, before minutes are spent on loading."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        opened = socket.socket(family)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((options.host, options.port))
+    except (OSError, OverflowError) as error:
+        raise AppError(
+            f"--port: {options.host}:{options.port} cannot be opened ({error}); another"
+        ) from error
+    return opened
+
+
+def _server(options: argparse.Namespace, folder: Path) -> Server:
+    from got_train import cpu
+    from got_train.reading import Reader, load_reader
+
+    from .corrections import Corrections
+    from .readings import Readings
+    from .server import Server
+    from .uploads import Uploads
+
+    def load(name: str) -> Reader:
+        print(f"app: loading {name}", file=sys.stderr, flush=True)
+        return load_reader(name, options.dtype, max_new_tokens=options.max_new_tokens)
+
+    cpu.tune(options.threads)
+    readings = Readings(load, options.model_name_or_path)
+    uploads = Uploads(folder, int(options.max_upload_mb * 2**20))
+    hosts = [_shown(name) for name in (*options.allow_host, options.host)]
+    return Server(readings, uploads, Corrections(options.corrections), hosts)
+
+
+def _shown(host: str) -> str:
+    """As it stands in an address."""
+    return f"[{host}]" if ":" in host else host
+
+
+if __name__ == "__main__":
+    sys.exit(main())

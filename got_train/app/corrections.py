@@ -1,0 +1,81 @@
+"""Corrected answers as training data: a line of JSONL each, the picture copied beside.
+
+Knows records and files; no model and no web.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+
+from got_train.data.picture_copies import PictureCopies
+from got_train.data.record import Record, RecordError
+from got_train.data.records import as_row
+from got_train.images import EncodedImage
+
+PICTURES = "pictures"  # the folder beside the file
+
+
+class Corrections:
+    """A file that grows by whole lines, whoever else appends to it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._lock = threading.Lock()
+
+    def add(
+        self,
+        picture: EncodedImage,
+        task: str,
+        text: str,
+        box: Sequence[int] | None = None,
+        color: str | None = None,
+    ) -> int:
+        """Appends a record and returns how many the file then has. The box is in thousandths."""
+        asked = {"box": box and tuple(box), "color": color}
+        if box is not None:
+            asked["box_unit"] = "thousandth"
+        if not text.strip():
+            raise RecordError("correction: no text; what stands on the page")
+        Record((picture,), task, text, where="correction", **asked)  # refused before anything is written
+        with self._opened() as file:
+            copies = PictureCopies(self.file.parent / PICTURES)  # a new one finds its earlier copies again
+            record = Record((copies.one(picture),), task, text, where="correction", **asked)
+            row = json.dumps(as_row(record, self.file.parent), ensure_ascii=False)
+            return _append(file, row.encode() + b"\n")
+
+    @contextmanager
+    def _opened(self) -> Iterator[FileIO]:
+        """The file, and nobody else writes there or copies pictures meanwhile."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock, open(self.file, "a+b", buffering=0) as file:
+            _lock(file.fileno())
+            yield file
+
+
+def _append(file: FileIO, line: bytes) -> int:
+    """The lines that the file then has; what cannot be written whole is taken back."""
+    file.seek(0)
+    before = file.read()
+    data = (b"\n" if before and not before.endswith(b"\n") else b"") + line
+    try:
+        if file.write(data) != len(data):
+            raise OSError(f"{file.name}: the disk is full")
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(len(before))
+        raise
+    return (before + data).count(b"\n")
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no Unix
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # until the file is closed

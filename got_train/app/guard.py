@@ -1,0 +1,77 @@
+"""Who may ask: only a page of this server, under a name that is its own. Knows headers, not what is asked.
+
+Any site that is open in the same browser can send requests to a port of this machine, and can point its own
+name at it (DNS rebinding); the headers `Host`, `Origin` and `Sec-Fetch-Site` tell them apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+# Styles in place: answers that are shown in a frame bring theirs. Nothing in the page is made from markup.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/]+)(?::\d{1,5})?")
+
+
+class Guard:
+    """Refuses what comes under another name or from another page, and adds HEADERS to every answer."""
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] = ()) -> None:
+        self.app = app
+        self.hosts = frozenset(host.lower() for host in (*LOOPBACK, *hosts))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # there are no web sockets here
+            await send({"type": "websocket.close"})
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        reason = self.refusal(scope["method"], scope["path"], Headers(scope=scope))
+        answer = self.app if reason is None else JSONResponse({"error": reason}, 403)
+        await answer(scope, receive, send_with_headers)
+
+    def refusal(self, method: str, path: str, headers: Headers) -> str | None:
+        """Why a request is refused; None if it is not."""
+        given = headers.getlist("host")
+        match = _HOST.fullmatch(given[0]) if len(given) == 1 else None
+        if match is None or match[1].lower() not in self.hosts:
+            return (
+                f"host: {', '.join(given)!r} is no name of this page; start it with --allow_host to add one"
+            )
+        site = headers.get("sec-fetch-site", "none")
+        if site not in ("none", "same-origin") and not (
+            method == "GET" and path == "/"
+        ):  # a link may lead here
+            return f"sec-fetch-site: {site}; only this page's own requests are answered"
+        origin = headers.get("origin")
+        if origin is None and method in ("GET", "HEAD"):
+            return None
+        if origin is None or urlsplit(origin).netloc.lower() != given[0].lower():
+            return f"origin: {origin!r}; only this page's own requests are answered"
+        return None

@@ -1,0 +1,135 @@
+"""Files that were handed in: how large and how many, and their pages as pictures.
+
+They lie in a folder of their own under names of our making; no path comes from outside.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import secrets
+import shutil
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from got_train import images
+from got_train.images import EncodedImage
+from got_train.pages import Page, find_pages
+
+KINDS = (*images.SUFFIXES, ".pdf")
+MOST_FILES = 20  # that are kept; the oldest goes
+MOST_PAGES = 500  # of a file
+MOST_PIXELS = 100_000_000  # of a picture: 300 MB as RGB
+PREVIEW_SIDE = 1600  # pixels
+_ODD = re.compile(r"[^\w.() -]")
+
+
+class UploadError(ValueError):
+    """A file that is not taken, or a page that is not there."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file with its pages. `name` is for people and for names of copies; no file is opened by it."""
+
+    key: str
+    name: str
+    folder: Path
+    pages: tuple[Page, ...]
+
+
+class Uploads:
+    """Those of one server. PDFs are opened here only, one at a time, for pdfium knows one thread."""
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self._folder = folder
+        self._kept: OrderedDict[str, Upload] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def place(self, name: str) -> Path:
+        """Where the bytes of a new file go; refused by its name's ending before any of them is read."""
+        suffix = Path(plain_name(name)).suffix.lower()
+        if suffix not in KINDS:
+            raise UploadError(f"{plain_name(name)}: not a picture or PDF; one of {', '.join(KINDS)}")
+        folder = self._folder / secrets.token_urlsafe(16)
+        folder.mkdir(mode=0o700)
+        return folder / f"file{suffix}"
+
+    def too_large(self, name: str) -> UploadError:
+        return UploadError(f"{plain_name(name)}: over {self.most_bytes / 2**20:g} MB; a smaller file")
+
+    def accept(self, file: Path, name: str) -> Upload:
+        """The upload of a file that lies at its place; its first page is opened, so it is one."""
+        name = plain_name(name)
+        try:
+            with self._lock:
+                upload = Upload(file.parent.name, name, file.parent, tuple(find_pages([file])))
+                if len(upload.pages) > MOST_PAGES:
+                    raise UploadError(f"{name}: {len(upload.pages)} pages; up to {MOST_PAGES}, so split it")
+                _check_pixels(file, name)
+                self._page(upload, 1)
+                self._kept[upload.key] = upload
+                while len(self._kept) > MOST_FILES:
+                    self.drop(self._kept.popitem(last=False)[1].folder)
+                return upload
+        except ValueError as error:
+            self.drop(file.parent)
+            raise UploadError(str(error).replace(str(file), name)) from error
+
+    def drop(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def page(self, key: str, number: int) -> EncodedImage:
+        """A page as a picture file of its own, named after the upload; numbers count from 1."""
+        with self._lock:
+            upload = self._kept.get(key)
+            if upload is None:
+                raise UploadError("this file is not here any more; hand it in again")
+            if not 1 <= number <= len(upload.pages):
+                raise UploadError(f"{upload.name}: no page {number}; pages 1 to {len(upload.pages)}")
+            try:
+                return self._page(upload, number)
+            except ValueError as error:
+                raise UploadError(str(error).replace(str(upload.pages[0].file), upload.name)) from error
+
+    def _page(self, upload: Upload, number: int) -> EncodedImage:
+        page = upload.pages[number - 1]
+        if page.number is None:
+            page.open()  # refused here if it is none
+            return EncodedImage(upload.name, Path(page.file).read_bytes())
+        drawn = upload.folder / f"{number}.png"
+        if not drawn.exists():
+            unfinished = drawn.with_suffix(".tmp")
+            page.open().save(unfinished, "PNG", compress_level=1)
+            unfinished.replace(drawn)
+        return EncodedImage(f"{Path(upload.name).stem}_{number:04d}.png", drawn.read_bytes())
+
+
+def preview(picture: EncodedImage) -> bytes:
+    """A JPEG of the page that is no larger than a screen."""
+    small = images.open_image(picture)
+    small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    made = io.BytesIO()
+    small.save(made, "JPEG", quality=88)
+    return made.getvalue()
+
+
+def plain_name(name: str) -> str:
+    """The last part of a name, without signs that mean something in a path."""
+    return _ODD.sub("_", name.replace("\\", "/").rsplit("/", 1)[-1])[-80:].strip(". ") or "page"
+
+
+def _check_pixels(file: Path, name: str) -> None:
+    """Before decoding, for a small file can hold a huge picture. What is no picture fails later."""
+    try:
+        with Image.open(file, formats=images.FORMATS) as picture:
+            width, height = picture.size
+    except Exception:  # Pillow raises nearly every built-in exception on damaged files
+        return
+    if width * height > MOST_PIXELS:
+        raise UploadError(f"{name}: {width} x {height} pixels; up to {MOST_PIXELS:,}, so scale it down")
