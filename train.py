@@ -51,12 +51,15 @@ def main(arguments: list[str] | None = None) -> int:
         print(dry_run(config) if options.dry_run else run(config, options.resume, interruption))
         return DONE
     except KeyboardInterrupt as error:
+        if not options.dry_run:
+            report(config)
         _say(f"interrupted; {last_checkpoint(config)}")
         return TERMINATED if getattr(error, "number", 0) == signal.SIGTERM else INTERRUPTED
     except Exception as error:
         if not (isinstance(error, OSError) or type(error).__module__.startswith("got_train.")):
             raise  # a fault of ours, which needs its traceback
-        _say(str(error))
+        named = not (isinstance(error, OSError) and error.strerror)
+        _say(str(error) if named else unwritten(error, config))
         return WRONG_USAGE if isinstance(error, ConfigError) else FAILED
 
 
@@ -64,7 +67,9 @@ def run(config: Config, resume: bool, interruption: Interruption) -> str:
     need_paddle()
     from got_train.training.run import train
 
-    return str(train(config, resume, interruption))
+    final = str(train(config, resume, interruption))
+    report(config)
+    return final
 
 
 def dry_run(config: Config) -> str:
@@ -72,6 +77,24 @@ def dry_run(config: Config) -> str:
     from got_train.training.dry_run import dry_run
 
     return dry_run(config)
+
+
+def report(config: Config) -> None:
+    """Write the run's page; no fault of a page is one of the run."""
+    if int(os.environ.get("PADDLE_TRAINER_ID", "0")) > 0 or not os.path.isdir(config.train.output_dir):
+        return
+    try:
+        from got_train.run_report.page import write_report
+
+        write_report(config.train.output_dir, config)
+    except (Exception, KeyboardInterrupt) as error:
+        _say(f"no report.html: {type(error).__name__}: {error}")
+
+
+def unwritten(error: OSError, config: Config) -> str:
+    """The system's words for a file that cannot be read or written, with its place, and what is kept."""
+    where = error.filename or config.train.output_dir
+    return f"{where}: {error.strerror}; {last_checkpoint(config)}"
 
 
 def last_checkpoint(config: Config) -> str:

@@ -78,13 +78,13 @@ def _needs(needs: Mapping[str, Any] | None, unmeasured: str) -> Iterator[str]:
         return
     share = f"{needs['trained']:,} of {needs['parameters']:,} parameters train"
     yield f"model      {share}"
-    yield f"memory     {_size(needs['memory'])} at most, measured on the longest rows"
+    yield f"memory     {size(needs['memory'])} at most, measured on the longest rows"
     yield (
-        f"time       {_duration(needs['seconds'])} for {needs['steps']:,} steps: "
+        f"time       {duration(needs['seconds'])} for {needs['steps']:,} steps: "
         f"{needs['step_seconds']:.2f} s each, {needs['longest_step_seconds']:.2f} s of the longest rows; "
         "without validation and saves"
     )
-    yield f"disk       {_size(needs['disk_bytes'])} of checkpoints; {_size(needs['free_bytes'])} are free"
+    yield f"disk       {size(needs['disk_bytes'])} of checkpoints; {size(needs['free_bytes'])} are free"
 
 
 def _faults(findings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -116,10 +116,12 @@ def _short(path: str, most: int = 24) -> str:
     return path if len(path) <= most else "..." + path[3 - most :]
 
 
-def _size(size: float) -> str:
-    return f"{size / 2**30:.2f} GB"
+def size(count: float) -> str:
+    """Of so many bytes."""
+    return f"{count / 2**30:.2f} GB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """In hours and minutes, or minutes and seconds."""
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours} h {rest // 60:02} min" if hours else f"{rest // 60} min {rest % 60:02} s"

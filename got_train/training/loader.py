@@ -25,6 +25,7 @@ import paddle
 from got_train.config import ConfigError
 from got_train.data.collator import Collator
 from got_train.data.mixture import Mixture
+from got_train.data.record import where_of
 from got_train.data.records import DataFileError, RecordError
 from got_train.modeling import IGNORED
 
@@ -123,7 +124,7 @@ class StepLoader:
 
     def rows(self, draws: list[range]) -> list[str]:
         """file:line of each."""
-        return [self._where(draw) for part in draws for draw in part]
+        return [where_of(self.mixture, draw) for part in draws for draw in part]
 
     def dead_worker(self, step: int, error: Exception) -> WorkerError:
         """What to say when a worker has died after `step` steps, of a row that was on its way."""
@@ -135,12 +136,6 @@ class StepLoader:
             f"step {step + 1}: a process of data.workers died ({cause}); killed for want of memory, or by a "
             f"picture that was on its way: rows {rows}"
         )
-
-    def _where(self, draw: int) -> str:
-        try:
-            return self.mixture[draw].where
-        except RecordError as error:  # a row that was dropped
-            return str(error).partition(": ")[0]
 
     def _draws(self) -> Iterator[list[int]]:
         for step in range(self.start, self.plan.steps):

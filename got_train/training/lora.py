@@ -23,12 +23,14 @@ from got_train.modeling import PARTS
 from got_train.modeling.tensor_files import tensors_in
 from got_train.modeling.weights import WeightFile, linear_names, load_model
 
+from .checkpoints import ADAPTER_FILE
+
 if TYPE_CHECKING:
     from got_train.config import Config
     from got_train.modeling import Got
     from got_train.tokenizer import Tokenizer
 
-ADAPTER_FILE, ADAPTER_WEIGHTS = "adapter.json", "adapter.safetensors"
+ADAPTER_WEIGHTS = "adapter.safetensors"
 MATRICES = (".lora_A", ".lora_B")
 
 
@@ -141,13 +143,13 @@ def load_start(folder: str, lora: bool) -> Got:
     """The model that init_from names. Of an adapter the base where LoRA goes on from it, else both folded."""
     if not is_adapter(folder):
         return load_model(folder)
-    return load_model(_base_of(folder)) if lora else detach(load_adapted(folder), fold=True)
+    return load_model(base_of(folder)) if lora else detach(load_adapted(folder), fold=True)
 
 
 def begin(model: Got, config: Config) -> Adapter:
     """Put the adapters of a run on its model: new ones, or those of init_from, with which it goes on."""
     lora, start = config.lora, config.model.init_from
-    base = _base_of(start) if is_adapter(start) else start
+    base = base_of(start) if is_adapter(start) else start
     adapter = Adapter(
         base=str(Path(base).resolve()),
         base_sha256=weights_hash(base, model),
@@ -224,12 +226,13 @@ def _is_kept(name: str, adapter: Adapter) -> bool:
     return name.endswith(MATRICES) or name.partition(".")[0] in adapter.whole
 
 
-def _base_of(folder: str | os.PathLike) -> str:
+def base_of(folder: str | os.PathLike) -> str:
+    """Where an adapter says that its base is; refused if it is not there."""
     base = read_adapter(folder).base
     if not Path(base).exists():
         raise AdapterError(
             f"{folder}: its base {base} is not there; put it back, or name both "
-            f"(infer.py --model_name_or_path BASE --adapter {folder})"
+            f"(infer.py --model_name_or_path BASE --adapter {folder}, or got_train.merge --base BASE)"
         )
     return base
 
@@ -252,7 +255,7 @@ def load_adapted(
     folder: str | os.PathLike, base: str | os.PathLike | None = None, dtype: str = "float32"
 ) -> Got:
     """The base of an adapter folder with the adapter on; `base` is where it is now, if it has moved."""
-    base = _base_of(folder) if base is None else base
+    base = base_of(folder) if base is None else base
     model = load_model(base, dtype)
     Adapters(model, base).use(folder)
     return model

@@ -6,6 +6,7 @@ Knows the reader, evaluation and VisualDL's curves; what follows from the number
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from got_train.data.records import Record
 from got_train.evaluation import degeneration, kinds, text
 from got_train.evaluation.predictions import DataFile, Prediction, names_of, read_rows, records_hash
 from got_train.evaluation.provenance import write_lines
-from got_train.evaluation.samples import Sample, averages_of, samples, task_name
+from got_train.evaluation.samples import Sample, averages_of, metric_fault, samples, task_name
 from got_train.evaluation.scores import ALL
 from got_train.reading import Reader
 
@@ -194,12 +195,22 @@ def averages(rows: Sequence[Sample]) -> dict[str, float]:
     return found
 
 
-def check_metric(name: str) -> None:
-    """Refuse a name that no metric has; of a kind's own metrics only the kind is known beforehand."""
-    if name.partition(".")[0] in kinds.KINDS if "." in name else name in (*text.FIXED, *degeneration.NAMES):
+def check_metric(name: str, files: Sequence[DataFile]) -> None:
+    """Refuse a metric that the answers to no row of these files can have."""
+    if fault := metric_fault(name):
+        raise ConfigError(f"measure.best: {fault}")
+    kind, dot, _ = name.partition(".")
+    if not dot:
         return
-    known = f"loss, {', '.join((*text.FIXED, *degeneration.NAMES))}, or KIND.METRIC such as table.teds"
-    raise ConfigError(f"measure.best: no metric {name}; {known}")
+    records = [(file, place) for file in files for place in range(len(file.records))]
+    right = [file.prediction(place, prediction=file.records[place].text) for file, place in records]
+    of_kind = [each for each in right if kinds.kind_of(each.reference, each.task) == kind]
+    if not of_kind:
+        raise ConfigError(f"measure.best: {name}, and no row of data.validation is a {kind}; such as loss")
+    known = averages(samples(of_kind[:1]))
+    if name not in known:
+        has = ", ".join(each for each in known if each.startswith(f"{kind}."))
+        raise ConfigError(f"measure.best: {kind} has no metric {name} here; {has or 'loss, or another'}")
 
 
 class Measuring:
@@ -213,7 +224,7 @@ class Measuring:
         self.settings = config.measure
         self.shown = rows.first(config.train.show_rows)
         if config.measure.best != "loss":
-            check_metric(config.measure.best)
+            check_metric(config.measure.best, rows.validation)
 
     def measure(self, step: int) -> Measurement:
         """What the model reads now, as far as measure.seconds suffice."""
@@ -250,12 +261,8 @@ class Measuring:
         return self._gathered(make() if self.rank == 0 else None)[0]
 
     def value(self, measurement: Measurement, metric: str) -> float:
-        """Of the validation rows."""
-        found = averages(measurement.of_files(self.rows.validation))
-        if metric not in found:
-            known = ", ".join(name for name in found if name != "rows")
-            raise ConfigError(f"measure.best: no row of data.validation has {metric}; they have {known}")
-        return found[metric]
+        """Of the validation rows; nan where the time was over before one of them had it."""
+        return averages(measurement.of_files(self.rows.validation)).get(metric, math.nan)
 
     def _gathered(self, value: Any) -> list[Any]:
         """Of all processes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from got_train.data.records import RecordError
+from got_train.data.record import RecordError, split_message
 
 
 class Quarantine:
@@ -26,7 +26,7 @@ class Quarantine:
         return len(self._known)
 
     def add(self, error: RecordError) -> None:
-        where, _, cause = str(error).partition(": ")
+        where, cause = split_message(error)
         if where in self._known:
             return
         self._known.add(where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -183,6 +184,7 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     mixture = build_mixture(config)
     if checkpoint is not None:
         check_same_rows(mixture, checkpoint)
+    output_dir = make_output_dir(config)
 
     from .ledger import Ledger
     from .loader import StepLoader, StepPlan
@@ -203,7 +205,7 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         split_decoder(model)
     quarantine = None
     if config.data.on_bad == "drop":
-        quarantine = Quarantine(Path(config.train.output_dir) / f"quarantine-{rank}.jsonl")
+        quarantine = Quarantine(output_dir / f"quarantine-{rank}.jsonl")
     return GotTrainer(
         model=model,
         config=config,
@@ -213,8 +215,23 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         validation=build_validation(config) or (),
         adapter=adapter,
         rows=build_rows(config),
-        ledger=None if rank % copies else Ledger(Path(config.train.output_dir), plan.rank, plan.ranks),
+        ledger=None if rank % copies else Ledger(output_dir, plan.rank, plan.ranks),
     )
+
+
+def make_output_dir(config: Config) -> Path:
+    """The folder of a run; refuses now what could not be written hours later."""
+    output_dir = Path(config.train.output_dir)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise ConfigError(f"train.output_dir {output_dir}: a file; a folder for checkpoints and logs")
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output_dir):
+            return output_dir
+    except OSError as error:
+        raise ConfigError(
+            f"train.output_dir {output_dir}: cannot be written ({error.strerror}); another folder"
+        ) from error
 
 
 def split_decoder(model: Got) -> None:
@@ -251,9 +268,14 @@ def check_same_rows(mixture: Mixture, checkpoint: Path) -> None:
         )
 
 
-def may_forget(config: Config) -> bool:
-    """Whether a model is fine-tuned on one source and nothing else; of several one may be former data."""
-    return bool(config.model.init_from) and len([*config.data.sources, *config.data.replay_sources]) == 1
+def forgetting(config: Config) -> str:
+    """A warning where a model is fine-tuned and nothing of its former data is named as such."""
+    if not config.model.init_from or config.data.replay:
+        return ""
+    advice = "name its former data there, data.replay_share of them come again"
+    if len(config.data.sources) > 1:
+        advice = f"unless a source of data.train is its former data; else {advice}"
+    return f"model.init_from without data.replay: what the model could read before may be forgotten; {advice}"
 
 
 def train(config: Config, resume: bool = False, interruption: Interruption | None = None) -> Path:
@@ -263,8 +285,6 @@ def train(config: Config, resume: bool = False, interruption: Interruption | Non
     a signal ends the run after its step, with a checkpoint, by KeyboardInterrupt.
     """
     output_dir = Path(config.train.output_dir)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise ConfigError(f"train.output_dir {output_dir}: a file; a folder for checkpoints and logs")
     final = output_dir / FINAL
     found = checkpoints(output_dir) + [final] * final.exists()
     if found and not resume:
@@ -276,20 +296,28 @@ def train(config: Config, resume: bool = False, interruption: Interruption | Non
         check_same_settings(config, found[-1])
     if final.exists():
         return final
-    from .skills import read_after, read_before
+    from .skills import read_before
 
+    if interruption is not None:
+        import paddlenlp.trainer  # noqa: F401 - takes the handler of SIGTERM away, so first
+
+        interruption.listen()
     trainer = build_trainer(config, found[-1] if found else None)
     trainer.interruption = interruption
     if trainer.is_world_process_zero():
         clean(output_dir)
-        if may_forget(config):
-            print(
-                "warning: model.init_from without data.replay: what the model could read before may be "
-                "forgotten; name its former data there, data.replay_share of them come again",
-                file=sys.stderr,
-            )
+        if warning := forgetting(config):
+            print(f"warning: {warning}", file=sys.stderr)
     read_before(trainer)
     trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
+    _finish(trainer, output_dir)
+    return final
+
+
+def _finish(trainer: GotTrainer, output_dir: Path) -> None:
+    """Keep the final model and compare it with the base."""
+    from .skills import read_after
+
     made = begin(output_dir, FINAL)
     with saving(made), trainer.kept_weights():
         trainer.save_model(str(made))  # all processes, of which each may hold a part
@@ -300,4 +328,3 @@ def train(config: Config, resume: bool = False, interruption: Interruption | Non
         publish(made)
         clean(output_dir)
     trainer.wait()  # no process leaves while another still works
-    return final

@@ -294,6 +294,7 @@ class GotTrainer(Trainer):
         if first:
             publish(made)
             delete_old(self.args.output_dir, self.config.train.keep_last)
+        self.wait()  # so that whoever ends now names this checkpoint
 
     def _begin(self, name: str) -> Path:
         with saving(Path(self.args.output_dir) / UNFINISHED / name):

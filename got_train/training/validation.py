@@ -22,7 +22,7 @@ from got_train.modeling import Got
 from got_train.modeling.generate import evaluating
 from got_train.reading import Answer, Question, Reader
 
-from .checkpoints import STATE_FILE, read_json
+from .checkpoints import STATE_FILE, STOPPED, read_json
 from .measuring import Journal, Measurement, Measuring, draw_curves
 from .skills import fallen
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 LOSS = "loss"
 KEPT = "validation_"  # so begins what stays in the run's log
 VALIDATION_LOSS = f"{KEPT}{LOSS}"
-STOPPED = "stopped"
 
 
 @paddle.no_grad()

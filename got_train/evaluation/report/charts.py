@@ -1,12 +1,17 @@
-"""Drawings of a report as inline SVG: histograms, means by bin, points; the page's style colours them."""
+"""Drawings of a report as inline SVG: histograms, means by bin, points, curves; the style is the page's."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 _WIDTH, _HEIGHT = 460, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 18, 24, 40
+STYLES = 3  # of curves, in report.css: s0 ...
+_POINTS = 400  # of a curve that are drawn
+_DOTTED = 40  # points up to which each has a dot that tells its value
+_WIDE = 20  # times the lowest value, from which on the scale is logarithmic
 
 
 def histogram(values: Sequence[float], bins: int = 20, low: float = 0.0, high: float = 1.0) -> str:
@@ -37,6 +42,80 @@ def bars(values: Sequence[tuple[str, float, float, float]], across: str, up: str
         parts.append(f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" {ends}/>')
     labels = [((place + 0.5) / len(values), name) for place, (name, *_) in enumerate(values)]
     return _svg([*parts, *_axes(labels, [(0.0, "0"), (1.0, f"{highest:.2f}")])], across, up)
+
+
+def columns(counts: Sequence[tuple[str, int]], across: str, up: str) -> str:
+    """A bar for each (name, count)."""
+    most = max([count for _, count in counts] + [1])
+    parts = [
+        _bar(place, len(counts), count / most, f"{name}: {count:,}")
+        for place, (name, count) in enumerate(counts)
+    ]
+    every = math.ceil(len(counts) / 10)  # names that fit below
+    named = list(enumerate(name for name, _ in counts))[::every]
+    labels = [((place + 0.5) / len(counts), name) for place, name in named]
+    return _svg([*parts, *_axes(labels, [(0.0, "0"), (1.0, f"{most:,}")])], across, up)
+
+
+def curves(
+    series: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str, low: float | None = None
+) -> str:
+    """A line for each name through its (x, value) pairs; of many pairs the means of neighbours.
+
+    The scale begins at `low`; where none is given at the lowest value, and is logarithmic if it is wide.
+    """
+    drawn = {name: thinned(found) for name, found in series.items() if found}
+    places = [x for found in drawn.values() for x, _ in found]
+    values = [value for found in drawn.values() for _, value in found] + ([] if low is None else [low])
+    wide = min(values) > 0 and max(values) / min(values) > _WIDE
+    there, back = (math.log10, lambda value: 10**value) if wide else (float, float)
+    ends = (min(places), max(places)), (there(min(values)), there(max(values)))
+    parts = []
+    for number, (name, found) in enumerate(drawn.items()):
+        spots = [(_x(_share(x, ends[0])), _y(_share(there(value), ends[1]))) for x, value in found]
+        parts += _curve(f"s{number % STYLES}", name, found, spots)
+    below = [(share, f"{value:,.0f}") for share, value in _ticks(*ends[0])]
+    beside = [(share, _short(back(value))) for share, value in _ticks(*ends[1])]
+    return _svg([*parts, *_axes(below, beside)], across, up)
+
+
+def _share(value: float, ends: tuple[float, float]) -> float:
+    return (value - ends[0]) / (ends[1] - ends[0] or 1)
+
+
+def _ticks(low: float, high: float) -> list[tuple[float, float]]:
+    """Both ends and the middle, with their place; one of a scale without length."""
+    shares = (0.0, 0.5, 1.0) if high > low else (0.0,)
+    return [(share, low + share * (high - low)) for share in shares]
+
+
+def _short(value: float) -> str:
+    """In six characters, as there is no room for more."""
+    return f"{value:.1e}".replace("e-0", "e-") if 0 < abs(value) < 0.001 else f"{value:.3g}"
+
+
+def _curve(
+    style: str,
+    name: str,
+    found: Sequence[tuple[float, float]],
+    spots: Sequence[tuple[float, float]],
+) -> list[str]:
+    """A line, and dots that tell their values where they are few."""
+    way = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
+    line = f'<polyline class="curve {style}" points="{way}"/>'
+    dots = [
+        f'<circle class="spot {style}" cx="{x:.1f}" cy="{y:.1f}" r="3">'
+        f"<title>{html.escape(name)}, {at:,.0f}: {value:.4g}</title></circle>"
+        for (x, y), (at, value) in zip(spots, found, strict=True)
+    ]
+    return [line, *(dots if len(dots) <= _DOTTED else ())]
+
+
+def thinned(found: Sequence[tuple[float, float]], most: int = _POINTS) -> list[tuple[float, float]]:
+    """At most so many pairs: of neighbours the last x and the mean value."""
+    together = math.ceil(len(found) / most)
+    parts = [found[start : start + together] for start in range(0, len(found), together or 1)]
+    return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
 
 
 def points(pairs: Sequence[tuple[float, float]], across: str, up: str) -> str:

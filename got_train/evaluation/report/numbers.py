@@ -6,7 +6,7 @@ Knows what metrics.json holds; knows no sample.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import text
@@ -29,8 +29,19 @@ def changes(metrics: Mapping[str, Any]) -> str:
     if not found:
         return ""
     notes = "".join(f"<p class=worse>{escaped(note)}</p>" for note in found["notes"])
+    return (
+        f"<h2 id=changes>What changed since {escaped(found['with'])}</h2>{notes}"
+        f"{skills(found['skills'])}"
+        "<p class=note>Rows of both runs, matched by name. The interval is a bootstrap over documents, p a "
+        "sign-flip test over documents, adjusted for all lines of this table. Better and worse: p at most "
+        "0.05; else it cannot be told.</p>"
+    )
+
+
+def skills(found: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each metric of each task: before, after, the change and how sure it is."""
     rows = []
-    for skill in found["skills"]:
+    for skill in found:
         seen, verdict = skill["difference"], skill["verdict"]
         mark = {BETTER: " better", WORSE: " worse"}.get(verdict, "")
         rows.append(
@@ -50,13 +61,7 @@ def changes(metrics: Mapping[str, Any]) -> str:
         "up / equal / down",
         "rows",
     )
-    return (
-        f"<h2 id=changes>What changed since {escaped(found['with'])}</h2>{notes}"
-        f"{table(head, rows, words=3)}"
-        "<p class=note>Rows of both runs, matched by name. The interval is a bootstrap over documents, p a "
-        "sign-flip test over documents, adjusted for all lines of this table. Better and worse: p at most "
-        "0.05; else it cannot be told.</p>"
-    )
+    return table(head, rows, words=3)
 
 
 def main_table(metrics: Mapping[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""One self-contained HTML file about a run: verdict, skills, curves, samples, data, audit, settings."""
