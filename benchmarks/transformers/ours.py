@@ -1,0 +1,149 @@
+"""got_train at full size: the work of our side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from turns import take_turns
+
+from got_train import cpu
+
+if __name__ == "__main__":
+    cpu.tune(int(sys.argv[2]))
+
+import paddle
+
+from got_train.modeling import DecoderConfig, Got, GotConfig, VisionConfig
+from got_train.modeling.decoders import KeyValueCache, build_decoder
+from got_train.modeling.loss import summed_cross_entropy
+from got_train.modeling.vision import Vision
+
+IMAGE, PROMPT, ANSWER = 151859, 287, 512
+
+
+def matmul() -> Callable:
+    a, b = paddle.randn([4096, 768]), paddle.randn([768, 3072])
+    return lambda: a @ b
+
+
+def encoder() -> Callable:
+    vision = Vision(VisionConfig())
+    vision.eval()
+    views = paddle.randn([1, 3, 1024, 1024])
+    return paddle.no_grad()(lambda: vision(views))
+
+
+def started(batch: int) -> tuple:
+    """A decoder and a cache that holds a prompt."""
+    decoder = build_decoder(DecoderConfig(vocab_size=151860))
+    decoder.eval()
+    mask = paddle.ones([batch, PROMPT], dtype="int64")
+    return decoder, KeyValueCache(decoder.config.layers, mask), mask
+
+
+def prefill() -> Callable:
+    decoder, _, mask = started(1)
+    embeddings = paddle.randn([1, PROMPT, 1024])
+    places = paddle.arange(PROMPT).unsqueeze(0)
+
+    def run() -> None:
+        hidden = decoder.step(embeddings, places, KeyValueCache(decoder.config.layers, mask))[:, -1]
+        paddle.matmul(hidden, decoder.head, transpose_y=True)
+
+    return paddle.no_grad()(run)
+
+
+def decode(batch: int, tokens: int) -> Callable:
+    decoder, cache, _ = started(batch)
+    with paddle.no_grad():
+        ids = paddle.randint(0, 151643, [batch, PROMPT])
+        decoder.step(decoder.embed(ids), paddle.arange(PROMPT).expand([batch, PROMPT]), cache)
+
+    def run() -> None:
+        cache.length, token = PROMPT, ids[:, -1:]
+        for number in range(tokens):
+            place = paddle.full([batch, 1], PROMPT + number, dtype="int64")
+            hidden = decoder.step(decoder.embed(token), place, cache)[:, -1]
+            token = paddle.matmul(hidden, decoder.head, transpose_y=True).argmax(-1, keepdim=True)
+
+    return paddle.no_grad()(run)
+
+
+def step_of(model: Got, forward: Callable) -> Callable:
+    trained = [parameter for parameter in model.parameters() if not parameter.stop_gradient]
+    clip = paddle.nn.ClipGradByGlobalNorm(1.0)
+    optimizer = paddle.optimizer.AdamW(1e-5, parameters=trained, grad_clip=clip)
+
+    def run() -> None:
+        forward().loss.backward()
+        optimizer.step()
+        optimizer.clear_grad()
+
+    return run
+
+
+def train(frozen: bool = False, cached: bool = False) -> Callable:
+    config = GotConfig(vision=VisionConfig(), decoder=DecoderConfig(vocab_size=151860), image_token=IMAGE)
+    model = Got(config)
+    for parameter in model.vision.parameters() if frozen else ():
+        parameter.stop_gradient = True
+    ids = paddle.randint(0, 151643, [1, PROMPT + ANSWER])
+    ids[:, 20:276] = IMAGE
+    labels = ids.clone()
+    labels[:, :PROMPT] = -100
+    views = paddle.randn([1, 3, 1024, 1024])
+    if not cached:
+        return step_of(model, lambda: model(ids, views, labels=labels))
+    features = paddle.randn([1, 256, 1024])
+    return step_of(model, lambda: model.decode(ids, model.projector(features), labels=labels))
+
+
+def nano() -> Callable:
+    vision = VisionConfig(
+        image_side=128, patch=8, width=96, layers=3, heads=4, mlp_width=288, window=4, global_layers=(2,),
+        neck_width=48, out_width=128,
+    )  # fmt: skip
+    decoder = DecoderConfig(vocab_size=384, width=128, layers=3, heads=4, mlp_width=256, max_positions=512)
+    model = Got(GotConfig(vision=vision, decoder=decoder, image_token=383))
+    ids = paddle.randint(0, 380, [16, 70])
+    ids[:, 5:21] = 383
+    views = paddle.randn([16, 3, 128, 128])
+    return step_of(model, lambda: model(ids, views, labels=ids))
+
+
+def loss() -> Callable:
+    head = paddle.create_parameter([151860, 1024], "float32")
+    states = paddle.randn([1, 8193, 1024])
+    states.stop_gradient = False
+    labels = paddle.randint(0, 151643, [1, 8193])
+
+    def run() -> None:
+        total, count = summed_cross_entropy(states, head, labels, -100)
+        (total / count).backward()
+        head.clear_gradient()
+        states.clear_gradient()
+
+    return run
+
+
+CASES = {
+    "matmul": matmul,
+    "encoder": encoder,
+    "prefill": prefill,
+    "decode_1": lambda: decode(1, 32),
+    "decode_8": lambda: decode(8, 16),
+    "decode_32": lambda: decode(32, 8),
+    "train": train,
+    "train_frozen": lambda: train(frozen=True),
+    "train_cached": lambda: train(frozen=True, cached=True),
+    "nano": nano,
+    "loss": loss,
+}
+
+if __name__ == "__main__":
+    paddle.seed(0)
+    take_turns(CASES)

@@ -1,0 +1,22 @@
+"""The loop of one side: prepare a case, then run and time it once for every line on stdin."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+
+def take_turns(cases: dict[str, Callable[[], Callable[[], object]]]) -> None:
+    """argv names the case; a case prepares its inputs and returns what is timed."""
+    work = cases[sys.argv[1]]()
+    work()  # the first run chooses code paths and fills caches
+    print(json.dumps({"ready": True}), flush=True)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(json.dumps({"seconds": seconds, "gigabytes": peak}), flush=True)
