@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from got_train.journal import Journal
-    from got_train.reading import Page, Question, Reader
+    from got_train.reading import Answer, Page, Question, Reader
 
 READ, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 # what the text of a page does not depend on
@@ -22,6 +23,9 @@ FREE = (
     *("image_file", "video_file", "pages", "json", "confidence", "stream", "batch_size", "dialect"),
     *("output_dir", "save_render_file", "draw", "threads", "no_tune_cpu", "model_name_or_path"),
 )
+MOST_BEAMS = 64
+FORMATS = ("html", "md", "docx", "json", "txt")
+_APART = "one would overwrite the other, so read them into an --output_dir each"
 WEIGHTS = (".safetensors", ".pdparams", ".bin")
 
 
@@ -54,8 +58,7 @@ def parser() -> argparse.ArgumentParser:
     add("--multi_page", action="store_true", help="read all pages as one text (with --ocr_type format)")
     add("--pages", metavar="3-10,12", help="pages of the PDFs, from 1")
     add("--render", action="store_true", help="write PAGE.html too, into --output_dir or here")
-    formats = ("html", "md", "docx", "json", "txt")
-    add("--format", choices=formats, help="write PAGE.<format> too, with what it can draw")
+    add("--format", choices=FORMATS, help="write PAGE.<format> too, with what it can draw")
     add("--tables", choices=("html", "pipes"), default="html", help="of --format md (default html)")
     add("--save_render_file", metavar="FILE", help="where that of a single page goes instead")
     add("--draw", metavar="FILE", help="write the page with its boxes, with --ocr_type spot")
@@ -90,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # Pillow's; twice it is an error
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # whatever the locale
     try:
@@ -101,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOME_FAILED
     except OSError as error:  # an output that cannot be written
-        _say(str(error))
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        _say(f"{what}; a place that can be written, and what was read before is kept there")
         return SOME_FAILED
 
 
@@ -136,34 +141,63 @@ def read(
 ) -> list[str]:
     """Writes every answer; returns the causes of those that there are not."""
     from got_train import output
-    from got_train.reading import Failure
+    from got_train.images import ImageError
+    from got_train.reading import Failure, ReadingError
 
     several = len(questions) > 1
     causes = []
     with _journal(options) as journal:
-        left = [place for place, asked in enumerate(questions) if not (journal and journal.has(asked.pages))]
+        left = [
+            place
+            for place, asked in enumerate(questions)
+            if not (journal and journal.has(asked.pages) and output.saved(options, names[place]))
+        ]
         number = done = len(questions) - len(left)
         if done:
             _say(f"{done} of {len(questions)} were read before, as {journal.path} tells")
         documents = _Documents(questions, names, left, journal, options)
         started = time.perf_counter()
         shown = output.streaming(several) if options.stream else None
-        results = reader.read((questions[place] for place in left), options.batch_size, shown)
+        results = reader.read(_begun(questions, left, journal), options.batch_size, shown)
         for place, result in zip(left, results, strict=True):
             number += 1
-            if isinstance(result, Failure):
-                causes.append(result.cause)
-                told = "failed"
+            cause = result.cause if isinstance(result, Failure) else ""
+            try:
+                told = "failed" if cause else _keep(result, reader, options, names[place], journal, several)
+            except (ImageError, ReadingError) as error:  # the page may be gone when its boxes are drawn
+                cause, told = str(error), "failed"
+            if cause:
+                causes.append(cause)
             else:
-                output.show(result, reader, options, several)
-                files = output.save(result, reader, options, names[place])
-                if journal:
-                    journal.add(result.question.pages, output.journal_row(result, reader, options))
-                told = " -> ".join([output.summary(result, options), *map(str, files)])
                 told += output.pace(number - done, len(questions) - number, time.perf_counter() - started)
             print(f"[{number}/{len(questions)}] {result.question}: {told}", file=sys.stderr, flush=True)
             documents.read(place)
     return causes
+
+
+def _begun(questions: list[Question], left: list[int], journal: Journal | None) -> Iterator[Question]:
+    for place in left:
+        if journal:
+            journal.begin(questions[place].pages)
+        yield questions[place]
+
+
+def _keep(
+    answer: Answer,
+    reader: Reader,
+    options: argparse.Namespace,
+    name: str,
+    journal: Journal | None,
+    several: bool,
+) -> str:
+    """Gives an answer out on stdout, in files and to the journal; what is told of it."""
+    from got_train import output
+
+    output.show(answer, reader, options, several)
+    files = output.save(answer, reader, options, name)
+    if journal:
+        journal.add(answer.question.pages, output.journal_row(answer, reader, options))
+    return " -> ".join([output.summary(answer, options), *map(str, files)])
 
 
 class _Documents:
@@ -208,15 +242,22 @@ def watch(reader: Reader, options: argparse.Namespace) -> list[str]:
     frames: list[video.Frame] = []  # whose answers are not there yet
 
     def questions() -> Iterator[Question]:
-        for frame in video.frames(options.video_file):
-            picture = io.BytesIO()
-            frame.image.save(picture, "PNG", compress_level=1)
-            frames.append(replace(frame, image=None))
-            name = f"{options.video_file} at {video.clock(frame.start)}"
-            page = Page(images.EncodedImage(name, picture.getvalue()))
-            yield Question((page,), _task(options), auto_crop=options.crop == "auto")
+        begun = False
+        try:
+            for frame in video.frames(options.video_file):
+                picture = io.BytesIO()
+                frame.image.save(picture, "PNG", compress_level=1)
+                frames.append(replace(frame, image=None))
+                name = f"{options.video_file} at {video.clock(frame.start)}"
+                page = Page(images.EncodedImage(name, picture.getvalue()))
+                begun = True
+                yield Question((page,), _task(options), auto_crop=options.crop == "auto")
+        except video.VideoError as error:  # what was read before the damage is not thrown away
+            if not begun:
+                raise
+            causes.append(str(error))
 
-    causes = []
+    causes: list[str] = []
 
     def answers() -> Iterator[tuple[video.Frame, str, float]]:
         for result in reader.read(questions(), options.batch_size):
@@ -259,7 +300,9 @@ def plan(options: argparse.Namespace) -> tuple[list[Question], list[str]]:
         raise UsageError(f"--save_render_file: one file for {len(questions)} pages; give --output_dir")
     if options.draw and len(questions) > 1:
         raise UsageError(f"--draw: one file for {len(questions)} pages; read them one by one")
-    return questions, _names(options, questions)
+    names = _names(options, questions)
+    _check_files(options, pages, names)
+    return questions, names
 
 
 def load(options: argparse.Namespace, questions: list[Question]) -> Reader:
@@ -303,6 +346,9 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--render: is --format html, and --format is {options.format}; give one of them")
     if options.format == "json" and options.ocr_type == "spot":
         raise UsageError("--format json: answers of --ocr_type spot are JSON already; leave it out")
+    suffix = os.path.splitext(options.save_render_file or "")[1].lower().removeprefix(".")
+    if suffix in FORMATS and suffix != (options.format or "html"):
+        raise UsageError(f"--save_render_file: {options.save_render_file}; give --format {suffix} too")
     if options.format == "docx":
         from got_train.rendering import word
 
@@ -310,11 +356,20 @@ def _check(options: argparse.Namespace) -> None:
             raise UsageError(f"--format: docx; {reason}")
     if options.stream and (options.json or options.batch_size > 1):
         raise UsageError("--stream: shows one page at a time; without --json, and with --batch_size 1")
+    for name in ("output_dir", "save_render_file", "draw", "adapter"):
+        if getattr(options, name) == "":  # such as an unset variable of the shell
+            raise UsageError(f"--{name}: an empty name; a path, or leave it out")
+    if options.tables != "html" and options.format != "md":
+        raise UsageError(f"--tables {options.tables}: is for --format md; give that too")
     _check_reading(options)
     least = {
         **{"batch_size": 1, "max_new_tokens": 1, "max_tiles": 1, "threads": 1, "no_repeat_ngram_size": 0},
         **{"ngram_window": 0, "num_beams": 1},
     }
+    if options.num_beams > MOST_BEAMS:
+        raise UsageError(
+            f"--num_beams: {options.num_beams}; up to {MOST_BEAMS}, each with a cache of its own"
+        )
     for name, bound in least.items():
         value = getattr(options, name)
         if value is not None and value < bound:
@@ -365,6 +420,9 @@ def _inputs(names: Sequence[str]) -> list[str]:
         raise UsageError("--image_file: - is there twice; stdin can be read once")
     found = []
     for name in names:
+        if name == "-":
+            with contextlib.suppress(AttributeError):  # names of files need not be UTF-8
+                sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
         lines = [line.rstrip("\r\n") for line in sys.stdin] if name == "-" else [name]
         found += [line for line in lines if line.strip()]
     if not found:
@@ -378,12 +436,20 @@ def _journal(options: argparse.Namespace) -> Journal | contextlib.nullcontext:
         return contextlib.nullcontext()
     from got_train.journal import Journal
 
-    model = Path(options.model_name_or_path)
     settings = {name: value for name, value in vars(options).items() if name not in FREE}
-    settings["model"] = str(model.resolve())
-    states = {file.name: file.stat() for file in sorted(model.iterdir()) if file.suffix in WEIGHTS}
-    settings["weights"] = [[name, state.st_size, state.st_mtime_ns] for name, state in states.items()]
+    settings["no_retry"] = options.no_retry or options.stream  # see Reader.read
+    folders = {"model": options.model_name_or_path, "adapter": options.adapter}
+    for name, folder in folders.items():
+        settings[name] = folder and str(Path(folder).resolve())
+    settings["weights"] = [state for folder in folders.values() if folder for state in _weights(Path(folder))]
     return Journal(options.output_dir, settings)
+
+
+def _weights(folder: Path) -> list[list[str | int]]:
+    """Name, size and time of each file that the answers depend on."""
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in WEIGHTS]
+    states = [(file.name, file.stat()) for file in files]
+    return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
 
 
 def _task(options: argparse.Namespace) -> str:
@@ -412,10 +478,28 @@ def _names(options: argparse.Namespace, questions: list[Question]) -> list[str]:
     names: dict[str, Question] = {}
     for question in questions:
         name = question.pages[0].name
+        if name in names and str(names[name]) == str(question):
+            raise UsageError(f"{question}: is named twice; once is enough")
         if name in names and (options.output_dir or options.render or options.format):
-            raise UsageError(f"{name}: the name of {names[name]} and of {question}; read them one by one")
+            raise UsageError(f"{name}: the name of {names[name]} and of {question}; {_APART}")
         names[name] = question
     return [question.pages[0].name for question in questions]
+
+
+def _check_files(options: argparse.Namespace, pages: Sequence[Page], names: Sequence[str]) -> None:
+    """No file that is written takes the place of a page or of another one."""
+    from got_train import output
+
+    if options.output_dir and os.path.exists(options.output_dir) and not os.path.isdir(options.output_dir):
+        raise UsageError(f"--output_dir: {options.output_dir} is a file; a folder, which is made if need be")
+    read = {os.path.realpath(str(page.file)) for page in pages}
+    for name in names:
+        files = list(map(os.path.realpath, output.files(options, name).values()))
+        for file in files:
+            if file in read:
+                raise UsageError(f"{file}: is read and would be overwritten; another name or --output_dir")
+            if files.count(file) > 1:
+                raise UsageError(f"{file}: would be written twice; leave one of the two out, or rename it")
 
 
 def _document_names(questions: list[Question]) -> list[str]:
@@ -426,9 +510,7 @@ def _document_names(questions: list[Question]) -> list[str]:
         file = str(question.pages[0].file)
         names.append(Path(file).stem)
         if files.setdefault(names[-1], file) != file:
-            raise UsageError(
-                f"{names[-1]}: the name of {files[names[-1]]} and of {file}; read them one by one"
-            )
+            raise UsageError(f"{names[-1]}: the name of {files[names[-1]]} and of {file}; {_APART}")
     return names
 
 

@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         written, refused = convert(options, counts)
     except (ConversionError, RecordError, OSError) as error:
-        print(f"convert_data: {error}", file=sys.stderr)
+        named = isinstance(error, OSError) and error.filename
+        print(f"convert_data: {f'{named}: {error.strerror}' if named else error}", file=sys.stderr)
         return WRONG_USAGE
     out = _out(options)
     print(f"{written} rows in {out}")
@@ -99,7 +100,7 @@ def convert(options: argparse.Namespace, counts: Counter[str]) -> tuple[int, int
         with open(unfinished, "w", encoding="utf-8", newline="\n") as file, _Refusals(refusals) as refuse:
             written, refused = _write(file, refuse, options, counts)
         if not written:
-            raise ConversionError(f"{options.source}: no row can be converted; {_first(refusals)}")
+            raise ConversionError(f"{options.source}: no row can be converted; {_cause(refusals, counts)}")
         os.replace(unfinished, out)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -146,6 +147,9 @@ class _Refusals:
 
 def _rows(options: argparse.Namespace, counts: Counter[str]) -> Rows:
     if os.path.exists(options.source) and are_labels(options.source):
+        given = [name for name in ("task", "columns", "split") if getattr(options, name)]
+        if given:
+            raise ConversionError(f"--{given[0]}: for records; {options.source} has labels, see --tasks")
         return _label_rows(options, counts)
     if options.tasks or options.order:
         raise ConversionError(f"--tasks, --order: for labels with positions; {options.source} has records")
@@ -153,7 +157,11 @@ def _rows(options: argparse.Namespace, counts: Counter[str]) -> Rows:
 
 
 def _record_rows(options: argparse.Namespace) -> Rows:
-    columns = dict(pair.partition("=")[::2] for pair in options.columns or ())
+    pairs = [pair.partition("=") for pair in options.columns or ()]
+    for key, _, name in pairs:
+        if not key or not name:
+            raise ConversionError(f"--columns: {key or name!r}; KEY=NAME, as text=ocr")
+    columns = {key: name for key, _, name in pairs}
     records = read_records(
         options.source,
         image_root=options.image_root,
@@ -296,9 +304,9 @@ def _refusals(out: Path) -> Path:
     return out.with_name(out.stem + ".refused.jsonl")
 
 
-def _first(refusals: Path) -> str:
+def _cause(refusals: Path, counts: Counter[str]) -> str:
     if not refusals.exists():
-        return "it has none"
+        return ", ".join(f"{count} {cause}" for cause, count in counts.items() if count) or "it has none"
     with open(refusals, encoding="utf-8") as file:
         return f"the first cause of {refusals}: {json.loads(next(iter(file)))['cause']}"
 

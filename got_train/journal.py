@@ -5,6 +5,7 @@ One line a page, appended once the page's files are written. Knows rows and file
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ class Journal:
         self.settings = settings
         self._places: dict[str, int] = {}  # where the row of a page begins
         self._stamps: dict[str, list] = {}
+        self._begun: dict[str, list] = {}  # stamps of pages that are being read
 
     def __enter__(self) -> Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,9 +55,15 @@ class Journal:
         except OSError:  # the file is gone; opening it will tell
             return False
 
+    def begin(self, pages: Sequence[Page]) -> None:
+        """To be told before a page is opened: one that changes while it is read is read again."""
+        with contextlib.suppress(OSError):  # the file is gone; opening it will tell
+            self._begun[_key(pages)] = _stamp(pages)
+
     def add(self, pages: Sequence[Page], row: dict[str, Any]) -> None:
-        """The row of a page whose files are there."""
-        key, stamp = _key(pages), _stamp(pages)
+        """The row of a page that was begun, and whose files are there."""
+        key = _key(pages)
+        stamp = self._begun.pop(key, [])
         self._places[key] = self._file.seek(0, os.SEEK_END)
         self._stamps[key] = stamp
         self._write({"key": key, "stamp": stamp, **row})
@@ -77,6 +85,8 @@ class Journal:
                 break
             if place == 0:
                 self._check(row)
+            elif not {"key", "stamp"} <= row.keys():
+                raise JournalError(f"{self.path}: {line[:40]!r} is no row of a page; move the file away")
             else:
                 self._places[row["key"]], self._stamps[row["key"]] = place, row["stamp"]
             whole = place + len(line)
@@ -97,7 +107,8 @@ class Journal:
                 )
 
     def _write(self, row: dict[str, Any]) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        # a file's name need not be UTF-8: what of it is not becomes an escape of JSON
+        self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
         self._file.flush()
 
 
@@ -115,9 +126,9 @@ def _parsed(line: bytes, path: Path) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise JournalError(f"{path}: {line[:40]!r} is no row ({error}); move it away") from error
+        raise JournalError(f"{path}: {line[:40]!r} is no row ({error}); move the file away") from error
     if not isinstance(row, dict):
-        raise JournalError(f"{path}: {line[:40]!r} is no row; move it away to read all anew")
+        raise JournalError(f"{path}: {line[:40]!r} is no row; move the file away to read all anew")
     return row
 
 

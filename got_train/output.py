@@ -6,6 +6,7 @@ Knows the flags that say how; knows no model beside the reader that answered.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from got_train.rendering.document import Reading
 
 SUFFIXES = {"format": ".mmd", "spot": ".json"}
+DRAWN = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}  # of --draw, and Pillow's names
 ENDED = {
     "stop": "",
     "length": "; no end within the limit, the text is cut",
@@ -38,21 +40,36 @@ def show(answer: Answer, reader: Reader, options: argparse.Namespace, several: b
         print(_heading(answer.question) * several + marked_text(answer, reader, options), flush=True)
 
 
+def files(options: argparse.Namespace, name: str) -> dict[str, Path]:
+    """Where `save` writes what of a page, or `write_document` of a document."""
+    folder, found = Path(options.output_dir or "."), {}
+    if options.output_dir:
+        found["text"] = folder / (name + SUFFIXES.get(options.ocr_type, ".txt"))
+    if options.render or options.save_render_file or options.format:
+        found["export"] = Path(options.save_render_file or folder / f"{name}.{options.format or 'html'}")
+    if options.draw:
+        found["boxes"] = Path(options.draw)
+    return found
+
+
+def saved(options: argparse.Namespace, name: str) -> bool:
+    """Whether all that `save` writes of a page is there; of a document it is written at its end."""
+    return options.per == "document" or all(file.exists() for file in files(options, name).values())
+
+
 def save(answer: Answer, reader: Reader, options: argparse.Namespace, name: str) -> list[Path]:
     """The files that were written."""
-    folder = Path(options.output_dir or ".")
-    files = {}
     if options.per == "document":  # when its last page is read
         return []
-    if options.output_dir:
-        suffix = SUFFIXES.get(options.ocr_type, ".txt")
+    found = files(options, name)
+    if "text" in found:
         text = _spots(answer) if options.ocr_type == "spot" else marked_text(answer, reader, options)
-        files[folder / (name + suffix)] = text + "\n"
-    for file, text in files.items():
-        write_whole(file, text)
-    if options.render or options.save_render_file or options.format:
-        files[_exported(answer, options, folder / name)] = ""
-    return [*files, *_drawn(answer, options.draw)]
+        write_whole(found["text"], f"{text}\n".encode("utf-8", "backslashreplace"))  # names of files in JSON
+    if "export" in found:
+        _export([_reading(answer, options)], options, found["export"])
+    if "boxes" in found:
+        _draw(answer, found["boxes"])
+    return [*found.values()]
 
 
 def write_document(
@@ -64,16 +81,15 @@ def write_document(
     rows = [journal.row(asked.pages) for asked in pages]
     missing = [f"[{asked}: not read]" for asked in pages]
     texts = [gap if row is None else row["marked"] for row, gap in zip(rows, missing, strict=True)]
-    folder = Path(options.output_dir)
-    file = folder / (name + SUFFIXES.get(options.ocr_type, ".txt"))
-    write_whole(file, "\n\n".join(texts) + "\n")
-    if not (options.render or options.format):
-        return [file]
+    found = files(options, name)
+    write_whole(found["text"], "\n\n".join(texts) + "\n")
     readings = [
         Reading(str(asked), gap if row is None else row["text"], options.ocr_type)
         for asked, row, gap in zip(pages, rows, missing, strict=True)
     ]
-    return [file, _export(readings, options, folder / name)]
+    if "export" in found:
+        _export(readings, options, found["export"])
+    return [*found.values()]
 
 
 def row(answer: Answer, reader: Reader, options: argparse.Namespace) -> dict:
@@ -116,21 +132,18 @@ def marked_text(answer: Answer, reader: Reader, options: argparse.Namespace) -> 
     return reader.marked(answer, options.mark_below)
 
 
-def _exported(answer: Answer, options: argparse.Namespace, name: Path) -> Path:
-    """The answer in another format, drawn where the format can hold drawings."""
+def _reading(answer: Answer, options: argparse.Namespace) -> Reading:
     from got_train.rendering.document import Reading
 
     image = answer.question.pages[0].open() if options.ocr_type == "spot" else None
-    return _export([Reading(str(answer.question), answer.text, options.ocr_type, image)], options, name)
+    return Reading(str(answer.question), answer.text, options.ocr_type, image)
 
 
-def _export(document: Sequence[Reading], options: argparse.Namespace, name: Path) -> Path:
+def _export(document: Sequence[Reading], options: argparse.Namespace, file: Path) -> None:
+    """Pages in another format, drawn where the format can hold drawings."""
     from got_train.rendering.export import export
 
-    form = options.format or "html"
-    file = Path(options.save_render_file or f"{name}.{form}")
-    write_whole(file, export(document, form, options.tables))
-    return file
+    write_whole(file, export(document, options.format or "html", options.tables))
 
 
 def _spots(answer: Answer) -> str:
@@ -142,16 +155,15 @@ def _spots(answer: Answer) -> str:
     return json.dumps({"file": str(page.file), "page": page.number, **found}, ensure_ascii=False)
 
 
-def _drawn(answer: Answer, file: str | None) -> list[Path]:
-    if file is None:
-        return []
+def _draw(answer: Answer, file: Path) -> None:
     from got_train import spotting
     from got_train.rendering.drawn_boxes import draw_boxes
 
     image = answer.question.pages[0].open()
     lines = spotting.spots_as_json(answer.text, image.size)["lines"]
-    draw_boxes(image, [line["box"] for line in lines]).save(file)
-    return [Path(file)]
+    drawn = io.BytesIO()
+    draw_boxes(image, [line["box"] for line in lines]).save(drawn, DRAWN[file.suffix.lower()])
+    write_whole(file, drawn.getvalue())
 
 
 def summary(answer: Answer, options: argparse.Namespace) -> str:

@@ -18,7 +18,7 @@ from got_train import prompts
 BREAK = "<br>"  # a line end inside a text, for a line of the answer is one text
 SAME_LINE = 0.5  # of the lower box's height that two boxes share if they stand beside each other
 WORD_GAP = 1.0  # heights between boxes of one line at most; columns stand further apart
-_LINE = re.compile(r"\[ *(\d{1,4}) *, *(\d{1,4}) *, *(\d{1,4}) *, *(\d{1,4}) *\](?: (.*))?")
+_LINE = re.compile(r"\[ *" + r" *, *".join(["([0-9]{1,4})"] * 4) + r" *\](?: (.*))?")
 _LINE_ENDS = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2
@@ -179,21 +179,24 @@ def _before(boxes: np.ndarray) -> np.ndarray:
     above = middle[:, None] < middle[None, :]
     share = (left[:, None] < right[None, :]) & (left[None, :] < right[:, None])
     beside = right[:, None] <= left[None, :]
-    for other in range(len(boxes)):
-        low, high = (pick(middle[:, None], middle[None, :]) for pick in (np.minimum, np.maximum))
-        between = (low < middle[other]) & (middle[other] < high)
-        beside &= ~(between & share[other][:, None] & share[other][None, :])
+    for other in range(len(boxes)) if beside.any() else ():
+        near = np.flatnonzero(share[other])
+        higher, lower = middle[near] < middle[other], middle[near] > middle[other]
+        between = (higher[:, None] & lower[None, :]) | (lower[:, None] & higher[None, :])
+        beside[np.ix_(near, near)] &= ~between
     return (share & above) | beside
 
 
 def _sorted(before: np.ndarray, boxes: np.ndarray) -> list[int]:
     """A topological order; where several are free, or none is, the uppermost, then the leftmost."""
+    count = len(boxes)
+    rank = np.empty(count, int)
+    rank[np.lexsort((boxes[:, 0], boxes[:, 1]))] = np.arange(count)
     waiting = before.sum(axis=0)
-    left = set(range(len(boxes)))
-    order = []
-    while left:
-        place = min(left, key=lambda place: (waiting[place] > 0, boxes[place, 1], boxes[place, 0]))
-        left.remove(place)
+    order: list[int] = []
+    for _ in range(count):
+        place = int(np.argmin(rank + count * (waiting > 0)))
         order.append(place)
+        rank[place] = 2 * count  # behind all that are left
         waiting = waiting - before[place]
     return order

@@ -432,11 +432,12 @@ def test_labels_of_another_shape_than_their_image_are_refused(convert, labels):
     assert found[0].box == (40, 20, 760, 80)
 
 
-def test_a_picture_turned_by_its_exif_tag_is_measured_as_it_is_seen(convert, labels):
+@pytest.mark.parametrize("name", ["turned.jpg", "turned.tif"])
+def test_a_picture_turned_by_its_exif_tag_is_measured_as_it_is_seen(convert, labels, name):
     tag = Image.Exif()
     tag[0x0112] = 6
-    Image.new("L", (200, 400)).save(labels / "turned.jpg", exif=tag)
-    row = {"image": "turned.jpg", "lines": [{"text": "wide", "box": [200, 100, 400, 200]}]}
+    Image.new("L", (200, 400)).save(labels / name, exif=tag)
+    row = {"image": name, "lines": [{"text": "wide", "box": [200, 100, 400, 200]}]}
     (labels / "lines.jsonl").write_text(json.dumps(row) + "\n")
     assert convert(labels / "lines.jsonl", "records")[1][0].text == "[500,500,1000,1000] wide"
 
@@ -452,12 +453,59 @@ def test_a_picture_turned_by_its_exif_tag_is_measured_as_it_is_seen(convert, lab
             "line 1: the text is 5; a string",
         ),
         ({"image": "no.png", "lines": [{"text": "a", "box": [1, 2, 3, 4]}]}, "no such picture"),
+        (
+            {"image": "town.png", "lines": [{"text": "a", "box": [float("nan"), 2, 3, 4]}]},
+            "line 1: box is [nan, 2, 3, 4]; x1",
+        ),
+        (
+            {"image": "town.png", "lines": [{"text": "a", "points": [[1, 2], [1e999, 2], [3, 4]]}]},
+            "line 1: points is [[1, 2], [inf, 2], [3, 4]]; a list of x, y",
+        ),
+        (
+            {"image": "town.png", "lines": [{"text": "a", "box": [9, 9, 2, 2]}]},
+            "1 labels outside their image",
+        ),
     ],
 )
 def test_a_bad_row_of_lines_is_told_with_its_place(convert, labels, row, cause):
     (labels / "lines.jsonl").write_text(json.dumps(row) + "\n")
     assert convert(labels / "lines.jsonl", "records")[0] == convert_data.WRONG_USAGE
     assert cause in convert.said.err
+
+
+@pytest.mark.parametrize(
+    ("keys", "cause"),
+    [
+        ({"imgs": [], "anns": {}}, "imgs is []; COCO's, by id or listed"),
+        ({"images": [], "annotations": 5}, "annotations is 5; COCO's, by id or listed"),
+        ({"images": [5], "annotations": []}, "image 0: 5; an object with id and file_name"),
+        (
+            {"images": [{"id": [1], "file_name": "town.png"}], "annotations": [{"image_id": [1]}]},
+            "image 0 (town.png), label None: bbox is None",
+        ),
+    ],
+)
+def test_coco_of_another_shape_is_told(convert, labels, keys, cause):
+    (labels / "coco.json").write_text(json.dumps(keys))
+    assert convert(labels / "coco.json", "records")[0] == convert_data.WRONG_USAGE
+    assert cause in convert.said.err
+
+
+def test_an_image_listed_twice_in_coco_is_no_empty_page(convert, labels):
+    image = {"id": 1, "file_name": "town.png"}
+    note = {"image_id": 1, "bbox": [1, 2, 30, 4], "text": "x"}
+    (labels / "coco.json").write_text(json.dumps({"images": [image, image], "annotations": [note]}))
+    code, records, *_ = convert(labels / "coco.json", "records", "--allow_empty")
+    assert (code, len(records)) == (convert_data.SOME_REFUSED, 1)
+
+
+def test_page_xml_with_nan_for_a_place_is_refused(convert, labels):
+    (labels / "nan.xml").write_text(
+        '<PcGts><Page imageFilename="town.png" imageWidth="9" imageHeight="9"><TextRegion><TextLine>'
+        '<Coords points="nan,5 20,30"/></TextLine></TextRegion></Page></PcGts>'
+    )
+    assert convert(labels / "nan.xml", "records")[0] == convert_data.WRONG_USAGE
+    assert "nan.xml:1: point ['nan', '5']; as in 10,20 30,20" in convert.said.err
 
 
 def test_the_commands_of_the_page_on_data_run(labels, ours, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from test_reading import picture, tiny_checkpoint
 
 import infer
 from got_train import reading
+from got_train.journal import Journal
 from got_train.reading import Page, Question, load_reader
 
 ROOT = Path(__file__).parents[1]
@@ -230,6 +232,10 @@ def test_a_box_that_fits_the_first_page_only_is_a_failure_of_the_second(run, sca
         (["--mark-below", "0.5", "--stream"], "--mark-below: marks whole answers"),
         (["--stream", "--num_beams", "2"], "--stream: no word is certain with --num_beams 2"),
         (["--num_beams", "0"], "--num_beams: 0; at least 1"),
+        (["--num_beams", "65"], "--num_beams: 65; up to 64"),
+        (["--output_dir", ""], "--output_dir: an empty name"),
+        (["--save_render_file", "x.md"], "--save_render_file: x.md; give --format md too"),
+        (["--tables", "pipes"], "--tables pipes: is for --format md"),
         (["--srt"], "--srt: needs --video_file"),
         (["--pages", "3-1"], "pages: '3-1' runs backwards; write 1-3"),
         (["--pages", "1-2"], "pages: "),
@@ -365,6 +371,88 @@ def test_other_settings_in_the_same_folder_are_refused(run, scans, tmp_path):
         f"infer.py: {tmp_path}/journal.jsonl: read with num_beams 1, now 2; another --output_dir, or the "
         "same settings to go on\n"
     )
+
+
+def test_a_job_that_was_killed_goes_on_to_the_same_files(run, checkpoint, scans, tmp_path):
+    pages, whole, torn = tmp_path / "pages", tmp_path / "whole", tmp_path / "torn"
+    pages.mkdir()
+    for number in range(1, 31):
+        (pages / f"{number}.png").write_bytes((scans / f"p{1 + number % 2}.png").read_bytes())
+    flags = ["--image_file", pages, "--output_dir", torn]
+    start = [sys.executable, "infer.py", "--model_name_or_path", checkpoint, "--max_new_tokens", "10"]
+    with subprocess.Popen(
+        [str(word) for word in (*start, *flags, "--threads", "1")], cwd=ROOT, stderr=subprocess.DEVNULL
+    ) as job:
+        journal, until = torn / "journal.jsonl", time.monotonic() + 60
+        while not journal.exists() or journal.read_bytes().count(b"\n") < 5:
+            assert job.poll() is None and time.monotonic() < until
+            time.sleep(0.001)
+        job.kill()
+    done = journal.read_bytes().count(b"\n") - 1
+    assert 4 <= done < 30
+    code, _, err = run(*flags)
+    assert (code, err.splitlines()[0]) == (0, f"infer.py: {done} of 30 were read before, as {journal} tells")
+    assert run("--image_file", pages, "--output_dir", whole)[0] == 0
+    for number in range(1, 31):
+        assert (torn / f"{number}.txt").read_bytes() == (whole / f"{number}.txt").read_bytes()
+    files = [row["file"] for row in lines_of(journal.read_text())[1:]]
+    assert files == [f"{pages}/{number}.png" for number in range(1, 31)]  # each once
+
+
+def test_a_second_job_in_the_same_folder_is_refused(run, scans, tmp_path):
+    with Journal(tmp_path, {}):
+        code, out, err = run("--image_file", scans / "p1.png", "--output_dir", tmp_path)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"infer.py: {tmp_path}/journal.jsonl: another job is writing here; ")
+
+
+def test_a_page_is_read_again_if_its_text_is_gone_or_it_changed_while_it_was_read(run, scans, tmp_path):
+    page, out = tmp_path / "a.png", tmp_path / "out"
+    page.write_bytes((scans / "p1.png").read_bytes())
+    arguments = ["--image_file", page, "--output_dir", out]
+    assert run(*arguments)[0] == 0
+    (out / "a.txt").unlink()
+    assert "read before" not in run(*arguments)[2]
+    first = (out / "a.txt").read_text()
+    with Journal(tmp_path / "other", {}) as journal:
+        journal.begin([Page(str(page))])
+        picture(4).save(page)
+        journal.add([Page(str(page))], {"text": first})
+        assert not journal.has([Page(str(page))])
+
+
+def test_a_name_that_is_not_utf8_is_a_name(run, scans, tmp_path, monkeypatch):
+    page = os.fsencode(tmp_path) + b"/\xff.png"
+    try:
+        Path(os.fsdecode(page)).write_bytes((scans / "p1.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    arguments = ["--image_file", "-", "--output_dir", tmp_path / "out", "--json"]
+    outs = []
+    for _ in range(2):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(page + b"\n"), encoding="utf-8"))
+        code, out, err = run(*arguments)
+        assert code == 0, err
+        outs.append(out)
+    assert [json.loads(line)["file"] for line in outs[0].splitlines()] == [os.fsdecode(page)]
+    assert outs[1] == "" and "1 of 1 were read before" in err
+
+
+def test_rows_of_no_page_and_files_on_one_another_are_refused(run, scans, tmp_path):
+    page, out = tmp_path / "a.png", tmp_path / "out"
+    page.write_bytes((scans / "p1.png").read_bytes())
+    assert run("--image_file", page, "--output_dir", out)[0] == 0
+    with open(out / "journal.jsonl", "a") as file:
+        file.write("{}\n")
+    for arguments, message in (
+        (["--output_dir", out], f"{out}/journal.jsonl: b'{{}}\\n' is no row of a page; move"),
+        (["--ocr_type", "spot", "--draw", page], f"{page}: is read and would be overwritten"),
+        (["--format", "txt", "--output_dir", out], f"{out}/a.txt: would be written twice"),
+        (["--output_dir", page], f"--output_dir: {page} is a file; a folder"),
+    ):
+        code, _, err = run("--image_file", page, *arguments)
+        assert (code, err[: 10 + len(message)]) == (2, f"infer.py: {message}")
+    assert page.read_bytes() == (scans / "p1.png").read_bytes()
 
 
 def test_one_file_a_document_is_written_when_its_pages_are_there(run, reader, tmp_path):

@@ -126,6 +126,22 @@ def test_the_same_texts_through_node_are_as_harmless():
     assert len(page.texts("pre", **{"class": "read"})) == 60
 
 
+@pytest.mark.parametrize("name", ["chart.json", "formulas.mmd", "molecule.mmd", "receipt.txt", "table.mmd"])
+def test_golden_answers_cut_at_every_7th_character_keep_their_words(name, without_node):
+    text = (FIXTURES / name).read_text(encoding="utf-8")
+    task = "spot" if name == "receipt.txt" else "format"
+    cuts = [text[:end] for end in range(0, len(text), 7)]
+    sections = render([Reading("", cut, task) for cut in cuts]).split("<article>")[1:]
+    assert len(sections) == len(cuts)
+    for cut, section in zip(cuts, sections, strict=True):
+        page = Page(f"<article>{section.replace('</body></html>', '')}")
+        assert page.texts("pre", **{"class": "read"}) == [cut]
+        body = Page(section.partition("<details><summary>The text")[0])
+        plain = re.sub(r"\\\(.*|\\\[.*|<smiles>.*|\\\w+|\{[^{}]*\}|\[[\d,]*\]|values", " ", cut)
+        shown_there = " ".join(text for _, _, text in body.elements)
+        assert set(re.findall(r"[^\W\d_]{3,}", plain)) <= set(re.findall(r"[^\W\d_]{3,}", shown_there))
+
+
 def test_words_of_the_text_are_in_the_body_in_their_order_without_node(without_node):
     words = [f"w{number}" for number in range(100)]
     joins = [
@@ -437,7 +453,8 @@ def test_bars_are_as_high_as_their_values_and_the_table_has_every_cell():
 
 
 def test_a_chart_that_was_cut_off_is_completed_and_one_that_is_none_is_source():
-    assert charts.read('{"title": "a", "values": {"x": 1').note == "the chart was cut off: }} was added"
+    assert charts.read('{"title": "a", "values": {"x": "1"').note == "the chart was cut off: }} was added"
+    assert charts.read('{"values": {"x": 1').note.endswith("was added, and its last number may be longer")
     page = shown("{'title': 'a', 'values': {'x': ")
     assert page.texts("p", **{"class": "why"})[0].startswith("shown as source: this is no chart")
 
@@ -516,6 +533,23 @@ def test_numbers_of_a_chart_are_read_as_they_are_written():
         "5-10": None,
         "Q1 2020: 5": None,
         "n/a": None,
+        "1,00,000": 100000,
+        "1,5": None,
+        "1.234,5": None,
+        "1,2345": None,
     }
     chart = charts.Chart({}, tuple(cells), {"": {cell: cell for cell in cells}})
     assert {cell: chart.number("", cell) for cell in cells} == cells
+
+
+def test_a_comma_that_may_be_decimal_is_marked_and_not_drawn():
+    page = shown("{'values': {'a': '1,5', 'b': '2', 'c': '1,500'}}")
+    assert page.texts("td", **{"class": "doubtful"}) == ["1,5"]
+    assert page.notes() == ["not drawn, for what the comma means is not certain: 1,5"]
+    assert b'fill="#3566a8"' in pictures(page)[0] and pictures(page)[0].count(b'fill="#3566a8"') == 2
+
+
+def test_pages_of_the_same_text_each_tell_their_own_mends(monkeypatch):
+    monkeypatch.setattr(mathpix, "unavailable", lambda: "node is not installed")
+    sections = render([Reading("1", "# a"), Reading("2", "# a")]).split("<article>")[1:]
+    assert ["set by the built-in renderer" in section for section in sections] == [True, True]

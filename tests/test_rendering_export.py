@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pytest
 
@@ -56,6 +57,14 @@ def test_plain_text_in_markdown_keeps_its_signs():
     assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"]
     shown = [child.content or "\n" for child in tokens[1].children]
     assert "".join(shown) == text
+
+
+def test_numbers_that_begin_lines_of_plain_text_count_nothing():
+    text = "1986. What a year\n7) seven\n# not a heading\n\n    3. four spaces\n3.5 no"
+    html = MarkdownIt("commonmark").render(text_of(export([Reading("", text, "ocr")], "md")))
+    assert not re.search("<ol|<h1|<pre", html)
+    words = " ".join(re.sub("<[^>]*>", " ", html).split())
+    assert words == "1986. What a year 7) seven # not a heading 3. four spaces 3.5 no"
 
 
 def test_json_has_the_text_as_it_was_read_and_its_blocks():
@@ -129,9 +138,20 @@ def test_the_command_writes_a_page_of_saved_answers(tmp_path, capsys, monkeypatc
     answers = [str(tmp_path / "a.mmd"), str(tmp_path / "b.mmd")]
     assert command.main([*answers, "--output", str(tmp_path / "out.html")]) == 0
     assert "<h1>Title b</h1>" in (tmp_path / "out.html").read_text()
+    folder = tmp_path / "wrong"
+    folder.mkdir()
+    (folder / "latin").write_bytes(b"\xff")
+    for answer, output, message in (
+        (folder / "latin", "x.html", f"{folder}/latin: 'utf-8' codec can't decode"),
+        (folder / "none", "x.html", f"{folder}/none: No such file"),
+        (tmp_path / "a.mmd", tmp_path / "a.mmd", f"--output: {tmp_path}/a.mmd is what is shown"),
+    ):
+        capsys.readouterr()
+        assert command.main([str(answer), "--output", str(output)]) == 2
+        assert capsys.readouterr().err.startswith(f"rendering: {message}")
     assert command.main([*answers, "--output", str(tmp_path / "out.pdf")]) == 2
     assert "format: pdf" in capsys.readouterr().err
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.mmd", "b.mmd", "out.html"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.mmd", "b.mmd", "out.html", "wrong"]
 
 
 def test_the_install_step_lists_licences_and_its_folder_is_found(tmp_path, monkeypatch):

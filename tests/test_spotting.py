@@ -69,6 +69,7 @@ def test_what_the_grammar_cannot_say_is_refused(spot, size, cause):
 
 def test_broken_lines_are_told_and_never_mended():
     answer = "[1,2,3,4] a\nno box\n[1,2,3] b\n\n[9,2,3,4] c\n[1,2,3,1001] d\n[1,2,3,4]\n[5, 6,7,8]  e \n[1,2"
+    answer += "\n[\u0661,2,3,4] digits of another script"
     spots, faults = parse(answer)
     assert spots == [Spot("a", (1, 2, 3, 4)), Spot("e", (5, 6, 7, 8))]
     assert [(fault.number, fault.cause) for fault in faults] == [
@@ -78,6 +79,7 @@ def test_broken_lines_are_told_and_never_mended():
         (6, "a box beyond 1000"),
         (7, "a box without a text"),
         (9, "no box and text"),
+        (10, "no box and text"),
     ]
     assert str(faults[0]) == "line 2: no box and text, 'no box'; [x1,y1,x2,y2] text"
     assert spotting.plain_text("[1,2,3,4] a\nno box\n[5,6,7,8] b<br>c") == "a\nno box\nb\nc"

@@ -109,6 +109,21 @@ def test_infer_reads_each_changed_frame_once_as_srt_and_json(tmp_path, capfd):
     assert srt.count(" --> ") == len(rows)
 
 
+def test_what_was_read_before_a_damaged_frame_is_kept(tmp_path, capfd, monkeypatch):
+    def broken(path):
+        for start in (0, 2):
+            yield Frame(start, start + 2, Image.new("RGB", (64, 64), "white" if start else "black"))
+        raise VideoError(f"{path}: cannot be read (damage); a whole video file such as MP4")
+
+    monkeypatch.setattr(video, "frames", broken)
+    (tmp_path / "a.mp4").touch()
+    start = ["--model_name_or_path", tiny_checkpoint(tmp_path / "model"), "--no_tune_cpu", "--json"]
+    code = infer.main([*map(str, start), "--max_new_tokens", "8", "--video_file", str(tmp_path / "a.mp4")])
+    out, err = capfd.readouterr()
+    assert (code, json.loads(out.splitlines()[0])["start"]) == (1, 0)
+    assert err.endswith(f"  {tmp_path}/a.mp4: cannot be read (damage); a whole video file such as MP4\n")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -120,9 +120,8 @@ def main() -> None:
         parser.error("--reference: none given; an interpreter with torch and transformers")
     if unknown := [name for name in options.cases if name not in CASES]:
         parser.error(f"{unknown[0]}: no such case; one of {', '.join(CASES)}")
-    print(
-        "| work | ours | transformers | ratio | GB ours | GB transformers | ratio |\n|---|---|---|---|---|---|---|"
-    )
+    print("| work | ours | transformers | ratio | GB ours | GB transformers | ratio |")
+    print("|---|---|---|---|---|---|---|")
     for name in options.cases or CASES:
         found = compare(CASES[name], options.reference, options.repeats, options.threads)
         print(row(CASES[name], *found), flush=True)

@@ -79,7 +79,8 @@ def train(frozen: bool = False) -> Callable:
 def nano() -> Callable:
     vision = {
         "image_size": 128, "patch_size": 8, "hidden_size": 96, "num_hidden_layers": 3,
-        "num_attention_heads": 4, "mlp_dim": 288, "window_size": 4, "global_attn_indexes": [2], "output_channels": 48,
+        "num_attention_heads": 4, "mlp_dim": 288, "window_size": 4, "global_attn_indexes": [2],
+        "output_channels": 48,
     }  # fmt: skip
     text = {
         "vocab_size": 384, "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,

@@ -16,7 +16,7 @@ from got_train.images import natural_order
 
 from .files import first_bytes, forward_lines, json_row
 from .label_xml import labelled_page
-from .positions import Label, LabelledPage, around, is_rectangle
+from .positions import Label, LabelledPage, around, is_coordinate, is_rectangle
 from .record import RecordError, short
 
 PADDLE_MARKS = ("*", "###")  # PaddleOCR's: a text that is there and is not to be learnt
@@ -87,28 +87,51 @@ def _xml_files(folder: str) -> list[str]:
 def _coco(path: str, root: str | None) -> Read:
     """COCO-Text (imgs and anns by id) and COCO (lists of them); boxes are x, y, width, height."""
     keys = _json(path)
-    pictures = list(keys["imgs"].values()) if "imgs" in keys else keys["images"]
-    notes = keys["anns"].values() if "anns" in keys else keys["annotations"]
+    pictures, notes = (
+        _coco_list(keys, path, *names) for names in (("imgs", "images"), ("anns", "annotations"))
+    )
     by_picture: defaultdict[Any, list] = defaultdict(list)
     for note in notes:
-        by_picture[note.get("image_id") if isinstance(note, dict) else None].append(note)
+        by_picture[_id(note, "image_id")].append(note)
+    seen = set()
     for place, picture in enumerate(pictures):
-        where = f"{path}: image {place}"
+        where, named = f"{path}: image {place}", _id(picture, "id")
         try:
-            yield _coco_page(picture, by_picture.pop(picture.get("id"), []), where, _folder(path, root))
+            if named in seen:
+                raise RecordError(f"{where}: the id {short(named)} of an image before it; one each")
+            seen.add(named)
+            yield _coco_page(picture, by_picture.pop(named, []), where, _folder(path, root))
         except RecordError as error:
             yield error
-        except AttributeError:
-            yield RecordError(f"{where}: {short(picture)}; an object with id and file_name")
     for stray, lost in by_picture.items():
         yield RecordError(f"{path}: {len(lost)} label(s) of image_id {short(stray)}; no such image is listed")
 
 
+def _coco_list(keys: dict, path: str, by_id: str, listed: str) -> list:
+    """The images or labels: the values of COCO-Text's object, or COCO's list."""
+    found, kind = (keys[by_id], dict) if by_id in keys else (keys[listed], list)
+    if not isinstance(found, kind):
+        raise RecordError(
+            f"{path}: {by_id if kind is dict else listed} is {short(found)}; COCO's, by id or listed"
+        )
+    return list(found.values() if kind is dict else found)
+
+
+def _id(element: object, key: str) -> int | float | str | None:
+    value = element.get(key) if isinstance(element, dict) else None
+    return value if isinstance(value, (int, float, str, type(None))) else repr(value)
+
+
 def _coco_page(picture: dict, notes: Sequence, where: str, folder: str) -> LabelledPage:
+    if not isinstance(picture, dict):
+        raise RecordError(f"{where}: {short(picture)}; an object with id and file_name")
     name = picture.get("file_name")
     if not isinstance(name, str) or not name:
         raise RecordError(f"{where}: file_name is {short(name)}; the picture's name")
     where = f"{where} ({name})"
+    strange = [note for note in notes if not isinstance(note, dict)]
+    if strange:
+        raise RecordError(f"{where}: label {short(strange[0])}; an object with bbox and text")
     labels = [_coco_label(note, f"{where}, label {note.get('id')}") for note in notes]
     sides = picture.get("width"), picture.get("height")
     size = sides if all(type(side) in (int, float) for side in sides) else None
@@ -223,9 +246,9 @@ def _text(text: object, where: str) -> str:
 
 
 def _numbers(values: object, count: int = 0) -> bool:
-    """Whether this is a list of numbers, of `count` if it is told."""
+    """Whether this is a list of coordinates, of `count` if it is told."""
     listed = isinstance(values, (list, tuple)) and (not count or len(values) == count)
-    return listed and all(type(value) in (int, float) for value in values)
+    return listed and all(map(is_coordinate, values))
 
 
 def _found(path: str, name: str, root: str | None, where: str) -> str:

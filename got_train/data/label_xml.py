@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from got_train.images import SUFFIXES
 
-from .positions import Label, LabelledPage, around, is_rectangle
+from .positions import Label, LabelledPage, around, is_coordinate, is_rectangle
 from .record import RecordError, short
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _points(path: str, coords: _Element) -> Iterator[tuple[float, float]]:
     pairs += [(point.get("x"), point.get("y")) for point in _children(coords, "Point")]
     for pair in pairs:
         try:
-            x, y = map(float, pair)
+            x, y = map(_coordinate, pair)
         except (TypeError, ValueError) as error:
             raise RecordError(f"{_where(path, coords)}: point {short(pair)}; as in 10,20 30,20") from error
         yield x, y
@@ -142,7 +142,7 @@ def _alto_box(path: str, element: _Element) -> tuple[float, float, float, float]
 def _alto_points(path: str, polygon: _Element) -> list[tuple[float, float]]:
     """The corners of `1,2 3,4` or `1 2 3 4`, both of which the schema admits."""
     try:
-        numbers = [float(number) for number in polygon.get("POINTS", "").replace(",", " ").split()]
+        numbers = [_coordinate(number) for number in polygon.get("POINTS", "").replace(",", " ").split()]
         return list(zip(numbers[::2], numbers[1::2], strict=True)) or [(numbers[0], numbers[1])]
     except (ValueError, IndexError) as error:
         told = short(polygon.get("POINTS"))
@@ -209,10 +209,16 @@ def _children(element: _Element, name: str) -> Iterator[_Element]:
 
 def _number(path: str, element: _Element, key: str) -> float:
     try:
-        return float(element.get(key, ""))
+        return _coordinate(element.get(key, ""))
     except ValueError as error:
         told = f"{key} of {_name(element)} is {short(element.get(key))}"
         raise RecordError(f"{_where(path, element)}: {told}; a number") from error
+
+
+def _coordinate(text: str) -> float:
+    if not is_coordinate(number := float(text)):
+        raise ValueError(f"{number}; a coordinate")
+    return number
 
 
 def _where(path: str, element: _Element) -> str:

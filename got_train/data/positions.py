@@ -15,14 +15,16 @@ from got_train import spotting
 from got_train.images import FORMATS
 from got_train.spotting import Box, Spot, SpottingError
 
-from .record import Record, RecordError
+from .record import Record, RecordError, short
 
 TASKS = ("spot", "box", "ocr")
 ORDERS = ("file", "page")  # as the labels stand in their file; as they stand on the page
 ILLEGIBLE = ("leave_out", "skip_page")
 UNREADABLE = "###"  # what ICDAR's labels, and many after them, write for a text that nobody can read
 ASPECT = 0.01  # by which the sides of a label's page and its image may be in another proportion
+LARGEST = 1e9  # of a coordinate; a larger one, infinity or NaN is a mistake of the file
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF tag; its values that exchange width and height
+_WIDTH, _HEIGHT = 0x0100, 0x0101  # TIFF tags
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ def picture_size(path: str) -> tuple[int, int]:
     try:
         with Image.open(path, formats=FORMATS) as image:
             turned = image.getexif().get(_ORIENTATION) in _TURNED
-            return image.size[::-1] if turned else image.size
+            tags = getattr(image, "tag_v2", {})  # of a TIFF: some versions of Pillow turn its size themselves
+            width, height = tags.get(_WIDTH, image.width), tags.get(_HEIGHT, image.height)
+            return (height, width) if turned else (width, height)
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such picture; relative to the label file or image_root") from error
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
@@ -97,6 +101,11 @@ def is_rectangle(points: Sequence[Sequence[float]]) -> bool:
     """Whether these corners are those of an upright rectangle, so that the box around them loses nothing."""
     x1, y1, x2, y2 = around(points)
     return {(x, y) for x, y in points} == {(x1, y1), (x2, y1), (x2, y2), (x1, y2)}
+
+
+def is_coordinate(value: object) -> bool:
+    """Whether this is a number of a size that pictures have; NaN and infinity are none."""
+    return type(value) in (int, float) and abs(value) < LARGEST
 
 
 def _legible(label: Label) -> bool:
@@ -145,6 +154,8 @@ def _in_pixels(
     for label in labels:
         if label.box is None:
             raise RecordError(f"{page.where}: no box for {label.text[:40]!r}; all texts of a page have one")
+        if not all(map(is_coordinate, label.box)):
+            raise RecordError(f"{page.where}: box {short(label.box)} of {label.text[:40]!r}; four numbers")
         x1, y1, x2, y2 = label.box
         whole = x1 * across, y1 * down, x2 * across, y2 * down
         box = _clipped(whole, size)
@@ -161,7 +172,7 @@ def _scale(page: LabelledPage, size: tuple[int, int]) -> tuple[float, float]:
     """Pixels for the page's unit, across and down."""
     if page.size is None or page.size == size:
         return 1, 1
-    if min(page.size) <= 0:
+    if not all(map(is_coordinate, page.size)) or min(page.size) <= 0:
         raise RecordError(f"{page.where}: a page of {page.size[0]} x {page.size[1]}; both above 0")
     across, down = size[0] / page.size[0], size[1] / page.size[1]
     if abs(across / down - 1) > ASPECT:

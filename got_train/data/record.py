@@ -1,6 +1,7 @@
 """A record: one line of data, checked when it is made. Knows the words of the tasks; no file and no token."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -17,6 +18,26 @@ class RecordError(ValueError):
 
 class DataFileError(RecordError):
     """A data file of which no row can be used any more: gone, changed while it was read, or damaged."""
+
+
+_WHERE = re.compile(r"(.+?:\d+): ", re.DOTALL)  # file:line, whatever the file is called
+
+
+def split_message(error: Exception) -> tuple[str, str]:
+    """`<where>: <what is wrong>` in its two halves; without a where the first is empty."""
+    said = str(error)
+    if row := _WHERE.match(said):
+        return row[1], said[row.end() :]
+    where, _, cause = said.partition(": ")
+    return (where, cause) if cause else ("", said)
+
+
+def where_of(records: object, row: int) -> str:
+    """file:line of a row, whether it can be used or not."""
+    try:
+        return records[row].where
+    except RecordError as error:
+        return split_message(error)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from got_train import images
+from got_train import images, prompts
+from got_train.whole_files import write_whole
 
-from .document import Reading
+from .document import PLAIN, Reading
 from .export import FORMATS, TABLES, FormatError, export
 
 
@@ -19,26 +20,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", required=True, type=Path, metavar="FILE")
     parser.add_argument("--format", choices=FORMATS, help="default: by the output's suffix")
     parser.add_argument("--tables", choices=TABLES, default="html", help="of md (default html)")
-    parser.add_argument("--task", default="format", help="ocr, format (default), spot, ...")
-    parser.add_argument("--image", nargs="*", default=[], metavar="FILE", help="a page's picture each")
+    parser.add_argument(
+        "--task", choices=sorted({*prompts.TASKS, *PLAIN}), default="format", help="(default format)"
+    )
+    parser.add_argument(
+        "--image", nargs="*", type=Path, default=[], metavar="FILE", help="a page's picture each"
+    )
     options = parser.parse_args(arguments)
     if options.image and len(options.image) != len(options.answers):
         parser.error(f"--image: {len(options.image)} for {len(options.answers)} answers; one each, or none")
     try:
+        if options.output.resolve() in [file.resolve() for file in (*options.answers, *options.image)]:
+            raise FormatError(f"--output: {options.output} is what is shown; another file")
         pictures = [images.open_image(file) for file in options.image] or [None] * len(options.answers)
         document = [
-            Reading(file.name, file.read_text(encoding="utf-8"), options.task, picture)
+            Reading(file.name, _text(file), options.task, picture)
             for file, picture in zip(options.answers, pictures, strict=True)
         ]
         form = options.format or options.output.suffix.removeprefix(".")
-        made = export(document, form, options.tables)
-        beside = options.output.with_name(options.output.name + ".tmp")
-        beside.write_bytes(made)
-        beside.replace(options.output)
-    except (FormatError, images.ImageError, OSError, UnicodeDecodeError) as error:
+        write_whole(options.output, export(document, form, options.tables))
+    except OSError as error:
+        print(f"rendering: {error.filename}: {error.strerror}; a file that can be used", file=sys.stderr)
+        return 2
+    except (FormatError, images.ImageError) as error:
         print(f"rendering: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{file}: {error}; an answer's text in UTF-8") from error
 
 
 if __name__ == "__main__":

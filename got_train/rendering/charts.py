@@ -19,6 +19,7 @@ COLOURS = ("#3566a8", "#d1782b", "#4b9a5f", "#b04a4a", "#7d64b0", "#8a6d4f", "#c
 WIDTH, HEIGHT = 560, 320
 LEFT, RIGHT, TOP, BOTTOM = 60, 12, 34, 62
 _NUMBER = re.compile(r"[^\d.,+-]*([-+]?(?:\d[\d,]*)?\.?\d+(?:[eE][-+]?\d{1,3})?|[-+]?\d[\d,]*\.)[^\d.,]*")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d*)?")  # 1,234.5 and 1,00,000
 Height = Callable[[float], float]
 MOST = 400  # cells of a chart that is drawn; the table shows all
 
@@ -33,10 +34,27 @@ class Chart:
     note: str | None = None
 
     def number(self, series: str, name: str) -> float | None:
-        """A cell as a number: its unit and commas between thousands are left out; None if it is none."""
+        """A cell as a number: its unit and commas between thousands are left out; None if it is none.
+
+        1,5 is none: OneChart leaves out every comma, which makes it 15, and its writer may have meant 1.5.
+        """
         match = _NUMBER.fullmatch(self.series[series].get(name, "").strip())
-        found = float(match[1].replace(",", "")) if match else math.nan
+        if match is None or ("," in match[1] and not _THOUSANDS.fullmatch(match[1])):
+            return None
+        found = float(match[1].replace(",", ""))
         return found if math.isfinite(found) else None
+
+    def is_doubtful(self, series: str, name: str) -> bool:
+        """Whether a cell has a comma between digits that need not part thousands."""
+        cell = self.series[series].get(name, "")
+        return re.search(r"\d,\d", cell) is not None and self.number(series, name) is None
+
+    def notes(self) -> list[str]:
+        """What was mended, and what is not drawn though it may be a number."""
+        cells = [(series, name) for name in self.names for series in self.series]
+        doubtful = [self.series[series][name] for series, name in cells if self.is_doubtful(series, name)]
+        told = f"not drawn, for what the comma means is not certain: {'; '.join(doubtful)}"
+        return [*([self.note] if self.note else []), *([told] if doubtful else [])]
 
 
 def read(text: str) -> Chart:
@@ -59,6 +77,8 @@ def read(text: str) -> Chart:
     names = tuple(dict.fromkeys(name for cells in series.values() for name in cells))
     missing = text.count("{") - text.count("}")
     note = f"the chart was cut off: {'}' * missing} was added" if missing > 0 else None
+    if note and text.rstrip()[-1].isdigit():
+        note += ", and its last number may be longer"
     return Chart(titles if "values" in found or "data" in found else _own_titles(titles), names, series, note)
 
 
@@ -68,11 +88,16 @@ def table(chart: Chart) -> str:
     heads = "".join(f"<th>{escaped(name)}</th>" for name in (chart.series if not plain else ["value"]))
     rows = "".join(
         f"<tr><th>{escaped(name)}</th>"
-        + "".join(f"<td>{escaped(cells.get(name, ''))}</td>" for cells in chart.series.values())
+        + "".join(_cell(chart, series, name) for series in chart.series)
         + "</tr>"
         for name in chart.names
     )
     return f"<table><tr><th></th>{heads}</tr>{rows}</table>"
+
+
+def _cell(chart: Chart, series: str, name: str) -> str:
+    mark = ' class="doubtful"' if chart.is_doubtful(series, name) else ""
+    return f"<td{mark}>{escaped(chart.series[series].get(name, ''))}</td>"
 
 
 def svg(chart: Chart) -> bytes:

@@ -37,11 +37,11 @@ class Reading:
     image: Image.Image | None = None
 
 
-@dataclass
+@dataclass(eq=False)  # two pages may hold the same text
 class _Part:
     kind: Kind
     text: str
-    html: str = ""
+    html: str | None = None  # "" is a part of which nothing is to be seen, such as an empty frame
 
 
 @dataclass
@@ -57,7 +57,8 @@ def render(document: Sequence[Reading], title: str = "OCR result") -> str:
     _set_markdown([part for page in pages for part in page.parts if part.kind == "markdown"], pages)
     for page in pages:
         for part in page.parts:
-            part.html = part.html or _drawn(part, page)
+            if part.html is None:
+                part.html = _drawn(part, page)
     body = "\n".join(_section(page, len(pages) > 1) for page in pages)
     return (
         f'<!DOCTYPE html>\n<html lang="und"><head><meta charset="utf-8"><title>{escaped(title)}</title>\n'
@@ -163,7 +164,7 @@ def _drawing(text: str, page: _Page) -> str:
 
 def _chart(text: str, page: _Page) -> str:
     chart = charts.read(text)
-    page.notes += [chart.note] if chart.note else []
+    page.notes += chart.notes()
     titles = "".join(
         f"<dt>{escaped(name)}</dt><dd>{escaped(said)}</dd>" for name, said in chart.titles.items()
     )
@@ -196,7 +197,7 @@ def _section(page: _Page, labelled: bool) -> str:
     if reading.image is not None and all(part.kind != "spots" for part in page.parts):
         shown = f'<details><summary>The image</summary><img class="page" alt="{escaped(reading.label)}" '
         shown += f'src="{spots.thumbnail(reading.image)}"></details>'
-    body = "\n".join(part.html for part in page.parts)
+    body = "\n".join(part.html or "" for part in page.parts)
     return (
         f"<article>{label}{shown}{notes}\n{body}\n<details><summary>The text as it was read</summary>"
         f'<pre class="read">\n{escaped(reading.text)}</pre></details></article>'

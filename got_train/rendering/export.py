@@ -18,7 +18,8 @@ from .source import RenderingError, escaped
 
 FORMATS = ("html", "md", "docx", "json", "txt")
 TABLES = ("html", "pipes")
-_MARKS = re.compile(r"[\\`*_\[\]<$~^|&]|^\s*[#>+=-]|^(?<=\d)[.)]")  # of Markdown, in plain text
+# of Markdown, in plain text
+_MARKS = re.compile(r"^(?P<number>\d{1,9})(?P<dot>[.)])(?!\S)|(?P<sign>[\\`*_\[\]<$~^|&]|^[#>+=-])")
 _FENCES = {"drawing": "latex", "score": "kern", "chart": "json", "spots": "", "plain": ""}
 
 
@@ -87,13 +88,18 @@ def _part(kind: str, text: str, tables: str) -> str:
     if kind in ("markdown", "table"):
         return "\n\n".join(_block(block, tables) for block in blocks(text))
     if kind == "plain":
-        return "  \n".join(_MARKS.sub(r"\\\g<0>", line) for line in text.strip("\n").split("\n"))
+        lines = text.strip("\n").split("\n")  # spaces before a line would make code of it
+        return "  \n".join(_MARKS.sub(_unmarked, line.lstrip()) for line in lines)
     if kind == "chart":
         try:
             return f"{_table(charts.table(charts.read(text)), tables)}\n\n{_fenced(text, 'json')}"
         except RenderingError:
             pass
     return _fenced(text, _FENCES[kind])
+
+
+def _unmarked(match: re.Match) -> str:
+    return f"\\{match['sign']}" if match["sign"] else f"{match['number']}\\{match['dot']}"
 
 
 def _block(block: Block, tables: str) -> str:

@@ -144,6 +144,8 @@ def _chart(file: Any, text: str) -> None:
         _picture(file.add_paragraph(), _pixels(charts.svg(chart)), WIDTH)
     for name, said in chart.titles.items():
         file.add_paragraph(_clean(f"{name}: {said}"))
+    for note in chart.notes():
+        file.add_paragraph(_clean(note), style="Intense Quote")
     _table(file, charts.table(chart))
 
 
