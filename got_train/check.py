@@ -19,13 +19,13 @@ from got_train import cpu
 from got_train.checking import duplicates, settings, verdict
 from got_train.checking.findings import ERROR, WARNING, Finding, Findings
 from got_train.checking.rows import Examiner
-from got_train.checking.scan import CheckError, Seen, Source, scan
+from got_train.checking.scan import HELD_OUT, CheckError, Seen, Source, scan
 from got_train.checking.statistics import Statistics, plain_scripts
 from got_train.config import Config, ConfigError, SourceSettings, dump_config, load_config
 from got_train.data.records import Record, RecordError
 from got_train.installation import InstallationError, need_paddle
 from got_train.modeling.config import GotConfig
-from got_train.training.run import count_steps, find_tokenizer, open_source
+from got_train.training.run import count_steps, find_tokenizer, make_output_dir, open_source
 from got_train.whole_files import write_whole
 
 READY, NOT_READY, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -38,7 +38,7 @@ def check(config: Config, workers: int = 0, sample: int = 0, measure: bool = Tru
     `sample`: rows of each source at most, evenly spaced (0: all). `workers` 0: in this process alone.
     """
     began, findings = time.monotonic(), Findings()
-    output = Path(config.train.output_dir)
+    output = make_output_dir(config)
     found: dict[str, Any] = {"verdict": "", "config_sha256": _hash(config), "sample": sample}
     findings.extend(settings.doubts(config))
     seen = _scanned(config, findings, workers, sample, output / QUARANTINE)
@@ -78,7 +78,7 @@ def _scanned(config: Config, findings: Findings, workers: int, sample: int, quar
     if not sources:
         return None
     bad = WARNING if config.data.on_bad == "drop" else ERROR
-    level = {place: bad for place, source in enumerate(sources) if source.role != "validation"}
+    level = {place: bad for place, source in enumerate(sources) if source.role not in HELD_OUT}
     seen = _scan(sources, Examiner(collator, level), workers, quarantine)
     for kind in seen.findings.kinds():
         findings.merge(kind)
@@ -104,6 +104,7 @@ def _sources(config: Config, findings: Findings, sample: int) -> list[Source]:
         ("train", data.sources),
         ("replay", data.replay_sources),
         ("validation", data.validation_sources),
+        ("probe", config.measure.probes),
     ]
     if not data.sources:
         findings.add(
@@ -195,7 +196,7 @@ def _needs(config: Config, findings: Findings, seen: Seen, measure: bool) -> dic
 
 def _longest(config: Config, seen: Seen) -> list[Record]:
     """Those of one micro-batch; the same again where there are fewer."""
-    rows = [(source, row) for _, source, row in seen.longest if seen.sources[source].role != "validation"]
+    rows = [(source, row) for _, source, row in seen.longest if seen.sources[source].role not in HELD_OUT]
     return [seen.sources[source].records[row] for source, row in rows[: config.train.micro_batch_size]]
 
 
@@ -219,9 +220,9 @@ def parser() -> argparse.ArgumentParser:
         "overrides", nargs="*", metavar="section.key=value", help="settings that win over the file"
     )
     made.add_argument("--json", action="store_true", help="print check.json instead of text")
-    made.add_argument("--workers", type=_count, help="processes that look at rows (default: all cores)")
+    made.add_argument("--workers", type=count, help="processes that look at rows (default: all cores)")
     made.add_argument(
-        "--sample", type=_count, default=0, help="rows of each source at most, evenly spaced (default: all)"
+        "--sample", type=count, default=0, help="rows of each source at most, evenly spaced (default: all)"
     )
     made.add_argument(
         "--no-measure", action="store_true", help="rows and config only; memory and time are not measured"
@@ -229,11 +230,10 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value}; 0 or more")
-    return value
+def count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}; a whole number, 0 or more")
+    return int(text)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,12 +7,14 @@ a beginning: got_train.check judges it, and every line may be changed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from got_train import cpu, prompts
+from got_train.check import count
 from got_train.checking import duplicates, settings
 from got_train.checking.rows import Examiner
 from got_train.checking.scan import CheckError, Seen, Source, scan
@@ -40,11 +42,18 @@ class Wish:
     split: float = 0.0  # share of the documents to hold out
     workers: int = 0
 
+    @property
+    def parts(self) -> tuple[Path, ...]:
+        """Beside the config, where documents are held out: rows to train on, and those of validation."""
+        names = ("train", "validation") if self.split else ()
+        return tuple(self.out.with_suffix(f".{name}.jsonl") for name in names)
+
 
 def init(wish: Wish) -> str:
     """Look, choose, write; returns what is to be told. The config is checked before it takes its place."""
-    if wish.out.exists():
-        raise ConfigError(f"{wish.out}: exists already; another name, or delete it")
+    for file in (wish.out, *wish.parts):
+        if file.exists():
+            raise ConfigError(f"{file}: exists already; another name for the config, or delete it")
     config = Config(model=ModelSettings(init_from=wish.init_from))
     try:
         tokenizer = find_tokenizer(config.model)
@@ -59,11 +68,15 @@ def init(wish: Wish) -> str:
     collator = settings.build_collator(replace_tokens(config, sizes.decoder.max_positions), sizes, tokenizer)
     sources = [Source("train", each.path, each.records, 0 if wish.split else SAMPLE) for each in documents]
     seen = scan(sources, Examiner(collator), wish.workers)
+    rows, bad = (sum(getattr(each, name) for each in seen.statistics) for name in ("rows", "bad"))
+    if rows == bad:
+        raise ConfigError("\n".join([f"{wish.folder}: none of {rows:,} rows can be used", *_faults(seen)]))
     choices = propose(wish.init_from, sizes, documents, seen, str(Path("runs") / wish.out.stem))
-    files = ""
-    if wish.split:
-        choices, files = _held_out(wish, choices, documents, seen)
-    write(wish.out, choices)
+    try:
+        choices, files = _held_out(wish, choices, documents, seen) if wish.split else (choices, "")
+        write(wish.out, choices)
+    except OSError as error:
+        raise ConfigError(f"{wish.out}: cannot be written ({error}); another folder") from error
     load_config(wish.out)
     told = [_table(documents, seen), *_seen(seen), *notes, files, *choices.told()]
     ending = f"{wish.out} is written; next: python -m got_train.check {wish.out}"
@@ -78,15 +91,12 @@ def replace_tokens(config: Config, tokens: int) -> Config:
 def _held_out(wish: Wish, choices: Choices, documents: list[Document], seen: Seen) -> tuple[Choices, str]:
     """Two files of records beside the config, no document in both."""
     parts = split_by_document(seen, duplicates.pairs(seen), wish.split)
-    names = [wish.out.with_suffix(f".{role}.jsonl") for role in ("train", "validation")]
-    for name, rows in zip(names, parts, strict=True):
-        if name.exists():
-            raise ConfigError(f"{name}: exists already; another name for the config, or delete it")
+    for name, rows in zip(wish.parts, parts, strict=True):
         write_records(name, (documents[source].records[row] for source, row in rows))
     bad = sum(each.bad for each in seen.statistics)
     lost = f"; {bad} rows that cannot be used are in neither" if bad else ""
     said = f"held out: {len(parts[1])} of {len(parts[0]) + len(parts[1])} rows, by document{lost}"
-    return choices.with_files(*map(str, names), wish.split, len(parts[1])), said
+    return choices.with_files(*map(str, wish.parts), wish.split, len(parts[1])), said
 
 
 def _table(documents: list[Document], seen: Seen) -> str:
@@ -118,9 +128,15 @@ def _seen(seen: Seen) -> list[str]:
             f"smallest lines of text: {_range(whole.lines)} px high in the encoder's view "
             f"({whole.lines.total:,} pages looked at)"
         )
+    return [*lines, *_faults(seen)]
+
+
+def _faults(seen: Seen) -> list[str]:
+    lines = []
     for kind in seen.findings.kinds("error"):
         where, cause = kind.examples[0]
-        lines.append(f"cannot be used: {kind.count:,} rows, such as {where}: {cause}; {kind.mend}")
+        mend = f"; {kind.mend}" if kind.mend else ""
+        lines.append(f"cannot be used: {kind.count:,} rows, such as {where}: {cause}{mend}")
     return lines
 
 
@@ -136,7 +152,9 @@ def parser() -> argparse.ArgumentParser:
         description="Look at a folder of documents and write a config to fine-tune on it, with reasons.",
         epilog="Exit codes: 0 written, 1 nothing to train on, 2 wrong usage, 130 interrupted.",
     )
-    made.add_argument("folder", help="documents: pictures with .txt, records, conversations, parquet ...")
+    made.add_argument(
+        "folder", type=_folder, help="documents: pictures with .txt, records, conversations, parquet ..."
+    )
     made.add_argument("-o", "--out", required=True, type=Path, help="the config to write, e.g. my.yaml")
     made.add_argument(
         "--init_from", default="GOT_weights", help="checkpoint to start from (default: GOT_weights)"
@@ -151,22 +169,28 @@ def parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="hold out this share of the documents for validation, in files beside the config",
     )
-    made.add_argument("--workers", type=int, help="processes that look at rows (default: all cores)")
+    made.add_argument("--workers", type=count, help="processes that look at rows (default: all cores)")
     return made
 
 
+def _folder(text: str) -> str:
+    if not text:  # a variable that is not set, and not the folder we stand in
+        raise argparse.ArgumentTypeError("empty; a folder of documents")
+    return os.path.normpath(text)
+
+
 def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{value}; a share such as 0.1")
-    return value
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r}; a share such as 0.1")
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     workers = cpu.usable_cores() if options.workers is None else options.workers
     wish = Wish(
-        folder=os.path.normpath(options.folder),
+        folder=options.folder,
         out=options.out,
         init_from=options.init_from,
         task=options.task,

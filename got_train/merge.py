@@ -9,7 +9,8 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from got_train.convert import DTYPES, LAYOUTS, check_places, probe, rounded, wid
 if TYPE_CHECKING:
     import numpy as np
 
+MERGED, REFUSED, INTERRUPTED = 0, 2, 130
 CLOSE = 1e-4  # of the largest logit: what xW + sxAB and x(W + sAB) may differ in float32
 
 
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m got_train.merge",
         allow_abbrev=False,
         description="Write base and adapter as one model and prove that it computes the same.",
+        epilog="Exit codes: 0 merged, 2 wrong usage or not the same, 130 interrupted.",
     )
     parser.add_argument("adapter", metavar="ADAPTER", help="a folder that a LoRA run wrote")
     parser.add_argument("result", metavar="OUT", help="the folder to make; must be new or empty")
@@ -47,10 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         cpu.tune()
         merge(options.adapter, options.result, options.base, options.layout, options.dtype)
+    except KeyboardInterrupt:
+        print("merge: interrupted; nothing is written", file=sys.stderr)
+        return INTERRUPTED
     except (InstallationError, ValueError, OSError) as error:
         print(f"merge: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return REFUSED
+    return MERGED
 
 
 def merge(
@@ -63,9 +69,9 @@ def merge(
     """Merge and print every finding; raises MergeError if the result is not equal to base and adapter."""
     from got_train.modeling.weights import WeightFile, load_model, save_model
     from got_train.tokenizer import load_tokenizer
-    from got_train.training.lora import detach, load_adapted, read_adapter
+    from got_train.training.lora import base_of, detach, load_adapted
 
-    base = base or read_adapter(adapter).base
+    base = base or base_of(adapter)
     dtype = dtype or widest(WeightFile(base))
     model = load_adapted(adapter, base)
     both = probe(model)
@@ -78,13 +84,24 @@ def merge(
     made = result.with_name(f".{result.name}.merging")
     shutil.rmtree(made, ignore_errors=True)
     try:
-        save_model(model, made, layout, dtype, load_tokenizer(adapter))
+        with _writing(result):
+            save_model(model, made, layout, dtype, load_tokenizer(adapter))
         del model  # one of the released size is 2 GB
         _check(_difference("read back", merged, probe(load_model(made))), 0, adapter)
         os.replace(made, result)
     finally:
         shutil.rmtree(made, ignore_errors=True)
     print(f"{result}: done")
+
+
+@contextmanager
+def _writing(result: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise MergeError(f"{result}: cannot be written ({error}); another disk or folder") from error
 
 
 def _difference(what: str, expected: np.ndarray, found: np.ndarray) -> float:

@@ -6,6 +6,7 @@ The rows follow from the run's settings and data files; they are compared with w
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from got_train.tokenizer import Tokenizer
     from got_train.training.ledger import Entry
 
-FOUND, CHANGED, WRONG_USAGE = 0, 1, 2
+FOUND, CHANGED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 class TraceError(ValueError):
@@ -30,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m got_train.trace",
         allow_abbrev=False,
         description="Print the rows of a step, or the steps of a row; what was dropped is marked.",
-        epilog="Exit codes: 0 found, 1 the data files are not those that were trained on, 2 wrong usage.",
+        epilog="Exit codes: 0 found, 1 the data files are not those that were trained on, 2 wrong usage, "
+        "130 interrupted.",
     )
     parser.add_argument("run", metavar="RUN", help="the output_dir of a run")
     asked = parser.add_mutually_exclusive_group(required=True)
@@ -42,10 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         trace = open_trace(Path(options.run))
         return _print_step(trace, options.step) if options.row is None else _print_row(trace, options.row)
+    except BrokenPipeError:  # whoever reads has seen enough
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # or Python's last flush would tell of it
+        return FOUND
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED
     except (InstallationError, ValueError, OSError) as error:
         _say(str(error))
-        return WRONG_USAGE
-    except BrokenPipeError:
         return WRONG_USAGE
 
 
@@ -76,12 +83,9 @@ class Trace:
         return ((self.where(draw), draw in dropped) for draw in self.draws(step))
 
     def where(self, draw: int) -> str:
-        from got_train.data.records import RecordError
+        from got_train.data.record import where_of
 
-        try:
-            return self.mixture[draw].where
-        except RecordError as error:
-            return str(error).partition(": ")[0]
+        return where_of(self.mixture, draw)
 
     def is_as_trained(self, step: int) -> bool:
         """Whether the rows that stand at these places now are those of the ledger."""
@@ -107,6 +111,17 @@ class Trace:
                     names[place] = self.where(draw)
                 if names[place] == row:
                     yield step, draw in self.ledger[step].dropped
+
+    def check_row(self, row: str) -> None:
+        """Refuse a name that no row of the run's data has: a slip is not a row that was never drawn."""
+        from got_train.data.record import where_of
+
+        if self.mixture.total is None:
+            return  # rows of a stream are not counted, let alone searched
+        for source in self.mixture.sources:
+            if any(where_of(source, place) == row for place in range(len(source))):
+                return
+        raise TraceError(f"--row {row}: no row of this run; as it names them, such as {self.where(0)}")
 
 
 def open_trace(run: Path) -> Trace:
@@ -136,6 +151,8 @@ def _print_step(trace: Trace, step: int) -> int:
 
 def _print_row(trace: Trace, row: str) -> int:
     steps = list(trace.steps(row))
+    if not steps:
+        trace.check_row(row)
     for step, dropped in steps:
         print(f"{step} dropped" if dropped else step)
     _say(f"{row}: in {len(steps)} of the {len(trace.ledger)} steps of the ledger")

@@ -19,6 +19,7 @@ from got_train.checking.findings import Finding
 from got_train.checking.rows import Examiner
 from got_train.checking.scan import Source, scan
 from got_train.checking.statistics import Numbers, script_runs
+from got_train.config import ConfigError
 from got_train.data.collator import Collator
 from got_train.data.records import read_records
 from got_train.tokenizer import load_tokenizer
@@ -211,6 +212,7 @@ def test_a_sample_is_spread_over_the_rows(run):
         ("data.train=none.jsonl", "none.jsonl", "no such file"),
         ("data.train=", "data.train", "no data"),
         ("model.tokenizer=none", "none", "no such folder"),
+        ("train.output_dir=/proc/none", "train.output_dir /proc/none", r"cannot be written \(.*\)"),
     ],
 )
 def test_a_config_that_cannot_start_is_not_ready(run, override, where, cause):
@@ -218,6 +220,33 @@ def test_a_config_that_cannot_start_is_not_ready(run, override, where, cause):
     assert code == 1
     assert re.search(rf"error: .*{re.escape(where)}: {cause}; ", out)
     assert out.rstrip().splitlines()[-1].startswith("not ready: ")
+
+
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [("[]", "not an adapter"), ("{", "not an adapter"), ('{"base": "/none"}', "base /none is not there")],
+)
+def test_an_adapter_that_is_none_is_refused(tmp_path, card, said):
+    (tmp_path / "adapter.json").write_text(card)
+    with pytest.raises(ConfigError, match=said):
+        settings.base_of(str(tmp_path))
+
+
+def test_a_metric_that_there_is_not_is_told_before_the_run(run):
+    code, found, _ = run(f"data.validation={run.data}", "measure.best=eror", "measure.rows=4")
+    assert code == 1
+    assert causes(found, "error")["measure.best"][1] == "no metric eror"
+
+
+def test_rows_of_a_probe_are_looked_at_like_those_of_validation(run):
+    edit(run, l5=row(run, 5, text=""))
+    probe = f"measure.probes=[{{name: old, path: {run.data}}}]"
+    code, found, _ = run(probe, "measure.rows=4", "data.on_bad=drop")
+    assert [source["role"] for source in found["sources"]] == ["train", "probe"]
+    assert code == 1  # a run drops no row that it does not train on
+    assert causes(found, "error")["data.jsonl:5"][1] == "empty answer"
+    leaks = [kind for kind in found["findings"] if kind["subject"] == "leak"]
+    assert [kind["count"] for kind in leaks] == [63]
 
 
 def test_wrong_usage_is_neither_ready_nor_not(run):
@@ -252,6 +281,8 @@ def test_what_stops_the_first_step_is_found(run):
 def test_a_finding_is_taken_apart_at_its_first_colon_and_last_semicolon():
     found = Finding.of(ValueError("a.jsonl:3: box: [1; 2] is odd; give x, y"), "row")
     assert (found.where, found.cause, found.mend) == ("a.jsonl:3", "box: [1; 2] is odd", "give x, y")
+    found = Finding.of(ValueError("scans: old/a.jsonl:3: empty"), "row")
+    assert (found.where, found.cause) == ("scans: old/a.jsonl:3", "empty")
 
 
 def test_quantiles_are_those_of_numpy():

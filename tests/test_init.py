@@ -232,6 +232,41 @@ def test_what_cannot_be_used_is_told(documents, capsys):
     assert load_config(out).data.on_bad == "drop"
 
 
+def test_rows_that_cannot_be_used_at_all_make_no_config(documents, capsys):
+    folder, texts = documents(3)
+    as_texts(folder, texts)
+    for picture in folder.glob("*.png"):
+        picture.write_bytes(picture.read_bytes()[:60])
+    code, out, said = begin(folder, capsys, "--split", "0.5")
+    assert code == 1
+    assert "none of 3 rows can be used" in said and "damaged or cut off" in said
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["", "-o", "a.yaml"], "argument folder: empty"),
+        (["x", "-o", "a.yaml", "--workers", "-1"], "--workers: '-1'; a whole number, 0 or more"),
+        (["x", "-o", "a.yaml", "--split", "nan"], "--split: 'nan'; a share such as 0.1"),
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments, said, capsys):
+    with pytest.raises(SystemExit) as error:
+        init.main(arguments)
+    assert error.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_split_writes_nothing_where_one_of_its_files_is_there(documents, capsys):
+    folder, texts = documents(4)
+    as_texts(folder, texts)
+    (folder.parent / "my.validation.jsonl").write_text("mine")
+    code, out, said = begin(folder, capsys, "--split", "0.5")
+    assert code == 1 and "my.validation.jsonl: exists already" in said
+    assert not out.exists() and not (folder.parent / "my.train.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [

@@ -141,6 +141,7 @@ def test_trace_prints_rows_and_steps_and_notices_edited_data(fit, broken, capsys
     [
         (["--step", "11"], "trace: step 11: the ledger has 1 to 10; one of them"),
         (["--step", "0"], "trace: step 0: the ledger has 1 to 10; one of them"),
+        (["--row", "data.jsonl:3"], "--row data.jsonl:3: no row of this run; as it names them, such as /"),
     ],
 )
 def test_a_question_without_an_answer_ends_with_2(fit, broken, capsys, arguments, message):

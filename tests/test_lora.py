@@ -316,6 +316,28 @@ def test_a_merged_model_computes_what_base_and_adapter_do(two_adapters, tmp_path
     assert "exists and is not an empty folder" in capsys.readouterr().err
 
 
+def test_a_merge_without_its_base_says_how_to_name_it(two_adapters, tmp_path, capsys):
+    a, _ = two_adapters
+    card = json.loads((a / "adapter.json").read_text())
+    (a / "adapter.json").write_text(json.dumps({**card, "base": "/none"}))
+    try:
+        assert merge.main([str(a), str(tmp_path / "out")]) == 2
+    finally:
+        (a / "adapter.json").write_text(json.dumps(card))
+    assert "its base /none is not there; put it back, or name both" in capsys.readouterr().err
+
+
+def test_a_merge_on_a_full_disk_says_so_and_leaves_nothing(two_adapters, tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("got_train.modeling.weights._write_weights", full)
+    assert merge.main([str(two_adapters[0]), str(tmp_path / "out")]) == 2
+    assert f"{tmp_path}/out: cannot be written ([Errno 28]" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.glob("*out*")) == []
+    assert not list(tmp_path.glob(".*out*"))
+
+
 def test_a_merge_that_computes_something_else_leaves_nothing(two_adapters, tmp_path, capsys, monkeypatch):
     a, _ = two_adapters
     monkeypatch.setattr(merge, "CLOSE", 0.0)  # as float32 is not exact

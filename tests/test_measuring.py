@@ -318,7 +318,7 @@ def test_p_values_are_those_of_each_set_alone(tuning):
         (["measure.probes=[{path: a, name: b}, {path: c, name: b}]"], "measure.probes: b is named twice"),
         (["measure.probes=[{path: a}]"], r"measure.probes\[0\].name is not given; what a shows"),
         (["measure.tokens=0"], "measure.tokens must be at least 1; got 0"),
-        (["measure.best=table.teds", "train.steps=2"], "no row of data.validation has table.teds; they have"),
+        (["measure.best=table.teds"], "table.teds, and no row of data.validation is a table; such as"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tuning, overrides, said):

@@ -82,6 +82,13 @@ def test_half_a_line_of_a_killed_process_is_taken_back(tmp_path):
     assert len(rows) == 2
 
 
+def test_rows_of_a_folder_with_a_colon_in_its_name_are_two(tmp_path):
+    quarantine = Quarantine(tmp_path / "quarantine-0.jsonl")
+    for line in (1, 2, 2):
+        quarantine.add(RecordError(f"scans: old/a.jsonl:{line}: empty answer; the text seen"))
+    assert len(quarantine) == 2
+
+
 def test_a_fault_that_is_not_the_rows_stops_the_run_all_the_same(fit, monkeypatch):
     def full(self, record):
         raise MemoryError("all gone")

@@ -104,15 +104,16 @@ def ends_with(monkeypatch, capsys, tmp_path):
     return ends_with
 
 
-def test_faults_of_data_files_and_numbers_are_one_line(ends_with):
+def test_faults_of_data_files_and_numbers_are_one_line(ends_with, tmp_path):
     from got_train.data.records import RecordError
     from got_train.modeling.weights import WeightsError
     from got_train.training.trainer import NonFiniteError
 
     for error in (RecordError("a:3: no"), WeightsError("w"), NonFiniteError("step 3: loss nan")):
         assert ends_with(error) == (1, f"train.py: {error}\n")
-    full = OSError(28, "No space left on device", "x")
-    assert ends_with(full) == (1, "train.py: [Errno 28] No space left on device: 'x'\n")
+    said = "No space left on device; there is no checkpoint yet\n"
+    assert ends_with(OSError(28, "No space left on device", "x")) == (1, f"train.py: x: {said}")
+    assert ends_with(OSError(28, "No space left on device")) == (1, f"train.py: {tmp_path}: {said}")
 
 
 @pytest.mark.parametrize("error", [ValueError("shapes"), KeyError("a"), RuntimeError("out of memory")])
@@ -172,6 +173,33 @@ def test_a_signal_ends_the_command_after_its_step_and_leaves_whole_checkpoints(
         assert folder.name == f"checkpoint-{step}"
         assert (folder / "optimizer-0.pdopt").exists()
         assert load_config(folder / "run.yaml").train.save_every == 2
+
+
+BUILT = """
+import os, signal, sys, time
+import train
+from got_train.training import run
+
+def build(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+run.build_trainer = build
+train.leave(train.main(sys.argv[1:]))
+"""
+
+
+def test_a_signal_while_the_run_is_built_is_answered_too(tiny_run):
+    """paddlenlp.trainer, once imported, leaves SIGTERM to the system, which says nothing."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", BUILT, str(tiny_run())],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 143, done.stderr[-3000:]
+    assert own_lines(done.stderr) == ["train.py: interrupted; there is no checkpoint yet"]
 
 
 KILLED = """

@@ -9,11 +9,11 @@ import numpy as np
 
 from . import prints
 from .findings import WARNING, Finding
-from .scan import Seen
+from .scan import HELD_OUT, Seen
 
 SHOWN = 200  # pairs of each kind whose places are looked up
 
-_LEAK = "take one of them out of data.validation: its score would flatter the model"
+_LEAK = "take one of them out: what is trained on must not be in data.validation, nor in a probe"
 _TWICE = "leave one out, unless it is meant to count more"
 _ANSWERS = "keep the right one: the model cannot learn both"
 
@@ -39,7 +39,7 @@ class Pairs:
 def pairs(seen: Seen) -> list[Pairs]:
     """All pairs, the strongest first; a pair stands under the strongest it belongs to only."""
     rows = seen.prints
-    held_out = np.array([source.role == "validation" for source in seen.sources], bool)[rows["source"]]
+    held_out = np.array([source.role in HELD_OUT for source in seen.sources], bool)[rows["source"]]
     made = list(_same_questions(rows, held_out))
     found = {
         "pictures": _across(rows["pictures"], held_out),
@@ -71,9 +71,9 @@ def findings(seen: Seen) -> Iterator[tuple[Finding, int]]:
 
 
 def _ordered(seen: Seen, first: int, later: int) -> tuple[str, str]:
-    """The rows as the message names them: the one to act on first, which is that of validation."""
-    roles = [seen.sources[seen.prints["source"][place]].role for place in (first, later)]
-    act, other = (first, later) if roles[0] == "validation" != roles[1] else (later, first)
+    """The rows as the message names them: the one to act on first, which is the one held out."""
+    out = [seen.sources[seen.prints["source"][place]].role in HELD_OUT for place in (first, later)]
+    act, other = (first, later) if out[0] and not out[1] else (later, first)
     return _where(seen, act), _where(seen, other)
 
 

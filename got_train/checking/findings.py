@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from got_train.data.record import split_message
+
 ERROR, WARNING = "error", "warning"
 EXAMPLES = 20  # kept of each kind
 
@@ -24,12 +26,9 @@ class Finding:
     @classmethod
     def of(cls, error: Exception, subject: str, level: str = ERROR, where: str = "") -> Finding:
         """From a message of the project's form, `<where>: <what is wrong>; <what would be right>`."""
-        said = str(error)
-        named, _, rest = said.partition(": ")
-        if not rest:
-            named, rest = where, said
+        named, rest = split_message(error)
         cause, _, mend = rest.rpartition("; ")
-        return cls(level, subject, named, cause or rest, mend if cause else "")
+        return cls(level, subject, named or where, cause or rest, mend if cause else "")
 
 
 @dataclass

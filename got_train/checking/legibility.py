@@ -69,7 +69,7 @@ def _line_heights(ink: np.ndarray) -> np.ndarray:
     best = np.empty(0)
     for share in STRIPS:
         found = np.concatenate([_runs(strip) for strip in _strips(ink, share)])
-        if len(found) > 1.5 * len(best) / 1:
+        if len(found) > 1.5 * len(best):
             best = found
     return best
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from got_train import images, prompts
 from got_train.data.collator import Collator
+from got_train.data.record import split_message
 from got_train.data.records import DataFileError, Record, RecordError
 from got_train.evaluation.degeneration import repeats
 from got_train.images import EncodedImage
@@ -128,7 +129,7 @@ class Examiner:
 
 def subject_of(error: Exception) -> str:
     """What a refused row is refused for, by the first words of its message."""
-    said = str(error).partition(": ")[2]
+    said = split_message(error)[1]
     if "data.max_tokens" in said:
         return "length"
     if said.startswith("empty answer"):

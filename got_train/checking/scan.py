@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from got_train.data.record import where_of
 from got_train.data.records import DataFileError, Record, RecordError, RecordStream
 
 from . import prints
@@ -32,6 +33,7 @@ from .statistics import Statistics
 PIECE = 64  # rows that a process takes at once
 CLOSELY = 2000  # rows of a source whose lines of text and scripts are looked at, evenly spaced
 STREAM_STRIDE = 9  # the same of a stream, whose rows are not counted: every ninth
+HELD_OUT = ("validation", "probe")  # roles of rows that no run trains on
 LONGEST = 64  # rows kept of which the run is measured
 
 
@@ -41,7 +43,7 @@ class CheckError(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """Records with the name and the role (train, replay, validation) under which the config has them."""
+    """Records, under the name and role (train, replay, validation, probe) that the config gives them."""
 
     role: str
     path: str
@@ -58,10 +60,7 @@ class Source:
         return (np.arange(self.sample) * (total / self.sample)).astype(int).tolist()
 
     def where(self, row: int) -> str:
-        try:
-            return self.records[row].where
-        except RecordError as error:
-            return str(error).partition(": ")[0]
+        return where_of(self.records, row)
 
 
 @dataclass

@@ -12,21 +12,21 @@ from pathlib import Path
 
 from got_train.config import Config, ConfigError
 from got_train.data.collator import Collator
+from got_train.evaluation.samples import metric_fault
 from got_train.modeling import layouts
 from got_train.modeling.config import GotConfig
 from got_train.modeling.config_files import read_config, vision_from_shapes
 from got_train.modeling.tensor_files import tensors_in
 from got_train.tokenizer import Tokenizer
-from got_train.training.checkpoints import FINAL, checkpoints
+from got_train.training.checkpoints import ADAPTER_FILE, FINAL, checkpoints
 
-from .findings import WARNING, Finding
+from .findings import ERROR, WARNING, Finding
 from .statistics import Statistics
 
 READ = ("Latin", "Han", "Digits", "Marks")  # what the released weights were taught: English and Chinese
 SHARE = 0.01  # of all characters; a script below it is a few names
 MANY_TOKENS = 1.5  # a character, from which on a script is spelled in bytes
 FEW_STEPS = 50
-ADAPTER = "adapter.json"
 
 
 def model_sizes(config: Config, tokenizer: Tokenizer) -> GotConfig:
@@ -57,8 +57,16 @@ def model_sizes(config: Config, tokenizer: Tokenizer) -> GotConfig:
 
 def base_of(folder: str) -> str:
     """The checkpoint that a folder is, or of an adapter the one that it stands on."""
-    card = Path(folder) / ADAPTER
-    return json.loads(card.read_text(encoding="utf-8"))["base"] if card.is_file() else folder
+    card = Path(folder) / ADAPTER_FILE
+    if not card.is_file():
+        return folder
+    try:
+        base = json.loads(card.read_text(encoding="utf-8"))["base"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{card}: not an adapter ({error!r}); a folder that a LoRA run wrote") from error
+    if not Path(base).is_dir():
+        raise ConfigError(f"model.init_from {folder}: its base {base} is not there; put it back")
+    return base
 
 
 def stored_sizes(folder: str) -> GotConfig:
@@ -102,8 +110,10 @@ def build_collator(config: Config, sizes: GotConfig, tokenizer: Tokenizer) -> Co
 
 
 def doubts(config: Config) -> Iterator[Finding]:
-    """Choices that are allowed and seldom meant."""
+    """Choices that are allowed and seldom meant, and a metric that does not exist."""
     output, data = Path(config.train.output_dir), config.data
+    if config.measure.best != "loss" and (fault := metric_fault(config.measure.best)):
+        yield Finding(ERROR, "config", "measure.best", *fault.split("; ", 1))
     found = [*checkpoints(output), *([output / FINAL] if (output / FINAL).exists() else [])]
     if found:
         yield _doubt(

@@ -111,6 +111,14 @@ def _processes(parts: int) -> int:
     return max(1, min(os.cpu_count() or 1, parts))
 
 
+def metric_fault(name: str) -> str:
+    """What is wrong with the name of a metric, if anything; of a kind's own only the kind is known here."""
+    known = (*text.FIXED, *degeneration.NAMES)
+    if name.partition(".")[0] in kinds.KINDS if "." in name else name in known:
+        return ""
+    return f"no metric {name}; loss, {', '.join(known)}, or KIND.METRIC such as table.teds"
+
+
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value of this metric means a better reading."""
     name = metric.rpartition(".")[2]

@@ -252,14 +252,17 @@ def save_model(
     made = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
-    _write_json(made / "config.json", config_json(model.config, layout, dtype))
-    _write_weights(model, made, layout, dtype)
-    if layout == "transformers":
-        _write_json(made / "preprocessor_config.json", _preprocessor(model.config))
-        _write_json(made / "generation_config.json", _generation(model.config))
-    if tokenizer is not None:
-        (tokenizer.to_transformers if layout == "transformers" else tokenizer.save)(made)
-    _publish(made, folder, (*_WEIGHTS, *_TOKENIZERS) if tokenizer is not None else _WEIGHTS)
+    try:
+        _write_json(made / "config.json", config_json(model.config, layout, dtype))
+        _write_weights(model, made, layout, dtype)
+        if layout == "transformers":
+            _write_json(made / "preprocessor_config.json", _preprocessor(model.config))
+            _write_json(made / "generation_config.json", _generation(model.config))
+        if tokenizer is not None:
+            (tokenizer.to_transformers if layout == "transformers" else tokenizer.save)(made)
+        _publish(made, folder, (*_WEIGHTS, *_TOKENIZERS) if tokenizer is not None else _WEIGHTS)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)  # on a full disk its half would stay in the way
 
 
 def _publish(made: Path, folder: Path, replaced: tuple[str, ...]) -> None:
