@@ -12,7 +12,7 @@ FONTS := fonts-wqy-microhei fonts-arphic-ukai fonts-arphic-gkai00mp fonts-arphic
   fonts-breip fonts-dancingscript fonts-dkg-handwriting fonts-kristi fonts-rufscript fonts-sjfonts
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: quickstart nano test data-tools style clean
+.PHONY: quickstart nano test bench data-tools style clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -40,6 +40,10 @@ test: .venv/.installed
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m pytest
+
+# our speed and memory beside transformers': GOT_REFERENCE_PYTHON names an interpreter with torch and transformers
+bench: .venv/.installed
+	$(BIN)/python -m benchmarks.transformers
 
 style: .venv/.installed
 	$(BIN)/python -m ruff format .

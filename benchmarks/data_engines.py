@@ -1,7 +1,8 @@
 """What every data engine does on one core: samples a second, rejected share, mean answer, three thumbnails.
 
 Samples a second are told twice: of CPU time, that of this process and of all that it starts (node, LaTeX,
-chromium), which other work on the machine changes less, and by the clock.
+chromium), which other work on the machine changes less, and by the clock. Beside them stands what the
+renderer alone does with the same answers in a second of CPU time (benchmarks/plain_renderers.py).
 
 python benchmarks/data_engines.py [--only charts,music] [--thumbnails docs/data_tools] prints the table of
 docs/data_tools.md, with the tokens of --tokenizer. Each engine runs in a process of its own with the command
@@ -38,11 +39,11 @@ ENGINES = (
     ("handwriting", "handwriting", 120, ["--language", "both"]),
     ("formulas", "formulas", 600, []),
     ("formulas by LaTeX", "formulas", 400, ["--renderer", "latex"]),
-    ("tables", "tables", 400, ["--chinese", "0.3"]),
+    ("tables", "tables", 1000, ["--chinese", "0.3"]),
     ("markdown", "markdown", 24, ["--language", "both"]),
     ("molecules", "molecules", 400, []),
     ("music", "music", 80, []),
-    ("geometry", "geometry", 400, []),
+    ("geometry", "geometry", 1000, []),
     ("charts", "charts", 80, ["--language", "both"]),
     ("charts by echarts", "charts", 80, ["--language", "both", "--looks", "echarts"]),
     ("negatives", "negatives", 80, ["--language", "both"]),
@@ -51,6 +52,8 @@ ENGINES = (
     ("multipage", "multipage", 40, ["--page_tasks", "format", "--pages", "2-4", "--page_tokens", "8000",
                                     "--most_tokens", "40000"]),
 )  # fmt: skip
+DRAWN_ALONE = ("tables", "markdown", "molecules", "music", "geometry", "charts")
+WARM = 5  # answers that a renderer alone draws before its time counts
 OF_PAGES = ("regions", "crops", "multipage")
 
 
@@ -64,8 +67,12 @@ def command(name: str, engine: str, pages: int, options: list[str], folder: Path
 
 def run(words: list[str], out: Path) -> dict[str, Any]:
     """The time of all shards but the first, and what they hold; in a process of its own."""
+    return _alone("--one", [words, str(out)])
+
+
+def _alone(task: str, told: list[Any]) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, __file__, "--one", json.dumps([words, str(out)])], cwd=ROOT,
+        [sys.executable, __file__, task, json.dumps(told)], cwd=ROOT,
         capture_output=True, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, preexec_fn=_one_core,
     )  # fmt: skip
@@ -107,11 +114,20 @@ def one(words: list[str], out: str) -> None:
     )
 
 
+def renderer_alone(engine: str, out: str) -> None:
+    """Draw the answers of an engine's records by its renderer and nothing else; prints JSON."""
+    from plain_renderers import PLAIN
+
+    rows = list(answers(Path(out)))
+    PLAIN[engine](rows[:WARM])
+    worked = cpu_seconds()
+    PLAIN[engine](rows)
+    print(json.dumps({"rate": len(rows) / (cpu_seconds() - worked)}))
+
+
 def cpu_seconds() -> float:
     """CPU time of this process, of its children that ended, and of its descendants that run (Linux)."""
-    spent: dict[
-        int, tuple[int, int]
-    ] = {}  # process -> its parent, its ticks with those of its ended children
+    spent: dict[int, tuple[int, int]] = {}  # process -> its parent, ticks with those of ended children
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it may end meanwhile
             fields = stat.read_text().rpartition(")")[2].split()
@@ -164,15 +180,17 @@ def main() -> int:
     parser.add_argument("--tokenizer", default="configs/nano/tokenizer", help="folder (default: %(default)s)")
     parser.add_argument("--thumbnails", type=Path, help="folder for the pictures (default: none)")
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--renderer_alone", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        one(*json.loads(options.one))
+    if options.one or options.renderer_alone:
+        task = one if options.one else renderer_alone
+        task(*json.loads(options.one or options.renderer_alone))
         return 0
     only = set(filter(None, options.only.split(",")))
     sys.path.insert(0, str(ROOT))
     print(
-        "| engine | samples/CPU s | samples/s | rejected | mean tokens | command | three of them |\n"
-        "|---|--:|--:|--:|--:|---|---|"
+        "| engine | samples/CPU s | renderer alone | samples/s | rejected | mean tokens | command "
+        "| three of them |\n|---|--:|--:|--:|--:|--:|---|---|"
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -188,7 +206,7 @@ def measured(row: tuple[str, str, int, list[str]], folder: Path, options: argpar
 
     label, engine, pages, words = row
     if engine == "pdf" and not options.pdfs:
-        return f"| {label} | | | | | no PDF files here | |"
+        return f"| {label} | | | | | | no PDF files here | |"
     if engine in OF_PAGES and not (folder / "source").exists():
         run(
             ["pages", "--seed", "8", "--count", "100", "--tasks", "ocr,format", "--blocks"], folder / "source"
@@ -198,7 +216,7 @@ def measured(row: tuple[str, str, int, list[str]], folder: Path, options: argpar
     try:
         found = run(words, out)
     except RuntimeError as error:
-        return f"| {label} | | | | | {error} | |"
+        return f"| {label} | | | | | | {error} | |"
     rows = list(answers(out))
     shown_rows = ""
     if options.thumbnails:
@@ -207,8 +225,12 @@ def measured(row: tuple[str, str, int, list[str]], folder: Path, options: argpar
     length = token_counts.measure(options.tokenizer)
     tokens = sum(length(each["text"]) for each in rows) / len(rows)
     share = 100 * found["rejected"] / max(1, found["tried"])
-    rates = " | ".join(f"{found['rows'] / found[clock]:.3g}" for clock in ("cpu_seconds", "seconds"))
-    return f"| {label} | {rates} | {share:.1f} % | {tokens:.0f} | `{shown(words)}` | {shown_rows} |"
+    ours, clock = (f"{found['rows'] / found[each]:.3g}" for each in ("cpu_seconds", "seconds"))
+    plain = ""
+    if label in DRAWN_ALONE:
+        plain = f"{_alone('--renderer_alone', [engine, str(out)])['rate']:.3g}"
+    cells = (label, ours, plain, clock, f"{share:.1f} %", f"{tokens:.0f}", f"`{shown(words)}`", shown_rows)
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

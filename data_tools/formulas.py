@@ -42,7 +42,7 @@ PREAMBLES = {  # of --renderer latex; the names stand in meta
 }
 TEX_NEEDS = ("lmodern.sty", "amsmath.sty", "mathrsfs.sty", "bm.sty", "mathptmx.sty", "mathpazo.sty")
 LATEX_EM = 10 * 72 / 72.27  # of a 10 pt font, in seventy-seconds of an inch
-BATCH = 100  # pictures that LaTeX sets in a run
+BATCH = 250  # pictures that LaTeX sets in a run
 SHORTEST = 2  # tokens of a formula of the user's that is worth a picture
 LONGEST = 1500  # characters
 LEAST_EM = 11.0  # pixels that an em has left when the picture is made 1024 pixels large
@@ -105,6 +105,9 @@ class FormulaEngine:
         picture = output.Picture(f"{index:08d}.{self.suffix}", output.encode(image, self.suffix))
         text = "\n".join(target(formula) for formula in wanted.formulas)
         return [output.Row(f"{self.name}-{index:08d}", (picture,), "format", text, meta=meta)]
+
+    def expect(self, pages: range) -> None:
+        self._ahead.pages = pages
 
     def _draw(self, index: int, rng: numpy.random.Generator) -> Wanted:
         em = int(rng.integers(self.sizes[0], self.sizes[1] + 1))
@@ -173,22 +176,15 @@ class FormulaEngine:
         return Ink(mask.crop(box))
 
     def _by_latex(self, wanted: list[Wanted]) -> list[tuple[Ink | str, ...]]:
-        made: dict[tuple[str, int, tex_source.Formula], Ink | str] = {}
-        for typeface, preamble in PREAMBLES.items():
-            todo = list(
-                dict.fromkeys(
-                    (each.em, formula)
-                    for each in wanted
-                    if each.typeface == typeface
-                    for formula in each.formulas
-                )
-            )
-            snippets = [latex_snippet(formula) for _, formula in todo]
-            resolutions = [round(em * 72 / LATEX_EM) for em, _ in todo]
-            pages = renderers.latex_pages(snippets, preamble, dpi=resolutions) if todo else []
-            for (em, formula), page in zip(todo, pages, strict=True):
-                made[typeface, em, formula] = _page_ink(page)
-        return [tuple(made[each.typeface, each.em, formula] for formula in each.formulas) for each in wanted]
+        snippets = [[_snippet(each, formula) for formula in each.formulas] for each in wanted]
+        todo = list(dict.fromkeys(each for picture in snippets for each in picture))
+        made = dict(zip(todo, map(_page_ink, renderers.latex_pictures(todo)), strict=True))
+        return [tuple(made[each] for each in picture) for picture in snippets]
+
+
+def _snippet(wanted: Wanted, formula: tex_source.Formula) -> renderers.Snippet:
+    dpi = round(wanted.em * 72 / LATEX_EM)
+    return renderers.Snippet(latex_snippet(formula), PREAMBLES[wanted.typeface], dpi=dpi)
 
 
 def _page_ink(page: renderers.LatexPage | renderers.LatexFault) -> Ink | str:
@@ -196,7 +192,7 @@ def _page_ink(page: renderers.LatexPage | renderers.LatexFault) -> Ink | str:
 
     if isinstance(page, renderers.LatexFault):
         return page.cause
-    mask = ImageOps.invert(page.image.convert("L"))
+    mask = ImageOps.invert(page.image)
     box = mask.getbbox()
     if box is None or box[0] == 0 or box[1] == 0 or box[2] == mask.width or box[3] == mask.height:
         return "ink outside of the page"

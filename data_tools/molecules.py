@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import functools
 import io
+import math
 import re
 import sys
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 SMALL_LIST = "NCI/first_5K.smi"  # in rdkit's data folder
 LEAST_BOND = 20.0  # pixels of the shortest bond when the picture is made 1024 pixels large
 LEAST_GAP = 0.35  # between atoms without a bond, as a share of the median bond
+LABEL = 0.9  # from an atom to the end of its letters, in the units of a layout, where a bond has about 1.5
 PALETTES = ("colour", "Avalon", "CDK")
 READABLE = 200  # lines at the top of a list of which one has to be a SMILES
 
@@ -136,10 +138,10 @@ def smiles_of(placed: Any, molecule: Any) -> str:
 
 def draw(placed: Any, look: dict[str, Any]) -> tuple[Image.Image, float, float]:
     """The picture, and in pixels its shortest bond and its font."""
-    from PIL import Image, ImageChops, ImageOps
+    from PIL import Image, ImageOps
     from rdkit.Chem.Draw import rdMolDraw2D
 
-    drawer = rdMolDraw2D.MolDraw2DCairo(*look["size"])
+    drawer = rdMolDraw2D.MolDraw2DCairo(*canvas(placed, look))
     options = drawer.drawOptions()
     options.prepareMolsBeforeDrawing = False
     options.rotate = look["degrees"]
@@ -161,18 +163,32 @@ def draw(placed: Any, look: dict[str, Any]) -> tuple[Image.Image, float, float]:
     for bond in placed.GetBonds():
         one, other = (drawer.GetDrawCoords(end) for end in (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
         lengths.append(((one.x - other.x) ** 2 + (one.y - other.y) ** 2) ** 0.5)
-    if not cleared(image):
-        raise output.Rejected("drawing cut by the edge")
-    margin = round(look["padding"] * max(image.size)) + 2
-    drawn = image.crop(ImageOps.invert(image.convert("L")).getbbox())
-    image = ImageOps.expand(drawn, margin, fill="white")
-    paper = Image.new("L", image.size, look["paper"]).convert(image.mode)
-    return ImageChops.multiply(image, paper), min(lengths, default=max(image.size)), drawer.FontSize()
-
-
-def cleared(image: Image.Image) -> bool:
-    """Whether the outermost pixels are paper."""
     grey = image.convert("L")
+    if not cleared(grey):
+        raise output.Rejected("drawing cut by the edge")
+    margin = round(look["padding"] * max(look["size"])) + 2
+    drawn = image.crop(ImageOps.invert(grey).getbbox())
+    bands = len(drawn.getbands())
+    drawn = drawn.point([round(shade * look["paper"] / 255) for shade in range(256)] * bands)
+    image = ImageOps.expand(drawn, margin, fill=(look["paper"],) * bands)
+    return image, min(lengths, default=max(image.size)), drawer.FontSize()
+
+
+def canvas(placed: Any, look: dict[str, Any]) -> tuple[int, int]:
+    """The look's size without what the molecule leaves empty: rdkit's time goes into its PNG's pixels."""
+    import numpy
+
+    angle = math.radians(look["degrees"])
+    turn = numpy.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    spread = numpy.ptp(placed.GetConformer().GetPositions()[:, :2] @ turn, axis=0)
+    scale = (1 - 2 * look["padding"]) * (look["size"] / numpy.maximum(spread, 2 * LABEL)).min()
+    needed = (spread + 2 * LABEL) * scale / (1 - 2 * look["padding"])
+    width, height = numpy.minimum(look["size"], numpy.ceil(needed)).astype(int).tolist()
+    return width, height
+
+
+def cleared(grey: Image.Image) -> bool:
+    """Whether the outermost pixels are paper."""
     width, height = grey.size
     edges = (
         (0, 0, width, 1),

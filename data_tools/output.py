@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shutil
+import struct
 import sys
 import time
 import zlib
@@ -20,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from data_tools import corpora
 from got_train.whole_files import write_whole
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 CONTAINERS = ("parquet", "folder")
 STATE = ".production"  # hidden, so that readers of the folder (datasets.load_dataset) do not take it for data
+PNG_COLOURS = {"L": 0, "RGB": 2}  # mode of a picture -> colour type of a PNG
 ROW_GROUP = 50  # rows; a reader decodes this many pictures to reach one
 
 
@@ -78,6 +80,13 @@ class Engine(Protocol):
     attempts: int  # how often a rejected page is drawn anew before the run stops; 1 leaves it out instead
 
     def rows(self, index: int, rng: numpy.random.Generator) -> list[Row]: ...
+
+
+@runtime_checkable
+class InBatches(Protocol):
+    """An engine that makes pages ahead and so has to know which ones a shard will ask for."""
+
+    def expect(self, pages: range) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -204,6 +213,8 @@ def encode(image: Image.Image, suffix: str) -> bytes:
     """PNG or JPEG bytes; the same image gives the same bytes."""
     import io
 
+    if suffix == "png" and image.mode in PNG_COLOURS:
+        return _png(image)
     buffer = io.BytesIO()
     if suffix == "jpg":
         # no colour subsampling: a frame of two pixels would smear into the text beside it
@@ -211,6 +222,20 @@ def encode(image: Image.Image, suffix: str) -> bytes:
     else:
         image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def _png(image: Image.Image) -> bytes:
+    """PNG without filters: half the time of Pillow's, fewer bytes of drawings and as many of noisy scans."""
+    import numpy
+
+    pixels = numpy.asarray(image).reshape(image.height, -1)
+    rows = numpy.pad(pixels, ((0, 0), (1, 0))).tobytes()  # each row begins with its filter, 0
+    header = struct.pack(">2I5B", *image.size, 8, PNG_COLOURS[image.mode], 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
 
 
 def generator(plan_seed: int, engine: str, index: int, attempt: int) -> numpy.random.Generator:
@@ -253,6 +278,8 @@ def make_shard(engine: Engine, plan: Plan, number: int, page_done: Callable[[int
     """One shard: its rows beside their place, then renamed, then the state file that says it is whole."""
     rows: list[Row] = []
     rejected: Counter[str] = Counter()
+    if isinstance(engine, InBatches):
+        engine.expect(plan.pages(number))
     for index in plan.pages(number):
         made, causes = _page(engine, plan, index)
         rejected.update(causes)

@@ -37,6 +37,10 @@ GUTTER = 0.04  # between columns, of the text's width: typst's own
 MOST_COLUMNS = 3
 WIDE = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 NOTE_SIZE = 0.8  # of the text
+MOST_DOCUMENTS = 500  # of which a page takes its text; large letters in narrow columns leave next to none
+HANG = 0.75  # ems that the end of a line may stand in the margin: typst hangs punctuation
+WIDEST = 0.62  # ems of a character of a wide face, on average over a word
+HEADING_SIZES = {"section": 1.5, "subsection": 1.3}  # of the text: typst's 1.4 and 1.2, and bold
 Kind = Literal["title", "section", "subsection", "paragraph", "bullet", "number", "footnote"]
 
 
@@ -129,11 +133,14 @@ class PageEngine:
         here = Language(self.language, self.documents, self.faces)
         if self.others:
             here = (here, *self.others)[int(rng.integers(1 + len(self.others)))]
-        face = here.faces[int(rng.integers(len(here.faces)))]
-        style = self._style(face, here.name, rng)
+        first, *others = (here.faces[place] for place in rng.permutation(len(here.faces)).tolist())
+        style = self._style(first, here.name, rng)
         blocks = self._blocks(here.documents, style, rng)
-        if face.lacks("".join(block.visible for block in blocks)):
-            raise output.Rejected(f"{face.family} lacks a character")
+        text = "".join(block.visible for block in blocks)
+        face = next((face for face in (first, *others) if not face.lacks(text)), None)
+        if face is None:
+            raise output.Rejected("all fonts lack a character")
+        style = replace(style, family=face.family, font_style=face.style, weight=face.weight)
         image, lines = self._draw(typst_source(blocks, style, *self._points))
         if self.footnotes:
             lines = with_raised_numbers(lines, 0.75 * style.size * self.dpi / 72)
@@ -182,12 +189,12 @@ class PageEngine:
         )  # fmt: skip
 
     def _leaves_column(self, line: textlayer.Line, style: Style) -> bool:
-        """Whether a line ends over half an em beyond its column: typst hangs punctuation into margins."""
+        """Whether a line ends beyond its column by more than what typst hangs into margins."""
         text = self._points[0] - 2 * style.margin
         step = text * (1 + GUTTER) / style.columns  # from one column's left edge to the next one's
         left, right = (72 * line.box[side] / self.dpi - style.margin for side in (0, 2))
         column = min(style.columns - 1, max(0, int((left + 0.5 * style.size) / step)))
-        return right > (column + 1) * step - GUTTER * text + 0.5 * style.size
+        return right > (column + 1) * step - GUTTER * text + HANG * style.size
 
     def _blocks(
         self, documents: tuple[corpora.Document, ...], style: Style, rng: numpy.random.Generator
@@ -198,15 +205,30 @@ class PageEngine:
         room = width * height / (wide * style.size * (0.75 + style.leading) * style.size)  # characters
         room *= 0.4 + 0.7 * rng.random()
         blocks: list[Block] = []
+        tried = 0
         while room > 0:
+            tried += 1
+            if tried > MOST_DOCUMENTS:
+                raise output.Rejected("words wider than their column")
             document = documents[int(rng.integers(len(documents)))]
             for block in _document_blocks(document, style, first=not blocks, rng=rng):
+                if self._has_a_word_too_wide(block, style):
+                    continue
                 blocks.append(block)
                 room -= len(block.text) + 0.25 * width / style.size  # a paragraph's last line is half empty
                 if room < 0:
                     break
         blocks = _numbered(blocks, style.numbered)
         return self._noted(blocks, documents, rng) if self.footnotes else blocks
+
+    def _has_a_word_too_wide(self, block: Block, style: Style) -> bool:
+        """Whether a word may be wider than its column; titles stand over all columns."""
+        if block.kind == "title" or style.language == "zh":
+            return False
+        column = (self._points[0] - 2 * style.margin) / style.columns
+        em = WIDEST * style.size * HEADING_SIZES.get(block.kind, 1)
+        longest = max(map(len, re.split(r"(?<=[-/])|\s+", block.text)))
+        return longest * em > (1 - GUTTER * MOST_COLUMNS) * column
 
     def _noted(
         self, blocks: list[Block], documents: tuple[corpora.Document, ...], rng: numpy.random.Generator

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from data_tools import output
 
@@ -46,9 +46,18 @@ class RendererError(ValueError):
     """A program or package that is missing, or one that ended or stayed silent instead of answering."""
 
 
+class Snippet(NamedTuple):
+    """What LaTeX is to set on a page of its own."""
+
+    tex: str
+    preamble: str  # all before \begin{document}
+    program: str = "pdflatex"
+    dpi: int = 150
+
+
 @dataclass(frozen=True)
 class LatexPage:
-    """What a snippet became: its picture and the characters of its text layer."""
+    """What a snippet became: its picture, grey unless coloured, and the characters of its text layer."""
 
     image: Image.Image
     text: str
@@ -217,7 +226,7 @@ class Ahead(Generic[Wanted, Made]):
 
     `draw` says what page `index` wants, from its generator alone; `make` makes many at once, each as if it
     were alone. The first page of a batch brings along the first attempts of those behind it that can be
-    drawn, so the bytes are the same whichever page is asked for first.
+    drawn, so the bytes are the same whichever page is asked for first. A batch ends where `pages` end.
     """
 
     def __init__(
@@ -230,24 +239,29 @@ class Ahead(Generic[Wanted, Made]):
     ) -> None:
         self._engine, self._seed, self._batch = engine, seed, batch
         self._draw, self._make = draw, make
-        self._number = -1
+        self.pages: range | None = None  # that are going to be asked for; None: all there are
+        self._last = range(0)  # the batch at hand
         self._made: dict[Wanted, Made] = {}
 
     def get(self, index: int, rng: numpy.random.Generator) -> tuple[Wanted, Made]:
         wanted = self._draw(index, rng)
         if wanted not in self._made:
-            number = index // self._batch
-            # a page drawn anew after a rejection comes alone
-            others = self._others(index) if number != self._number else []
-            if number != self._number:
-                self._made, self._number = {}, number
-            todo = list(dict.fromkeys([wanted, *others]))
+            todo = [wanted]
+            if index not in self._last:  # else a page drawn anew after a rejection, which comes alone
+                self._made, self._last = {}, self._batch_of(index)
+                todo = list(dict.fromkeys([wanted, *self._others(range(index + 1, self._last.stop))]))
             self._made |= zip(todo, self._make(todo), strict=True)
         return wanted, self._made[wanted]
 
-    def _others(self, index: int) -> list[Wanted]:
+    def _batch_of(self, index: int) -> range:
+        start = self.pages.start if self.pages and index in self.pages else 0
+        first = index - (index - start) % self._batch
+        last = first + self._batch
+        return range(first, min(last, self.pages.stop) if self.pages and index in self.pages else last)
+
+    def _others(self, pages: range) -> list[Wanted]:
         found = []
-        for other in range(index + 1, (index // self._batch + 1) * self._batch):
+        for other in pages:
             for attempt in range(ATTEMPTS_AHEAD):
                 with contextlib.suppress(output.Rejected):
                     found.append(
@@ -291,6 +305,25 @@ def latex_pages(
         # nobody to blame: the halves will tell
         batches += [todo] if found else [todo[len(todo) // 2 :], todo[: len(todo) // 2]]
     return [results[number] for number in range(len(snippets))]
+
+
+def latex_pictures(snippets: Sequence[Snippet]) -> list[LatexPage | LatexFault]:
+    """As latex_pages, with a run for each preamble and program among the snippets."""
+    found: dict[Snippet, LatexPage | LatexFault] = {}
+    for preamble, program in dict.fromkeys((each.preamble, each.program) for each in snippets):
+        todo = [x for x in dict.fromkeys(snippets) if (x.preamble, x.program) == (preamble, program)]
+        texts, resolutions = [each.tex for each in todo], [each.dpi for each in todo]
+        found |= zip(todo, latex_pages(texts, preamble, program, dpi=resolutions), strict=True)
+    return [found[each] for each in snippets]
+
+
+def page_that_shows(made: LatexPage | LatexFault, characters: str, read: Callable[[str], str]) -> LatexPage:
+    """The page if `read` finds these characters in its text layer; else the page is rejected."""
+    if isinstance(made, LatexFault):
+        raise output.Rejected(made.cause)
+    if read(made.text) != characters:
+        raise output.Rejected("text layer differs from the source")
+    return made
 
 
 PAGE_MACROS = r"""
@@ -426,8 +459,16 @@ def _read_page(page: Any, dpi: int) -> LatexPage | LatexFault:
     layer = page.get_textpage()
     text = layer.get_text_range()
     layer.close()
-    image = page.render(scale=scale).to_pil().convert("RGB")
-    darkest, lightest = image.convert("L").getextrema()
+    image = page.render(scale=scale).to_pil()
+    grey = image.convert("L")
+    darkest, lightest = grey.getextrema()
     if lightest - darkest < 24:
         return LatexFault("nothing to be seen", "the page is empty")
-    return LatexPage(image, text)
+    return LatexPage(image if _coloured(image) else grey, text)
+
+
+def _coloured(image: Image.Image) -> bool:
+    from PIL import ImageChops
+
+    red, green, blue = image.split()
+    return any(ImageChops.difference(green, other).getbbox() for other in (red, blue))

@@ -80,7 +80,7 @@ def test_no_line_runs_through_a_label_and_no_two_labels_meet():
         named = [statement for statement in scene.statements if statement.startswith(r"\node")]
         assert len(named) == len(scene.wishes)
         for place, box in enumerate(scene.boxes[-len(named) :] if named else []):
-            assert not any(map(box.holds, scene.ink))
+            assert not box.holds_any(scene.ink)
             assert not any(box.meets(other) for other in scene.boxes[-len(named) :][:place])
     assert kept > 250
 
@@ -113,7 +113,7 @@ def test_a_label_that_the_text_layer_lacks_is_rejected(monkeypatch):
         return real([re.sub(r"(?m)^\\node.*\n", "", source) for source in sources], *rest, **named)
 
     monkeypatch.setattr(renderers, "latex_pages", without_nodes)
-    with pytest.raises(output.Rejected, match="text layer differs from the labels"):
+    with pytest.raises(output.Rejected, match="text layer differs from the source"):
         engine.rows(0, output.generator(0, "geometry", 0, 0))
 
 

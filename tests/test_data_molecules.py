@@ -103,6 +103,17 @@ def test_pictures_vary_and_their_edges_are_paper():
         assert np.ptp(edge.astype(int)) == 0 and edge[0] >= 229 and picture.min() < 100
 
 
+def test_a_canvas_without_the_empty_part_leaves_the_drawing_as_large_as_it_was(monkeypatch):
+    engine = engine_of(["CCCCCCCCCC(=O)O", "c1ccc2ccccc2c1", "OC(=O)CN", "CC(C)(C)c1ccc(O)cc1"], stereo=0)
+    fitted = rows(engine, 12)
+    monkeypatch.setattr(molecules, "canvas", lambda placed, look: tuple(look["size"]))
+    whole = rows(engine, 12)
+    assert [row.text for row in fitted] == [row.text for row in whole]
+    for one, other in zip(fitted, whole, strict=True):
+        sizes = [Image.open(io.BytesIO(row.pictures[0].data)).size for row in (one, other)]
+        assert np.abs(np.subtract(*sizes)).max() <= 4, sizes
+
+
 def test_the_command_reads_the_users_list_and_gives_the_same_bytes_again(tmp_path):
     (tmp_path / "a.csv").write_text("SMILES,SPLIT\nCCOC(C)=O,train\nc1ccccc1O,test\nnonsense,train\n")
     outs = []

@@ -100,6 +100,21 @@ def test_pages_of_three_columns_with_footnotes_say_the_same_plain_and_formatted(
     assert notes > 8
 
 
+def test_words_wider_than_their_column_are_left_out_and_a_text_of_nothing_else_ends() -> None:
+    """At 8 to 10 points a column of three has less than 28 ems; a heading is half as large again."""
+    from dataclasses import replace
+
+    wide, narrow = "importlib.resources._adapters_of_old", "A few short words."
+    documents = (corpora.Document("made", wide, (wide,), (narrow, "x" * 60, narrow)),)
+    made = rows_of(page_engine(documents=documents, columns=(3, 3)), 3)
+    texts = [row.text for rows in made for row in rows if row.task == "ocr"]
+    assert all(narrow in text and "xxx" not in text for text in texts)
+    assert not any(line.endswith(wide) for text in texts for line in text.split("\n")[1:])
+    with pytest.raises(output.Rejected, match="words wider than their column"):
+        only = (replace(documents[0], paragraphs=("x" * 60,)),)
+        page_engine(documents=only, columns=(3, 3)).rows(0, rng())
+
+
 @needs_chinese
 def test_chinese_pages_are_cut_into_lines_that_spell_their_paragraphs() -> None:
     documents = corpora.chinese("train")[:20]

@@ -128,7 +128,7 @@ def test_a_text_layer_that_lacks_a_character_is_rejected(monkeypatch):
     frame = Frame("f.csv", ("Name", "Value"), (("abc", "1"), ("def", "2")))
     engine = engine_of(frames=(frame,), from_frames=1.0)
     monkeypatch.setattr(tables, "snippet", lambda wanted: wanted.tabular.replace("abc", "ac"))
-    with pytest.raises(output.Rejected, match="text layer differs from the cells"):
+    with pytest.raises(output.Rejected, match="text layer differs from the source"):
         engine.rows(0, output.generator(0, "tables", 0, 0))
 
 

@@ -142,6 +142,42 @@ def test_a_character_that_the_font_lacks_is_refused_and_counted_never_drawn(tmp_
     assert sum(count for cause, count in summary["rejected"].items() if "lacks a character" in cause) > 5
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "1", "P"])
+def test_a_png_holds_the_pixels_of_its_picture(mode: str) -> None:
+    noise = Image.fromarray(rng().integers(0, 256, (37, 53, 3), dtype=numpy.uint8)).convert(mode)
+    with Image.open(io.BytesIO(output.encode(noise, "png"))) as read:
+        read.load()
+        assert read.format == "PNG" and (read.mode, read.size) == (mode, (53, 37))
+        assert numpy.array_equal(numpy.asarray(read.convert("RGBA")), numpy.asarray(noise.convert("RGBA")))
+
+
+def test_pages_made_ahead_end_with_the_shard_that_asks_for_them(tmp_path: Path) -> None:
+    """Batches of 4 in shards of 6 pages, 15 in all: 4 and 2, twice, then 3."""
+    from data_tools.renderers import Ahead
+
+    made: list[int] = []
+
+    class Numbers:
+        name, attempts = "numbers", 1
+
+        def __init__(self) -> None:
+            self.ahead = Ahead(self.name, 7, 4, lambda index, _: index, self.make)
+
+        def make(self, wanted: list[int]) -> list[str]:
+            made.append(len(wanted))
+            return list(map(str, wanted))
+
+        def expect(self, wanted: range) -> None:
+            self.ahead.pages = wanted
+
+        def rows(self, index: int, rng: numpy.random.Generator) -> list[output.Row]:
+            return [output.Row(f"{index:02d}", (), "ocr", self.ahead.get(index, rng)[1])]
+
+    where = output.Plan(tmp_path, "parquet", 15, 7, 6, {})
+    assert output.produce(Numbers(), where)["rows"] == 15
+    assert made == [4, 2, 4, 2, 3]
+
+
 def test_box_and_color_crops_hold_one_whole_line(tmp_path: Path) -> None:
     engine = line_engine(fonts=(SANS,), lines=(3, 3))
     for index in range(10):
