@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from data_tools import corpora
+from got_train import processes
 from got_train.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -474,20 +475,7 @@ _worker: dict[str, Any] = {}
 
 
 def start_worker(engine: Engine, plan: Plan, pages: Any, rows: Any) -> None:
-    import signal
-    import threading
-
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group; the parent ends its workers
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)  # a killed parent leaves workers that would wait for work for ever
-
-    threading.Thread(target=watch, daemon=True).start()
+    processes.serve(os.getppid())
     _worker.update(engine=engine, plan=plan, pages=pages, rows=rows)
 
 

@@ -9,9 +9,6 @@ import heapq
 import json
 import multiprocessing
 import os
-import signal
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -22,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from got_train import processes
 from got_train.data.record import where_of
 from got_train.data.records import DataFileError, Record, RecordError, RecordStream
 
@@ -177,15 +175,7 @@ _WORK: tuple[Sequence[Source], Examiner] | None = None  # of a process of the po
 def _begin(sources: Sequence[Source], examiner: Examiner, check: int) -> None:
     global _WORK
     _WORK = sources, examiner
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the check, which ends its processes
-    threading.Thread(target=_leave_with, args=(check,), daemon=True).start()
-
-
-def _leave_with(check: int) -> None:
-    """A check that is killed takes its processes along; by themselves they would wait for ever."""
-    while os.getppid() == check:
-        time.sleep(1)
-    os._exit(1)
+    processes.serve(check)
 
 
 def _look(piece: Piece) -> Look:

@@ -5,10 +5,13 @@ Knows no metric.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, TypeVar
+
+from got_train.processes import serve
 
 Result = TypeVar("Result")
 _TOGETHER = 16  # items handed to a process at once, at most
@@ -23,5 +26,5 @@ def in_processes(
         return
     together = max(1, min(_TOGETHER, len(items) // processes))
     # spawned, for a fork of a process with threads may never wake
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), serve, (os.getpid(),)) as pool:
         yield from pool.map(function, *zip(*items, strict=True), chunksize=together)

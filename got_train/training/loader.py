@@ -11,8 +11,6 @@ import mmap
 import os
 import pickle
 import signal
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +20,7 @@ from multiprocessing.util import Finalize
 import numpy as np
 import paddle
 
+from got_train import processes
 from got_train.config import ConfigError
 from got_train.data.collator import Collator
 from got_train.data.mixture import Mixture
@@ -203,24 +202,14 @@ def named(rows: Sequence[str], most: int = 8) -> str:
 
 
 def _stay_until(over: mmap.mmap, run: int, worker: int) -> None:
-    """A worker ends with its run, and no sooner: signals to the whole group are the run's to answer.
-
-    A run that is killed takes its workers along: paddle's own look for it never comes (3.3.1).
-    """
+    """A worker ends with its run, and no sooner; paddle's own look for a killed run never comes (3.3.1)."""
 
     def terminate(number: int, frame: object) -> None:
         if over[0]:
             os._exit(0)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, terminate)
-
-    def watch() -> None:
-        while os.getppid() == run:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    processes.serve(run)
 
 
 def _supervised(labels: paddle.Tensor) -> int:
