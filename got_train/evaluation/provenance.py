@@ -11,9 +11,14 @@ import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from got_train.whole_files import write_whole
+
+if TYPE_CHECKING:
+    from got_train.reading import Reader
+
+    from .predictions import DataFile
 
 PREDICTIONS, SETTINGS, METRICS, SAMPLES = (
     "predictions.jsonl",
@@ -57,6 +62,34 @@ def code_version() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return __version__
     return f"{__version__} {described.stdout.strip()}".strip()
+
+
+def described(
+    folder: str | os.PathLike, reader: Reader, data: Iterable[DataFile], limit: int | None, **decoding: Any
+) -> dict[str, Any]:
+    """All that answers depend on, as settings.json holds it; `decoding` is what the reader does not know."""
+    return {
+        "model": {"folder": str(folder), "sha256": model_hash(folder), "dialect": reader.dialect},
+        "decoding": {
+            "max_new_tokens": reader.max_new_tokens,
+            "no_repeat_ngram_size": reader.no_repeat_ngram_size,  # null: 20 with one view, off with several
+            "stop_loops": reader.stop_loops,
+            "max_tiles": reader.max_tiles,
+            **decoding,
+        },
+        "data": [
+            {
+                "name": file.name,
+                "path": file.path,
+                "source": dict(file.source),
+                "records": len(file.records),
+                "sha256": file.sha256,
+            }
+            for file in data
+        ],
+        "limit": limit,
+        "code": code_version(),
+    }
 
 
 def check_same(output_dir: Path, settings: Mapping[str, Any]) -> None:

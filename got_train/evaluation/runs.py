@@ -19,16 +19,13 @@ from .provenance import (
     SETTINGS,
     EvaluationError,
     check_same,
-    code_version,
-    model_hash,
+    described,
     read_json,
     write_json,
     write_lines,
 )
 
 if TYPE_CHECKING:
-    from got_train.reading import Reader
-
     from .predictions import DataFile, Prediction
     from .samples import Sample
     from .settings import EvaluationConfig
@@ -104,41 +101,14 @@ def _asked(config: EvaluationConfig) -> tuple[list[Prediction], dict[str, Any], 
         cpu.tune(config.model.threads or None)
     decoding = {name: value for name, value in vars(config.decoding).items() if name != "batch_size"}
     reader = reading.load_reader(config.model.path, config.model.dtype, **decoding)
-    settings = _settings(config, reader, data)
+    how = {"dtype": config.model.dtype, "batch_size": config.decoding.batch_size}
+    settings = described(config.model.path, reader, data, config.limit, **how)
     output_dir = Path(config.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     check_same(output_dir, settings)
     write_json(output_dir / SETTINGS, settings)
     predictions = predict(reader, data, output_dir / PREDICTIONS, config.limit, config.decoding.batch_size)
     return predictions, settings, data
-
-
-def _settings(config: EvaluationConfig, reader: Reader, data: Sequence[DataFile]) -> dict[str, Any]:
-    """All that the answers depend on, as settings.json and metrics.json hold it."""
-    folder = config.model.path
-    return {
-        "model": {"folder": folder, "sha256": model_hash(folder), "dialect": reader.dialect},
-        "decoding": {
-            "max_new_tokens": reader.max_new_tokens,
-            "no_repeat_ngram_size": reader.no_repeat_ngram_size,  # null: 20 with one view, off with several
-            "stop_loops": reader.stop_loops,
-            "max_tiles": reader.max_tiles,
-            "dtype": config.model.dtype,
-            "batch_size": config.decoding.batch_size,
-        },
-        "data": [
-            {
-                "name": file.name,
-                "path": file.path,
-                "source": dict(file.source),
-                "records": len(file.records),
-                "sha256": file.sha256,
-            }
-            for file in data
-        ],
-        "limit": config.limit,
-        "code": code_version(),
-    }
 
 
 def _given(config: EvaluationConfig) -> tuple[list[Prediction], dict[str, Any] | None, list[DataFile]]:

@@ -21,8 +21,7 @@ from got_train.evaluation.provenance import (
     SETTINGS,
     EvaluationError,
     check_same,
-    code_version,
-    model_hash,
+    described,
     write_json,
     write_lines,
 )
@@ -148,28 +147,9 @@ def _begin(measuring: Measuring, folder: Path, model: Path) -> None:
 
 
 def _settings(measuring: Measuring, model: Path) -> dict[str, Any]:
-    """All that the answers depend on, as evaluation writes it, so that it can compare these files."""
-    reader = measuring.reader
-    place = model.parent.parent / model.name if model.parent.name == UNFINISHED else model  # once published
-    return {
-        "model": {"folder": str(place), "sha256": model_hash(model), "dialect": reader.dialect},
-        "decoding": {
-            "max_new_tokens": reader.max_new_tokens,
-            "no_repeat_ngram_size": reader.no_repeat_ngram_size,
-            "stop_loops": reader.stop_loops,
-            "max_tiles": reader.max_tiles,
-            "batch_size": measuring.settings.batch_size,
-        },
-        "data": [
-            {
-                "name": file.name,
-                "path": file.path,
-                "source": {},
-                "records": len(file.records),
-                "sha256": file.sha256,
-            }
-            for file in measuring.rows.files
-        ],
-        "limit": None,
-        "code": code_version(),
-    }
+    """As evaluation writes them, so that it can compare these files; a final model under its name to come."""
+    files, batch = measuring.rows.files, measuring.settings.batch_size
+    settings = described(model, measuring.reader, files, None, batch_size=batch)
+    if model.parent.name == UNFINISHED:
+        settings["model"]["folder"] = str(model.parent.parent / model.name)
+    return settings

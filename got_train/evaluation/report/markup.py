@@ -1,14 +1,38 @@
-"""HTML as the parts of the report share it: escaped text, tables, choices.
+"""HTML as reports share it: the page around them, escaped text, tables, choices.
 
 Knows no metric.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
+
+
+def document(title: str, body: str, style: str = "", script: str = "") -> str:
+    """A whole page in the reports' style, which asks for nothing from outside and runs `script` alone."""
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8") + style
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy += f"; script-src 'sha256-{digest}'"
+        body += f"\n<script>{script}</script>"
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{escaped(title)}</title>
+<style>{style}</style></head>
+<body>
+{body}
+</body></html>
+"""
 
 
 def json_text(value: Any) -> str:

@@ -5,15 +5,13 @@ The page asks for nothing from outside: a policy in it forbids that.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..samples import Sample
 from . import cards, errors, numbers
-from .markup import escaped, json_text
+from .markup import document, escaped, json_text
 from .pictures import Pictures
 
 _COUNTS = {
@@ -26,7 +24,6 @@ _COUNTS = {
     "not_asked": "not asked",
 }
 _ALARMS = ("failed", "empty", "truncated", "loops")
-_FOLDER = Path(__file__).parent
 
 
 def report(
@@ -58,27 +55,12 @@ def report(
         errors.confusions(scored),
         cards.controls(scored, orders, len(chosen)),
     ]
-    return _document("\n".join(filter(None, sections)), _title(metrics), data, shown)
-
-
-def _document(body: str, title: str, data: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> str:
-    style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>{escaped(title)}</title>
-<style>{style}</style></head>
-<body>
-{body}
-<script type="application/json" id="pictures">{json_text(pictures)}</script>
-<script type="application/json" id="data">{json_text(data)}</script>
-<script>{script}</script>
-</body></html>
-"""
+    embedded = [
+        f'<script type="application/json" id="pictures">{json_text(shown)}</script>',
+        f'<script type="application/json" id="data">{json_text(data)}</script>',
+    ]
+    script = Path(__file__).with_name("report.js").read_text(encoding="utf-8")
+    return document(_title(metrics), "\n".join([*filter(None, sections), *embedded]), script=script)
 
 
 def _title(metrics: Mapping[str, Any]) -> str:
