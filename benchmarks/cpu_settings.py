@@ -46,28 +46,34 @@ def apply(names: list[str], threads: int) -> None:
         cpu.keep_freed_memory()
 
 
+def nano_step() -> tuple:
+    """A model of the nano size, with the ids and views of 16 samples."""
+    import paddle
+
+    from got_train.modeling import DecoderConfig, Got, GotConfig, VisionConfig
+
+    vision = VisionConfig(
+        image_side=128, patch=8, width=96, layers=3, heads=4, mlp_width=288, window=4, global_layers=(2,),
+        neck_width=48, out_width=128,
+    )  # fmt: skip
+    decoder = DecoderConfig(vocab_size=384, width=128, layers=3, heads=4, mlp_width=256, max_positions=512)
+    ids = paddle.randint(0, 380, [16, 70])
+    ids[:, 5:21] = 383
+    views = paddle.randn([16, 3, 128, 128])
+    return Got(GotConfig(vision=vision, decoder=decoder, image_token=383)), ids, views
+
+
 def measure(names: list[str], threads: int) -> dict[str, float]:
     apply(names, threads)
     import paddle
 
-    from got_train.modeling import DecoderConfig, Got, GotConfig, VisionConfig
+    from got_train.modeling import VisionConfig
     from got_train.modeling.vision import Block
 
     paddle.seed(0)
     a, b = paddle.randn([4096, 768]), paddle.randn([768, 3072])
     block, x = Block(VisionConfig(), window=14), paddle.randn([1, 64, 64, 768])
-    nano = GotConfig(
-        vision=VisionConfig(
-            image_side=128, patch=8, width=96, layers=3, heads=4, mlp_width=288, window=4, global_layers=(2,),
-            neck_width=48, out_width=128,
-        ),
-        decoder=DecoderConfig(vocab_size=384, width=128, layers=3, heads=4, mlp_width=256, max_positions=512),
-        image_token=383,
-    )  # fmt: skip
-    model = Got(nano)
-    ids = paddle.randint(0, 380, [16, 70])
-    ids[:, 5:21] = 383
-    views = paddle.randn([16, 3, 128, 128])
+    model, ids, views = nano_step()
 
     def step() -> None:
         model(ids, views, labels=ids).loss_sum.backward()

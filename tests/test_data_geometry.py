@@ -8,20 +8,11 @@ import pytest
 
 from data_tools import geometry, output, renderers
 from data_tools.geometry import KINDS, GeometryEngine, Scene
+from tests.engine_rows import made
 
 latex = pytest.mark.skipif(
     not renderers.available("pdflatex", *(f"tex:{name}" for name in geometry.TEX_NEEDS)), reason="needs TikZ"
 )
-
-
-def made(engine, count):
-    found = []
-    for index in range(count):
-        try:
-            found += engine.rows(index, output.generator(engine.seed, engine.name, index, 0))
-        except output.Rejected as rejected:
-            found.append(rejected.cause)
-    return found
 
 
 @latex

@@ -9,6 +9,7 @@ from PIL import Image
 
 from data_tools import corpora, output, renderers, tables
 from data_tools.tables import Cell, Frame, Table, TableEngine, TableError
+from tests.engine_rows import made
 
 STYLE_FILES = ("multirow.sty", "booktabs.sty", "lmodern.sty")
 latex = pytest.mark.skipif(
@@ -23,16 +24,6 @@ def engine_of(**changed):
         "chinese_fonts": (), "columns": (2, 6), "body": (2, 8), "dpi": (110, 160), "seed": 0,
     }  # fmt: skip
     return TableEngine(**{**settings, **changed})
-
-
-def made(engine, count):
-    found = []
-    for index in range(count):
-        try:
-            found += engine.rows(index, output.generator(engine.seed, engine.name, index, 0))
-        except output.Rejected as rejected:
-            found.append(rejected.cause)
-    return found
 
 
 def grid(tabular):

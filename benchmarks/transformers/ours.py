@@ -17,6 +17,7 @@ if __name__ == "__main__":
 
 import paddle
 
+from benchmarks.cpu_settings import nano_step
 from got_train.modeling import DecoderConfig, Got, GotConfig, VisionConfig
 from got_train.modeling.decoders import KeyValueCache, build_decoder
 from got_train.modeling.loss import summed_cross_entropy
@@ -103,15 +104,7 @@ def train(frozen: bool = False, cached: bool = False) -> Callable:
 
 
 def nano() -> Callable:
-    vision = VisionConfig(
-        image_side=128, patch=8, width=96, layers=3, heads=4, mlp_width=288, window=4, global_layers=(2,),
-        neck_width=48, out_width=128,
-    )  # fmt: skip
-    decoder = DecoderConfig(vocab_size=384, width=128, layers=3, heads=4, mlp_width=256, max_positions=512)
-    model = Got(GotConfig(vision=vision, decoder=decoder, image_token=383))
-    ids = paddle.randint(0, 380, [16, 70])
-    ids[:, 5:21] = 383
-    views = paddle.randn([16, 3, 128, 128])
+    model, ids, views = nano_step()
     return step_of(model, lambda: model(ids, views, labels=ids))
 
 

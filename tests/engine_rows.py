@@ -1,0 +1,13 @@
+"""What an engine of the data tools makes of its first pages: rows, or the causes of rejection."""
+
+from data_tools import output
+
+
+def made(engine, count):
+    found = []
+    for index in range(count):
+        try:
+            found += engine.rows(index, output.generator(engine.seed, engine.name, index, 0))
+        except output.Rejected as rejected:
+            found.append(rejected.cause)
+    return found
