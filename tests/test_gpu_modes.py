@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from test_distributed import cut, gap, losses, weights
 
 from got_train.config import ConfigError, load_config
 from got_train.modeling import save_model
-from got_train.modeling.decoders import additive, causal
+from got_train.modeling.causal_attention import Samples, causal_attention
 from got_train.modeling.tensor_parallel import Cut, TensorParallelError, cut_axis, split
 from got_train.training import run
 from got_train.training.audit import gradient, norm
@@ -111,12 +112,11 @@ def test_the_halves_of_a_layer_add_up_to_it(random_model, monkeypatch):
         split(decoder, rank, 2)
         halves.append(decoder.model.layers[1])
     x = paddle.to_tensor(np.random.default_rng(1).normal(size=(2, 5, 16)).astype("float32"))
-    mask = additive(causal(paddle.ones([2, 5], dtype="int64")), paddle.float32)
-    places = paddle.arange(5).expand([2, 5])
-    for branch in (
-        lambda layer: layer.mlp(x),
-        lambda layer: layer.self_attn(x, attention_mask=mask, position_ids=places)[0],
-    ):
+    angles = [
+        paddle.to_tensor(np.random.default_rng(n).normal(size=(2, 1, 5, 4)).astype("float32")) for n in (2, 3)
+    ]
+    attend = partial(causal_attention, samples=Samples(None, (2, 5)))
+    for branch in (lambda layer: layer.fed(x), lambda layer: layer.attended(x, *angles, attend)):
         first, second = (branch(half).numpy() for half in halves)
         assert np.abs(first + second - branch(whole).numpy()).max() <= 1e-6
         assert np.abs(first - second).max() > 0.1

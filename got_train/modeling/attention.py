@@ -5,7 +5,7 @@ twice. On the CPU blocks of them stay in the processor's cache and the backward 
 gets one fused kernel.
 """
 
-# B squares times heads  N patches of a square  w its side, N = w*w  d head width
+# B squares times heads  w side of a square  N = w*w patches  m some rows of it, n = m*w  d head width
 
 from __future__ import annotations
 
@@ -18,32 +18,53 @@ from paddle.autograd import PyLayer
 BLOCK_SCORES = 4 << 20  # that exist at once; 16 MB in float32
 
 
-def square_attention(
-    q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, by_row: paddle.Tensor, by_column: paddle.Tensor
-) -> paddle.Tensor:
-    """Softmax of q.k + by_row[query, the key's row] + by_column[query, the key's column], times v.
+def square_attention(qkv: paddle.Tensor, by_row: paddle.Tensor, by_column: paddle.Tensor) -> paddle.Tensor:
+    """Softmax of q.k * d^-0.5 + q.by_row[its row, the key's row] + q.by_column[its column, the key's column].
 
-    q (scaled already), k and v are (B, N, d), the position terms (B, N, w); gives (B, N, d).
+    qkv is (3, B, N, d), the vectors of relative positions are (w, w, d) each; gives (B, N, d), times v.
     """
-    if q.place.is_gpu_place():
-        return folded_attention(q, k, v, by_row, by_column)
-    return _BlockAttention.apply(q, k, v, by_row, by_column)
+    if qkv.place.is_gpu_place():
+        return folded_attention(qkv, by_row, by_column)
+    return _BlockAttention.apply(qkv, by_row, by_column)
 
 
-def folded_attention(
-    q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, by_row: paddle.Tensor, by_column: paddle.Tensor
-) -> paddle.Tensor:
-    """As square_attention, by Paddle's fused kernel: [q, by_row, by_column] times [k, onehot, onehot].
+def folded_attention(qkv: paddle.Tensor, by_row: paddle.Tensor, by_column: paddle.Tensor) -> paddle.Tensor:
+    """As square_attention, by Paddle's fused kernel: [q, rows, columns] times [k, onehot, onehot].
 
     The kernel wants one width for q, k and v, a multiple of 8, and divides the scores by its root.
     """
-    used = q.shape[-1] + 2 * by_row.shape[-1]
-    width = -(-used // 8) * 8
-    q = paddle.concat([q, by_row, by_column], axis=-1) * width**0.5
-    places = _places(by_row.shape[-1]).astype(k.dtype).expand([k.shape[0], -1, -1])
-    k = paddle.concat([k, places], axis=-1)  # (B, N, d + 2w)
-    q, k, v_wide = (_widened(x, width).unsqueeze(2) for x in (q, k, v))  # (B, N, 1, width)
-    return F.scaled_dot_product_attention(q, k, v_wide).squeeze(2)[:, :, : v.shape[-1]]
+    q, k, v = qkv.unbind(0)
+    side, own = by_row.shape[0], q.shape[-1]
+    width = -(-(own + 2 * side) // 8) * 8
+    q = paddle.concat([q * own**-0.5, *_terms(q, by_row, by_column)], axis=-1) * width**0.5
+    k = paddle.concat(
+        [k, _places(side).astype(k.dtype).expand([k.shape[0], -1, -1])], axis=-1
+    )  # (B, N, d + 2w)
+    q, k, v = (_widened(x, width).unsqueeze(2) for x in (q, k, v))  # (B, N, 1, width)
+    return F.scaled_dot_product_attention(q, k, v).squeeze(2)[:, :, :own]
+
+
+def _terms(q, by_row, by_column) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """What a key's row and column add for some rows of queries: (b, n, d) -> twice (b, n, w)."""
+    side = by_column.shape[0]
+    q = q.reshape([q.shape[0], -1, side, q.shape[-1]])  # (b, m, w, d)
+    rows = _line_by_line(q, by_row)
+    columns = _line_by_line(q.transpose([0, 2, 1, 3]), by_column).transpose([0, 2, 1, 3])
+    return rows.flatten(1, 2), columns.flatten(1, 2)
+
+
+def _line_by_line(q, vectors) -> paddle.Tensor:
+    """(b, m, l, d) with a line's vectors (m, w, d) -> (b, m, l, w).
+
+    bmm: a product of operands of unequal rank has a broken backward on Paddle's CPU.
+    """
+    found = paddle.matmul(_lines(q), vectors, transpose_y=True)  # (m, b * l, w)
+    return found.reshape([found.shape[0], q.shape[0], -1, found.shape[-1]]).transpose([1, 0, 2, 3])
+
+
+def _lines(x) -> paddle.Tensor:
+    """(b, m, l, d) -> (m, b * l, d)."""
+    return x.transpose([1, 0, 2, 3]).flatten(1, 2)
 
 
 def _places(side: int) -> paddle.Tensor:
@@ -57,65 +78,99 @@ def _widened(x: paddle.Tensor, width: int) -> paddle.Tensor:
 
 
 class _BlockAttention(PyLayer):
-    """square_attention, block after block of some squares or of some queries of one square."""
+    """square_attention, block after block of some squares or of some rows of queries of one square."""
 
     @staticmethod
-    def forward(ctx, q, k, v, by_row, by_column):
+    def forward(ctx, qkv, by_row, by_column):
         out = []
-        for squares, parts in _blocks(*q.shape[:2]):
-            query, rows, columns = q[squares], by_row[squares], by_column[squares]
-            keys, values = k[squares], v[squares]
-            for part in parts:
-                weights = _weights(query[:, part], keys, rows[:, part], columns[:, part])
-                out.append(paddle.bmm(weights, values).flatten(0, 1))
-        out = paddle.concat(out).reshape(v.shape)
-        ctx.save_for_backward(q, k, v, by_row, by_column, out)
+        for squares, parts in _blocks(qkv.shape[1], by_row.shape[0]):
+            q, k, v = qkv[:, squares].unbind(0)
+            for rows, part in parts:
+                weights = _weights(q[:, part], k, by_row[rows], by_column)
+                out.append(paddle.bmm(weights, v).flatten(0, 1))
+        out = paddle.concat(out).reshape(qkv.shape[1:])
+        ctx.wanted = [not x.stop_gradient for x in (qkv, by_row, by_column)]
+        ctx.save_for_backward(qkv, by_row, by_column, out)
         return out
 
     @staticmethod
     def backward(ctx, slope):
-        *inputs, out = ctx.saved_tensor()
+        qkv, by_row, by_column, out = ctx.saved_tensor()
         # what the weights of a query lose together, as they sum to 1
         shared = (slope * out).sum(-1, keepdim=True)  # (B, N, 1)
-        grads = [
-            _gradients(*(x[squares] for x in (*inputs, slope, shared)), parts)
-            for squares, parts in _blocks(*out.shape[:2])
-        ]
-        return tuple(map(paddle.concat, zip(*grads, strict=True)))
+        grads, row_grad, column_grad = [], paddle.zeros_like(by_row), paddle.zeros_like(by_column)
+        for squares, parts in _blocks(qkv.shape[1], by_row.shape[0]):
+            held = (qkv[:, squares], slope[squares], shared[squares])
+            grads.append(_gradients(*held, by_row, by_column, row_grad, column_grad, parts))
+        found = (paddle.concat(grads, axis=1), row_grad, column_grad)
+        return tuple(grad if wanted else None for grad, wanted in zip(found, ctx.wanted, strict=True))
 
 
-def _gradients(q, k, v, by_row, by_column, slope, shared, parts) -> tuple[paddle.Tensor, ...]:
-    """Of the five inputs for some squares, from the gradient of their output."""
-    k_grad, v_grad, by_query = paddle.zeros_like(k), paddle.zeros_like(v), []
-    for part in parts:
+def _gradients(qkv, slope, shared, by_row, by_column, row_grad, column_grad, parts) -> paddle.Tensor:
+    """Of the q, k and v of some squares, (3, b, N, d); those of the positions are added to theirs."""
+    (q, k, v), q_grads = qkv.unbind(0), []
+    k_grad, v_grad = paddle.zeros_like(k), paddle.zeros_like(v)
+    for rows, part in parts:
         query, down = q[:, part], slope[:, part]
-        weights = _weights(query, k, by_row[:, part], by_column[:, part])
+        weights = _weights(query, k, by_row[rows], by_column)
         v_grad.add_(paddle.matmul(weights, down, transpose_x=True))
         score = paddle.matmul(down, v, transpose_y=True).subtract_(shared[:, part]).multiply_(weights)
-        k_grad.add_(paddle.matmul(score, query, transpose_x=True))
-        placed = _on_square(score)
-        by_query.append((paddle.bmm(score, k), placed.sum(-1), placed.sum(-2)))
-    q_grad, row_grad, column_grad = (paddle.concat(each, axis=1) for each in zip(*by_query, strict=True))
-    return q_grad, k_grad, v_grad, row_grad, column_grad
+        scale = q.shape[-1] ** -0.5
+        k_grad.add_(paddle.matmul(score, query * scale, transpose_x=True))
+        q_grad = paddle.bmm(score, k).scale_(scale)
+        q_grads.append(
+            q_grad.add_(_through_positions(query, score, rows, by_row, by_column, row_grad, column_grad))
+        )
+    return paddle.stack([paddle.concat(q_grads, axis=1), k_grad, v_grad])
+
+
+def _through_positions(q, score, rows, by_row, by_column, row_grad, column_grad) -> paddle.Tensor:
+    """The gradient of q by the terms of its positions; those of their vectors are added to the totals."""
+    side = by_column.shape[0]
+    q, placed = (
+        x.reshape([x.shape[0], -1, side, *tail]) for x, tail in ((q, [q.shape[-1]]), (score, [side, side]))
+    )
+    first, row_own = _line_gradients(q, placed.sum(-1), by_row[rows])
+    second, column_own = _line_gradients(
+        q.transpose([0, 2, 1, 3]), _summed(placed).transpose([0, 2, 1, 3]), by_column
+    )
+    row_grad[rows] += row_own
+    column_grad.add_(column_own)
+    return first.add_(second.transpose([0, 2, 1, 3])).flatten(1, 2)
+
+
+def _line_gradients(q, term, vectors) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """Of q (b, m, l, d) and of the vectors (m, w, d), from that of their product (b, m, l, w)."""
+    term = _lines(term)  # (m, b * l, w)
+    q_grad = paddle.bmm(term, vectors).reshape([q.shape[1], q.shape[0], q.shape[2], -1])
+    return q_grad.transpose([1, 0, 2, 3]), paddle.matmul(term, _lines(q), transpose_x=True)
+
+
+def _summed(placed) -> paddle.Tensor:
+    """(b, m, w, w, w) summed over the keys' rows; Paddle's own sum over an inner axis takes twice as long."""
+    ones = paddle.ones([1, 1, placed.shape[-1]]).expand([placed[..., 0, 0].size, 1, -1])
+    return paddle.bmm(ones, placed.flatten(0, 2)).reshape([*placed.shape[:3], -1])
 
 
 def _weights(q, k, by_row, by_column) -> paddle.Tensor:
-    """Softmax of some queries' scores over all keys: (b, n, d), (b, N, d), twice (b, n, w) -> (b, n, N)."""
-    scores = _on_square(paddle.matmul(q, k, transpose_y=True))  # (b, n, w, w)
-    scores.add_(by_row.unsqueeze(-1))
+    """Softmax of some rows of queries' scores over all keys: (b, n, d), (b, N, d) -> (b, n, N)."""
+    side = by_column.shape[0]
+    scores = paddle.matmul(q * q.shape[-1] ** -0.5, k, transpose_y=True)
+    scores = scores.reshape([*scores.shape[:2], side, side])
+    rows, columns = _terms(q, by_row, by_column)
+    scores.add_(rows.unsqueeze(-1))
     # Paddle's broadcast over a middle axis takes fifteen times as long as a copy and a sum
-    scores.add_(by_column.unsqueeze(-2).expand(scores.shape))
+    scores.add_(columns.unsqueeze(-2).expand(scores.shape))
     return F.softmax(scores.flatten(2), axis=-1)
 
 
-def _on_square(x: paddle.Tensor) -> paddle.Tensor:
-    side = round(x.shape[-1] ** 0.5)
-    return x.reshape([*x.shape[:-1], side, side])
-
-
-def _blocks(squares: int, tokens: int) -> Iterator[tuple[slice, list[slice]]]:
-    """Some squares, and the parts of their queries that are taken one after the other."""
-    at_once = max(1, BLOCK_SCORES // tokens**2)
-    queries = max(1, min(tokens, BLOCK_SCORES // tokens))
+def _blocks(squares: int, side: int) -> Iterator[tuple[slice, list[tuple[slice, slice]]]]:
+    """Some squares, and the parts of their queries taken one after the other, as rows and as patches."""
+    at_once = max(1, BLOCK_SCORES // side**4)
+    rows = max(1, min(side, BLOCK_SCORES // side**3))
+    parts = [slice(row, min(row + rows, side)) for row in range(0, side, rows)]
     for start in range(0, squares, at_once):
-        yield slice(start, start + at_once), [slice(q, q + queries) for q in range(0, tokens, queries)]
+        yield (
+            slice(start, start + at_once),
+            [(part, slice(part.start * side, part.stop * side)) for part in parts],
+        )

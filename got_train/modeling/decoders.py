@@ -8,18 +8,23 @@ same layers over new tokens with a KeyValueCache.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
+from paddle.autograd import PyLayer
+from paddle.distributed.fleet.utils import recompute
 
+from .causal_attention import Samples, additive, causal_attention
 from .config import DecoderConfig
+from .layers import RmsNorm, activated, use_own_layers
 
-CACHE_BLOCK = 256  # tokens by which a cache grows
+CACHE_BLOCK = 64  # tokens by which a cache grows
 
-
-def additive(allowed: paddle.Tensor, dtype: paddle.dtype) -> paddle.Tensor:
-    """A bool mask as the number added to the scores: 0 where allowed, the type's minimum elsewhere."""
-    return paddle.where(allowed, paddle.zeros([], dtype), paddle.full([], paddle.finfo(dtype).min, dtype))
+# layer, q (B, H, T, d), k and v (B, K, T, d) -> (B, H, T, d)
+Attend = Callable[[int, paddle.Tensor, paddle.Tensor, paddle.Tensor], paddle.Tensor]
 
 
 def causal(attention_mask: paddle.Tensor) -> paddle.Tensor:
@@ -36,6 +41,7 @@ def causal(attention_mask: paddle.Tensor) -> paddle.Tensor:
 class KeyValueCache:
     """Keys and values of all layers, allocated in blocks of CACHE_BLOCK tokens and written in place.
 
+    Values stand as (B, K, d, L): a product of a few weights with them takes two thirds of the time so.
     `attention_mask` (B, T) of the prompt, 0 on padding, which stays hidden for good.
     """
 
@@ -44,6 +50,19 @@ class KeyValueCache:
         self.values: list = [None] * layers
         self.length = 0
         self.padding = attention_mask == 0  # (B, T) bool
+
+    def attention(self, new: int) -> Attend:
+        """How `new` tokens of a layer see the cached ones and each other; writes their keys and values."""
+        if self.length == 0:
+            samples = Samples((~self.padding).astype("int64"), self.padding.shape)
+
+            def attend(layer, q, k, v):
+                self.write(layer, k, v)
+                return causal_attention(q, k, v, samples)
+
+            return attend
+        mask = self.mask(new)
+        return lambda layer, q, k, v: attend_cached(q, *self.write(layer, k, v), mask)
 
     def mask(self, new: int) -> paddle.Tensor:
         """What `new` tokens may see, as a number added to the scores: (B, 1, new, capacity), float32."""
@@ -57,9 +76,11 @@ class KeyValueCache:
     def write(self, layer: int, k: paddle.Tensor, v: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Add (B, K, T, d) behind the cached ones; returns all up to the capacity, zeros at the end."""
         end = self.length + k.shape[2]
-        for store, new in ((self.keys, k), (self.values, v)):
-            store[layer] = _grown(store[layer], new, _capacity(end))
-            store[layer][:, :, self.length : end] = new
+        self.keys[layer] = _grown(self.keys[layer], k, _capacity(end), axis=2)
+        self.keys[layer][:, :, self.length : end] = k
+        v = v.transpose([0, 1, 3, 2])
+        self.values[layer] = _grown(self.values[layer], v, _capacity(end), axis=3)
+        self.values[layer][:, :, :, self.length : end] = v
         return self.keys[layer], self.values[layer]
 
     def advance(self, new: int) -> None:
@@ -78,16 +99,19 @@ def _capacity(tokens: int) -> int:
     return -(-tokens // CACHE_BLOCK) * CACHE_BLOCK
 
 
-def _grown(old: paddle.Tensor | None, new: paddle.Tensor, capacity: int) -> paddle.Tensor:
-    have = 0 if old is None else old.shape[2]
+def _grown(old: paddle.Tensor | None, new: paddle.Tensor, capacity: int, axis: int) -> paddle.Tensor:
+    """With zeros at the end, as long along the axis as the capacity."""
+    have = 0 if old is None else old.shape[axis]
     if have == capacity:
         return old
-    room = paddle.zeros([new.shape[0], new.shape[1], capacity - have, new.shape[3]], new.dtype)
-    return room if old is None else paddle.concat([old, room], axis=2)
+    shape = list(new.shape)
+    shape[axis] = capacity - have
+    room = paddle.zeros(shape, new.dtype)
+    return room if old is None else paddle.concat([old, room], axis=axis)
 
 
 def attend_cached(q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
-    """Queries (B, H, T, d), scaled already, over keys and values (B, K, L, d) -> (B, T, H * d).
+    """Queries (B, H, T, d) over keys (B, K, L, d) and values (B, K, d, L) -> (B, H, T, d).
 
     The heads of a group share their keys, so they are read as further queries and the cache is not repeated.
     The mask joins in float32: float16 would turn a hidden score into -inf and a row of padding into nan.
@@ -97,34 +121,43 @@ def attend_cached(q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, mask: pa
     if group > 1:
         q = q.reshape([batch, -1, group * tokens, width])
         mask = mask.tile([1, 1, group, 1])
-    scores = paddle.matmul(q, k, transpose_y=True).astype("float32")
+    scores = paddle.matmul(q * width**-0.5, k, transpose_y=True).astype("float32")
     weights = F.softmax(scores + mask.expand(scores.shape), axis=-1)  # see `_turned`
-    x = paddle.matmul(weights.astype(v.dtype), v).reshape([batch, heads, tokens, width])
+    x = paddle.matmul(weights.astype(v.dtype), v, transpose_y=True)
+    return x.reshape([batch, heads, tokens, width])
+
+
+def _heads(x: paddle.Tensor, width: int) -> paddle.Tensor:
+    """(B, T, H * d) -> (B, H, T, d)."""
+    return x.reshape([*x.shape[:2], -1, width]).transpose([0, 2, 1, 3])
+
+
+def _together(x: paddle.Tensor) -> paddle.Tensor:
+    """(B, H, T, d) -> (B, T, H * d)."""
     return x.transpose([0, 2, 1, 3]).flatten(2)
 
 
-def _turned(x: paddle.Tensor, cos: paddle.Tensor, sin: paddle.Tensor) -> paddle.Tensor:
+class _Turned(PyLayer):
     """Rotary positions: (B, H, T, d) by the angles of every place, (B, 1, T, d).
 
     Paddle's broadcast over a middle axis takes ten times as long on the CPU as a copy and a product.
     """
-    from paddlenlp.transformers.qwen2.modeling import rotate_half
 
-    return x * cos.expand(x.shape) + rotate_half(x) * sin.expand(x.shape)
+    @staticmethod
+    def forward(ctx, x, cos, sin):
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx, slope):
+        cos, sin = ctx.saved_tensor()
+        return _turned(slope, cos, -sin), None, None
 
 
-class RmsNorm(nn.Layer):
-    """Qwen2's norm with paddlenlp's parameter: its pow(2) takes a hundred times as long as a product."""
-
-    def __init__(self, norm: nn.Layer):
-        super().__init__()
-        self.weight, self.epsilon = norm.weight, norm.variance_epsilon
-
-    def forward(self, x):
-        with paddle.amp.auto_cast(False):
-            wide = x.astype("float32")
-            x = wide * paddle.rsqrt((wide * wide).mean(-1, keepdim=True) + self.epsilon)
-        return x.astype(self.weight.dtype) * self.weight
+def _turned(x, cos, sin):
+    first, second = x.chunk(2, axis=-1)
+    across = paddle.concat([-second, first], axis=-1)
+    return (x * cos.expand(x.shape)).add_(across.multiply_(sin.expand(x.shape)))
 
 
 def _normal(layer: nn.Layer, std: float) -> None:
@@ -134,6 +167,30 @@ def _normal(layer: nn.Layer, std: float) -> None:
             nn.initializer.Normal(std=std)(sub.weight)
         if isinstance(sub, nn.Linear) and sub.bias is not None:
             nn.initializer.Constant(0.0)(sub.bias)
+
+
+class Qwen2Layer(nn.Layer):
+    """The parts of paddlenlp's layer, run in the same way over whole rows and with a cache."""
+
+    def __init__(self, layer: nn.Layer):
+        super().__init__()
+        self.self_attn, self.mlp = layer.self_attn, layer.mlp
+        self.input_layernorm = RmsNorm(layer.input_layernorm)
+        self.post_attention_layernorm = RmsNorm(layer.post_attention_layernorm)
+
+    def forward(self, x, cos, sin, attend):
+        x = x + self.attended(self.input_layernorm(x), cos, sin, attend)
+        return x + self.fed(self.post_attention_layernorm(x))
+
+    def attended(self, x, cos, sin, attend):
+        own = self.self_attn
+        q, k, v = (_heads(f(x), own.head_dim) for f in (own.q_proj, own.k_proj, own.v_proj))
+        q, k = (_Turned.apply(y, cos, sin) for y in (q, k))
+        return own.o_proj(_together(attend(q, k, v)))
+
+    def fed(self, x):
+        mlp = self.mlp
+        return activated(mlp.down_proj, F.swiglu, mlp.gate_proj(x), mlp.up_proj(x))
 
 
 class Qwen2Decoder(nn.Layer):
@@ -163,11 +220,13 @@ class Qwen2Decoder(nn.Layer):
             )
         )
         _normal(self.model, config.init_std)
-        for layer in self.model.layers:
-            # paddlenlp makes equal tables for each, 17 MB in GOT
-            layer.self_attn.rotary_emb = self.model.layers[0].self_attn.rotary_emb
-            layer.input_layernorm = RmsNorm(layer.input_layernorm)
-            layer.post_attention_layernorm = RmsNorm(layer.post_attention_layernorm)
+        use_own_layers(self.model)
+        self.enable_recompute = False  # set by paddlenlp's Trainer
+        # paddlenlp makes equal tables for each layer, 17 MB in GOT
+        self._rotary = self.model.layers[0].self_attn.rotary_emb
+        for index, layer in enumerate(self.model.layers):
+            del layer.self_attn.rotary_emb
+            self.model.layers[index] = Qwen2Layer(layer)
         self.model.norm = RmsNorm(self.model.norm)
 
     @property
@@ -179,35 +238,31 @@ class Qwen2Decoder(nn.Layer):
 
     def forward(self, x, attention_mask=None, position_ids=None):
         """Embeddings (B, T, D) -> last states (B, T, D), after the final norm."""
-        mask = None if attention_mask is None else causal(attention_mask)
-        options = {"attention_mask": mask, "position_ids": position_ids, "return_dict": False}
-        return self.model(inputs_embeds=x, **options)[0]
+        samples = Samples(attention_mask, x.shape[:2])
+        if position_ids is None:
+            position_ids = paddle.arange(x.shape[1]).expand(x.shape[:2])
+        return self._states(x, position_ids, lambda layer, q, k, v: causal_attention(q, k, v, samples))
 
     def step(self, x, position_ids, cache):
         """Embeddings of new tokens (B, T, D) -> their last states; the cache keeps their keys and values."""
-        tokens, mask = x.shape[1], cache.mask(x.shape[1])
-        cos, sin = self._angles(position_ids, x.dtype)
+        x = self._states(x, position_ids, cache.attention(x.shape[1]))
+        cache.advance(x.shape[1])
+        return x
+
+    def _states(self, x, position_ids, attend):
+        angles = self._angles(position_ids, x.dtype)
         for index, layer in enumerate(self.model.layers):
-            attention = layer.self_attn
-            h = layer.input_layernorm(x)
-            q, k, v = (
-                f(h).reshape([x.shape[0], tokens, -1, attention.head_dim]).transpose([0, 2, 1, 3])
-                for f in (attention.q_proj, attention.k_proj, attention.v_proj)
-            )
-            q, k = (_turned(y, cos, sin) for y in (q, k))
-            k, v = cache.write(index, k, v)
-            x = x + attention.o_proj(attend_cached(q * attention.head_dim**-0.5, k, v, mask))
-            x = x + layer.mlp(layer.post_attention_layernorm(x))
-        cache.advance(tokens)
+            again = self.enable_recompute and self.training and not x.stop_gradient
+            run = partial(recompute, layer) if again else layer
+            x = run(x, *angles, partial(attend, index))
         return self.model.norm(x)
 
     def _angles(self, position_ids, dtype):
         """Cosine and sine of every place, (B, 1, T, d); the tables are the same in all layers."""
-        tables = self.model.layers[0].self_attn.rotary_emb
-        return (
+        return [
             F.embedding(position_ids, table[0, :, 0]).unsqueeze(1).astype(dtype)
-            for table in (tables.cos_cached, tables.sin_cached)
-        )
+            for table in (self._rotary.cos_cached, self._rotary.sin_cached)
+        ]
 
 
 class OptDecoder(nn.Layer):
@@ -235,6 +290,7 @@ class OptDecoder(nn.Layer):
             )
         )
         _normal(self.model, config.init_std)
+        use_own_layers(self.model)
 
     @property
     def head(self) -> paddle.Tensor:
@@ -255,16 +311,15 @@ class OptDecoder(nn.Layer):
     def step(self, x, position_ids, cache):
         """As Qwen2Decoder.step."""
         x = self._placed(x, position_ids)
-        tokens, mask = x.shape[1], cache.mask(x.shape[1])
+        tokens, attend = x.shape[1], cache.attention(x.shape[1])
         for index, layer in enumerate(self.model.decoder.layers):
             attention = layer.self_attn
             h = layer.norm1(x)
             q, k, v = (
-                f(h).reshape([x.shape[0], tokens, -1, attention.head_dim]).transpose([0, 2, 1, 3])
+                _heads(f(h), attention.head_dim)
                 for f in (attention.q_proj, attention.k_proj, attention.v_proj)
             )
-            k, v = cache.write(index, k, v)
-            x = x + attention.out_proj(attend_cached(q * attention.head_dim**-0.5, k, v, mask))
+            x = x + attention.out_proj(_together(attend(index, q, k, v)))
             x = x + layer.linear2(layer.activation(layer.linear1(layer.norm2(x))))
         cache.advance(tokens)
         return self.model.decoder.final_layer_norm(x)

@@ -13,6 +13,7 @@ from paddle.distributed.fleet.utils import recompute
 
 from .attention import square_attention
 from .config import VisionConfig
+from .layers import LayerNorm, Linear, activated, layer_norm
 
 
 def split_windows(x: paddle.Tensor, window: int, filling: paddle.Tensor) -> paddle.Tensor:
@@ -45,8 +46,8 @@ class Attention(nn.Layer):
     def __init__(self, width: int, heads: int, side: int):
         super().__init__()
         self.heads, self.head_width, self.side = heads, width // heads, side
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
         zeros = nn.initializer.Constant(0.0)
         table = [2 * side - 1, self.head_width]
         self.rel_pos_h = self.create_parameter(table, default_initializer=zeros)
@@ -62,38 +63,26 @@ class Attention(nn.Layer):
         windows = split_windows(self.qkv(x), self.side, self.qkv.bias)  # (W, w, w, 3E)
         squares, tokens = windows.shape[0], self.side**2
         qkv = windows.reshape([squares, tokens, 3, self.heads, self.head_width]).transpose([2, 0, 3, 1, 4])
-        q, k, v = qkv.reshape([3, squares * self.heads, tokens, self.head_width]).unbind(
-            0
-        )  # (W*H, N, d) each
-        x = square_attention(q * self.head_width**-0.5, k, v, *self.relative(q))
+        x = square_attention(qkv.flatten(1, 2), *self.positions())  # (W*H, N, d)
         x = x.reshape([squares, self.heads, self.side, self.side, self.head_width]).transpose([0, 2, 3, 1, 4])
         return self.proj(join_windows(x.flatten(3), side))
 
-    def relative(self, q):
-        """The two position terms of every query, (W*H, N, w) each."""
-        side, tokens = self.side, q.shape[1]
-        shape = [side, side, self.head_width]
-        rows = paddle.gather(self.rel_pos_h, self.distance).reshape(shape).transpose([0, 2, 1])  # (w, d, w)
-        columns = paddle.gather(self.rel_pos_w, self.distance).reshape(shape).transpose([0, 2, 1])
-        q = q.reshape([-1, side, side, self.head_width])  # (W*H, w, w, d)
-        flat, square = [side, -1, self.head_width], [side, -1, side, side]
-        # bmm: a product of operands of unequal rank has a broken backward on Paddle's CPU
-        by_row = paddle.bmm(q.transpose([1, 0, 2, 3]).reshape(flat), rows).reshape(square)
-        by_column = paddle.bmm(q.transpose([2, 0, 1, 3]).reshape(flat), columns).reshape(square)
-        return (
-            by_row.transpose([1, 0, 2, 3]).reshape([-1, tokens, side]),
-            by_column.transpose([1, 2, 0, 3]).reshape([-1, tokens, side]),
-        )
+    def positions(self):
+        """The vectors of the rows between any two rows, and of the columns, (w, w, d) each."""
+        shape = [self.side, self.side, self.head_width]
+        return [
+            paddle.gather(table, self.distance).reshape(shape) for table in (self.rel_pos_h, self.rel_pos_w)
+        ]
 
 
 class Mlp(nn.Layer):
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.lin1 = nn.Linear(width, hidden)
-        self.lin2 = nn.Linear(hidden, width)
+        self.lin1 = Linear(width, hidden)
+        self.lin2 = Linear(hidden, width)
 
     def forward(self, x):
-        return self.lin2(F.gelu(self.lin1(x)))  # the exact (erf) GELU
+        return activated(self.lin2, F.gelu, self.lin1(x))  # the exact (erf) GELU
 
 
 class Block(nn.Layer):
@@ -101,9 +90,9 @@ class Block(nn.Layer):
 
     def __init__(self, config: VisionConfig, window: int):
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.width, epsilon=config.norm_eps)
+        self.norm1 = LayerNorm(config.width, epsilon=config.norm_eps)
         self.attn = Attention(config.width, config.heads, window or config.grid)
-        self.norm2 = nn.LayerNorm(config.width, epsilon=config.norm_eps)
+        self.norm2 = LayerNorm(config.width, epsilon=config.norm_eps)
         self.mlp = Mlp(config.width, config.mlp_width)
 
     def forward(self, x):
@@ -121,8 +110,7 @@ class ChannelNorm(nn.Layer):
         self.epsilon = epsilon
 
     def forward(self, x):  # (V, C, S, S)
-        channels = x.shape[1]
-        x = F.layer_norm(x.transpose([0, 2, 3, 1]), channels, self.weight, self.bias, self.epsilon)
+        x = layer_norm(x.transpose([0, 2, 3, 1]), self.weight, self.bias, self.epsilon)
         return x.transpose([0, 3, 1, 2])
 
 

@@ -20,6 +20,7 @@ import paddle
 from paddle import nn
 
 from got_train.modeling import PARTS
+from got_train.modeling.layers import Linear
 from got_train.modeling.tensor_files import tensors_in
 from got_train.modeling.weights import WeightFile, linear_names, load_model
 
@@ -98,7 +99,7 @@ def detach(model: Got, fold: bool = False) -> Got:
         if isinstance(layer, LoRALinear):
             if fold:
                 layer.weight.set_value(layer.weight + layer.get_delta_weight())
-            _put(model, name, _like(nn.Linear, layer))
+            _put(model, name, _like(Linear, layer))
     return model
 
 

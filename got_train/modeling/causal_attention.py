@@ -1,0 +1,179 @@
+"""Attention of tokens over those before them in the same sample, which never holds all scores.
+
+On the CPU blocks of queries stay in the processor's cache, see no key that the mask would hide from all of
+them, and are made again for the gradients; a GPU gets Paddle's fused kernel.
+"""
+
+# B rows  T tokens of a row  H heads  K key-value heads  d head width
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle.autograd import PyLayer
+
+BLOCK_SCORES = 4 << 20  # that exist at once; 16 MB in float32
+QUERIES = 256  # of a long row at once: enough for the products, few enough to leave the hidden keys out
+
+
+@dataclass(frozen=True)
+class Block:
+    """Queries of some rows that are taken together, and the keys that at least one of them sees."""
+
+    rows: slice
+    queries: slice
+    keys: slice
+
+
+class Samples:
+    """(B, T) of 0 (padding), 1, 2, ...: equal numbers of a row belong together; None: all are one sample.
+
+    Samples packed into one row do not see one another; padding sees padding, which nobody reads.
+    """
+
+    def __init__(self, mask: paddle.Tensor | None, shape: tuple[int, int]):
+        self.shape = tuple(shape)
+        self.numbers = paddle.ones(self.shape, dtype="int64") if mask is None else mask
+
+    @cached_property
+    def _on_host(self) -> np.ndarray:
+        return self.numbers.numpy()
+
+    @cached_property
+    def allowed(self) -> paddle.Tensor | None:
+        """bool (B, 1, T, T): what each token may see; None: all before it, whatever the row."""
+        if all(_is_one_sample(row) for row in self._on_host):
+            return None
+        tokens = self.shape[1]
+        same = self.numbers.unsqueeze(1) == self.numbers.unsqueeze(2)  # (B, T, T)
+        return (same & paddle.tril(paddle.ones([tokens, tokens], dtype="bool"))).unsqueeze(1)
+
+    def blocks(self, heads: int) -> Iterator[Block]:
+        rows, tokens = self.shape
+        at_once = max(1, BLOCK_SCORES // (heads * tokens**2))
+        if tokens <= QUERIES or at_once > 1:
+            for start in range(0, rows, at_once):
+                yield Block(slice(start, start + at_once), slice(0, tokens), slice(0, tokens))
+            return
+        size = max(1, min(QUERIES, BLOCK_SCORES // (heads * tokens)))
+        for row in range(rows):
+            for start in range(0, tokens, size):
+                end = min(tokens, start + size)
+                yield Block(slice(row, row + 1), slice(start, end), slice(self._first(row, start), end))
+
+    def _first(self, row: int, query: int) -> int:
+        """The first token of the sample that a token belongs to."""
+        others = np.flatnonzero(self._on_host[row, :query] != self._on_host[row, query])
+        return int(others[-1]) + 1 if others.size else 0
+
+    def hidden(self, block: Block, heads: int) -> paddle.Tensor:
+        """The number added to the scores of a block, (b, H, n, keys) or, for one row, (n, keys)."""
+        q, k = self.numbers[block.rows, block.queries], self.numbers[block.rows, block.keys]
+        places = paddle.arange(self.shape[1])
+        before = places[block.keys] <= places[block.queries].unsqueeze(1)  # (n, keys)
+        allowed = (q.unsqueeze(2) == k.unsqueeze(1)) & before  # (b, n, keys)
+        hidden = additive(allowed, paddle.float32)
+        if hidden.shape[0] == 1:
+            return hidden[0]
+        # Paddle's broadcast over a middle axis takes fifteen times as long as a copy and a sum
+        return hidden.unsqueeze(1).expand([hidden.shape[0], heads, *hidden.shape[1:]])
+
+
+def _is_one_sample(row: np.ndarray) -> bool:
+    """Padding, if any, stands behind it, where the order alone hides it."""
+    length = int((row > 0).sum())
+    return bool((row[:length] == row[0]).all()) and row[0] > 0
+
+
+def additive(allowed: paddle.Tensor, dtype: paddle.dtype) -> paddle.Tensor:
+    """A bool mask as the number added to the scores: 0 where allowed, the type's minimum elsewhere."""
+    return paddle.where(allowed, paddle.zeros([], dtype), paddle.full([], paddle.finfo(dtype).min, dtype))
+
+
+def causal_attention(q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, samples: Samples) -> paddle.Tensor:
+    """q (B, H, T, d), k and v (B, K, T, d) -> (B, H, T, d); scores are divided by the root of d."""
+    group = q.shape[1] // k.shape[1]
+    if group > 1:
+        k, v = (paddle.repeat_interleave(x, group, axis=1) for x in (k, v))
+    if q.place.is_gpu_place():
+        return fused_attention(q, k, v, samples)
+    return _BlockAttention.apply(q * q.shape[-1] ** -0.5, k, v, samples)
+
+
+def fused_attention(q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, samples: Samples) -> paddle.Tensor:
+    """As causal_attention, by Paddle's fused kernel, which needs no mask where rows are not packed."""
+    q, k, v = (x.transpose([0, 2, 1, 3]) for x in (q, k, v))  # (B, T, H, d)
+    mask = samples.allowed
+    x = F.scaled_dot_product_attention(
+        q, k, v, None if mask is None else additive(mask, q.dtype), is_causal=mask is None
+    )
+    return x.transpose([0, 2, 1, 3])
+
+
+class _BlockAttention(PyLayer):
+    """Of scaled q, block after block."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, samples):
+        out = []
+        for rows, parts in _by_rows(samples, q.shape[1]):
+            queries, keys, values = q[rows], k[rows], v[rows]
+            pieces = [
+                paddle.matmul(
+                    _weights(queries[:, :, part.queries], keys[:, :, part.keys], hidden),
+                    values[:, :, part.keys],
+                )
+                for part, hidden in parts
+            ]
+            out.append(_joined(pieces, 2))
+        out = _joined(out, 0)
+        ctx.samples = samples
+        ctx.save_for_backward(q, k, v, out)
+        return out
+
+    @staticmethod
+    def backward(ctx, slope):
+        q, k, v, out = ctx.saved_tensor()
+        # what the weights of a query lose together, as they sum to 1
+        shared = (slope * out).sum(-1, keepdim=True)  # (B, H, T, 1)
+        grads = [
+            _gradients(*(x[rows] for x in (q, k, v, slope, shared)), parts)
+            for rows, parts in _by_rows(ctx.samples, q.shape[1])
+        ]
+        return tuple(_joined(each, 0) for each in zip(*grads, strict=True))
+
+
+def _gradients(q, k, v, slope, shared, parts) -> tuple[paddle.Tensor, ...]:
+    q_grads, k_grad, v_grad = [], paddle.zeros_like(k), paddle.zeros_like(v)
+    for part, hidden in parts:
+        query, down = q[:, :, part.queries], slope[:, :, part.queries]
+        keys, values = k[:, :, part.keys], v[:, :, part.keys]
+        weights = _weights(query, keys, hidden)
+        v_grad[:, :, part.keys] += paddle.matmul(weights, down, transpose_x=True)
+        score = paddle.matmul(down, values, transpose_y=True)
+        score = score.subtract_(shared[:, :, part.queries]).multiply_(weights)
+        k_grad[:, :, part.keys] += paddle.matmul(score, query, transpose_x=True)
+        q_grads.append(paddle.matmul(score, keys))
+    return _joined(q_grads, 2), k_grad, v_grad
+
+
+def _weights(q, k, hidden) -> paddle.Tensor:
+    return F.softmax(paddle.matmul(q, k, transpose_y=True).add_(hidden), axis=-1)
+
+
+def _by_rows(samples: Samples, heads: int) -> Iterator[tuple[slice, Iterator]]:
+    """The blocks of the same rows together, each with what it adds to its scores."""
+    found: dict[tuple[int, int], list[Block]] = {}
+    for block in samples.blocks(heads):
+        found.setdefault((block.rows.start, block.rows.stop), []).append(block)
+    for rows, blocks in found.items():
+        yield slice(*rows), ((block, samples.hidden(block, heads)) for block in blocks)
+
+
+def _joined(parts: list[paddle.Tensor], axis: int) -> paddle.Tensor:
+    return parts[0] if len(parts) == 1 else paddle.concat(parts, axis=axis)
