@@ -99,13 +99,13 @@ def test_a_frozen_head_gets_no_gradient_and_the_states_the_right_one(hidden, wei
 
 def test_no_more_logits_exist_than_a_chunk_holds(monkeypatch, hidden, weight):
     monkeypatch.setattr(loss, "CHUNK_BYTES", 4 * 4 * WORDS)
-    seen, log_probabilities = [], loss.log_probabilities
+    seen, softmax = [], loss.F.softmax_
 
-    def watched(states, weight):
-        seen.append([len(states), len(weight)])
-        return log_probabilities(states, weight)
+    def watched(scores):
+        seen.append(scores.shape)
+        return softmax(scores)
 
-    monkeypatch.setattr(loss, "log_probabilities", watched)
+    monkeypatch.setattr(loss.F, "softmax_", watched)
     states, head = tensors(hidden, weight)
     summed_cross_entropy(states, head, paddle.to_tensor(labelled(10)), IGNORED)
     assert seen == [[4, WORDS], [4, WORDS], [2, WORDS]]

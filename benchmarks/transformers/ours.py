@@ -82,7 +82,7 @@ def step_of(model: Got, forward: Callable) -> Callable:
     def run() -> None:
         forward().loss.backward()
         optimizer.step()
-        optimizer.clear_grad()
+        optimizer.clear_grad(set_to_zero=False)  # as PartwiseAdamW does
 
     return run
 

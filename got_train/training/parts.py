@@ -73,6 +73,10 @@ class PartwiseAdamW(paddle.optimizer.AdamW):
         self._weight_decay = self.decay[param_and_grad[0].name.removeprefix("slice@")]  # of ZeRO stage 3
         return super()._append_optimize_op(block, param_and_grad)
 
+    def clear_grad(self, set_to_zero: bool = False) -> None:
+        """Give the gradients' memory to the next forward pass; Paddle's default keeps it, filled with zeros."""
+        super().clear_grad(set_to_zero=False)
+
     def _add_accumulator(self, *args: object, **kwargs: object) -> paddle.Tensor:
         with unique_name.guard():  # x_moment1_0, whatever number of optimizers the process has made before
             return super()._add_accumulator(*args, **kwargs)
