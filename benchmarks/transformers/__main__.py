@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 from statistics import median
 
 HERE = Path(__file__).parent
+PAUSE = 0.5  # seconds before every run: the other side's threads go on spinning for a while
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ CASES = {
     "train-frozen": Case("train step, vision frozen", "train_frozen", "train_frozen", alone=True),
     "train-cached": Case("train step, vision's features cached", "train_cached", "train_frozen", alone=True),
     "nano": Case("nano train step, a sample", "nano", "nano", 16),
+    "prefill-bf16": Case("prefill, our float32 to its bfloat16", "prefill", "prefill_bf16"),
     "loss": Case("loss, 8,192 tokens x 151,860 words, with gradients", "loss", "loss", alone=True),
 }
 
@@ -73,6 +76,7 @@ def answer(process: subprocess.Popen) -> dict:
 
 
 def run(process: subprocess.Popen) -> dict:
+    time.sleep(PAUSE)
     process.stdin.write("run\n")
     process.stdin.flush()
     return answer(process)

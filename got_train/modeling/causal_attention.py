@@ -18,7 +18,7 @@ import paddle.nn.functional as F
 from paddle.autograd import PyLayer
 
 BLOCK_SCORES = 4 << 20  # that exist at once; 16 MB in float32
-QUERIES = 256  # of a long row at once: enough for the products, few enough to leave the hidden keys out
+QUERIES = 128  # of a long row at once: enough for the products, few enough to leave hidden keys out
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Samples:
     def __init__(self, mask: paddle.Tensor | None, shape: tuple[int, int]):
         self.shape = tuple(shape)
         self.numbers = paddle.ones(self.shape, dtype="int64") if mask is None else mask
+        self._kept: dict[tuple[int, int, int], paddle.Tensor] = {}
 
     @cached_property
     def _on_host(self) -> np.ndarray:
@@ -55,8 +56,8 @@ class Samples:
 
     def blocks(self, heads: int) -> Iterator[Block]:
         rows, tokens = self.shape
-        at_once = max(1, BLOCK_SCORES // (heads * tokens**2))
-        if tokens <= QUERIES or at_once > 1:
+        if tokens <= QUERIES:
+            at_once = max(1, BLOCK_SCORES // (heads * tokens**2))
             for start in range(0, rows, at_once):
                 yield Block(slice(start, start + at_once), slice(0, tokens), slice(0, tokens))
             return
@@ -72,7 +73,19 @@ class Samples:
         return int(others[-1]) + 1 if others.size else 0
 
     def hidden(self, block: Block, heads: int) -> paddle.Tensor:
-        """The number added to the scores of a block, (b, H, n, keys) or, for one row, (n, keys)."""
+        """The number added to the scores of a block, (b, H, n, keys) or, for one row, (n, keys).
+
+        All layers want the same ones, so those of rows that are not too long are kept.
+        """
+        key = (block.rows.start, block.queries.start, heads)
+        if key in self._kept:
+            return self._kept[key]
+        made = self._hidden(block, heads)
+        if self.shape[0] * self.shape[1] ** 2 <= BLOCK_SCORES:
+            self._kept[key] = made
+        return made
+
+    def _hidden(self, block: Block, heads: int) -> paddle.Tensor:
         q, k = self.numbers[block.rows, block.queries], self.numbers[block.rows, block.keys]
         places = paddle.arange(self.shape[1])
         before = places[block.keys] <= places[block.queries].unsqueeze(1)  # (n, keys)
@@ -156,14 +169,14 @@ def _gradients(q, k, v, slope, shared, parts) -> tuple[paddle.Tensor, ...]:
         weights = _weights(query, keys, hidden)
         v_grad[:, :, part.keys] += paddle.matmul(weights, down, transpose_x=True)
         score = paddle.matmul(down, values, transpose_y=True)
-        score = score.subtract_(shared[:, :, part.queries]).multiply_(weights)
+        score.subtract_(shared[:, :, part.queries].expand(score.shape)).multiply_(weights)
         k_grad[:, :, part.keys] += paddle.matmul(score, query, transpose_x=True)
         q_grads.append(paddle.matmul(score, keys))
     return _joined(q_grads, 2), k_grad, v_grad
 
 
 def _weights(q, k, hidden) -> paddle.Tensor:
-    return F.softmax(paddle.matmul(q, k, transpose_y=True).add_(hidden), axis=-1)
+    return F.softmax_(paddle.matmul(q, k, transpose_y=True).add_(hidden), axis=-1)
 
 
 def _by_rows(samples: Samples, heads: int) -> Iterator[tuple[slice, Iterator]]:

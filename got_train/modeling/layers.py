@@ -117,8 +117,16 @@ def _scaled_to_unit(x, weight, epsilon):
     """(..., D) with a mean square of 1, taken in float32, times weight (D,)."""
     with paddle.amp.auto_cast(False):
         wide = x.astype("float32")
-        x = wide * paddle.rsqrt((wide * wide).mean(-1, keepdim=True) + epsilon)
+        shrink = paddle.rsqrt(_row_means(wide * wide) + epsilon)
+        x = wide * shrink.expand(wide.shape)
     return x.astype(weight.dtype) * weight
+
+
+def _row_means(x: paddle.Tensor) -> paddle.Tensor:
+    """(..., D) -> (..., 1); on the CPU a product takes a tenth of the time of Paddle's mean."""
+    if x.place.is_gpu_place():
+        return x.mean(-1, keepdim=True)
+    return paddle.matmul(x, paddle.full([x.shape[-1], 1], 1 / x.shape[-1], x.dtype))
 
 
 class _Normed(PyLayer):
@@ -135,18 +143,18 @@ class _Normed(PyLayer):
 
     @staticmethod
     def backward(ctx, slope):
+        # in place, and columns copied to full width first: both take a fraction of the time on the CPU
         x, weight = ctx.saved_tensor()
+        x = x - _row_means(x).expand(x.shape) if ctx.centred else x.clone()
+        shrink = paddle.rsqrt(_row_means(x * x) + ctx.epsilon).expand(x.shape)
+        x.multiply_(shrink)
+        along = slope * x
+        grads = [None, column_sums(along), *([column_sums(slope)] if ctx.centred else [])]
+        lost = _row_means(along.multiply_(weight)).expand(x.shape)
+        grad = (slope * weight).subtract_(x.multiply_(lost))
         if ctx.centred:
-            x = x - x.mean(-1, keepdim=True)
-        shrink = paddle.rsqrt((x * x).mean(-1, keepdim=True) + ctx.epsilon)  # (..., 1)
-        x = x * shrink
-        grads = [None, column_sums(slope * x), *([column_sums(slope)] if ctx.centred else [])]
-        slope = slope * weight
-        along = (slope * x).mean(-1, keepdim=True)
-        lost = x.multiply_(along.expand(x.shape))
-        if ctx.centred:
-            lost = lost + slope.mean(-1, keepdim=True)
-        grads[0] = (slope - lost) * shrink
+            grad.subtract_(_row_means(grad).expand(grad.shape))
+        grads[0] = grad.multiply_(shrink)
         return tuple(grad if wanted else None for grad, wanted in zip(grads, ctx.wanted, strict=True))
 
 
