@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from got_train.squash import squash
+
 if TYPE_CHECKING:
     import pypdfium2
 
@@ -71,7 +73,7 @@ def open_image(source: Source) -> Image.Image:
     with _pictures(source) as (image, frames, where):
         if frames > 1:
             raise ImageError(f"{where}: {frames} frames in a {image.format}; one picture, or image_frames()")
-        return _decode(image, where)
+        return _decode(image, where)  # stays whole when its file is closed
 
 
 def image_frames(source: Source, first: int = 1) -> Iterator[Image.Image]:
@@ -79,7 +81,8 @@ def image_frames(source: Source, first: int = 1) -> Iterator[Image.Image]:
     with _pictures(source) as (image, frames, where):
         for frame in range(first - 1, frames):
             image.seek(frame)
-            yield _decode(image, f"{where} frame {frame + 1}" if frames > 1 else where)
+            picture = _decode(image, f"{where} frame {frame + 1}" if frames > 1 else where)
+            yield picture.copy() if picture is image else picture  # the next frame takes its place
 
 
 def image_files(folder: str | os.PathLike) -> list[str]:
@@ -111,7 +114,7 @@ def rgb(image: Image.Image, where: str = "image") -> Image.Image:
 def view(image: Image.Image, side: int) -> np.ndarray:
     """The whole picture squashed to a square, (side, side, 3) uint8; bicubic, as the original does."""
     _check_count("side", side, 1)
-    return np.array(rgb(image).resize((side, side), Image.Resampling.BICUBIC))
+    return np.array(squash(rgb(image), (side, side)))
 
 
 def views(pictures: Sequence[Image.Image], task: str, side: int, max_tiles: int) -> np.ndarray:
@@ -121,7 +124,10 @@ def views(pictures: Sequence[Image.Image], task: str, side: int, max_tiles: int)
     """
     if task.startswith("multi_crop") and len(pictures) == 1:
         pictures = tile(pictures[0], 1, max_tiles, side=side)
-    return np.stack([view(picture, side) for picture in pictures])
+    made = np.empty((len(pictures), side, side, 3), np.uint8)
+    for place, picture in enumerate(pictures):
+        made[place] = squash(rgb(picture), (side, side))
+    return made
 
 
 def normalise(views: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
@@ -159,11 +165,11 @@ def tile(image: Image.Image, min_tiles: int, max_tiles: int, side: int = 1024) -
     """Square tiles row by row, then the whole picture as a thumbnail if there is more than one tile."""
     columns, rows = grid(image.size, min_tiles, max_tiles, side)
     image = rgb(image)
-    squashed = image.resize((side * columns, side * rows), Image.Resampling.BICUBIC)
+    squashed = squash(image, (side * columns, side * rows))
     corners = [(side * column, side * row) for row in range(rows) for column in range(columns)]
     tiles = [squashed.crop((left, top, left + side, top + side)) for left, top in corners]
     if len(tiles) > 1:
-        tiles.append(image.resize((side, side), Image.Resampling.BICUBIC))
+        tiles.append(squash(image, (side, side)))
     return tiles
 
 
@@ -273,7 +279,7 @@ def _decode(image: Image.Image, where: str) -> Image.Image:
     picture = rgb(image, where)
     if turn is not None:
         return picture.transpose(turn)
-    return picture if picture is not image else image.copy()  # the file is about to be closed
+    return picture
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

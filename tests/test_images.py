@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, features
 from safetensors.numpy import load_file
 
-from got_train import images
+from got_train import images, squash
 from got_train.images import ImageError, grid, normalise, open_image, parse_pages, pdf_pages, tile, view
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -100,6 +100,72 @@ def test_views_are_writable_and_of_the_right_side():
     squashed = view(Image.new("RGB", (30, 10), (1, 2, 3)), 16)
     squashed[0, 0] = 9
     assert (squashed.shape, squashed.dtype, squashed[5, 5].tolist()) == ((16, 16, 3), np.uint8, [1, 2, 3])
+
+
+def drawn(size, kind):
+    """Noise in grey with something about it: what `squash` goes by."""
+    width, height = size
+    generator = np.random.default_rng([width, height])
+    noise = generator.integers(0, 256, (height, width, 3), np.uint8)
+    page = np.repeat(noise[..., :1], 3, axis=2)
+    top, left = height // 5, width // 3
+    if kind == "coloured":
+        page = noise
+    elif kind == "with a stamp":
+        page[top : 2 * top + 1, left : left + left // 2 + 1] = noise[
+            top : 2 * top + 1, left : left + left // 2 + 1
+        ]
+    elif kind == "with one coloured pixel":
+        page[top, left] = 9, 9, 200
+    elif kind != "grey":
+        inside = page[top : height - top, left : width - left].copy()
+        page[:] = 255
+        if kind == "with margins":
+            page[top : height - top, left : width - left] = inside
+    return Image.fromarray(page)
+
+
+KINDS = ("grey", "coloured", "with a stamp", "with one coloured pixel", "with margins", "blank")
+# taller than wide by just over, and just under, what has Pillow 13 begin with the height; enlarged; one pixel
+SIZES = ((80, 97), (80, 96), (200, 337), (200, 336), (333, 90), (7, 12), (64, 300), (1, 1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("side", [64, 60])  # of 60 no part is exact
+def test_squashing_less_than_the_whole_gives_the_pixels_of_pillows_resize(kind, side):
+    for size in SIZES:
+        page = drawn(size, kind)
+        whole = np.asarray(page.resize((side, side), Image.Resampling.BICUBIC))
+        assert np.array_equal(view(page, side), whole), size
+        assert np.array_equal(squash.squash(page, (2 * side, 3 * side)), page.resize((2 * side, 3 * side))), (
+            size
+        )
+
+
+def test_a_grey_page_with_margins_is_resized_in_one_channel_inside_them(monkeypatch):
+    page, resize, made = drawn((300, 400), "with margins"), Image.Image.resize, []
+
+    def noted(image, size, *args, **options):
+        made.append((image.mode, image.size[0] * image.size[1]))
+        return resize(image, size, *args, **options)
+
+    view(page, 64)  # asks Pillow for its order
+    monkeypatch.setattr(Image.Image, "resize", noted)
+    view(page, 64)
+    passes = made[1:]  # the first is the sample
+    assert [mode for mode, _ in passes] == ["L", "L"]
+    assert max(pixels for _, pixels in passes) < 0.5 * 300 * 400
+
+
+def test_with_a_pillow_of_unknown_order_only_whole_pictures_are_resized(monkeypatch):
+    monkeypatch.setattr(squash, "_tall_turned", lambda: None)
+    for kind in KINDS:
+        page = drawn((80, 97), kind)
+        assert np.array_equal(view(page, 64), page.resize((64, 64), Image.Resampling.BICUBIC)), kind
+
+
+def test_this_pillows_order_of_passes_is_known():
+    assert squash._tall_turned() is not None
 
 
 def test_normalise_gives_hand_computed_values():
@@ -238,6 +304,13 @@ def test_a_tiff_of_3_pages_gives_3_frames(tmp_path):
     ]
     with pytest.raises(ImageError, match=r"scan.tif: 3 frames in a TIFF; one picture, or image_frames\(\)"):
         open_image(path)
+
+
+def test_frames_in_colour_are_kept_apart(tmp_path):
+    pages = [Image.new("RGB", (6, 5), color) for color in ("red", "green", "blue")]
+    path = save(tmp_path / "scan.tif", pages[0], save_all=True, append_images=pages[1:])
+    found = list(images.image_frames(path))
+    assert [image.getpixel((2, 2)) for image in found] == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
 
 
 def test_pictures_of_a_folder_come_in_natural_order(tmp_path):
