@@ -74,7 +74,7 @@ class PartwiseAdamW(paddle.optimizer.AdamW):
         return super()._append_optimize_op(block, param_and_grad)
 
     def clear_grad(self, set_to_zero: bool = False) -> None:
-        """Give the gradients' memory to the next forward pass; Paddle's default keeps it, filled with zeros."""
+        """Give the gradients' memory to the next forward pass; Paddle's default keeps zeros in it."""
         super().clear_grad(set_to_zero=False)
 
     def _add_accumulator(self, *args: object, **kwargs: object) -> paddle.Tensor:
