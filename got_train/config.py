@@ -237,6 +237,7 @@ class TrainSettings:
     glyph_weight: float = (
         0.0  # of a loss that has the encoder name each patch's character; needs glyphs in records
     )
+    feature_cache: str = ""  # a folder that keeps what an encoder which does not train gives; empty: none
     recompute: bool = False  # trade a second forward pass of every layer for its memory
     log_every: int = 10  # steps, as are the next
     save_every: int = 200
@@ -335,6 +336,7 @@ class Config:
         if self.train.sharding == "stage3" or self.train.tensor_parallel > 1:  # no process has all weights
             needs = [("data.validation", self.data.validation), ("train.average", self.train.average)]
             needs.append(("measure.probes", self.measure.probes))
+            needs.append(("train.feature_cache", self.train.feature_cache))
             for key, value in needs:
                 _check(not value, f"{key}: needs whole weights; leave it out with stage3 or tensor_parallel")
         self._check_lora()
@@ -343,6 +345,11 @@ class Config:
             self.parts.vision.train or not self.train.glyph_weight,
             f"train.glyph_weight ({self.train.glyph_weight}) teaches parts.vision, which does not train; "
             "0, or parts.vision.train: true",
+        )
+        _check(
+            not (self.parts.vision.train and self.train.feature_cache),
+            f"train.feature_cache ({self.train.feature_cache}) keeps what parts.vision gives, which trains; "
+            "parts.vision.train: false, or leave it out",
         )
         _check(
             bool(self.data.validation) or not self.train.patience,
@@ -540,6 +547,7 @@ FREE = (
     "measure.probes",
     "measure.seconds",
     "train.output_dir",
+    "train.feature_cache",
     "train.micro_batch_size",
     "train.recompute",
     "train.log_every",

@@ -388,6 +388,12 @@ CASES: dict[str, list[Case]] = {
             "train.glyph_weight",
             training("train.glyph_weight=1", "parts.vision.train=false"),
         ),
+        Case("features kept of an encoder that trains", "parts.vision", training("train.feature_cache=kept")),
+        Case(
+            "a file as folder of features",
+            "data.jsonl",
+            training("train.feature_cache=data.jsonl", "parts.vision.train=false"),
+        ),
         Case(
             "patience without validation",
             "train.patience",

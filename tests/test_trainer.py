@@ -544,8 +544,8 @@ def test_progress_of_a_resumed_run_counts_its_own_steps(monkeypatch, capsys):
     )
     shown.on_train_begin(None, state, None)
     state.global_step, shown.tokens = 110, 1000
-    shown.on_log(None, state, None, logs={"loss": 1.25, "learning_rate": 3e-4})
+    shown.on_log(None, state, None, logs={"loss": 1.25, "learning_rate": 3e-4, "waiting_for_data": 0.034})
     shown.on_log(None, state, None, logs={"train_loss": 1.25})
     shown.close()
-    line = "step 110/200: loss 1.2500, lr 3.0e-04, 4.0 pages/s, 50 tokens/s, 1.50 GB, 03:00 left\n"
+    line = "step 110/200: loss 1.2500, lr 3.0e-04, 4.0 pages/s, 50 tokens/s, 1.50 GB, waits 3 %, 03:00 left\n"
     assert capsys.readouterr().err == line

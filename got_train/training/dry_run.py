@@ -27,9 +27,10 @@ from got_train.modeling import IGNORED, PARTS
 
 from .audit import GradientAudit
 from .memory import peak_memory
-from .run import build_trainer, count_steps
+from .run import build_feature_cache, build_trainer, check_room, count_steps
 
 if TYPE_CHECKING:
+    from .feature_cache import Room
     from .trainer import GotTrainer
 
 RECORDS, SECONDS = 20_000, 20.0  # the longest rows are looked for among the first; whichever ends first
@@ -112,6 +113,7 @@ class Measured:
     longest: str  # said of the rows that were taken for the longest
     watch: Stopwatch
     memory: int  # bytes at most
+    room: Room | None = None  # with train.feature_cache
 
     @property
     def steps(self) -> int:
@@ -148,6 +150,8 @@ def measure(config: Config, longest: Sequence[Record] = ()) -> Measured:
         trainer = build_trainer(_short(config, folder))
         loader = trainer.loader
         mixture, size = loader.mixture, loader.plan.batch_size
+        cache = build_feature_cache(config, trainer.model)
+        room = None if cache is None else check_room(config, cache, mixture, loader.collator)
         rows = Rows(mixture, loader.collator, config.data.on_bad == "drop")
         draws = range(min(RECORDS, count_steps(config, mixture.total) * config.train.batch_size))
         if longest:
@@ -162,9 +166,8 @@ def measure(config: Config, longest: Sequence[Record] = ()) -> Measured:
         watch = Stopwatch()
         trainer.add_callback(watch)
         trainer.train()
-    return Measured(
-        config, trainer, mixture, usual, f"{said} the longest have {most} tokens", watch, peak_memory()
-    )
+    said = f"{said} the longest have {most} tokens"
+    return Measured(config, trainer, mixture, usual, said, watch, peak_memory(), room)
 
 
 def _report(measured: Measured) -> Iterator[str]:
@@ -176,6 +179,8 @@ def _report(measured: Measured) -> Iterator[str]:
     yield f"steps      {_steps(config, steps, measured.accumulation, trainer.loader.plan.ranks)}"
     yield f"tokens     {_tokens(list(usual.values()), steps * config.train.batch_size)}"
     yield f"memory     {measured.memory / 2**30:.2f} GB at most, measured on the longest rows"
+    if measured.room is not None:
+        yield f"features   {measured.room.words()}; the time is that without any"
     yield f"time       {_times(measured)}"
     yield ""
     yield from _shown(trainer.loader.collator, *next(iter(usual.items())), mixture)
@@ -191,6 +196,7 @@ def _short(config: Config, folder: str) -> Config:
         batch_size=config.train.micro_batch_size
         * (paddle.distributed.get_world_size() // config.train.tensor_parallel),
         output_dir=folder,
+        feature_cache="",
         log_every=1,
         save_every=1_000_000,
         show_rows=0,

@@ -11,6 +11,7 @@ import mmap
 import os
 import pickle
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,7 @@ from .ledger import DROPPED, mark
 from .quarantine import Quarantine
 
 _FAULTS, _MARKS = "faults", "marks"
+WAITING = "waiting_for_data"  # what the share of time that the model had no batch is called in the log
 _AHEAD = 2  # micro-batches that a worker is asked for beforehand, Paddle's default
 
 
@@ -106,20 +108,38 @@ class StepLoader:
         self.mixture, self.collator, self.plan, self.workers = mixture, collator, plan, workers
         self.quarantine = quarantine
         self.start = 0
+        self._waited, self._asked = 0.0, time.monotonic()  # seconds for batches since it was asked, and when
 
     def __len__(self) -> int:
         return self.plan.steps * self.plan.accumulation
 
     def __iter__(self) -> Iterator[dict]:
         batches = self._from_workers() if self.workers else self._from_here()
+        self.share_of_waiting()  # what was before the run does not count
         for step in range(self.start, self.plan.steps):
-            micros = [self._usable(next(batches)) for _ in range(self.plan.accumulation)]
+            micros = [self._usable(self._next(batches)) for _ in range(self.plan.accumulation)]
             if step == self.plan.steps - 1:
                 next(batches, None)  # the end, at which the workers go; the trainer asks no further
             counts = self._step_counts(micros)
             for micro, batch in enumerate(micros):
                 marks = batch[_MARKS].tolist()
                 yield {**batch, **counts, _MARKS: marks, "draws": self.plan.draws(step, micro)}
+
+    def share_of_waiting(self) -> float:
+        """Of the time since this was last asked, how much the run stood still until it had its batches.
+
+        Without workers all the making of a batch is waiting.
+        """
+        now = time.monotonic()
+        share = self._waited / max(now - self._asked, 1e-9)
+        self._waited, self._asked = 0.0, now
+        return share
+
+    def _next(self, batches: Iterator[dict]) -> dict:
+        began = time.monotonic()
+        batch = next(batches)
+        self._waited += time.monotonic() - began
+        return batch
 
     def rows(self, draws: list[range]) -> list[str]:
         """file:line of each."""

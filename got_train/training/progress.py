@@ -8,14 +8,16 @@ import time
 from paddlenlp.trainer import TrainerCallback
 from tqdm import tqdm
 
+from .loader import WAITING
 from .memory import peak_memory
 from .validation import VALIDATION_LOSS
 
 
 class Progress(TrainerCallback):
-    """Step, loss, learning rate, pages/s, supervised tokens/s, peak memory, time left; on one process only.
+    """Step, loss, learning rate, pages/s, tokens/s, peak memory, waiting, time left; on one process only.
 
-    Speed and time left are those of this session: a resumed run does not count what was done before it.
+    Speed and time left are those of this session: a resumed run does not count what was done before it. The
+    share of waiting for data is that since the line before.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -53,7 +55,7 @@ class Progress(TrainerCallback):
         seconds, done = max(time.monotonic() - self.began, 1e-9), state.global_step - self.first
         line = f"loss {logs['loss']:.4f}, lr {logs['learning_rate']:.1e}"
         line += f", {done * self.batch_size / seconds:.1f} pages/s, {self.tokens / seconds:.0f} tokens/s"
-        line += f", {peak_memory() / 2**30:.2f} GB"
+        line += f", {peak_memory() / 2**30:.2f} GB, waits {100 * logs[WAITING]:.0f} %"
         if self.bar.disable:
             left = tqdm.format_interval((state.max_steps - state.global_step) * seconds / max(done, 1))
             print(

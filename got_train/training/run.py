@@ -6,6 +6,7 @@ import dataclasses
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from got_train import cpu
 from got_train.config import Config, ConfigError, ModelSettings, SourceSettings, differences, load_config
 from got_train.data.collator import Collator
 from got_train.data.mixture import Mixture, replayed, spread
-from got_train.data.records import Record, RecordStream, open_stream, read_records
+from got_train.data.records import Record, RecordError, RecordStream, open_stream, read_records
 from got_train.tokenizer import Tokenizer, load_tokenizer
 
 from .checkpoints import FINAL, ROWS_FILE, RUN_FILE, begin, checkpoints, clean, publish, read_json, saving
@@ -21,9 +22,13 @@ from .checkpoints import FINAL, ROWS_FILE, RUN_FILE, begin, checkpoints, clean, 
 if TYPE_CHECKING:
     from got_train.modeling import Got
 
+    from .feature_cache import FeatureCache, Room
     from .interruption import Interruption
     from .measuring import Rows
     from .trainer import GotTrainer
+
+
+LOOKED_AT = 16  # rows of which the views are counted, to know what their features take
 
 
 def check_device(config: Config) -> str:
@@ -201,6 +206,13 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     model = build_model(config.model, tokenizer, lora=config.lora.rank > 0)
     adapter = begin_lora(model, config) if config.lora.rank else None
     collator = build_collator(config, model, tokenizer)
+    feature_cache = build_feature_cache(config, model)
+    if feature_cache is not None:
+        make_folder("train.feature_cache", config.train.feature_cache, "features")
+        room = check_room(config, feature_cache, mixture, collator)
+        if rank == 0:
+            print(f"train.feature_cache {feature_cache.folder}: {room.words()}", file=sys.stderr)
+        feature_cache.attach()
     if copies > 1:
         split_decoder(model)
     quarantine = None
@@ -215,23 +227,60 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         validation=build_validation(config) or (),
         adapter=adapter,
         rows=build_rows(config),
+        feature_cache=feature_cache,
         ledger=None if rank % copies else Ledger(output_dir, plan.rank, plan.ranks),
     )
 
 
 def make_output_dir(config: Config) -> Path:
-    """The folder of a run; refuses now what could not be written hours later."""
-    output_dir = Path(config.train.output_dir)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise ConfigError(f"train.output_dir {output_dir}: a file; a folder for checkpoints and logs")
+    """The folder of a run."""
+    return make_folder("train.output_dir", config.train.output_dir, "checkpoints and logs")
+
+
+def make_folder(key: str, path: str, kept: str) -> Path:
+    """The folder that a setting names; refuses now what could not be written hours later."""
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{key} {folder}: a file; a folder for {kept}")
     try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output_dir):
-            return output_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
     except OSError as error:
+        raise ConfigError(f"{key} {folder}: cannot be written ({error.strerror}); another folder") from error
+
+
+def build_feature_cache(config: Config, model: Got) -> FeatureCache | None:
+    """Of the encoder of a run's model, if there is to be one; touches no folder."""
+    if not config.train.feature_cache:
+        return None
+    from .feature_cache import FeatureCache
+
+    number_bytes = 4 if config.train.precision == "float32" else 2
+    return FeatureCache(model.vision, Path(config.train.feature_cache), number_bytes)
+
+
+def check_room(config: Config, cache: FeatureCache, mixture: Mixture, collator: Collator) -> Room:
+    """What the features of a run's rows take; refused where the disk has not got it."""
+    draws, views = count_steps(config, mixture.total) * config.train.batch_size, None
+    if mixture.total is not None:
+        views = round(min(draws, mixture.total) * _views_of_a_row(mixture, collator, min(draws, LOOKED_AT)))
+    room = cache.room(views)
+    if room.missing > room.free:
         raise ConfigError(
-            f"train.output_dir {output_dir}: cannot be written ({error.strerror}); another folder"
-        ) from error
+            f"train.feature_cache {cache.folder}: {room.words()}; make room, name a folder on another disk, "
+            "or leave it out"
+        )
+    return room
+
+
+def _views_of_a_row(mixture: Mixture, collator: Collator, draws: int) -> float:
+    """The mean of the first draws; bad rows have their say when their turn comes."""
+    found = []
+    for draw in range(draws):
+        with suppress(RecordError):
+            found.append(len(collator.views(mixture[draw])[0]))
+    return sum(found) / max(1, len(found))
 
 
 def split_decoder(model: Got) -> None:

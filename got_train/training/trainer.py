@@ -42,9 +42,10 @@ from .checkpoints import (
     saving,
     step_of,
 )
+from .feature_cache import FeatureCache
 from .interruption import Interrupted, Interruption
 from .ledger import Entry, Ledger
-from .loader import StepLoader, named
+from .loader import WAITING, StepLoader, named
 from .lora import Adapter, fill_adapter, save_adapter
 from .measuring import Measuring, Rows
 from .memory import peak_memory
@@ -95,12 +96,12 @@ class TrainingLoss(nn.Layer):
         glyph_labels: paddle.Tensor | None = None,
     ) -> paddle.Tensor:
         got = self.got
+        if self.glyph_head is None:
+            return got(input_ids, pixel_values, attention_mask, labels, position_ids).loss_sum / step_tokens
         neck_map = got.vision.neck_map(got.normalised(pixel_values))  # (V, C, S, S)
         features = got.projector(got.vision.features(neck_map))
         output = got.decode(input_ids, features, attention_mask, labels, position_ids)
         loss = output.loss_sum / step_tokens
-        if self.glyph_head is None:
-            return loss
         named = self.glyph_head(neck_map.transpose([0, 2, 3, 1]))  # (V, S, S, vocabulary)
         wrong = F.cross_entropy(
             named.flatten(0, 2), glyph_labels.flatten(), ignore_index=IGNORED, reduction="sum"
@@ -153,10 +154,11 @@ class GotTrainer(Trainer):
         adapter: Adapter | None = None,
         ledger: Ledger | None = None,
         rows: Rows | None = None,
+        feature_cache: FeatureCache | None = None,
     ) -> None:
         self.config, self.loader, self.got_tokenizer = config, loader, tokenizer
         self.adapter = adapter  # what the run trains on the model, with LoRA
-        self.ledger = ledger
+        self.ledger, self.feature_cache = ledger, feature_cache
         self.interruption: Interruption | None = None  # what may end the run between two steps
         self.interrupted = False  # it has
         self._draws: list[range] = []  # of the step under way, as are the next
@@ -170,7 +172,7 @@ class GotTrainer(Trainer):
         callbacks = [self.progress]
         if config.train.sharding not in ("stage2", "stage3"):  # where a process has some gradients only
             callbacks += [GradientAudit(model, config, args.output_dir)]
-        callbacks += [self.average] if self.average else []
+        callbacks += [each for each in (self.average, feature_cache) if each is not None]
         super().__init__(model=model, args=args, train_dataset=loader, callbacks=callbacks)
         self.validation = None
         if validation or rows:
@@ -269,7 +271,9 @@ class GotTrainer(Trainer):
     def log(self, logs: dict[str, float], **kwargs: object) -> None:
         """paddlenlp forgets its history at every entry; validations are kept, as they tell when to stop."""
         history, loss_is_due = self.state.log_history, self.control.should_log
-        logs = {**logs, MEMORY: round(peak_memory() / 2**30, 3)} if "loss" in logs else logs
+        if "loss" in logs:
+            memory, waiting = peak_memory() / 2**30, self.loader.share_of_waiting()
+            logs = {**logs, MEMORY: round(memory, 3), WAITING: round(waiting, 4)}
         super().log(logs, **kwargs)
         validated = any(name.startswith(KEPT) for name in logs)
         self.control.should_log = loss_is_due and validated
@@ -386,6 +390,8 @@ class GotTrainer(Trainer):
         fill = fill_from if self.adapter is None else fill_adapter
         with joined(self.model):
             fill(self.model, resume_from_checkpoint)
+        if self.feature_cache is not None:
+            self.feature_cache.forget_weights()
         if self.average is not None:
             self.average.load(Path(resume_from_checkpoint))
         if self.training_loss.glyph_head is not None:
