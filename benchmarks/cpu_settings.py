@@ -12,6 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from got_train.modeling import GotConfig
 
 SETTINGS = {
     "paddle as it starts": [],
@@ -46,21 +50,28 @@ def apply(names: list[str], threads: int) -> None:
         cpu.keep_freed_memory()
 
 
-def nano_step() -> tuple:
-    """A model of the nano size, with the ids and views of 16 samples."""
-    import paddle
-
-    from got_train.modeling import DecoderConfig, Got, GotConfig, VisionConfig
+def nano_config() -> GotConfig:
+    """The sizes of the nano models, with the smallest of their encoders."""
+    from got_train.modeling import DecoderConfig, GotConfig, VisionConfig
 
     vision = VisionConfig(
         image_side=128, patch=8, width=96, layers=3, heads=4, mlp_width=288, window=4, global_layers=(2,),
         neck_width=48, out_width=128,
     )  # fmt: skip
     decoder = DecoderConfig(vocab_size=384, width=128, layers=3, heads=4, mlp_width=256, max_positions=512)
+    return GotConfig(vision=vision, decoder=decoder, image_token=383)
+
+
+def nano_step() -> tuple:
+    """A model of the nano size, with the ids and views of 16 samples."""
+    import paddle
+
+    from got_train.modeling import Got
+
     ids = paddle.randint(0, 380, [16, 70])
     ids[:, 5:21] = 383
     views = paddle.randn([16, 3, 128, 128])
-    return Got(GotConfig(vision=vision, decoder=decoder, image_token=383)), ids, views
+    return Got(nano_config()), ids, views
 
 
 def measure(names: list[str], threads: int) -> dict[str, float]:

@@ -7,6 +7,7 @@ from paddle import nn
 
 from got_train.modeling import DecoderConfig, GotConfig, VisionConfig, flops
 from got_train.modeling.flops import PARTS, FlopsError, Work
+from got_train.modeling.layers import LayerNorm
 from got_train.modeling.vision import Attention, split_windows
 
 FULL = GotConfig()
@@ -119,8 +120,8 @@ def test_vision_attention_counts_what_a_plain_one_with_the_same_output_multiplie
     layer = Attention(width, heads, side)
     for table in (layer.rel_pos_h, layer.rel_pos_w):
         table.set_value(paddle.randn(table.shape))
-    x = paddle.randn([1, grid, grid, width])
-    squares = split_windows(layer.qkv(x), side, layer.qkv.bias).numpy()
+    x, norm = paddle.randn([1, grid, grid, width]), LayerNorm(width)
+    squares = split_windows(layer.qkv(norm(x)), side, layer.qkv.bias).numpy()
     squares = squares.reshape(len(squares), side, side, 3, heads, width // heads)
     plain = [
         [plain_square(*(square[:, :, part, head] for part in range(3)), layer, done) for head in range(heads)]
@@ -130,7 +131,7 @@ def test_vision_attention_counts_what_a_plain_one_with_the_same_output_multiplie
     joined = np.array(plain).transpose(0, 2, 3, 1, 4).reshape(count, count, side, side, width)
     joined = joined.transpose(0, 2, 1, 3, 4).reshape(count * side, count * side, width)[:grid, :grid]
     out = layer.proj(paddle.to_tensor(joined[None].astype("float32")))
-    assert np.abs(out.numpy() - layer(x).numpy()).max() < 2e-5
+    assert np.abs(out.numpy() - layer(x, norm).numpy()).max() < 2e-5
 
     sizes = {"image_side": 8 * grid, "patch": 8, "width": width, "heads": heads, "mlp_width": 7}
     counted = flops.vision_block(VisionConfig(**sizes), 0 if side == grid else side)

@@ -20,6 +20,7 @@ from got_train.modeling import (
     load_model,
     parameter_count,
 )
+from got_train.modeling.layers import LayerNorm
 from got_train.modeling.vision import Attention, join_windows, split_windows
 from got_train.modeling.weights import unfilled
 
@@ -277,7 +278,8 @@ def test_attention_equals_its_definition_written_as_loops():
     for parameter in layer.parameters():
         parameter.set_value(paddle.randn(parameter.shape))
     x = paddle.randn([1, side, side, heads * width])
-    q, k, v = layer.qkv(x).numpy().reshape(9, 3, heads, width).transpose(1, 2, 0, 3)
+    norm = LayerNorm(heads * width)
+    q, k, v = layer.qkv(norm(x)).numpy().reshape(9, 3, heads, width).transpose(1, 2, 0, 3)
     by_row, by_column = layer.rel_pos_h.numpy(), layer.rel_pos_w.numpy()
     expected = np.zeros([9, heads, width])
     for head in range(heads):
@@ -291,7 +293,7 @@ def test_attention_equals_its_definition_written_as_loops():
             weights = np.exp(scores - np.max(scores))
             expected[i, head] = weights @ v[head] / weights.sum()
     expected = layer.proj(paddle.to_tensor(expected.reshape(1, side, side, 8).astype("float32")))
-    assert relative(layer(x), expected.numpy()) < 1e-6
+    assert relative(layer(x, norm), expected.numpy()) < 1e-6
 
 
 @pytest.mark.parametrize("side, window, count", [(8, 3, 9), (6, 3, 4), (4, 7, 1)])

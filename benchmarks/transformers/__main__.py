@@ -3,7 +3,8 @@
 python -m benchmarks.transformers --reference PYTHON [CASE ...] [--repeats 5] [--threads 2]
 
 PYTHON is an interpreter with torch and transformers. Full size, random weights. The two sides take turns, one
-process each; what is printed are medians. Peak memory is that of the whole process.
+process each; what is printed are medians. Peak memory is that of the whole process. The shares are ours: of
+the fastest product (operations) or of the fastest reading of a matrix (bytes of weights) on either side.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
+from benchmarks.cpu_settings import nano_config
+from got_train.modeling import DecoderConfig, GotConfig, flops
 
 HERE = Path(__file__).parent
 PAUSE = 0.5  # seconds before every run: the other side's threads go on spinning for a while
@@ -33,23 +37,60 @@ class Case:
     theirs: str
     units: float = 1.0  # that one run does; the table shows seconds of one
     alone: bool = False  # both sides together need more memory than a common machine has
+    flops: float = 0.0  # of one run, or else
+    weights: float = 0.0  # bytes that one run reads, where reading them is the work
+
+
+NANO_GOT = nano_config()
+GOT = GotConfig(decoder=DecoderConfig(vocab_size=151860))
+PROMPT, ANSWER, SOME = 287, 512, ("projector", "decoder")
+STEP = flops.Work(1, (PROMPT + ANSWER,), ANSWER)
+VIEW = float(flops.vision(GOT.vision).forward)
+READ = float(flops.decoder_layers(GOT.decoder, (PROMPT,)).forward + flops.head(GOT.decoder, 1).forward)
+NANO = flops.Work(16, (70,) * 16, 16 * 69)
+TOKEN = 4.0 * (
+    GOT.decoder.layers * flops.decoder_matrices(GOT.decoder) + GOT.decoder.width * GOT.decoder.vocab_size
+)
+LOSS = 3.0 * flops.head(GOT.decoder, 8192).forward
+
+
+def training(trains: Sequence[str], config: GotConfig = GOT, work: flops.Work = STEP) -> float:
+    return float(flops.training(config, work, trains).useful)
 
 
 CASES = {
-    "matmul": Case("product 4096x768x3072 (the machine)", "matmul", "matmul"),
-    "encoder": Case("encoder forward, one view, float32", "encoder", "encoder"),
-    "encoder-bf16": Case("encoder forward, one view, our float32 to its bfloat16", "encoder", "encoder_bf16"),
-    "prefill": Case("prefill, 287 tokens, float32", "prefill", "prefill"),
-    "decode-1": Case("decode, 1 sequence, float32, a token", "decode_1", "decode_1", 32),
-    "decode-8": Case("decode, 8 sequences, float32, a token", "decode_8", "decode_8", 8 * 16),
-    "decode-32": Case("decode, 32 sequences, float32, a token", "decode_32", "decode_32", 32 * 8),
-    "train": Case("train step, 287 + 512 tokens, all parts", "train", "train", alone=True),
-    "train-frozen": Case("train step, vision frozen", "train_frozen", "train_frozen", alone=True),
-    "train-cached": Case("train step, vision's features cached", "train_cached", "train_frozen", alone=True),
-    "nano": Case("nano train step, a sample", "nano", "nano", 16),
-    "prefill-bf16": Case("prefill, our float32 to its bfloat16", "prefill", "prefill_bf16"),
-    "loss": Case("loss, 8,192 tokens x 151,860 words, with gradients", "loss", "loss", alone=True),
+    "matmul": Case("product 4096x768x3072 (the machine)", "matmul", "matmul", flops=2.0 * 4096 * 768 * 3072),
+    "stream": Case("a row times a matrix of 1 GiB (the machine)", "stream", "stream", weights=2.0**30),
+    "encoder": Case("encoder forward, one view, float32", "encoder", "encoder", flops=VIEW),
+    "encoder-bf16": Case(
+        "encoder forward, one view, our float32 to its bfloat16", "encoder", "encoder_bf16", flops=VIEW
+    ),
+    "prefill": Case("prefill, 287 tokens, float32", "prefill", "prefill", flops=READ),
+    "prefill-bf16": Case("prefill, our float32 to its bfloat16", "prefill", "prefill_bf16", flops=READ),
+    "decode-1": Case("decode, 1 sequence, a token", "decode_1", "decode_1", 32, weights=32 * TOKEN),
+    "decode-8": Case("decode, 8 sequences, a token", "decode_8", "decode_8", 8 * 16, weights=16 * TOKEN),
+    "decode-32": Case("decode, 32 sequences, a token", "decode_32", "decode_32", 32 * 8, weights=8 * TOKEN),
+    "train": Case(
+        "train step, 287 + 512 tokens, all parts", "train", "train", alone=True, flops=training(flops.PARTS)
+    ),
+    "train-frozen": Case(
+        "train step, vision frozen", "train_frozen", "train_frozen", alone=True, flops=training(SOME)
+    ),
+    "train-cached": Case(
+        "train step, vision's features cached",
+        "train_cached",
+        "train_frozen",
+        alone=True,
+        flops=training(SOME) - VIEW,
+    ),
+    "nano": Case(
+        "nano train step, a sample", "nano", "nano", 16, flops=training(flops.PARTS, NANO_GOT, NANO)
+    ),
+    "loss": Case(
+        "loss, 8,192 tokens x 151,860 words, with gradients", "loss", "loss", alone=True, flops=LOSS
+    ),
 }
+PEAKS = ("matmul", "stream")  # always run first: what the shares are of
 
 
 @contextmanager
@@ -99,10 +140,14 @@ def compare(case: Case, reference: str, repeats: int, threads: int) -> tuple[lis
     return found
 
 
-def row(case: Case, ours: list[dict], theirs: list[dict]) -> str:
-    seconds = [median(each["seconds"] for each in runs) / case.units for runs in (ours, theirs)]
+def row(case: Case, ours: list[dict], theirs: list[dict], peaks: dict[str, float]) -> str:
+    """One line of the table; a case of PEAKS sets the peak that the next lines are held against."""
+    seconds = [median(each["seconds"] for each in runs) for runs in (ours, theirs)]
     memory = [max(each["gigabytes"] for each in runs) for runs in (ours, theirs)]
-    cells = [case.title, *map(shown, seconds), f"{seconds[0] / seconds[1]:.2f}"]
+    amount, kind = (case.flops, "product") if case.flops else (case.weights, "bandwidth")
+    peaks.setdefault(kind, amount / min(seconds))
+    cells = [case.title, *(shown(each / case.units) for each in seconds), f"{seconds[0] / seconds[1]:.2f}"]
+    cells += [f"{amount / seconds[0] / peaks[kind]:.0%} of {kind}"]
     cells += [f"{memory[0]:.1f}", f"{memory[1]:.1f}", f"{memory[0] / memory[1]:.2f}"]
     return f"| {' | '.join(cells)} |"
 
@@ -124,11 +169,13 @@ def main() -> None:
         parser.error("--reference: none given; an interpreter with torch and transformers")
     if unknown := [name for name in options.cases if name not in CASES]:
         parser.error(f"{unknown[0]}: no such case; one of {', '.join(CASES)}")
-    print("| work | ours | transformers | ratio | GB ours | GB transformers | ratio |")
-    print("|---|---|---|---|---|---|---|")
-    for name in options.cases or CASES:
+    print("| work | ours | transformers | ratio | share of the peak | GB ours | GB transformers | ratio |")
+    print("|---|---|---|---|---|---|---|---|")
+    peaks: dict[str, float] = {}
+    wanted = [name for name in options.cases or CASES if name not in PEAKS]
+    for name in (*PEAKS, *wanted):
         found = compare(CASES[name], options.reference, options.repeats, options.threads)
-        print(row(CASES[name], *found), flush=True)
+        print(row(CASES[name], *found, peaks), flush=True)
 
 
 if __name__ == "__main__":

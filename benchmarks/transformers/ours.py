@@ -31,6 +31,11 @@ def matmul() -> Callable:
     return lambda: a @ b
 
 
+def stream() -> Callable:
+    a, b = paddle.randn([1, 8192]), paddle.randn([8192, 32768])
+    return lambda: a @ b
+
+
 def encoder() -> Callable:
     vision = Vision(VisionConfig())
     vision.eval()
@@ -125,6 +130,7 @@ def loss() -> Callable:
 
 CASES = {
     "matmul": matmul,
+    "stream": stream,
     "encoder": encoder,
     "prefill": prefill,
     "decode_1": lambda: decode(1, 32),

@@ -21,6 +21,11 @@ def matmul() -> Callable:
     return lambda: a @ b
 
 
+def stream() -> Callable:
+    a, b = torch.randn(1, 8192), torch.randn(8192, 32768)
+    return lambda: a @ b
+
+
 def encoder(dtype: torch.dtype = torch.float32) -> Callable:
     tower = GotOcr2VisionEncoder(GotOcr2Config().vision_config).to(dtype).eval()
     views = torch.randn(1, 3, 1024, 1024, dtype=dtype)
@@ -118,6 +123,7 @@ def loss() -> Callable:
 
 CASES = {
     "matmul": matmul,
+    "stream": stream,
     "encoder": encoder,
     "encoder_bf16": lambda: encoder(torch.bfloat16),
     "prefill": prefill,

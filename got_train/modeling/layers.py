@@ -9,6 +9,7 @@ with ones, and autograd keeps what takes less time to make again. A GPU runs Pad
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import paddle
 import paddle.nn.functional as F
@@ -90,7 +91,15 @@ class LayerNorm(nn.LayerNorm):
     """Paddle's layer over the last axis, with its parameters."""
 
     def forward(self, x):
-        return layer_norm(x, self.weight, self.bias, self._epsilon)
+        return self.function(*self.inputs(x))
+
+    @property
+    def function(self) -> Activation:
+        """What it does, for a linear layer that makes it again instead of keeping it."""
+        return partial(layer_norm, epsilon=self._epsilon)
+
+    def inputs(self, x: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
+        return x, self.weight, self.bias
 
 
 def layer_norm(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, epsilon: float) -> paddle.Tensor:

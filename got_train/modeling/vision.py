@@ -6,6 +6,8 @@ Follows segment-anything's image encoder (ViT-B) and GOT's net_2 and net_3; size
 # V views  S patches along a side (64)  E width (768)  H heads  d head width (64)  N = S*S
 # W windows of all views  w window side (14)  P tokens a view (256)  D out width (1024)
 
+from functools import partial
+
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
@@ -57,15 +59,20 @@ class Attention(nn.Layer):
             "distance", (steps[:, None] - steps[None, :] + side - 1).flatten(), persistable=False
         )
 
-    def forward(self, x):  # (V, S, S, E)
+    def forward(self, x, norm):  # (V, S, S, E)
         side = x.shape[1]
+        qkv = activated(self.qkv, norm.function, *norm.inputs(x))
         # the zeros at the edges are seen: their q, k and v are the bias
-        windows = split_windows(self.qkv(x), self.side, self.qkv.bias)  # (W, w, w, 3E)
+        windows = split_windows(qkv, self.side, self.qkv.bias)  # (W, w, w, 3E)
         squares, tokens = windows.shape[0], self.side**2
         qkv = windows.reshape([squares, tokens, 3, self.heads, self.head_width]).transpose([2, 0, 3, 1, 4])
         x = square_attention(qkv.flatten(1, 2), *self.positions())  # (W*H, N, d)
-        x = x.reshape([squares, self.heads, self.side, self.side, self.head_width]).transpose([0, 2, 3, 1, 4])
-        return self.proj(join_windows(x.flatten(3), side))
+        return activated(self.proj, partial(self.joined, side=side), x)
+
+    def joined(self, x, side):
+        """(W*H, N, d) -> (V, S, S, E)."""
+        x = x.reshape([-1, self.heads, self.side, self.side, self.head_width]).transpose([0, 2, 3, 1, 4])
+        return join_windows(x.flatten(3), side)
 
     def positions(self):
         """The vectors of the rows between any two rows, and of the columns, (w, w, d) each."""
@@ -81,8 +88,9 @@ class Mlp(nn.Layer):
         self.lin1 = Linear(width, hidden)
         self.lin2 = Linear(hidden, width)
 
-    def forward(self, x):
-        return activated(self.lin2, F.gelu, self.lin1(x))  # the exact (erf) GELU
+    def forward(self, x, norm):
+        hidden = activated(self.lin1, norm.function, *norm.inputs(x))
+        return activated(self.lin2, F.gelu, hidden)  # the exact (erf) GELU
 
 
 class Block(nn.Layer):
@@ -96,8 +104,8 @@ class Block(nn.Layer):
         self.mlp = Mlp(config.width, config.mlp_width)
 
     def forward(self, x):
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))  # (V, S, S, E)
+        x = x + self.attn(x, self.norm1)
+        return x + self.mlp(x, self.norm2)  # (V, S, S, E)
 
 
 class ChannelNorm(nn.Layer):
