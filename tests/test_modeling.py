@@ -16,6 +16,7 @@ from got_train.modeling import (
     ModelConfigError,
     VisionConfig,
     attention,
+    causal_attention,
     layouts,
     load_model,
     parameter_count,
@@ -111,6 +112,40 @@ def test_attention_in_blocks_of_squares_or_queries_equals_the_folded_product(
         out = attend(*inputs)
         (out * slope).sum().backward()
         found.append([out.numpy(), *(each.grad.numpy() for each in inputs)])
+    for ours, theirs in zip(*found, strict=True):
+        assert relative(ours, theirs) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [[1] * 23],
+        [[1] * 23, [1] * 15 + [0] * 8],  # padding behind: no mask is needed
+        [[0] * 5 + [1] * 18, [1] * 7 + [2] * 9 + [3] * 7],  # padding before, and a packed row
+    ],
+)
+@pytest.mark.parametrize("queries", [6, 128])
+def test_causal_attention_in_blocks_of_queries_equals_the_fused_one_on_every_token(
+    numbers, queries, monkeypatch
+):
+    """The output and the gradients of q and of shared keys and values; nobody reads the padding."""
+    monkeypatch.setattr(causal_attention, "QUERIES", queries)
+    mask = paddle.to_tensor(numbers)
+    samples = causal_attention.Samples(mask, mask.shape)
+    assert (samples.allowed is None) == all(row[0] == 1 and 2 not in row for row in numbers)
+    read = (mask > 0).astype("float32").unsqueeze([1, 3])
+    found = []
+    for attend in (causal_attention.causal_attention, causal_attention.fused_attention):
+        paddle.seed(2)
+        q, k, v = (paddle.randn([len(numbers), heads, 23, 8]) for heads in (4, 2, 2))
+        for each in (q, k, v):
+            each.stop_gradient = False
+        if attend is causal_attention.fused_attention:  # called with whole heads
+            out = attend(q, *(paddle.repeat_interleave(x, 2, axis=1) for x in (k, v)), samples)
+        else:
+            out = attend(q, k, v, samples)
+        (out * read * paddle.randn(out.shape)).sum().backward()
+        found.append([(out * read).numpy(), *(each.grad.numpy() for each in (q, k, v))])
     for ours, theirs in zip(*found, strict=True):
         assert relative(ours, theirs) < 1e-5
 
