@@ -69,6 +69,9 @@ CASES = {
     "prefill-bf16": Case("prefill, our float32 to its bfloat16", "prefill", "prefill_bf16", flops=READ),
     "decode-1": Case("decode, 1 sequence, a token", "decode_1", "decode_1", 32, weights=32 * TOKEN),
     "decode-8": Case("decode, 8 sequences, a token", "decode_8", "decode_8", 8 * 16, weights=16 * TOKEN),
+    "decode-12": Case(
+        "decode, 12 crops of a page, a token", "decode_12", "decode_12", 120, weights=10 * TOKEN
+    ),
     "decode-32": Case("decode, 32 sequences, a token", "decode_32", "decode_32", 32 * 8, weights=8 * TOKEN),
     "train": Case(
         "train step, 287 + 512 tokens, all parts", "train", "train", alone=True, flops=training(flops.PARTS)

@@ -135,6 +135,7 @@ CASES = {
     "prefill": prefill,
     "decode_1": lambda: decode(1, 32),
     "decode_8": lambda: decode(8, 16),
+    "decode_12": lambda: decode(12, 10),
     "decode_32": lambda: decode(32, 8),
     "train": train,
     "train_frozen": lambda: train(frozen=True),
