@@ -53,6 +53,13 @@ def choose_mkl_path() -> None:
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", MKL_AVX512 if "avx512f" in text else MKL_AVX2)
 
 
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself; others would take longer than with float32."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text(errors="replace") if cpuinfo.exists() else ""
+    return "avx512_bf16" in text or "amx_bf16" in text
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep what was freed: mapping and unmapping a tensor costs more than an addition over it."""
     if sys.platform.startswith("linux"):

@@ -62,9 +62,7 @@ CASES = {
     "matmul": Case("product 4096x768x3072 (the machine)", "matmul", "matmul", flops=2.0 * 4096 * 768 * 3072),
     "stream": Case("a row times a matrix of 1 GiB (the machine)", "stream", "stream", weights=2.0**30),
     "encoder": Case("encoder forward, one view, float32", "encoder", "encoder", flops=VIEW),
-    "encoder-bf16": Case(
-        "encoder forward, one view, our float32 to its bfloat16", "encoder", "encoder_bf16", flops=VIEW
-    ),
+    "encoder-bf16": Case("encoder forward, one view, bfloat16", "encoder_bf16", "encoder_bf16", flops=VIEW),
     "prefill": Case("prefill, 287 tokens, float32", "prefill", "prefill", flops=READ),
     "prefill-bf16": Case("prefill, our float32 to its bfloat16", "prefill", "prefill_bf16", flops=READ),
     "decode-1": Case("decode, 1 sequence, a token", "decode_1", "decode_1", 32, weights=32 * TOKEN),

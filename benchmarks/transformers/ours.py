@@ -21,6 +21,7 @@ from benchmarks.cpu_settings import nano_step
 from got_train.modeling import DecoderConfig, Got, GotConfig, VisionConfig
 from got_train.modeling.decoders import KeyValueCache, build_decoder
 from got_train.modeling.loss import summed_cross_entropy
+from got_train.modeling.static_vision import StaticVision
 from got_train.modeling.vision import Vision
 
 IMAGE, PROMPT, ANSWER = 151859, 287, 512
@@ -41,6 +42,13 @@ def encoder() -> Callable:
     vision.eval()
     views = paddle.randn([1, 3, 1024, 1024])
     return paddle.no_grad()(lambda: vision(views))
+
+
+def encoder_bf16() -> Callable:
+    vision = Vision(VisionConfig())
+    read = StaticVision(vision, int(sys.argv[2]))
+    views = paddle.randn([1, 3, 1024, 1024])
+    return lambda: read(views)
 
 
 def started(batch: int) -> tuple:
@@ -132,6 +140,7 @@ CASES = {
     "matmul": matmul,
     "stream": stream,
     "encoder": encoder,
+    "encoder_bf16": encoder_bf16,
     "prefill": prefill,
     "decode_1": lambda: decode(1, 32),
     "decode_8": lambda: decode(8, 16),

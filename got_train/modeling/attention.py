@@ -16,6 +16,7 @@ import paddle.nn.functional as F
 from paddle.autograd import PyLayer
 
 BLOCK_SCORES = 4 << 20  # that exist at once; 16 MB in float32
+STATIC_QUERIES = 512
 
 
 def square_attention(qkv: paddle.Tensor, by_row: paddle.Tensor, by_column: paddle.Tensor) -> paddle.Tensor:
@@ -23,25 +24,41 @@ def square_attention(qkv: paddle.Tensor, by_row: paddle.Tensor, by_column: paddl
 
     qkv is (3, B, N, d), the vectors of relative positions are (w, w, d) each; gives (B, N, d), times v.
     """
+    if not paddle.in_dynamic_mode():
+        return parted_attention(qkv, by_row, by_column)
     if qkv.place.is_gpu_place():
         return folded_attention(qkv, by_row, by_column)
     return _BlockAttention.apply(qkv, by_row, by_column)
 
 
 def folded_attention(qkv: paddle.Tensor, by_row: paddle.Tensor, by_column: paddle.Tensor) -> paddle.Tensor:
-    """As square_attention, by Paddle's fused kernel: [q, rows, columns] times [k, onehot, onehot].
+    """As square_attention, by Paddle's fused kernel.
 
-    The kernel wants one width for q, k and v, a multiple of 8, and divides the scores by its root.
+    It wants one width for q, k and v, a multiple of 8, and divides the scores by its root.
     """
-    q, k, v = qkv.unbind(0)
-    side, own = by_row.shape[0], q.shape[-1]
-    width = -(-(own + 2 * side) // 8) * 8
-    q = paddle.concat([q * own**-0.5, *_terms(q, by_row, by_column)], axis=-1) * width**0.5
-    k = paddle.concat(
-        [k, _places(side).astype(k.dtype).expand([k.shape[0], -1, -1])], axis=-1
-    )  # (B, N, d + 2w)
-    q, k, v = (_widened(x, width).unsqueeze(2) for x in (q, k, v))  # (B, N, 1, width)
-    return F.scaled_dot_product_attention(q, k, v).squeeze(2)[:, :, :own]
+    q, k, v = _folded(qkv, by_row, by_column)
+    own, width = v.shape[-1], -(-q.shape[-1] // 8) * 8
+    q, k, v_wide = (_widened(x, width).unsqueeze(2) for x in (q * width**0.5, k, v))  # (B, N, 1, width)
+    return F.scaled_dot_product_attention(q, k, v_wide).squeeze(2)[:, :, :own]
+
+
+def parted_attention(qkv: paddle.Tensor, by_row: paddle.Tensor, by_column: paddle.Tensor) -> paddle.Tensor:
+    """As square_attention, in operators that a static graph can have; some queries after the others."""
+    q, k, v = _folded(qkv, by_row, by_column)
+    parts = []
+    for start in range(0, q.shape[1], STATIC_QUERIES):
+        scores = paddle.matmul(q[:, start : start + STATIC_QUERIES], k, transpose_y=True)
+        parts.append(paddle.matmul(F.softmax(scores, axis=-1), v))
+    return paddle.concat(parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def _folded(qkv, by_row, by_column) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+    """q with its position terms behind it, (B, N, d + 2w); k with the places that these are for; and v."""
+    q, k, v = qkv[0], qkv[1], qkv[2]
+    rows, columns = _terms(q, by_row, by_column)
+    q = paddle.concat([q * q.shape[-1] ** -0.5, rows, columns], axis=-1)
+    places = _places(by_row.shape[0]).astype(k.dtype).expand([k.shape[0], -1, -1])
+    return q, paddle.concat([k, places], axis=-1), v
 
 
 def _terms(q, by_row, by_column) -> tuple[paddle.Tensor, paddle.Tensor]:

@@ -19,6 +19,11 @@ from paddle.autograd import PyLayer
 Activation = Callable[..., paddle.Tensor]
 
 
+def on_cpu(x: paddle.Tensor) -> bool:
+    """Whether what is computed now is computed on the CPU: not on a GPU, and not drawn as a static graph."""
+    return paddle.in_dynamic_mode() and not x.place.is_gpu_place()
+
+
 def column_sums(x: paddle.Tensor) -> paddle.Tensor:
     """(..., D) -> (D,)."""
     rows = x.flatten(0, -2)  # (R, D)
@@ -29,8 +34,9 @@ class Linear(nn.Linear):
     """Paddle's layer; with an `activation` it takes that function's inputs, and keeps only these."""
 
     def forward(self, *inputs: paddle.Tensor, activation: Activation | None = None) -> paddle.Tensor:
-        if inputs[0].place.is_gpu_place():
-            return super().forward(activation(*inputs) if activation else inputs[0])
+        if not on_cpu(inputs[0]):
+            x = activation(*inputs) if activation else inputs[0]
+            return F.linear(x, self.weight, self.bias)
         return _Product.apply(self.weight, self.bias, activation, *inputs)
 
 
@@ -104,7 +110,7 @@ class LayerNorm(nn.LayerNorm):
 
 def layer_norm(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, epsilon: float) -> paddle.Tensor:
     """(..., D) with mean 0 and variance 1, times weight (D,), plus bias (D,)."""
-    if x.place.is_gpu_place():
+    if not on_cpu(x):
         return F.layer_norm(x, x.shape[-1], weight, bias, epsilon)
     return _Normed.apply(x, weight, bias, epsilon)
 
@@ -117,7 +123,7 @@ class RmsNorm(nn.Layer):
         self.weight, self.epsilon = norm.weight, norm.variance_epsilon
 
     def forward(self, x):
-        if x.place.is_gpu_place():
+        if not on_cpu(x):
             return _scaled_to_unit(x, self.weight, self.epsilon)
         return _Normed.apply(x, self.weight, None, self.epsilon)
 
@@ -133,7 +139,7 @@ def _scaled_to_unit(x, weight, epsilon):
 
 def _row_means(x: paddle.Tensor) -> paddle.Tensor:
     """(..., D) -> (..., 1); on the CPU a product takes a tenth of the time of Paddle's mean."""
-    if x.place.is_gpu_place():
+    if not on_cpu(x):
         return x.mean(-1, keepdim=True)
     return paddle.matmul(x, paddle.full([x.shape[-1], 1], 1 / x.shape[-1], x.dtype))
 
