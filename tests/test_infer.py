@@ -225,6 +225,10 @@ def test_a_box_that_fits_the_first_page_only_is_a_failure_of_the_second(run, sca
         (["--no_repeat_ngram_size", "-1"], "--no_repeat_ngram_size: -1; at least 0"),
         (["--max_new_tokens", "0"], "--max_new_tokens: 0; at least 1"),
         (["--threads", "0"], "--threads: 0; at least 1"),
+        (
+            ["--encoder_dtype", "bfloat16", "--dtype", "float16"],
+            "--encoder_dtype bfloat16: goes with --dtype float32 on a CPU; got float16",
+        ),
         (["--crop", "auto", "--multi_crop"], "--crop auto: does not go with --multi_crop"),
         (["--crop", "auto", "--box", "1,2,3,4"], "--crop auto: boxes are read in one view"),
         (["--per", "document"], "--per document: needs --output_dir"),
