@@ -124,12 +124,18 @@ def test_attention_in_blocks_of_squares_or_queries_equals_the_folded_product(
         [[0] * 5 + [1] * 18, [1] * 7 + [2] * 9 + [3] * 7],  # padding before, and a packed row
     ],
 )
-@pytest.mark.parametrize("queries", [6, 128])
+@pytest.mark.parametrize(
+    "queries, scores", [(6, 6 * 23 * 3), (6, 1 << 20), (128, 23 * 23 * 4), (128, 1 << 20)]
+)
 def test_causal_attention_in_blocks_of_queries_equals_the_fused_one_on_every_token(
-    numbers, queries, monkeypatch
+    numbers, queries, scores, monkeypatch
 ):
-    """The output and the gradients of q and of shared keys and values; nobody reads the padding."""
+    """The output and the gradients of q and of shared keys and values; nobody reads the padding.
+
+    Blocks of three of four heads, of all, of one row and of all.
+    """
     monkeypatch.setattr(causal_attention, "QUERIES", queries)
+    monkeypatch.setattr(causal_attention, "BLOCK_SCORES", scores)
     mask = paddle.to_tensor(numbers)
     samples = causal_attention.Samples(mask, mask.shape)
     assert (samples.allowed is None) == all(row[0] == 1 and 2 not in row for row in numbers)

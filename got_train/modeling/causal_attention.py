@@ -4,13 +4,14 @@ On the CPU blocks of queries stay in the processor's cache, see no key that the 
 them, and are made again for the gradients; a GPU gets Paddle's fused kernel.
 """
 
-# B rows  T tokens of a row  H heads  K key-value heads  d head width
+# B rows  T tokens of a row  H heads  K key-value heads  L = B*H lanes  d head width
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 import paddle
@@ -23,9 +24,10 @@ QUERIES = 128  # of a long row at once: enough for the products, few enough to l
 
 @dataclass(frozen=True)
 class Block:
-    """Queries of some rows that are taken together, and the keys that at least one of them sees."""
+    """Queries of some rows, or of some heads of one row, and the keys that at least one of them sees."""
 
     rows: slice
+    lanes: slice
     queries: slice
     keys: slice
 
@@ -59,13 +61,18 @@ class Samples:
         if tokens <= QUERIES:
             at_once = max(1, BLOCK_SCORES // (heads * tokens**2))
             for start in range(0, rows, at_once):
-                yield Block(slice(start, start + at_once), slice(0, tokens), slice(0, tokens))
+                end = min(rows, start + at_once)
+                whole = slice(0, tokens)
+                yield Block(slice(start, end), slice(start * heads, end * heads), whole, whole)
             return
-        size = max(1, min(QUERIES, BLOCK_SCORES // (heads * tokens)))
+        # few heads with many queries each: a product of few rows is slow, and each block copies its keys
+        at_once = max(1, min(heads, BLOCK_SCORES // (QUERIES * tokens)))
         for row in range(rows):
-            for start in range(0, tokens, size):
-                end = min(tokens, start + size)
-                yield Block(slice(row, row + 1), slice(start, end), slice(self._first(row, start), end))
+            for head in range(0, heads, at_once):
+                lanes = slice(row * heads + head, row * heads + min(head + at_once, heads))
+                for start in range(0, tokens, QUERIES):
+                    keys = slice(self._first(row, start), min(tokens, start + QUERIES))
+                    yield Block(slice(row, row + 1), lanes, slice(start, keys.stop), keys)
 
     def _first(self, row: int, query: int) -> int:
         """The first token of the sample that a token belongs to."""
@@ -73,7 +80,7 @@ class Samples:
         return int(others[-1]) + 1 if others.size else 0
 
     def hidden(self, block: Block, heads: int) -> paddle.Tensor:
-        """The number added to the scores of a block, (b, H, n, keys) or, for one row, (n, keys).
+        """The number added to the scores of a block, (b * H, n, keys) or, for one row, (n, keys).
 
         All layers want the same ones, so those of rows that are not too long are kept.
         """
@@ -81,11 +88,14 @@ class Samples:
         if key in self._kept:
             return self._kept[key]
         made = self._hidden(block, heads)
-        if self.shape[0] * self.shape[1] ** 2 <= BLOCK_SCORES:
+        if self.shape[0] * self.shape[1] ** 2 <= 4 * BLOCK_SCORES:
             self._kept[key] = made
         return made
 
     def _hidden(self, block: Block, heads: int) -> paddle.Tensor:
+        seen = self._on_host[block.rows, block.keys]
+        if len(seen) == 1 and (seen == seen[0, 0]).all():  # comparing all numbers takes as long as attention
+            return _later(block.queries.stop - block.queries.start, block.queries.start - block.keys.start)
         q, k = self.numbers[block.rows, block.queries], self.numbers[block.rows, block.keys]
         places = paddle.arange(self.shape[1])
         before = places[block.keys] <= places[block.queries].unsqueeze(1)  # (n, keys)
@@ -94,7 +104,13 @@ class Samples:
         if hidden.shape[0] == 1:
             return hidden[0]
         # Paddle's broadcast over a middle axis takes fifteen times as long as a copy and a sum
-        return hidden.unsqueeze(1).expand([hidden.shape[0], heads, *hidden.shape[1:]])
+        return hidden.unsqueeze(1).expand([hidden.shape[0], heads, *hidden.shape[1:]]).flatten(0, 1)
+
+
+def _later(queries: int, before: int) -> paddle.Tensor:
+    """What hides from each query the keys behind it, (queries, before + queries)."""
+    order = additive(paddle.tril(paddle.ones([queries, queries], dtype="bool")), paddle.float32)
+    return paddle.concat([paddle.zeros([queries, before]), order], axis=1)
 
 
 def _is_one_sample(row: np.ndarray) -> bool:
@@ -133,59 +149,56 @@ class _BlockAttention(PyLayer):
 
     @staticmethod
     def forward(ctx, q, k, v, samples):
-        out = []
-        for rows, parts in _by_rows(samples, q.shape[1]):
-            queries, keys, values = q[rows], k[rows], v[rows]
+        shape, (q, k, v), out = q.shape, (x.flatten(0, 1) for x in (q, k, v)), []  # (L, T, d)
+        for lanes, parts in _by_lanes(samples, shape[1]):
+            queries, keys, values = q[lanes], k[lanes], v[lanes]
             pieces = [
-                paddle.matmul(
-                    _weights(queries[:, :, part.queries], keys[:, :, part.keys], hidden),
-                    values[:, :, part.keys],
+                paddle.bmm(
+                    _weights(queries[:, part.queries], keys[:, part.keys], hidden), values[:, part.keys]
                 )
                 for part, hidden in parts
             ]
-            out.append(_joined(pieces, 2))
+            out.append(_joined(pieces, 1))
         out = _joined(out, 0)
-        ctx.samples = samples
+        ctx.samples, ctx.heads = samples, shape[1]
         ctx.save_for_backward(q, k, v, out)
-        return out
+        return out.reshape(shape)
 
     @staticmethod
     def backward(ctx, slope):
         q, k, v, out = ctx.saved_tensor()
+        shape, slope = slope.shape, slope.flatten(0, 1)
         # what the weights of a query lose together, as they sum to 1
-        shared = (slope * out).sum(-1, keepdim=True)  # (B, H, T, 1)
+        shared = (slope * out).sum(-1, keepdim=True)  # (L, T, 1)
         grads = [
-            _gradients(*(x[rows] for x in (q, k, v, slope, shared)), parts)
-            for rows, parts in _by_rows(ctx.samples, q.shape[1])
+            _gradients(*(x[lanes] for x in (q, k, v, slope, shared)), parts)
+            for lanes, parts in _by_lanes(ctx.samples, ctx.heads)
         ]
-        return tuple(_joined(each, 0) for each in zip(*grads, strict=True))
+        return tuple(_joined(each, 0).reshape(shape) for each in zip(*grads, strict=True))
 
 
 def _gradients(q, k, v, slope, shared, parts) -> tuple[paddle.Tensor, ...]:
     q_grads, k_grad, v_grad = [], paddle.zeros_like(k), paddle.zeros_like(v)
     for part, hidden in parts:
-        query, down = q[:, :, part.queries], slope[:, :, part.queries]
-        keys, values = k[:, :, part.keys], v[:, :, part.keys]
+        query, down = q[:, part.queries], slope[:, part.queries]
+        keys, values = k[:, part.keys], v[:, part.keys]
         weights = _weights(query, keys, hidden)
-        v_grad[:, :, part.keys] += paddle.matmul(weights, down, transpose_x=True)
+        v_grad[:, part.keys] += paddle.matmul(weights, down, transpose_x=True)
         score = paddle.matmul(down, values, transpose_y=True)
-        score.subtract_(shared[:, :, part.queries].expand(score.shape)).multiply_(weights)
-        k_grad[:, :, part.keys] += paddle.matmul(score, query, transpose_x=True)
-        q_grads.append(paddle.matmul(score, keys))
-    return _joined(q_grads, 2), k_grad, v_grad
+        score.subtract_(shared[:, part.queries].expand(score.shape)).multiply_(weights)
+        k_grad[:, part.keys] += paddle.matmul(score, query, transpose_x=True)
+        q_grads.append(paddle.bmm(score, keys))
+    return _joined(q_grads, 1), k_grad, v_grad
 
 
 def _weights(q, k, hidden) -> paddle.Tensor:
     return F.softmax_(paddle.matmul(q, k, transpose_y=True).add_(hidden), axis=-1)
 
 
-def _by_rows(samples: Samples, heads: int) -> Iterator[tuple[slice, Iterator]]:
-    """The blocks of the same rows together, each with what it adds to its scores."""
-    found: dict[tuple[int, int], list[Block]] = {}
-    for block in samples.blocks(heads):
-        found.setdefault((block.rows.start, block.rows.stop), []).append(block)
-    for rows, blocks in found.items():
-        yield slice(*rows), ((block, samples.hidden(block, heads)) for block in blocks)
+def _by_lanes(samples: Samples, heads: int) -> Iterator[tuple[slice, Iterator]]:
+    """The blocks of the same lanes together, each with what it adds to its scores."""
+    for lanes, blocks in groupby(samples.blocks(heads), key=lambda block: block.lanes):
+        yield lanes, ((block, samples.hidden(block, heads)) for block in blocks)
 
 
 def _joined(parts: list[paddle.Tensor], axis: int) -> paddle.Tensor:
