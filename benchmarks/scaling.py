@@ -148,11 +148,11 @@ class Stage:
     @cached_property
     def traffic(self) -> float:
         """Bytes of a mean sample through the GPU's memory, of what passes between the products."""
-        view = view_activations(self.model.vision, "bfloat16", fused=True).kept
+        view = view_activations(self.model.vision, "bfloat16", device="gpu").kept
         passes = KEPT_PASSES if "vision" in self.trains else FORWARD_PASSES
         total = self.mean("views") * view * passes
         for source in self.sources:
-            kept = decoder_activations(self.model.decoder, [source.tokens], "bfloat16")
+            kept = decoder_activations(self.model.decoder, [source.tokens], "bfloat16", device="gpu")
             total += source.rows / self.samples * kept.kept * KEPT_PASSES
         return total
 
@@ -239,9 +239,9 @@ class Settings:
         """Bytes, if every row of a micro-batch is as long as data.max_tokens allows."""
         config, model, learns = self.stage.config, self.stage.model, "vision" in self.stage.trains
         views = self.rows * (1 if learns else config.data.max_tiles + 1)
-        view = view_activations(model.vision, "bfloat16", self.recompute and learns, fused=True)
+        view = view_activations(model.vision, "bfloat16", self.recompute and learns, "gpu")
         lengths = [config.data.max_tokens] * self.rows
-        rows = decoder_activations(model.decoder, lengths, "bfloat16", self.recompute)
+        rows = decoder_activations(model.decoder, lengths, "bfloat16", self.recompute, "gpu")
         kept = rows.kept + (views * view.kept if learns else 0)  # frozen, it has one block at a time
         return kept + max(views * view.moment, rows.moment, head_bytes(model.decoder, "bfloat16"))
 

@@ -238,7 +238,8 @@ class TrainSettings:
         0.0  # of a loss that has the encoder name each patch's character; needs glyphs in records
     )
     feature_cache: str = ""  # a folder that keeps what an encoder which does not train gives; empty: none
-    recompute: bool = False  # trade a second forward pass of every layer for its memory
+    # of all layers, or of those of some parts: trade a second forward pass for memory
+    recompute: bool | tuple[Literal["vision", "decoder"], ...] = False
     log_every: int = 10  # steps, as are the next
     save_every: int = 200
     keep_last: int = 2  # checkpoints; 0: all
@@ -273,6 +274,12 @@ class TrainSettings:
             "other",
         )
         _check(self.steps > 0 or self.epochs > 0, f"epochs must be above 0; got {self.epochs}")
+
+    @property
+    def recomputed_parts(self) -> tuple[str, ...]:
+        if isinstance(self.recompute, bool):
+            return ("vision", "decoder") if self.recompute else ()
+        return self.recompute
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,6 +134,7 @@ WRONG = [
     ("train: {steps: 1.5}", "train.steps must be of type int; got 1.5"),
     ("train: {steps: true}", "train.steps must be of type int; got True"),
     ("train: {recompute: 1}", "train.recompute must be of type bool; got 1"),
+    ("train: {recompute: [projector]}", "train.recompute[0] must be one of 'vision', 'decoder'; got 'proj"),
     ("train: {output_dir: 2024}", "train.output_dir must be of type str; got 2024"),
     ("train: {output_dir: ''}", "train.output_dir is empty"),
     ("train: {precision: fp16}", "train.precision must be one of 'float32', 'bfloat16', 'float16'; got"),

@@ -32,7 +32,10 @@ def test_the_report_of_64_rows_in_6_steps_of_8(dry):
     assert float(parts["decoder"][4]) > 0
     assert "rows       64 in 1 source; of the first 48 the longest have" in out
     assert "steps      6 of 8 rows (1 process x 2 micro-batches x 4 rows)" in out
-    assert re.search(r"memory     \d\.\d\d GB at most, measured on the longest rows", out)
+    memory = (
+        r"memory     \d\.\d\d GB at most, measured on the longest rows; estimated \d\.\d\d \([+-]\d+%\)\n"
+    )
+    assert re.search(memory, out)
     assert re.search(r"time       about \d\d:\d\d: \d+\.\d\d s a step", out)
     assert sorted(dry.folder.iterdir()) == before
 

@@ -221,8 +221,9 @@ def test_gradients_pass_where_autograd_asks_for_them(random_model, kind, trains)
 
 
 @pytest.mark.parametrize("trains", [PARTS, ("decoder",)])
-def test_recompute_runs_the_blocks_and_layers_again_that_it_is_said_to(random_model, trains):
-    model = random_model("qwen2")
+@pytest.mark.parametrize("kind", ["qwen2", "opt"])
+def test_recompute_runs_the_blocks_and_layers_again_that_it_is_said_to(random_model, kind, trains):
+    model = random_model(kind)
     model.train()
     for parameter in [] if "vision" in trains else model.vision.parameters():
         parameter.stop_gradient = True

@@ -105,6 +105,18 @@ def test_recomputed_layers_give_the_same_losses(fit):
     assert fit().losses == fit("train.recompute=true").losses
 
 
+@pytest.mark.parametrize("parts", ["[vision]", "[decoder]", "[]"])
+def test_the_layers_of_some_parts_are_recomputed(fit, parts):
+    made = fit(f"train.recompute={parts}", "train.steps=1").trainer
+    for part in ("vision", "decoder"):
+        assert made.model.part(part).enable_recompute == (part in parts)
+
+
+def test_recomputed_layers_of_opt_give_the_same_losses_with_dropout(fit):
+    own = ["model.decoder.kind=opt", "model.decoder.dropout=0.1"]
+    assert fit(*own).losses == fit(*own, "train.recompute=[decoder]").losses != fit(own[0]).losses
+
+
 @pytest.mark.parametrize("moving", ["vision", "projector", "decoder", "vision,decoder", "projector,decoder"])
 @pytest.mark.parametrize("glyphs", [0, 1])
 def test_only_the_named_parts_move(fit, moving, glyphs):

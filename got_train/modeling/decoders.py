@@ -300,6 +300,7 @@ class OptDecoder(nn.Layer):
         )
         _normal(self.model, config.init_std)
         use_own_layers(self.model)
+        self.enable_recompute = False  # set by paddlenlp's Trainer
 
     @property
     def head(self) -> paddle.Tensor:
@@ -315,7 +316,11 @@ class OptDecoder(nn.Layer):
         if position_ids is None:
             position_ids = paddle.arange(tokens).expand([batch, tokens])
         mask = additive(causal(attention_mask), x.dtype)
-        return self.model.decoder(self._placed(x, position_ids), None, tgt_mask=mask)
+        x = self._placed(x, position_ids)
+        for layer in self.model.decoder.layers:
+            again = self.enable_recompute and self.training and not x.stop_gradient
+            x = recompute(layer, x, None, mask) if again else layer(x, None, mask)
+        return self.model.decoder.final_layer_norm(x)
 
     def step(self, x, position_ids, cache):
         """As Qwen2Decoder.step."""

@@ -196,8 +196,7 @@ def training(
 
     Backward is twice the forward pass of what trains (once for the pixels), once through linear layers that
     are frozen but have a trained part before them, twice through their attention, nothing where neither is.
-    recompute makes the encoder's blocks and Qwen2's layers a second time wherever a gradient passes; OPT's
-    layers have no such switch.
+    recompute makes the encoder's blocks and the decoder's layers a second time wherever a gradient passes.
     """
     wrong = [name for name in trains if name not in PARTS]
     if wrong or not trains:
@@ -212,7 +211,7 @@ def training(
     again = 0
     if recompute:
         again += work.views * vision_blocks(config.vision).forward if vision_trains else 0
-        again += layers.forward if config.decoder.kind == "qwen2" else 0
+        again += layers.forward
     return StepFlops(
         forward=sum(forward(config, work, attention).values()),
         backward=sum(products.backward(trained, passes) for products, trained, passes in behind),

@@ -6,6 +6,7 @@ Everything is built and checked as for the run itself; nothing is kept on disk.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tempfile
 import time
@@ -20,21 +21,25 @@ from paddlenlp.trainer import TrainerCallback
 from tqdm import tqdm
 
 from got_train.config import Config, MeasureSettings
-from got_train.data.collator import Collator, Sample
+from got_train.data.collator import Collator, Sample, packed
 from got_train.data.mixture import Mixture
 from got_train.data.records import Record, RecordError
 from got_train.modeling import IGNORED, PARTS
 
 from .audit import GradientAudit
-from .memory import peak_memory
+from .memory import MicroBatch, Training, estimate, peak_memory
 from .run import build_feature_cache, build_trainer, check_room, count_steps
 
 if TYPE_CHECKING:
+    from got_train.modeling import Got
+
     from .feature_cache import Room
     from .trainer import GotTrainer
 
 RECORDS, SECONDS = 20_000, 20.0  # the longest rows are looked for among the first; whichever ends first
 SAMPLES = 64  # of which the tokens are counted
+LATER = 100 << 20  # bytes that a process was seen to load after its start beside model and batches
+WORTH = 0.02  # of the memory: what saves less is not offered
 
 
 @dataclass
@@ -113,6 +118,9 @@ class Measured:
     longest: str  # said of the rows that were taken for the longest
     watch: Stopwatch
     memory: int  # bytes at most
+    begun: int  # bytes at most before there was a model
+    training: Training
+    micro_batch: MicroBatch  # of the longest rows
     room: Room | None = None  # with train.feature_cache
 
     @property
@@ -121,13 +129,21 @@ class Measured:
 
     @property
     def accumulation(self) -> int:
-        return self.config.train.batch_size // self.trainer.loader.plan.batch_size
+        plan = self.trainer.loader.plan
+        return self.config.train.batch_size // (plan.micro_batch_size * plan.ranks)
+
+    @property
+    def estimate(self) -> int:
+        """Bytes, to be compared with what was measured."""
+        later = LATER if self.training.device == "cpu" else 0
+        return self.begun + later + estimate(self.training, self.micro_batch)
 
     @property
     def step_seconds(self) -> tuple[float, float]:
         """Of a usual step, and of one whose rows are all as long as the longest."""
         (_, longest, usual), update = self.watch.passes, min(self.watch.updates)
-        return self.accumulation * usual + update, self.accumulation * longest + update
+        times = self.config.train.batch_size / self.trainer.loader.plan.batch_size
+        return times * usual + update, times * longest + update
 
     def parameters(self) -> tuple[int, int]:
         """How many numbers the model has, and how many of them train."""
@@ -147,8 +163,9 @@ def measure(config: Config, longest: Sequence[Record] = ()) -> Measured:
     These are looked for among its first draws, unless they are known and given. Nothing stays on disk.
     """
     with tempfile.TemporaryDirectory() as folder:
+        begun = peak_memory()
         trainer = build_trainer(_short(config, folder))
-        loader = trainer.loader
+        loader, training = trainer.loader, _training(config, trainer.model)
         mixture, size = loader.mixture, loader.plan.batch_size
         cache = build_feature_cache(config, trainer.model)
         room = None if cache is None else check_room(config, cache, mixture, loader.collator)
@@ -167,7 +184,36 @@ def measure(config: Config, longest: Sequence[Record] = ()) -> Measured:
         trainer.add_callback(watch)
         trainer.train()
     said = f"{said} the longest have {most} tokens"
-    return Measured(config, trainer, mixture, usual, said, watch, peak_memory(), room)
+    memory = peak_memory()
+    samples = [loader.collator.sample(loader.mixture[draw]) for draw in loader.plan.draws(0, 0)]
+    batch = _micro_batch(loader.collator, samples)
+    return Measured(config, trainer, mixture, usual, said, watch, memory, begun, training, batch, room)
+
+
+def _training(config: Config, model: Got) -> Training:
+    """What the memory of a run follows from, before the weights are cut into slices."""
+    import paddle
+
+    values = {part: list(model.part(part).parameters()) for part in PARTS}
+    accumulation = config.train.batch_size // config.train.micro_batch_size
+    ranks = paddle.distributed.get_world_size() // config.train.tensor_parallel
+    return Training(
+        config=model.config,
+        trained={part: [v.size for v in each if not v.stop_gradient] for part, each in values.items()},
+        frozen={part: [v.size for v in each if v.stop_gradient] for part, each in values.items()},
+        recompute=config.train.recomputed_parts,
+        accumulates=accumulation > ranks,
+        precision=config.train.precision,
+        sharding=config.train.sharding,
+        processes=ranks,
+        device="gpu" if paddle.get_device().startswith("gpu") else "cpu",
+    )
+
+
+def _micro_batch(collator: Collator, samples: Sequence[Sample]) -> MicroBatch:
+    batch = collator.batch(samples)
+    supervised = int((batch["labels"] != IGNORED).sum())
+    return MicroBatch(*batch["input_ids"].shape, supervised, len(batch["pixel_values"]))
 
 
 def _report(measured: Measured) -> Iterator[str]:
@@ -178,7 +224,9 @@ def _report(measured: Measured) -> Iterator[str]:
     yield f"rows       {_rows(mixture)}; {measured.longest}"
     yield f"steps      {_steps(config, steps, measured.accumulation, trainer.loader.plan.ranks)}"
     yield f"tokens     {_tokens(list(usual.values()), steps * config.train.batch_size)}"
-    yield f"memory     {measured.memory / 2**30:.2f} GB at most, measured on the longest rows"
+    yield f"memory     {_memory(measured)}"
+    for setting, size in offers(measured):
+        yield f"           {setting}: about {size / 2**30:.2f} GB"
     if measured.room is not None:
         yield f"features   {measured.room.words()}; the time is that without any"
     yield f"time       {_times(measured)}"
@@ -187,14 +235,18 @@ def _report(measured: Measured) -> Iterator[str]:
 
 
 def _short(config: Config, folder: str) -> Config:
-    """Three steps of one micro-batch a process, written nowhere that stays."""
+    """Three steps of one micro-batch a process, written nowhere that stays; two where there are more, as
+    then gradients stay while the second runs.
+    """
     import paddle
 
+    once = config.train.micro_batch_size * (
+        paddle.distributed.get_world_size() // config.train.tensor_parallel
+    )
     train = dataclasses.replace(
         config.train,
         steps=3,
-        batch_size=config.train.micro_batch_size
-        * (paddle.distributed.get_world_size() // config.train.tensor_parallel),
+        batch_size=once * min(2, config.train.batch_size // once),
         output_dir=folder,
         feature_cache="",
         log_every=1,
@@ -224,6 +276,51 @@ def _parts(trainer: GotTrainer, config: Config) -> Iterator[str]:
             # there is no audit where no process has all gradients (sharding stage 2 and 3)
             line += f" {audits[0].parts[part].gradient_norm:14.4g}" if audits else f" {'-':>14}"
         yield line
+
+
+def _memory(measured: Measured) -> str:
+    error = measured.estimate / measured.memory - 1
+    return (
+        f"{measured.memory / 2**30:.2f} GB at most, measured on the longest rows; estimated "
+        f"{measured.estimate / 2**30:.2f} ({error:+.0%})"
+    )
+
+
+def offers(measured: Measured) -> Iterator[tuple[str, int]]:
+    """Settings that would lower the peak, each alone, and the bytes that they would leave by the estimate."""
+    now, memory, told = estimate(measured.training, measured.micro_batch), measured.memory, set()
+    for setting, training, batch in _choices(measured):
+        saved = now - estimate(training, batch)
+        if saved >= WORTH * memory and saved not in told:  # recompute of a frozen part changes nothing
+            told.add(saved)
+            yield setting, memory - saved
+
+
+def _choices(measured: Measured) -> Iterator[tuple[str, Training, MicroBatch]]:
+    """What a run that is short of memory may change without changing what it computes."""
+    training, batch, train = measured.training, measured.micro_batch, measured.config.train
+    for parts in (("vision", "decoder"), *(() if train.recomputed_parts else (("decoder",), ("vision",)))):
+        setting = f"[{parts[0]}]" if len(parts) == 1 else "true"
+        yield f"train.recompute={setting}", dataclasses.replace(training, recompute=parts), batch
+    size = train.micro_batch_size
+    if size == 1:
+        return
+    left = max(number for number in range(1, size) if size % number == 0)
+    several = dataclasses.replace(training, accumulates=True)
+    yield f"train.micro_batch_size={left}", several, _share(batch, left / size)
+    if not measured.config.data.pack:
+        usual = [len(sample.ids) for sample in measured.usual.values()][: size - 1]
+        rows = packed([batch.tokens, *usual], batch.tokens)
+        beside = "one of the longest beside usual ones"
+        yield f"data.pack={batch.tokens} ({beside})", training, dataclasses.replace(batch, rows=len(rows))
+
+
+def _share(batch: MicroBatch, share: float) -> MicroBatch:
+    """Of a batch with fewer samples, as long."""
+    rows, supervised, views = (
+        math.ceil(share * number) for number in (batch.rows, batch.supervised, batch.views)
+    )
+    return MicroBatch(rows, batch.tokens, supervised, views)
 
 
 def _rows(mixture: Mixture) -> str:

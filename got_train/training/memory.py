@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import paddle
 
-from got_train.modeling.config import DecoderConfig, VisionConfig
+from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
+from got_train.modeling.loss import CHUNK_BYTES, GRAD_ROWS
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Sharding = Literal["", "stage1", "stage2", "stage3"]
+Device = Literal["cpu", "gpu"]
 
+# of what comes and goes in a step on the CPU: got_train.cpu.tune has the allocator keep what is freed, and
+# Paddle asks for aligned memory, so that a tensor does not fit where one of its size has been
+_HOLES = 1.45
 _SLICED = 1 << 20  # numbers, above which Paddle's stage 3 slices a parameter
-_CHUNK = 128 << 20  # bytes of float32 logits that the loss holds at once
 
 
 def peak_memory() -> int:
@@ -96,64 +100,152 @@ class Activations:
     """Bytes that a forward pass keeps for the backward pass, and what exists for a moment besides."""
 
     kept: int
-    moment: int  # the largest block or layer once more: its gradients, or what is recomputed of it
+    # gradients of the largest block or layer, with recompute also what is made of it again: so many times
+    # what it keeps; on the CPU, whose kernels keep less than they make, that was measured
+    moment: int
+
+    @staticmethod
+    def times(recompute: bool, device: Device) -> int:
+        return (2 if recompute else 1) * (2 if device == "cpu" else 1)
 
 
 def view_activations(
-    config: VisionConfig, precision: Precision = "float32", recompute: bool = False, fused: bool = False
+    config: VisionConfig, precision: Precision = "float32", recompute: bool = False, device: Device = "cpu"
 ) -> Activations:
-    """Of one view through an encoder that trains; an estimate by counting what Paddle's own kernels keep.
+    """Of one view through an encoder that trains; an estimate by counting tensors.
 
-    A block of N patches keeps N (5 E + 2 M) numbers around its linear layers, and for each of the Q places of
-    its windows 6 E + 2 H w (q, k, v, output, q in two orders, position terms) where scores are made in
-    blocks, or 2 E + 4 H d' in the fused kernel, whose heads are d' = d + 2 w wide. With recompute a block
-    keeps N E, its input, and one block exists at a time.
+    N patches, Q places of their windows, H heads of d numbers in windows of w x w. A block keeps on a GPU,
+    where kernels are Paddle's, N (5 E + 2 M) numbers around its linear layers and Q (2 E + 4 H d') in the
+    fused kernel, whose heads are d' = d + 2 w wide. Our layers on the CPU keep N (2 E + M), as norms and
+    activation are made again, and Q 4 E: q, k, v and output. With recompute a block keeps N E, its input.
     """
-    number, patches = 4 if precision == "float32" else 2, config.grid**2
+    number, patches = _number(precision), config.grid**2
+    width, hidden = config.width, config.mlp_width
     blocks = []
     for index in range(config.layers):
         side = config.grid if index in config.global_layers else config.window
         places = (-(-config.grid // side) * side) ** 2
-        wide = -(-(config.width // config.heads + 2 * side) // 8) * 8
-        attention = 2 * config.width + 4 * config.heads * wide
-        if not fused:
-            attention = 6 * config.width + 2 * config.heads * side
-        linear = 5 * config.width + 2 * config.mlp_width
-        blocks.append(number * (patches * linear + places * attention))
-    ends = number * patches * (config.width + 6 * config.neck_width)  # patches, neck and convolutions
-    inputs = number * patches * config.width * config.layers
-    moment = (2 if recompute else 1) * max(blocks)
+        wide = -(-(width // config.heads + 2 * side) // 8) * 8
+        if device == "gpu":
+            own = patches * (5 * width + 2 * hidden) + places * (2 * width + 4 * config.heads * wide)
+        else:
+            own = patches * (2 * width + hidden) + places * 4 * width
+        blocks.append(number * own)
+    ends = number * patches * (width + 6 * config.neck_width)  # patches, neck and convolutions
+    inputs = number * patches * width * config.layers
+    moment = Activations.times(recompute, device) * max(blocks)
     return Activations((inputs if recompute else sum(blocks)) + ends, moment)
 
 
 def decoder_activations(
-    config: DecoderConfig, rows: Sequence[int], precision: Precision = "float32", recompute: bool = False
+    config: DecoderConfig,
+    rows: Sequence[int],
+    precision: Precision = "float32",
+    recompute: bool = False,
+    device: Device = "cpu",
 ) -> Activations:
     """Of rows of so many tokens, padded or packed, through a decoder; an estimate by counting tensors.
 
-    A Qwen2 layer keeps 11 D + 3 F numbers a token, of which its two norms keep 2 D in float32 whatever the
-    precision; its fused attention keeps no weights. With recompute it keeps D, its input, and one layer
-    exists at a time. OPT's layers know neither: 8 D + F a token and H T^2 weights of attention a row, in half
-    precision again as float32; dropout keeps a byte for each number that it saw, and the weights once more.
+    A Qwen2 layer keeps on a GPU 11 D + 3 F numbers a token, of which its two norms keep 2 D in float32
+    whatever the precision; its fused attention keeps no weights. Our layers on the CPU keep 9 D + 2 F. OPT's
+    keep 8 D + F a token and H T^2 weights of attention a row, in half precision again as float32; dropout
+    keeps a byte for each number that it saw, and the weights once more. With recompute a layer keeps D, its
+    input, and one exists at a time. All layers together keep 4 D: angles, and the last norm's two sides.
     """
-    number, tokens = 4 if precision == "float32" else 2, sum(rows)
+    number, tokens = _number(precision), sum(rows)
     width, hidden, dropped = config.width, config.mlp_width, config.dropout > 0
-    if config.kind == "qwen2":
+    if config.kind == "opt":
+        layer = tokens * (number * (8 * width + hidden) + 2 * width * dropped)
+        score = (number if number == 4 else 4 + number) + (number + 1) * dropped
+        layer += config.heads * sum(row**2 for row in rows) * score
+    elif device == "gpu":
         layer = tokens * (number * (11 * width + 3 * hidden) + (4 - number) * 2 * width)
-        if recompute:
-            return Activations(number * tokens * width * config.layers, 2 * layer)
-        return Activations(config.layers * layer, layer)
-    layer = tokens * (number * (8 * width + hidden) + 2 * width * dropped)
-    score = (number if number == 4 else 4 + number) + (number + 1) * dropped
-    layer += config.heads * sum(row**2 for row in rows) * score
-    return Activations(config.layers * layer, layer)
+    else:
+        layer = tokens * number * (9 * width + 2 * hidden)
+    kept = config.layers * (number * tokens * width if recompute else layer)
+    return Activations(kept + 4 * number * tokens * width, Activations.times(recompute, device) * layer)
 
 
-def head_bytes(config: DecoderConfig, precision: Precision = "float32") -> int:
+def head_bytes(config: DecoderConfig, precision: Precision = "float32", supervised: int | None = None) -> int:
     """Of the loss while it runs, if the decoder trains: an estimate.
 
-    Four times a chunk of logits, the gradient of the head's matrix in float32 and in the weights' precision,
-    and both again of a chunk's share in it.
+    Three times a chunk of float32 logits (a GOT's has 221 tokens; None: a whole one), the gradient of the
+    head's matrix in float32, of half precision once more in that, and some rows of it again.
     """
-    number = 4 if precision == "float32" else 2
-    return 4 * _CHUNK + 2 * (4 + number) * config.width * config.vocab_size
+    row = 4 * config.vocab_size
+    chunk = CHUNK_BYTES if supervised is None else min(CHUNK_BYTES, supervised * row)
+    gradient = (4 if precision == "float32" else 6) * config.width * config.vocab_size
+    return 3 * chunk + gradient + 4 * config.width * min(GRAD_ROWS, config.vocab_size)
+
+
+def _number(precision: Precision) -> int:
+    return 4 if precision == "float32" else 2
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one pass gets: rows of so many tokens, padded or packed, with their views."""
+
+    rows: int
+    tokens: int  # of each row
+    supervised: int  # of all rows
+    views: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """What of a run its memory follows from, beside the micro-batch."""
+
+    config: GotConfig
+    trained: Mapping[str, Sequence[int]]  # sizes of the parameters, by part
+    frozen: Mapping[str, Sequence[int]]
+    recompute: Collection[str] = ()  # parts
+    accumulates: bool = False  # a step has several micro-batches
+    precision: Precision = "float32"
+    sharding: Sharding = ""
+    processes: int = 1
+    device: Device = "cpu"
+
+
+def estimate(training: Training, batch: MicroBatch) -> int:
+    """Bytes at the fullest moment of a step, without Paddle itself: an estimate.
+
+    Weights, masters, AdamW's moments, in accumulation also gradients, and the most of what comes one after
+    the other: the encoder, the loss, the backward passes of decoder and encoder, the update. On the CPU
+    what comes and goes is taken 1.45 times, for holes in the heap. Left out: what adapters keep, as they are
+    small, and nano's glyph loss.
+    """
+    sizes = [size for part in training.trained.values() for size in part]
+    state = state_bytes(
+        sizes,
+        [size for part in training.frozen.values() for size in part],
+        training.precision,
+        training.sharding,
+        training.processes,
+    )
+    held = state.total - (0 if training.accumulates else state.gradients)
+    most = max(_moments(training, batch, state.gradients // max(1, sum(sizes))))
+    return held + round(most * (_HOLES if training.device == "cpu" else 1))
+
+
+def _moments(training: Training, batch: MicroBatch, of_a_gradient: int) -> Iterator[int]:
+    """What stands beside the state, moment by moment of the step."""
+    config, precision, device = training.config, training.precision, training.device
+    again = [part in training.recompute for part in ("vision", "decoder")]
+    view = view_activations(config.vision, precision, again[0], device)
+    rows = decoder_activations(config.decoder, [batch.tokens] * batch.rows, precision, again[1], device)
+    made = {part: of_a_gradient * sum(training.trained.get(part, ())) for part in ("decoder", "vision")}
+    made = dict.fromkeys(made, 0) if training.accumulates else made  # they are held already
+    learns = bool(training.trained.get("vision"))
+    views, embedding = batch.views * view.kept * learns, 0
+    if config.decoder.width * config.decoder.vocab_size in training.trained.get("decoder", ()):
+        embedding = 4 * config.decoder.width * config.decoder.vocab_size
+    loss = head_bytes(config.decoder, precision, batch.supervised)
+    yield views + batch.views * view.moment  # a frozen encoder has one block at a time
+    yield views + rows.kept + (loss if embedding else 3 * CHUNK_BYTES)
+    yield views + rows.kept + embedding + rows.moment
+    yield views + made["decoder"] + embedding  # as embedding the head's matrix has a second gradient
+    if learns:
+        yield views + made["decoder"] + batch.views * view.moment
+    largest = max((size for part in training.trained.values() for size in part), default=0)
+    yield sum(made.values()) + 4 * largest  # its square, for the norm of all gradients

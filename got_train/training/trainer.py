@@ -123,7 +123,7 @@ def arguments(config: Config, steps: int, accumulation: int, device: str) -> Tra
         fp16=train.precision == "float16",
         fp16_opt_level="O2",
         amp_master_grad=train.precision == "bfloat16",  # float16's GradScaler would not see such gradients
-        recompute=train.recompute,
+        recompute=bool(train.recompute),
         sharding=train.sharding,
         tensor_parallel_degree=train.tensor_parallel if train.tensor_parallel > 1 else -1,
         ddp_find_unused_parameters=False,  # there are none: parts that do not train ask for no gradient
@@ -174,6 +174,8 @@ class GotTrainer(Trainer):
             callbacks += [GradientAudit(model, config, args.output_dir)]
         callbacks += [each for each in (self.average, feature_cache) if each is not None]
         super().__init__(model=model, args=args, train_dataset=loader, callbacks=callbacks)
+        for part in ("vision", "decoder"):  # of which paddlenlp has switched on all or none
+            model.part(part).enable_recompute = part in config.train.recomputed_parts
         self.validation = None
         if validation or rows:
             self.validation = Validation(self, validation, self._measuring(rows) if rows else None)
