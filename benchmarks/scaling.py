@@ -472,8 +472,8 @@ def authors_table(stages: Sequence[Stage]) -> str:
 
 
 # seconds on two threads of an AMD EPYC, float32: docs/performance.md, before the CPU had kernels for training
-PRODUCT = (2 * 4096 * 768 * 3072, 0.0906)
-CPU = {"encoder forward, one view": 8.43, "prefill, 287 tokens": 1.38, "nano train step, a sample": 0.0191}
+PRODUCT = (2 * 4096 * 768 * 3072, 0.0896)
+CPU = {"encoder forward, one view": 7.57, "prefill, 287 tokens": 1.18, "nano train step, a sample": 0.0201}
 
 
 def cpu_table() -> str:
