@@ -41,6 +41,7 @@ class Curve:
     unit: str  # of x
     points: tuple[int, ...]
     prepare: Callable[[int], Work]
+    clock: str = "of one thread"
     warm: bool = True  # run the smallest point first: products choose their code, threads start
 
 
@@ -204,10 +205,16 @@ def processes(number: int) -> Work:
     Image.new("RGB", (128, 128), "grey").save(folder / "page.png")
     row = json.dumps({"images": ["page.png"], "task": "ocr", "text": "a line of some words, like many"})
     (folder / "data.jsonl").write_text(64 * (row + "\n"))
-    model = "model={tokenizer: configs/nano/tokenizer, init_from: configs/nano/weights/stage3}"
-    settings = [f"data.train={folder}/data.jsonl", f"train.output_dir={folder}/run", "train.steps=150"]
+    model = "model.init_from=configs/nano/weights/stage3"
+    settings = [f"data.train={folder}/data.jsonl", f"train.output_dir={folder}/run", "train.steps=60"]
     settings += ["train.batch_size=32", f"train.micro_batch_size={32 // number}", "train.threads=1"]
-    settings += ["train.log_every=50", "train.save_every=1000", "measure.rows=0", model]
+    settings += [
+        "train.log_every=30",
+        "train.save_every=1000",
+        "measure.rows=0",
+        "data.max_tokens=512",
+        model,
+    ]
     (folder / "run.yaml").write_text("{}")
     launch = [sys.executable, "-W", "ignore"]
     if number > 1:
@@ -218,7 +225,7 @@ def processes(number: int) -> Work:
         command = [*launch, "train.py", str(folder / "run.yaml"), *settings]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         said = done.stdout + done.stderr + "".join(p.read_text() for p in folder.glob("log/workerlog.*"))
-        speeds = re.findall(r"step 150/150: .*?([\d.]+) pages/s.*?([\d.]+) GB", said)
+        speeds = re.findall(r"step 60/60: .*?([\d.]+) pages/s.*?([\d.]+) GB", said)
         if not speeds:
             raise SystemExit(said[-3000:])
         return {"seconds": 1 / float(speeds[0][0]), "gigabytes": float(speeds[0][1])}
@@ -241,7 +248,7 @@ CURVES = {
         f"{BEGUN}, parquet", "rows of data", ROWS, lambda rows: data(rows, "parquet"), warm=False
     ),
     "processes": Curve(
-        "nano training, a sample; a thread a process", "processes", (1, 2), processes, warm=False
+        "nano training, a sample; a thread a process", "processes", (1, 2), processes, "that pass", warm=False
     ),
 }
 
@@ -273,7 +280,7 @@ def draw(name: str) -> None:
     xs = [point["x"] for point in points]
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2))
     for axis, key, label in zip(
-        axes, ("seconds", "gigabytes"), ("seconds of one thread", "GB of the process at most"), strict=True
+        axes, ("seconds", "gigabytes"), (f"seconds {curve.clock}", "GB of the process at most"), strict=True
     ):
         ys = [point[key] for point in points]
         axis.plot(xs, ys, marker="o", label="".join(_legend(key, points)))
