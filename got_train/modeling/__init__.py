@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "config": ("IGNORED", "DecoderConfig", "GotConfig", "ModelConfigError", "VisionConfig"),
-    "got": ("PARTS", "Got", "GotOutput", "parameter_count"),
+    "config": ("IGNORED", "PARTS", "DecoderConfig", "GotConfig", "ModelConfigError", "VisionConfig"),
+    "got": ("Got", "GotOutput", "parameter_count"),
     "weights": ("WeightsError", "load_decoder", "load_model", "load_vision", "save_model"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 IGNORED = -100  # label of a position that is not supervised
+PARTS = ("vision", "projector", "decoder")
 
 
 class ModelConfigError(ValueError):

@@ -15,9 +15,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .config import DecoderConfig, GotConfig, VisionConfig
+from .config import PARTS, DecoderConfig, GotConfig, VisionConfig
 
-PARTS = ("vision", "projector", "decoder")
 Attention = Literal["causal", "full"]
 
 

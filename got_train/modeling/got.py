@@ -16,8 +16,6 @@ from .decoders import build_decoder
 from .loss import summed_cross_entropy
 from .vision import Vision
 
-PARTS = ("vision", "projector", "decoder")
-
 
 class GotOutput:
     """Last states of one forward pass; the logits are computed when somebody asks for them."""
