@@ -58,14 +58,11 @@ class StaticVision:
 
 def _exported(vision: Vision, folder: Path) -> Path:
     """The files of the graph of one view, without their endings."""
-    side = vision.config.image_side
-    training, stem = vision.training, folder / "vision"
-    vision.eval()
+    side, stem = vision.config.image_side, folder / "vision"
+    spec = [paddle.static.InputSpec([1, 3, side, side], "float32")]
     try:
-        spec = [paddle.static.InputSpec([1, 3, side, side], "float32")]
         paddle.jit.save(paddle.jit.to_static(vision, input_spec=spec, full_graph=True), str(stem))
     finally:
-        vision.train() if training else vision.eval()
         vision.__dict__.pop("forward", None)  # to_static leaves itself there
     return stem
 
