@@ -113,7 +113,6 @@ class _BlockAttention(PyLayer):
     @staticmethod
     def backward(ctx, slope):
         qkv, by_row, by_column, out = ctx.saved_tensor()
-        # what the weights of a query lose together, as they sum to 1
         shared = (slope * out).sum(-1, keepdim=True)  # (B, N, 1)
         grads, row_grad, column_grad = [], paddle.zeros_like(by_row), paddle.zeros_like(by_column)
         for squares, parts in _blocks(qkv.shape[1], by_row.shape[0]):
@@ -126,20 +125,27 @@ class _BlockAttention(PyLayer):
 def _gradients(qkv, slope, shared, by_row, by_column, row_grad, column_grad, parts) -> paddle.Tensor:
     """Of the q, k and v of some squares, (3, b, N, d); those of the positions are added to theirs."""
     (q, k, v), q_grads = qkv.unbind(0), []
-    k_grad, v_grad = paddle.zeros_like(k), paddle.zeros_like(v)
+    k_grad, v_grad, scale = paddle.zeros_like(k), paddle.zeros_like(v), q.shape[-1] ** -0.5
     for rows, part in parts:
         query, down = q[:, part], slope[:, part]
         weights = _weights(query, k, by_row[rows], by_column)
         v_grad.add_(paddle.matmul(weights, down, transpose_x=True))
-        score = paddle.matmul(down, v, transpose_y=True)
-        score.subtract_(shared[:, part].expand(score.shape)).multiply_(weights)
-        scale = q.shape[-1] ** -0.5
+        score = through_softmax(weights, down, v, shared[:, part])
         k_grad.add_(paddle.matmul(score, query * scale, transpose_x=True))
         q_grad = paddle.bmm(score, k).scale_(scale)
         q_grads.append(
             q_grad.add_(_through_positions(query, score, rows, by_row, by_column, row_grad, column_grad))
         )
     return paddle.stack([paddle.concat(q_grads, axis=1), k_grad, v_grad])
+
+
+def through_softmax(weights, slope, values, shared) -> paddle.Tensor:
+    """The gradient of scores (b, n, N), from the weights that they make and the gradient of weights x values.
+
+    `shared` (b, n, 1) is slope x output summed: what the weights of a query lose together, as they sum to 1.
+    """
+    score = paddle.matmul(slope, values, transpose_y=True)
+    return score.subtract_(shared.expand(score.shape)).multiply_(weights)
 
 
 def _through_positions(q, score, rows, by_row, by_column, row_grad, column_grad) -> paddle.Tensor:

@@ -18,7 +18,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle.autograd import PyLayer
 
-BLOCK_SCORES = 4 << 20  # that exist at once; 16 MB in float32
+from .attention import BLOCK_SCORES, through_softmax
+
 QUERIES = 128  # of a long row at once: enough for the products, few enough to leave hidden keys out
 
 
@@ -49,9 +50,12 @@ class Samples:
 
     @cached_property
     def allowed(self) -> paddle.Tensor | None:
-        """bool (B, 1, T, T): what each token may see; None: all before it, whatever the row."""
-        if all(_is_one_sample(row) for row in self._on_host):
-            return None
+        """As `seen`; None: all before it, whatever the row."""
+        return None if all(map(_is_one_sample, self._on_host)) else self.seen
+
+    @property
+    def seen(self) -> paddle.Tensor:
+        """bool (B, 1, T, T): what each token may see."""
         tokens = self.shape[1]
         same = self.numbers.unsqueeze(1) == self.numbers.unsqueeze(2)  # (B, T, T)
         return (same & paddle.tril(paddle.ones([tokens, tokens], dtype="bool"))).unsqueeze(1)
@@ -168,7 +172,6 @@ class _BlockAttention(PyLayer):
     def backward(ctx, slope):
         q, k, v, out = ctx.saved_tensor()
         shape, slope = slope.shape, slope.flatten(0, 1)
-        # what the weights of a query lose together, as they sum to 1
         shared = (slope * out).sum(-1, keepdim=True)  # (L, T, 1)
         grads = [
             _gradients(*(x[lanes] for x in (q, k, v, slope, shared)), parts)
@@ -184,8 +187,7 @@ def _gradients(q, k, v, slope, shared, parts) -> tuple[paddle.Tensor, ...]:
         keys, values = k[:, part.keys], v[:, part.keys]
         weights = _weights(query, keys, hidden)
         v_grad[:, part.keys] += paddle.matmul(weights, down, transpose_x=True)
-        score = paddle.matmul(down, values, transpose_y=True)
-        score.subtract_(shared[:, part.queries].expand(score.shape)).multiply_(weights)
+        score = through_softmax(weights, down, values, shared[:, part.queries])
         k_grad[:, part.keys] += paddle.matmul(score, query, transpose_x=True)
         q_grads.append(paddle.bmm(score, keys))
     return _joined(q_grads, 1), k_grad, v_grad

@@ -15,27 +15,15 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 from paddle.autograd import PyLayer
-from paddle.distributed.fleet.utils import recompute
 
 from .causal_attention import Samples, additive, causal_attention
 from .config import DecoderConfig
-from .layers import RmsNorm, activated, use_own_layers
+from .layers import RmsNorm, activated, on_cpu, run_layer, use_own_layers
 
 CACHE_BLOCK = 64  # tokens by which a cache grows
 
 # layer, q (B, H, T, d), k and v (B, K, T, d) -> (B, H, T, d)
 Attend = Callable[[int, paddle.Tensor, paddle.Tensor, paddle.Tensor], paddle.Tensor]
-
-
-def causal(attention_mask: paddle.Tensor) -> paddle.Tensor:
-    """(B, T) of 0 (padding), 1, 2, ... -> bool (B, 1, T, T): what each token may see.
-
-    Equal positive numbers belong together, so that samples packed into one row do not see one another.
-    """
-    tokens = attention_mask.shape[1]
-    same = attention_mask.unsqueeze(1) == attention_mask.unsqueeze(2)  # (B, T, T)
-    seen = same & (attention_mask > 0).unsqueeze(1)
-    return (seen & paddle.tril(paddle.ones([tokens, tokens], dtype="bool"))).unsqueeze(1)
 
 
 class KeyValueCache:
@@ -86,10 +74,7 @@ class KeyValueCache:
         if old is None:
             return _lengthened(new, _capacity(end), axis)
         old = _lengthened(old, _capacity(end), axis)
-        if axis == 2:
-            old[:, :, self.length : end] = new
-        else:
-            old[:, :, :, self.length : end] = new
+        old[(*[slice(None)] * axis, slice(self.length, end))] = new
         return old
 
     def advance(self, new: int) -> None:
@@ -173,7 +158,7 @@ def _normal(layer: nn.Layer, std: float) -> None:
 
 def _gated(gate, up):
     """SwiGLU; Paddle's own takes twice as long on the CPU."""
-    return F.swiglu(gate, up) if gate.place.is_gpu_place() else F.silu(gate) * up
+    return F.silu(gate) * up if on_cpu(gate) else F.swiglu(gate, up)
 
 
 class Qwen2Layer(nn.Layer):
@@ -228,7 +213,7 @@ class Qwen2Decoder(nn.Layer):
         )
         _normal(self.model, config.init_std)
         use_own_layers(self.model)
-        self.enable_recompute = False  # set by paddlenlp's Trainer
+        self.enable_recompute = False  # set by the trainer
         # paddlenlp makes equal tables for each layer, 17 MB in GOT
         self._rotary = self.model.layers[0].self_attn.rotary_emb
         for index, layer in enumerate(self.model.layers):
@@ -258,10 +243,9 @@ class Qwen2Decoder(nn.Layer):
 
     def _states(self, x, position_ids, attend):
         angles = self._angles(position_ids, x.dtype)
+        again = self.enable_recompute and self.training
         for index, layer in enumerate(self.model.layers):
-            again = self.enable_recompute and self.training and not x.stop_gradient
-            run = partial(recompute, layer) if again else layer
-            x = run(x, *angles, partial(attend, index))
+            x = run_layer(layer, x, *angles, partial(attend, index), again=again)
         return self.model.norm(x)
 
     def _angles(self, position_ids, dtype):
@@ -300,7 +284,7 @@ class OptDecoder(nn.Layer):
         )
         _normal(self.model, config.init_std)
         use_own_layers(self.model)
-        self.enable_recompute = False  # set by paddlenlp's Trainer
+        self.enable_recompute = False  # set by the trainer
 
     @property
     def head(self) -> paddle.Tensor:
@@ -310,16 +294,12 @@ class OptDecoder(nn.Layer):
         return self.model.embeddings.word_embeddings(ids)
 
     def forward(self, x, attention_mask=None, position_ids=None):
-        batch, tokens = x.shape[:2]
-        if attention_mask is None:
-            attention_mask = paddle.ones([batch, tokens], dtype="int64")
         if position_ids is None:
-            position_ids = paddle.arange(tokens).expand([batch, tokens])
-        mask = additive(causal(attention_mask), x.dtype)
+            position_ids = paddle.arange(x.shape[1]).expand(x.shape[:2])
+        mask = additive(Samples(attention_mask, x.shape[:2]).seen, x.dtype)
         x = self._placed(x, position_ids)
         for layer in self.model.decoder.layers:
-            again = self.enable_recompute and self.training and not x.stop_gradient
-            x = recompute(layer, x, None, mask) if again else layer(x, None, mask)
+            x = run_layer(layer, x, None, mask, again=self.enable_recompute and self.training)
         return self.model.decoder.final_layer_norm(x)
 
     def step(self, x, position_ids, cache):

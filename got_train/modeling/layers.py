@@ -15,6 +15,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 from paddle.autograd import PyLayer
+from paddle.distributed.fleet.utils import recompute
 
 Activation = Callable[..., paddle.Tensor]
 
@@ -171,6 +172,14 @@ class _Normed(PyLayer):
             grad.subtract_(_row_means(grad).expand(grad.shape))
         grads[0] = grad.multiply_(shrink)
         return tuple(grad if wanted else None for grad, wanted in zip(grads, ctx.wanted, strict=True))
+
+
+def run_layer(layer: nn.Layer, x: paddle.Tensor, *others: object, again: bool) -> paddle.Tensor:
+    """layer(x, *others), which with `again` keeps its input alone and runs anew for the gradients.
+
+    Under LoRA the patches have no gradient, and Paddle gives none to what it recomputes from such.
+    """
+    return recompute(layer, x, *others) if again and not x.stop_gradient else layer(x, *others)
 
 
 def use_own_layers(model: nn.Layer) -> None:

@@ -11,11 +11,10 @@ from functools import partial
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
-from paddle.distributed.fleet.utils import recompute
 
 from .attention import square_attention
 from .config import VisionConfig
-from .layers import LayerNorm, Linear, activated, layer_norm
+from .layers import LayerNorm, Linear, activated, layer_norm, run_layer
 
 
 def split_windows(x: paddle.Tensor, window: int, filling: paddle.Tensor) -> paddle.Tensor:
@@ -140,7 +139,7 @@ class Vision(nn.Layer):
     def __init__(self, config: VisionConfig):
         super().__init__()
         self.config = config
-        self.enable_recompute = False  # set by paddlenlp's Trainer
+        self.enable_recompute = False  # set by the trainer
         self.patch_embed = nn.Conv2D(3, config.width, config.patch, stride=config.patch)
         # segment-anything starts this at zero and loads it; from scratch a small start tells places apart
         self.pos_embed = self.create_parameter(
@@ -167,9 +166,7 @@ class Vision(nn.Layer):
         x = self.patch_embed(pixels).transpose([0, 2, 3, 1])  # (V, S, S, E)
         x = x + self.pos_embed.expand(x.shape)  # Paddle's own broadcast is five times slower in the backward
         for block in self.blocks:
-            # under LoRA the patches have no gradient, and Paddle gives none to what it recomputes from such
-            again = self.enable_recompute and self.training and not x.stop_gradient
-            x = recompute(block, x) if again else block(x)
+            x = run_layer(block, x, again=self.enable_recompute and self.training)
         return self.neck(x.transpose([0, 3, 1, 2]))
 
     def features(self, neck_map):
