@@ -36,11 +36,14 @@ def usable_cores() -> int:
 
 
 def set_threads(threads: int) -> None:
-    """Threads of Paddle's matrix products and loops; to be set anew after a paddle.inference run."""
+    """Threads of Paddle's matrix products and of our loops; to be set anew after a paddle.inference run."""
     import paddle
+
+    from got_train import compiled
 
     paddle.base.core.set_num_threads(threads)
     paddle.set_flags({"FLAGS_paddle_num_threads": threads})
+    compiled.set_threads(threads)
 
 
 def choose_mkl_path() -> None:

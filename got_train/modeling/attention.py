@@ -11,28 +11,94 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
-from paddle.autograd import PyLayer
+
+from . import kernels
+from .layers import Function
 
 BLOCK_SCORES = 4 << 20  # that exist at once; 16 MB in float32
 STATIC_QUERIES = 512
 
 
-def square_attention(qkv: paddle.Tensor, by_row: paddle.Tensor, by_column: paddle.Tensor) -> paddle.Tensor:
-    """Softmax of q.k * d^-0.5 + q.by_row[its row, the key's row] + q.by_column[its column, the key's column].
+class SquareAttention(Function):
+    """Softmax of q.k * d^-0.5 + q.by_row[row - key's row] + q.by_column[column - key's column], times v.
 
-    qkv is (3, B, N, d), the vectors of relative positions are (w, w, d) each; gives (B, N, d), times v.
+    qkv is (3, B, N, d), the vectors of all distances from 1 - w on are (2w - 1, d) each; gives (B, N, d).
     """
-    if not paddle.in_dynamic_mode():
-        return parted_attention(qkv, by_row, by_column)
-    if qkv.place.is_gpu_place():
-        return folded_attention(qkv, by_row, by_column)
-    return _BlockAttention.apply(qkv, by_row, by_column)
+
+    def plain(self, qkv, by_row, by_column):
+        attend = folded_attention if paddle.in_dynamic_mode() else parted_attention
+        return attend(qkv, *(_between(table) for table in (by_row, by_column)))
+
+    def forward(self, qkv, by_row, by_column):
+        tables, out = paddle.concat([by_row, by_column]), []
+        for squares, parts in _blocks(qkv.shape[1], by_row.shape[0]):
+            q, k, v = qkv[:, squares].unbind(0)
+            weights = (_weights(q[:, part], k, tables, part.start) for part in parts)
+            out += [paddle.bmm(each, v).flatten(0, 1) for each in weights]
+        return joined(out, 0).reshape(qkv.shape[1:])
+
+    def backward(self, slope, qkv, by_row, by_column):
+        tables, grads = paddle.concat([by_row, by_column]), []
+        table_grad = paddle.zeros_like(tables)
+        for squares, parts in _blocks(qkv.shape[1], by_row.shape[0]):
+            grads.append(_gradients(qkv[:, squares], slope[squares], tables, table_grad, parts))
+        return (joined(grads, 1), *table_grad.chunk(2))
+
+
+square_attention = SquareAttention()
+
+
+def _weights(q, k, tables, start) -> paddle.Tensor:
+    """Softmax of some queries' scores over all keys: (b, n, d), (b, N, d) -> (b, n, N)."""
+    scores, distances = paddle.matmul(q, k, transpose_y=True), paddle.matmul(q, tables, transpose_y=True)
+    kernels.square_softmax(scores, distances, start, np.float32(q.shape[-1] ** -0.5))
+    return scores
+
+
+def _gradients(qkv, slope, tables, table_grad, parts) -> paddle.Tensor:
+    """Of the q, k and v of some squares, (3, b, N, d); those of the positions are added to theirs."""
+    (q, k, v), q_grads = qkv.unbind(0), []
+    k_grad, v_grad, scale = paddle.zeros_like(k), paddle.zeros_like(v), np.float32(q.shape[-1] ** -0.5)
+    for part in parts:
+        query, down = q[:, part], slope[:, part]
+        weights = _weights(query, k, tables, part.start)
+        v_grad.add_(paddle.matmul(weights, down, transpose_x=True))
+        score = paddle.matmul(down, v, transpose_y=True)
+        terms = paddle.empty([*score.shape[:2], tables.shape[0]])
+        kernels.square_softmax_gradients(weights, score, part.start, scale, terms)
+        k_grad.add_(paddle.matmul(score, query, transpose_x=True))
+        q_grads.append(paddle.bmm(score, k).add_(paddle.matmul(terms, tables)))
+        table_grad.add_(paddle.matmul(terms.flatten(0, 1), query.flatten(0, 1), transpose_x=True))
+    return paddle.stack([joined(q_grads, 1), k_grad, v_grad])
+
+
+def joined(parts: list[paddle.Tensor], axis: int) -> paddle.Tensor:
+    return parts[0] if len(parts) == 1 else paddle.concat(parts, axis=axis)
+
+
+def _blocks(squares: int, distances: int) -> Iterator[tuple[slice, list[slice]]]:
+    """Some squares, and the parts of their queries taken one after the other."""
+    side = (distances + 1) // 2
+    at_once = max(1, BLOCK_SCORES // side**4)
+    rows = max(1, min(side, BLOCK_SCORES // side**3))
+    parts = [slice(row * side, min(row + rows, side) * side) for row in range(0, side, rows)]
+    for start in range(0, squares, at_once):
+        yield slice(start, start + at_once), parts
+
+
+def _between(table: paddle.Tensor) -> paddle.Tensor:
+    """The vectors of all distances (2w - 1, d) -> those between any two rows, or columns, (w, w, d)."""
+    side = (table.shape[0] + 1) // 2
+    steps = paddle.arange(side)
+    distance = (steps[:, None] - steps[None, :] + side - 1).flatten()
+    return paddle.gather(table, distance).reshape([side, side, -1])
 
 
 def folded_attention(qkv: paddle.Tensor, by_row: paddle.Tensor, by_column: paddle.Tensor) -> paddle.Tensor:
-    """As square_attention, by Paddle's fused kernel.
+    """As square_attention, with (w, w, d) vectors, by Paddle's fused kernel.
 
     It wants one width for q, k and v, a multiple of 8, and divides the scores by its root.
     """
@@ -43,13 +109,13 @@ def folded_attention(qkv: paddle.Tensor, by_row: paddle.Tensor, by_column: paddl
 
 
 def parted_attention(qkv: paddle.Tensor, by_row: paddle.Tensor, by_column: paddle.Tensor) -> paddle.Tensor:
-    """As square_attention, in operators that a static graph can have; some queries after the others."""
+    """The same in operators that a static graph can have; some queries after the others."""
     q, k, v = _folded(qkv, by_row, by_column)
     parts = []
     for start in range(0, q.shape[1], STATIC_QUERIES):
         scores = paddle.matmul(q[:, start : start + STATIC_QUERIES], k, transpose_y=True)
         parts.append(paddle.matmul(F.softmax(scores, axis=-1), v))
-    return paddle.concat(parts, axis=1) if len(parts) > 1 else parts[0]
+    return joined(parts, 1)
 
 
 def _folded(qkv, by_row, by_column) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
@@ -62,9 +128,9 @@ def _folded(qkv, by_row, by_column) -> tuple[paddle.Tensor, paddle.Tensor, paddl
 
 
 def _terms(q, by_row, by_column) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """What a key's row and column add for some rows of queries: (b, n, d) -> twice (b, n, w)."""
+    """What a key's row and column add for each query: (b, N, d) -> twice (b, N, w)."""
     side = by_column.shape[0]
-    q = q.reshape([q.shape[0], -1, side, q.shape[-1]])  # (b, m, w, d)
+    q = q.reshape([q.shape[0], -1, side, q.shape[-1]])  # (b, w, w, d)
     rows = _line_by_line(q, by_row)
     columns = _line_by_line(q.transpose([0, 2, 1, 3]), by_column).transpose([0, 2, 1, 3])
     return rows.flatten(1, 2), columns.flatten(1, 2)
@@ -75,13 +141,9 @@ def _line_by_line(q, vectors) -> paddle.Tensor:
 
     bmm: a product of operands of unequal rank has a broken backward on Paddle's CPU.
     """
-    found = paddle.matmul(_lines(q), vectors, transpose_y=True)  # (m, b * l, w)
+    lines = q.transpose([1, 0, 2, 3]).flatten(1, 2)  # (m, b * l, d)
+    found = paddle.matmul(lines, vectors, transpose_y=True)  # (m, b * l, w)
     return found.reshape([found.shape[0], q.shape[0], -1, found.shape[-1]]).transpose([1, 0, 2, 3])
-
-
-def _lines(x) -> paddle.Tensor:
-    """(b, m, l, d) -> (m, b * l, d)."""
-    return x.transpose([1, 0, 2, 3]).flatten(1, 2)
 
 
 def _places(side: int) -> paddle.Tensor:
@@ -92,114 +154,3 @@ def _places(side: int) -> paddle.Tensor:
 
 def _widened(x: paddle.Tensor, width: int) -> paddle.Tensor:
     return paddle.concat([x, paddle.zeros([*x.shape[:2], width - x.shape[2]], x.dtype)], axis=-1)
-
-
-class _BlockAttention(PyLayer):
-    """square_attention, block after block of some squares or of some rows of queries of one square."""
-
-    @staticmethod
-    def forward(ctx, qkv, by_row, by_column):
-        out = []
-        for squares, parts in _blocks(qkv.shape[1], by_row.shape[0]):
-            q, k, v = qkv[:, squares].unbind(0)
-            for rows, part in parts:
-                weights = _weights(q[:, part], k, by_row[rows], by_column)
-                out.append(paddle.bmm(weights, v).flatten(0, 1))
-        out = paddle.concat(out).reshape(qkv.shape[1:])
-        ctx.wanted = [not x.stop_gradient for x in (qkv, by_row, by_column)]
-        ctx.save_for_backward(qkv, by_row, by_column, out)
-        return out
-
-    @staticmethod
-    def backward(ctx, slope):
-        qkv, by_row, by_column, out = ctx.saved_tensor()
-        shared = (slope * out).sum(-1, keepdim=True)  # (B, N, 1)
-        grads, row_grad, column_grad = [], paddle.zeros_like(by_row), paddle.zeros_like(by_column)
-        for squares, parts in _blocks(qkv.shape[1], by_row.shape[0]):
-            held = (qkv[:, squares], slope[squares], shared[squares])
-            grads.append(_gradients(*held, by_row, by_column, row_grad, column_grad, parts))
-        found = (paddle.concat(grads, axis=1), row_grad, column_grad)
-        return tuple(grad if wanted else None for grad, wanted in zip(found, ctx.wanted, strict=True))
-
-
-def _gradients(qkv, slope, shared, by_row, by_column, row_grad, column_grad, parts) -> paddle.Tensor:
-    """Of the q, k and v of some squares, (3, b, N, d); those of the positions are added to theirs."""
-    (q, k, v), q_grads = qkv.unbind(0), []
-    k_grad, v_grad, scale = paddle.zeros_like(k), paddle.zeros_like(v), q.shape[-1] ** -0.5
-    for rows, part in parts:
-        query, down = q[:, part], slope[:, part]
-        weights = _weights(query, k, by_row[rows], by_column)
-        v_grad.add_(paddle.matmul(weights, down, transpose_x=True))
-        score = through_softmax(weights, down, v, shared[:, part])
-        k_grad.add_(paddle.matmul(score, query * scale, transpose_x=True))
-        q_grad = paddle.bmm(score, k).scale_(scale)
-        q_grads.append(
-            q_grad.add_(_through_positions(query, score, rows, by_row, by_column, row_grad, column_grad))
-        )
-    return paddle.stack([paddle.concat(q_grads, axis=1), k_grad, v_grad])
-
-
-def through_softmax(weights, slope, values, shared) -> paddle.Tensor:
-    """The gradient of scores (b, n, N), from the weights that they make and the gradient of weights x values.
-
-    `shared` (b, n, 1) is slope x output summed: what the weights of a query lose together, as they sum to 1.
-    """
-    score = paddle.matmul(slope, values, transpose_y=True)
-    return score.subtract_(shared.expand(score.shape)).multiply_(weights)
-
-
-def _through_positions(q, score, rows, by_row, by_column, row_grad, column_grad) -> paddle.Tensor:
-    """The gradient of q by the terms of its positions; those of their vectors are added to the totals."""
-    side = by_column.shape[0]
-    q, placed = (
-        x.reshape([x.shape[0], -1, side, *tail]) for x, tail in ((q, [q.shape[-1]]), (score, [side, side]))
-    )
-    first, row_own = _line_gradients(q, _over_columns(placed), by_row[rows])
-    second, column_own = _line_gradients(
-        q.transpose([0, 2, 1, 3]), _over_rows(placed).transpose([0, 2, 1, 3]), by_column
-    )
-    row_grad[rows] += row_own
-    column_grad.add_(column_own)
-    return first.add_(second.transpose([0, 2, 1, 3])).flatten(1, 2)
-
-
-def _line_gradients(q, term, vectors) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """Of q (b, m, l, d) and of the vectors (m, w, d), from that of their product (b, m, l, w)."""
-    term = _lines(term)  # (m, b * l, w)
-    q_grad = paddle.bmm(term, vectors).reshape([q.shape[1], q.shape[0], q.shape[2], -1])
-    return q_grad.transpose([1, 0, 2, 3]), paddle.matmul(term, _lines(q), transpose_x=True)
-
-
-def _over_columns(placed) -> paddle.Tensor:
-    """(b, m, w, w, w) summed over the keys' columns; Paddle's own sum takes four times as long."""
-    return paddle.matmul(placed, paddle.ones([placed.shape[-1], 1])).squeeze(-1)
-
-
-def _over_rows(placed) -> paddle.Tensor:
-    """The same over the keys' rows."""
-    ones = paddle.ones([1, 1, placed.shape[-1]]).expand([placed[..., 0, 0].size, 1, -1])
-    return paddle.bmm(ones, placed.flatten(0, 2)).reshape([*placed.shape[:3], -1])
-
-
-def _weights(q, k, by_row, by_column) -> paddle.Tensor:
-    """Softmax of some rows of queries' scores over all keys: (b, n, d), (b, N, d) -> (b, n, N)."""
-    side = by_column.shape[0]
-    scores = paddle.matmul(q * q.shape[-1] ** -0.5, k, transpose_y=True)
-    scores = scores.reshape([*scores.shape[:2], side, side])
-    rows, columns = _terms(q, by_row, by_column)
-    scores.add_(rows.unsqueeze(-1))
-    # Paddle's broadcast over a middle axis takes fifteen times as long as a copy and a sum
-    scores.add_(columns.unsqueeze(-2).expand(scores.shape))
-    return F.softmax_(scores.flatten(2), axis=-1)
-
-
-def _blocks(squares: int, side: int) -> Iterator[tuple[slice, list[tuple[slice, slice]]]]:
-    """Some squares, and the parts of their queries taken one after the other, as rows and as patches."""
-    at_once = max(1, BLOCK_SCORES // side**4)
-    rows = max(1, min(side, BLOCK_SCORES // side**3))
-    parts = [slice(row, min(row + rows, side)) for row in range(0, side, rows)]
-    for start in range(0, squares, at_once):
-        yield (
-            slice(start, start + at_once),
-            [(part, slice(part.start * side, part.stop * side)) for part in parts],
-        )

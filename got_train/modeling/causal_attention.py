@@ -16,25 +16,29 @@ from itertools import groupby
 import numpy as np
 import paddle
 import paddle.nn.functional as F
-from paddle.autograd import PyLayer
 
-from .attention import BLOCK_SCORES, through_softmax
+from . import kernels
+from .attention import BLOCK_SCORES, joined
+from .layers import Function
 
 QUERIES = 128  # of a long row at once: enough for the products, few enough to leave hidden keys out
 
 
 @dataclass(frozen=True)
 class Block:
-    """Queries of some rows, or of some heads of one row, and the keys that at least one of them sees."""
+    """Queries of some rows, or of some heads of one row, and the keys that at least one of them sees.
 
-    rows: slice
+    `first` (rows, queries), int32, is the first of the keys that each query sees.
+    """
+
     lanes: slice
     queries: slice
     keys: slice
+    first: np.ndarray
 
 
 class Samples:
-    """(B, T) of 0 (padding), 1, 2, ...: equal numbers of a row belong together; None: all are one sample.
+    """(B, T) of 0 (padding), 1, 2, ...: equal numbers are side by side and one sample; None: all are one.
 
     Samples packed into one row do not see one another; padding sees padding, which nobody reads.
     """
@@ -42,7 +46,6 @@ class Samples:
     def __init__(self, mask: paddle.Tensor | None, shape: tuple[int, int]):
         self.shape = tuple(shape)
         self.numbers = paddle.ones(self.shape, dtype="int64") if mask is None else mask
-        self._kept: dict[tuple[int, int, int], paddle.Tensor] = {}
 
     @cached_property
     def _on_host(self) -> np.ndarray:
@@ -60,61 +63,36 @@ class Samples:
         same = self.numbers.unsqueeze(1) == self.numbers.unsqueeze(2)  # (B, T, T)
         return (same & paddle.tril(paddle.ones([tokens, tokens], dtype="bool"))).unsqueeze(1)
 
+    @cached_property
+    def first(self) -> np.ndarray:
+        """(B, T) int32: the first token of the sample that each belongs to."""
+        numbers, places = self._on_host, np.arange(self.shape[1], dtype="int32")
+        changes = np.diff(numbers, axis=1, prepend=-1) != 0
+        for row, starts in zip(numbers, changes, strict=True):
+            runs = row[starts & (row > 0)]
+            if runs.size > np.unique(runs).size:
+                raise ValueError(
+                    f"attention_mask: samples {runs.tolist()} of a row; each of them in one piece"
+                )
+        return np.maximum.accumulate(np.where(changes, places, 0), axis=1, dtype="int32")
+
     def blocks(self, heads: int) -> Iterator[Block]:
         rows, tokens = self.shape
         if tokens <= QUERIES:
             at_once = max(1, BLOCK_SCORES // (heads * tokens**2))
             for start in range(0, rows, at_once):
-                end = min(rows, start + at_once)
-                whole = slice(0, tokens)
-                yield Block(slice(start, end), slice(start * heads, end * heads), whole, whole)
+                end, whole = min(rows, start + at_once), slice(0, tokens)
+                yield Block(slice(start * heads, end * heads), whole, whole, self.first[start:end])
             return
         # few heads with many queries each: a product of few rows is slow, and each block copies its keys
         at_once = max(1, min(heads, BLOCK_SCORES // (QUERIES * tokens)))
-        for row in range(rows):
+        for row, first in enumerate(self.first):
             for head in range(0, heads, at_once):
                 lanes = slice(row * heads + head, row * heads + min(head + at_once, heads))
                 for start in range(0, tokens, QUERIES):
-                    keys = slice(self._first(row, start), min(tokens, start + QUERIES))
-                    yield Block(slice(row, row + 1), lanes, slice(start, keys.stop), keys)
-
-    def _first(self, row: int, query: int) -> int:
-        """The first token of the sample that a token belongs to."""
-        others = np.flatnonzero(self._on_host[row, :query] != self._on_host[row, query])
-        return int(others[-1]) + 1 if others.size else 0
-
-    def hidden(self, block: Block, heads: int) -> paddle.Tensor:
-        """The number added to the scores of a block, (b * H, n, keys) or, for one row, (n, keys).
-
-        All layers want the same ones, so those of rows that are not too long are kept.
-        """
-        key = (block.rows.start, block.queries.start, heads)
-        if key in self._kept:
-            return self._kept[key]
-        made = self._hidden(block, heads)
-        if self.shape[0] * self.shape[1] ** 2 <= 4 * BLOCK_SCORES:
-            self._kept[key] = made
-        return made
-
-    def _hidden(self, block: Block, heads: int) -> paddle.Tensor:
-        seen = self._on_host[block.rows, block.keys]
-        if len(seen) == 1 and (seen == seen[0, 0]).all():  # comparing all numbers takes as long as attention
-            return _later(block.queries.stop - block.queries.start, block.queries.start - block.keys.start)
-        q, k = self.numbers[block.rows, block.queries], self.numbers[block.rows, block.keys]
-        places = paddle.arange(self.shape[1])
-        before = places[block.keys] <= places[block.queries].unsqueeze(1)  # (n, keys)
-        allowed = (q.unsqueeze(2) == k.unsqueeze(1)) & before  # (b, n, keys)
-        hidden = additive(allowed, paddle.float32)
-        if hidden.shape[0] == 1:
-            return hidden[0]
-        # Paddle's broadcast over a middle axis takes fifteen times as long as a copy and a sum
-        return hidden.unsqueeze(1).expand([hidden.shape[0], heads, *hidden.shape[1:]]).flatten(0, 1)
-
-
-def _later(queries: int, before: int) -> paddle.Tensor:
-    """What hides from each query the keys behind it, (queries, before + queries)."""
-    order = additive(paddle.tril(paddle.ones([queries, queries], dtype="bool")), paddle.float32)
-    return paddle.concat([paddle.zeros([queries, before]), order], axis=1)
+                    queries = slice(start, min(tokens, start + QUERIES))
+                    keys = slice(int(first[start]), queries.stop)
+                    yield Block(lanes, queries, keys, first[None, queries] - first[start])
 
 
 def _is_one_sample(row: np.ndarray) -> bool:
@@ -133,75 +111,65 @@ def causal_attention(q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, sampl
     group = q.shape[1] // k.shape[1]
     if group > 1:
         k, v = (paddle.repeat_interleave(x, group, axis=1) for x in (k, v))
-    if q.place.is_gpu_place():
-        return fused_attention(q, k, v, samples)
-    return _BlockAttention.apply(q * q.shape[-1] ** -0.5, k, v, samples)
+    return CausalAttention(samples)(q, k, v)
 
 
-def fused_attention(q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, samples: Samples) -> paddle.Tensor:
-    """As causal_attention, by Paddle's fused kernel, which needs no mask where rows are not packed."""
-    q, k, v = (x.transpose([0, 2, 1, 3]) for x in (q, k, v))  # (B, T, H, d)
-    mask = samples.allowed
-    x = F.scaled_dot_product_attention(
-        q, k, v, None if mask is None else additive(mask, q.dtype), is_causal=mask is None
-    )
-    return x.transpose([0, 2, 1, 3])
+class CausalAttention(Function):
+    """Of as many keys and values as queries, (B, H, T, d) each."""
 
+    def __init__(self, samples: Samples):
+        self.samples = samples
 
-class _BlockAttention(PyLayer):
-    """Of scaled q, block after block."""
+    def plain(self, q, k, v):
+        """By Paddle's fused kernel, which needs no mask where rows are not packed."""
+        mask = self.samples.allowed
+        mask, is_causal = (None, True) if mask is None else (additive(mask, q.dtype), False)
+        q, k, v = (x.transpose([0, 2, 1, 3]) for x in (q, k, v))  # (B, T, H, d)
+        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal).transpose([0, 2, 1, 3])
 
-    @staticmethod
-    def forward(ctx, q, k, v, samples):
-        shape, (q, k, v), out = q.shape, (x.flatten(0, 1) for x in (q, k, v)), []  # (L, T, d)
-        for lanes, parts in _by_lanes(samples, shape[1]):
+    def forward(self, *qkv):
+        (q, k, v), out = (x.flatten(0, 1) for x in qkv), []  # (L, T, d)
+        for lanes, blocks in self._by_lanes(qkv[0].shape[1]):
             queries, keys, values = q[lanes], k[lanes], v[lanes]
             pieces = [
-                paddle.bmm(
-                    _weights(queries[:, part.queries], keys[:, part.keys], hidden), values[:, part.keys]
-                )
-                for part, hidden in parts
+                paddle.bmm(_weights(queries[:, each.queries], keys[:, each.keys], each), values[:, each.keys])
+                for each in blocks
             ]
-            out.append(_joined(pieces, 1))
-        out = _joined(out, 0)
-        ctx.samples, ctx.heads = samples, shape[1]
-        ctx.save_for_backward(q, k, v, out)
-        return out.reshape(shape)
+            out.append(joined(pieces, 1))
+        return joined(out, 0).reshape(qkv[0].shape)
 
-    @staticmethod
-    def backward(ctx, slope):
-        q, k, v, out = ctx.saved_tensor()
-        shape, slope = slope.shape, slope.flatten(0, 1)
-        shared = (slope * out).sum(-1, keepdim=True)  # (L, T, 1)
+    def backward(self, slope, *qkv):
+        lanes = [x.flatten(0, 1) for x in (*qkv, slope)]
         grads = [
-            _gradients(*(x[lanes] for x in (q, k, v, slope, shared)), parts)
-            for lanes, parts in _by_lanes(ctx.samples, ctx.heads)
+            _gradients(*(x[at_once] for x in lanes), blocks)
+            for at_once, blocks in self._by_lanes(qkv[0].shape[1])
         ]
-        return tuple(_joined(each, 0).reshape(shape) for each in zip(*grads, strict=True))
+        return tuple(joined(each, 0).reshape(slope.shape) for each in zip(*grads, strict=True))
+
+    def _by_lanes(self, heads: int) -> Iterator[tuple[slice, Iterator[Block]]]:
+        """The blocks of the same lanes together."""
+        return groupby(self.samples.blocks(heads), key=lambda block: block.lanes)
 
 
-def _gradients(q, k, v, slope, shared, parts) -> tuple[paddle.Tensor, ...]:
+def _gradients(q, k, v, slope, blocks) -> tuple[paddle.Tensor, ...]:
     q_grads, k_grad, v_grad = [], paddle.zeros_like(k), paddle.zeros_like(v)
-    for part, hidden in parts:
-        query, down = q[:, part.queries], slope[:, part.queries]
-        keys, values = k[:, part.keys], v[:, part.keys]
-        weights = _weights(query, keys, hidden)
-        v_grad[:, part.keys] += paddle.matmul(weights, down, transpose_x=True)
-        score = through_softmax(weights, down, values, shared[:, part.queries])
-        k_grad[:, part.keys] += paddle.matmul(score, query, transpose_x=True)
+    for each in blocks:
+        query, down = q[:, each.queries], slope[:, each.queries]
+        keys, values = k[:, each.keys], v[:, each.keys]
+        weights = _weights(query, keys, each)
+        v_grad[:, each.keys] += paddle.matmul(weights, down, transpose_x=True)
+        score = paddle.matmul(down, values, transpose_y=True)
+        kernels.softmax_gradient(weights, score, _scale(q))
+        k_grad[:, each.keys] += paddle.matmul(score, query, transpose_x=True)
         q_grads.append(paddle.bmm(score, keys))
-    return _joined(q_grads, 1), k_grad, v_grad
+    return joined(q_grads, 1), k_grad, v_grad
 
 
-def _weights(q, k, hidden) -> paddle.Tensor:
-    return F.softmax_(paddle.matmul(q, k, transpose_y=True).add_(hidden), axis=-1)
+def _weights(q, k, block) -> paddle.Tensor:
+    scores = paddle.matmul(q, k, transpose_y=True)
+    kernels.causal_softmax(scores, block.first, block.queries.start - block.keys.start, _scale(q))
+    return scores
 
 
-def _by_lanes(samples: Samples, heads: int) -> Iterator[tuple[slice, Iterator]]:
-    """The blocks of the same lanes together, each with what it adds to its scores."""
-    for lanes, blocks in groupby(samples.blocks(heads), key=lambda block: block.lanes):
-        yield lanes, ((block, samples.hidden(block, heads)) for block in blocks)
-
-
-def _joined(parts: list[paddle.Tensor], axis: int) -> paddle.Tensor:
-    return parts[0] if len(parts) == 1 else paddle.concat(parts, axis=axis)
+def _scale(q) -> np.float32:
+    return np.float32(q.shape[-1] ** -0.5)

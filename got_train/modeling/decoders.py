@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
-from paddle.autograd import PyLayer
 
+from got_train.compiled import array
+
+from . import kernels
 from .causal_attention import Samples, additive, causal_attention
 from .config import DecoderConfig
-from .layers import RmsNorm, activated, on_cpu, run_layer, use_own_layers
+from .layers import Function, RmsNorm, SwiGlu, add, after, on_cpu, run_layer, use_own_layers
 
 CACHE_BLOCK = 64  # tokens by which a cache grows
 
@@ -53,9 +56,9 @@ class KeyValueCache:
         return lambda layer, q, k, v: attend_cached(q, *self.write(layer, k, v), mask)
 
     def mask(self, new: int) -> paddle.Tensor:
-        """What `new` tokens may see, as a number added to the scores: (B, 1, new, capacity), float32."""
+        """What `new` tokens may see, as a number added to the scores: (B, 1, new, length), float32."""
         end = self.length + new
-        places = paddle.arange(_capacity(end))
+        places = paddle.arange(end)
         allowed = places <= paddle.arange(self.length, end).unsqueeze(1)  # (new, capacity)
         behind = paddle.zeros([self.padding.shape[0], places.shape[0] - self.padding.shape[1]], dtype="bool")
         hidden = paddle.concat([self.padding, behind], axis=1)  # (B, capacity)
@@ -74,7 +77,11 @@ class KeyValueCache:
         if old is None:
             return _lengthened(new, _capacity(end), axis)
         old = _lengthened(old, _capacity(end), axis)
-        old[(*[slice(None)] * axis, slice(self.length, end))] = new
+        place = (*[slice(None)] * axis, slice(self.length, end))
+        if on_cpu(old):
+            array(old)[place] = array(new)  # Paddle takes ten times as long
+        else:
+            old[place] = new
         return old
 
     def advance(self, new: int) -> None:
@@ -100,20 +107,40 @@ def _lengthened(x: paddle.Tensor, tokens: int, axis: int) -> paddle.Tensor:
 
 
 def attend_cached(q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
-    """Queries (B, H, T, d) over keys (B, K, L, d) and values (B, K, d, L) -> (B, H, T, d).
+    """Queries (B, H, T, d) over the first N keys (B, K, L, d) and values (B, K, d, L) -> (B, H, T, d).
 
     The heads of a group share their keys, so they are read as further queries and the cache is not repeated.
-    The mask joins in float32: float16 would turn a hidden score into -inf and a row of padding into nan.
+    The mask (B, 1, T, N) joins in float32: float16 would turn a hidden score into -inf and padding into nan.
     """
     batch, heads, tokens, width = q.shape
     group = heads // k.shape[1]
+    if tokens == 1 and on_cpu(q):
+        return _attend_cached(q, k, v, mask)
+    k, v = k[:, :, : mask.shape[-1]], v[:, :, :, : mask.shape[-1]]
     if group > 1:
         q = q.reshape([batch, -1, group * tokens, width])
         mask = mask.tile([1, 1, group, 1])
     scores = paddle.matmul(q * width**-0.5, k, transpose_y=True).astype("float32")
-    weights = F.softmax(scores + mask.expand(scores.shape), axis=-1)  # as in `_angles`
+    # Paddle's broadcast over a middle axis takes ten times as long as a copy
+    weights = F.softmax(scores + mask.expand(scores.shape), axis=-1)
     x = paddle.matmul(weights.astype(v.dtype), v, transpose_y=True)
     return x.reshape([batch, heads, tokens, width])
+
+
+def _attend_cached(q, k, v, mask):
+    batch, heads, _, width = q.shape
+    out, shares = paddle.empty(q.shape), paddle.empty([batch * k.shape[1], mask.shape[-1]])
+    shape = [batch, k.shape[1], -1, width]
+    kernels.attend_cached(
+        array(q).reshape(shape),
+        k,
+        v,
+        mask.flatten(1),
+        np.float32(width**-0.5),
+        shares,
+        array(out).reshape(shape),
+    )
+    return out
 
 
 def _heads(x: paddle.Tensor, width: int) -> paddle.Tensor:
@@ -126,25 +153,31 @@ def _together(x: paddle.Tensor) -> paddle.Tensor:
     return x.transpose([0, 2, 1, 3]).flatten(2)
 
 
-class _Turned(PyLayer):
-    """Rotary positions: (B, H, T, d) by the angles of every place, (B, H or more, T, d)."""
+class Turned(Function):
+    """Rotary positions: x (B, T, H, d) by cosines and sines of the places, (B, 1, T, d) -> (B, H, T, d)."""
 
-    @staticmethod
-    def forward(ctx, x, cos, sin):
-        ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin)
+    def plain(self, x, cos, sin):
+        x = x.transpose([0, 2, 1, 3])
+        first, second = x.chunk(2, axis=-1)
+        return x * cos + paddle.concat([-second, first], axis=-1) * sin
 
-    @staticmethod
-    def backward(ctx, slope):
-        cos, sin = ctx.saved_tensor()
-        return _turned(slope, cos, -sin), None, None
+    def forward(self, x, cos, sin):
+        batch, tokens, heads, width = x.shape
+        out = paddle.empty([batch, heads, tokens, width])
+        kernels.turn_into_heads(x, cos.squeeze(1), sin.squeeze(1), out)
+        return out
+
+    def kept(self, x, cos, sin):
+        return cos, sin
+
+    def backward(self, slope, cos, sin):
+        batch, heads, tokens, width = slope.shape
+        grad = paddle.empty([batch, tokens, heads, width])
+        kernels.turn_back(slope, cos.squeeze(1), sin.squeeze(1), grad)
+        return grad, None, None
 
 
-def _turned(x, cos, sin):
-    if x.shape[1] < cos.shape[1]:  # the keys of grouped heads
-        cos, sin = cos[:, : x.shape[1]], sin[:, : x.shape[1]]
-    first, second = x.chunk(2, axis=-1)
-    return (x * cos).add_(paddle.concat([-second, first], axis=-1).multiply_(sin))
+turned = Turned()
 
 
 def _normal(layer: nn.Layer, std: float) -> None:
@@ -154,11 +187,6 @@ def _normal(layer: nn.Layer, std: float) -> None:
             nn.initializer.Normal(std=std)(sub.weight)
         if isinstance(sub, nn.Linear) and sub.bias is not None:
             nn.initializer.Constant(0.0)(sub.bias)
-
-
-def _gated(gate, up):
-    """SwiGLU; Paddle's own takes twice as long on the CPU."""
-    return F.silu(gate) * up if on_cpu(gate) else F.swiglu(gate, up)
 
 
 class Qwen2Layer(nn.Layer):
@@ -171,18 +199,18 @@ class Qwen2Layer(nn.Layer):
         self.post_attention_layernorm = RmsNorm(layer.post_attention_layernorm)
 
     def forward(self, x, cos, sin, attend):
-        x = x + self.attended(self.input_layernorm(x), cos, sin, attend)
-        return x + self.fed(self.post_attention_layernorm(x))
+        x = add(x, self.attended(self.input_layernorm(x), cos, sin, attend))
+        return add(x, self.fed(self.post_attention_layernorm(x)))
 
     def attended(self, x, cos, sin, attend):
         own = self.self_attn
-        q, k, v = (_heads(f(x), own.head_dim) for f in (own.q_proj, own.k_proj, own.v_proj))
-        q, k = (_Turned.apply(y, cos, sin) for y in (q, k))
-        return own.o_proj(_together(attend(q, k, v)))
+        shape = [*x.shape[:2], -1, own.head_dim]
+        q, k = (turned(f(x).reshape(shape), cos, sin) for f in (own.q_proj, own.k_proj))
+        return own.o_proj(_together(attend(q, k, _heads(own.v_proj(x), own.head_dim))))
 
     def fed(self, x):
         mlp = self.mlp
-        return activated(mlp.down_proj, _gated, mlp.gate_proj(x), mlp.up_proj(x))
+        return after(mlp.down_proj, SwiGlu(), mlp.gate_proj(x), mlp.up_proj(x))
 
 
 class Qwen2Decoder(nn.Layer):
@@ -249,13 +277,9 @@ class Qwen2Decoder(nn.Layer):
         return self.model.norm(x)
 
     def _angles(self, position_ids, dtype):
-        """Cosine and sine of every place, (B, H, T, d); the tables are the same in all layers.
-
-        Copied to all heads: Paddle's broadcast over a middle axis takes ten times as long on the CPU.
-        """
+        """Cosine and sine of every place, (B, 1, T, d); the tables are the same in all layers."""
         tables = (self._rotary.cos_cached, self._rotary.sin_cached)
-        found = (F.embedding(position_ids, table[0, :, 0]).unsqueeze(1).astype(dtype) for table in tables)
-        return [x.expand([-1, self.config.heads, -1, -1]) for x in found]
+        return [F.embedding(position_ids, table[0, :, 0]).unsqueeze(1).astype(dtype) for table in tables]
 
 
 class OptDecoder(nn.Layer):

@@ -1,28 +1,72 @@
-"""Linear layers and norms with Paddle's parameters, whose backward pass on the CPU keeps little and is fast.
+"""Linear layers, norms, activations with Paddle's parameters: Paddle's operators, on the CPU our kernels.
 
-Paddle's CPU kernels sum over rows (the gradient of every bias and scale) fifty times as slowly as a product
-with ones, and autograd keeps what takes less time to make again. A GPU runs Paddle's own kernels.
+Paddle's CPU kernels take one thread and many passes, sum over rows (the gradient of every bias and scale)
+fifty times as slowly as a product with ones, and autograd keeps what takes less time to make again.
 """
 
 # R rows of all leading axes  D width
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 from paddle.autograd import PyLayer
 from paddle.distributed.fleet.utils import recompute
 
-Activation = Callable[..., paddle.Tensor]
+from got_train.compiled import flat, rows
+
+from . import kernels
 
 
 def on_cpu(x: paddle.Tensor) -> bool:
-    """Whether what is computed now is computed on the CPU: not on a GPU, and not drawn as a static graph."""
-    return paddle.in_dynamic_mode() and not x.place.is_gpu_place()
+    """Whether kernels compute this: not a GPU, no static graph, no type that only a GPU has operators for."""
+    return paddle.in_dynamic_mode() and not x.place.is_gpu_place() and x.dtype == paddle.float32
+
+
+class Function:
+    """A step of the model in two forms that give the same: Paddle's operators, and loops for the CPU.
+
+    `plain(*inputs)` is the first. Of the second, `forward(*inputs)` makes the result and `backward(slope,
+    *kept(*inputs))` a gradient for each input.
+    """
+
+    def __call__(self, *inputs: paddle.Tensor) -> paddle.Tensor:
+        if not on_cpu(inputs[0]):
+            return self.plain(*inputs)
+        return _Applied.apply(self, *inputs) if paddle.is_grad_enabled() else self.forward(*inputs)
+
+    def plain(self, *inputs: paddle.Tensor) -> paddle.Tensor:
+        raise NotImplementedError
+
+    def forward(self, *inputs: paddle.Tensor) -> paddle.Tensor:
+        raise NotImplementedError
+
+    def kept(self, *inputs: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
+        return inputs
+
+    def backward(self, slope: paddle.Tensor, *kept: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
+        raise NotImplementedError
+
+
+class _Applied(PyLayer):
+    """A function by itself."""
+
+    @staticmethod
+    def forward(ctx, function, *inputs):
+        ctx.function, ctx.wanted = function, [not x.stop_gradient for x in inputs]
+        ctx.save_for_backward(*function.kept(*inputs))
+        return function.forward(*inputs)
+
+    @staticmethod
+    def backward(ctx, slope):
+        return _asked(ctx.function.backward(slope, *ctx.saved_tensor()), ctx.wanted)
+
+
+def _asked(grads, wanted) -> tuple[paddle.Tensor | None, ...]:
+    """Paddle takes None alone where no gradient is asked for."""
+    return tuple(grad if is_asked else None for grad, is_asked in zip(grads, wanted, strict=True))
 
 
 def column_sums(x: paddle.Tensor) -> paddle.Tensor:
@@ -32,66 +76,150 @@ def column_sums(x: paddle.Tensor) -> paddle.Tensor:
 
 
 class Linear(nn.Linear):
-    """Paddle's layer; with an `activation` it takes that function's inputs, and keeps only these."""
+    """Paddle's layer; with a function `before` it takes that function's inputs, and keeps only these."""
 
-    def forward(self, *inputs: paddle.Tensor, activation: Activation | None = None) -> paddle.Tensor:
+    def forward(self, *inputs: paddle.Tensor, before: Function | None = None) -> paddle.Tensor:
         if not on_cpu(inputs[0]):
-            x = activation(*inputs) if activation else inputs[0]
-            return F.linear(x, self.weight, self.bias)
-        return _Product.apply(self.weight, self.bias, activation, *inputs)
+            return F.linear(before(*inputs) if before else inputs[0], self.weight, self.bias)
+        return _Product.apply(self.weight, self.bias, before, *inputs)
 
 
-def activated(linear: nn.Layer, activation: Activation, *inputs: paddle.Tensor) -> paddle.Tensor:
-    """linear(activation(*inputs)), whatever kind of layer it is (adapters want the values themselves)."""
+def after(linear: nn.Layer, before: Function, *inputs: paddle.Tensor) -> paddle.Tensor:
+    """linear(before(*inputs)), whatever kind of layer it is (adapters want the values themselves)."""
     if isinstance(linear, Linear):
-        return linear(*inputs, activation=activation)
-    return linear(activation(*inputs))
+        return linear(*inputs, before=before)
+    return linear(before(*inputs))
 
 
 class _Product(PyLayer):
-    """activation(*inputs) times weight (D, E), plus bias (E,)."""
+    """before(*inputs) times weight (D, E), plus bias (E,)."""
 
     @staticmethod
-    def forward(ctx, weight, bias, activation, *inputs):
-        x = activation(*inputs) if activation else inputs[0]
-        ctx.activation, ctx.has_bias = activation, bias is not None
+    def forward(ctx, weight, bias, before, *inputs):
+        x = before.forward(*inputs) if before else inputs[0]
+        ctx.before, ctx.has_bias = before, bias is not None
         ctx.wanted = [not (each is None or each.stop_gradient) for each in (weight, bias, *inputs)]
         ctx.save_for_backward(weight, *inputs)
         y = paddle.matmul(x, weight)
-        return y.add_(bias) if ctx.has_bias else y
+        if ctx.has_bias:
+            kernels.add_bias(rows(y), bias)
+        return y
 
     @staticmethod
     def backward(ctx, slope):
         weight, *inputs = ctx.saved_tensor()
         for_weight, for_bias, *for_inputs = ctx.wanted
-        grads, x = [None, *[None] * ctx.has_bias], None
-        if for_weight or ctx.activation:
-            x, inputs = _again(ctx.activation, inputs, for_inputs)
+        grads = [None, *[None] * ctx.has_bias]
         if for_weight:
-            grads[0] = paddle.matmul(x.detach().flatten(0, -2), slope.flatten(0, -2), transpose_x=True)
+            x = ctx.before.forward(*inputs) if ctx.before else inputs[0]
+            grads[0] = paddle.matmul(x.flatten(0, -2), slope.flatten(0, -2), transpose_x=True)
         if for_bias:
             grads[1] = column_sums(slope)
         if not any(for_inputs):
             return (*grads, *[None] * len(inputs))
         down = paddle.matmul(slope, weight, transpose_y=True)
-        return (*grads, *(_pulled(x, inputs, for_inputs, down) if ctx.activation else [down]))
+        found = ctx.before.backward(down, *ctx.before.kept(*inputs)) if ctx.before else [down]
+        return (*grads, *_asked(found, for_inputs))
 
 
-def _again(activation, inputs, wanted) -> tuple[paddle.Tensor, list[paddle.Tensor]]:
-    """The activation's result, and the inputs that its gradients are asked of."""
-    if activation is None:
-        return inputs[0], inputs
-    fresh = [x.detach() for x in inputs]
-    for x, asked in zip(fresh, wanted, strict=True):
-        x.stop_gradient = not asked
-    with paddle.enable_grad():
-        return activation(*fresh), fresh
+class LayerNormalised(Function):
+    """x (..., D) with mean 0 and variance 1 along D, times weight (D,), plus bias (D,)."""
+
+    def __init__(self, epsilon: float):
+        self.epsilon = epsilon
+
+    def plain(self, x, weight, bias):
+        return F.layer_norm(x, x.shape[-1], weight, bias, self.epsilon)
+
+    def forward(self, x, weight, bias):
+        out = paddle.empty_like(x)
+        kernels.layer_norm(rows(x), weight, bias, np.float32(self.epsilon), rows(out))
+        return out
+
+    def backward(self, slope, x, weight, bias):
+        return _norm_gradients(slope, x, weight, self.epsilon, centred=True)
 
 
-def _pulled(x, inputs, wanted, slope) -> list[paddle.Tensor | None]:
-    asked = [each for each, is_asked in zip(inputs, wanted, strict=True) if is_asked]
-    found = iter(paddle.grad([x], asked, [slope]))
-    return [next(found) if is_asked else None for is_asked in wanted]
+class RmsNormalised(Function):
+    """x (..., D) with a mean square of 1, taken in float32, times weight (D,)."""
+
+    def __init__(self, epsilon: float):
+        self.epsilon = epsilon
+
+    def plain(self, x, weight):
+        with paddle.amp.auto_cast(False):
+            wide = x.astype("float32")
+            wide = wide * paddle.rsqrt((wide * wide).mean(-1, keepdim=True) + self.epsilon)
+        return wide.astype(weight.dtype) * weight
+
+    def forward(self, x, weight):
+        out = paddle.empty_like(x)
+        kernels.rms_norm(rows(x), weight, np.float32(self.epsilon), rows(out))
+        return out
+
+    def backward(self, slope, x, weight):
+        return _norm_gradients(slope, x, weight, self.epsilon, centred=False)[:2]
+
+
+def _norm_gradients(slope, x, weight, epsilon, centred) -> tuple[paddle.Tensor, ...]:
+    grad, sums = paddle.empty_like(x), [paddle.empty([kernels.SLICES, x.shape[-1]]) for _ in range(2)]
+    kernels.norm_gradients(rows(x), weight, rows(slope), np.float32(epsilon), centred, rows(grad), *sums)
+    return (grad, *map(column_sums, sums))
+
+
+class Gelu(Function):
+    """The exact one (erf)."""
+
+    def plain(self, x):
+        return F.gelu(x)
+
+    def forward(self, x):
+        out = paddle.empty_like(x)
+        kernels.gelu(flat(x), flat(out))
+        return out
+
+    def backward(self, slope, x):
+        out = paddle.empty_like(x)
+        kernels.gelu_gradient(flat(x), flat(slope), flat(out))
+        return (out,)
+
+
+class SwiGlu(Function):
+    """silu(gate) * up."""
+
+    def plain(self, gate, up):
+        return F.swiglu(gate, up)
+
+    def forward(self, gate, up):
+        out = paddle.empty_like(gate)
+        kernels.swiglu(flat(gate), flat(up), flat(out))
+        return out
+
+    def backward(self, slope, gate, up):
+        grads = paddle.empty_like(gate), paddle.empty_like(up)
+        kernels.swiglu_gradients(*map(flat, (gate, up, slope, *grads)))
+        return grads
+
+
+class Sum(Function):
+    """x + y of one shape; Paddle copies its gradient twice."""
+
+    def plain(self, x, y):
+        return x + y
+
+    def forward(self, x, y):
+        out = paddle.empty_like(x)
+        kernels.add(flat(x), flat(y), flat(out))
+        return out
+
+    def kept(self, x, y):
+        return ()
+
+    def backward(self, slope):
+        return slope, slope
+
+
+add = Sum()
 
 
 class LayerNorm(nn.LayerNorm):
@@ -101,19 +229,12 @@ class LayerNorm(nn.LayerNorm):
         return self.function(*self.inputs(x))
 
     @property
-    def function(self) -> Activation:
+    def function(self) -> Function:
         """What it does, for a linear layer that makes it again instead of keeping it."""
-        return partial(layer_norm, epsilon=self._epsilon)
+        return LayerNormalised(self._epsilon)
 
     def inputs(self, x: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
         return x, self.weight, self.bias
-
-
-def layer_norm(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, epsilon: float) -> paddle.Tensor:
-    """(..., D) with mean 0 and variance 1, times weight (D,), plus bias (D,)."""
-    if not on_cpu(x):
-        return F.layer_norm(x, x.shape[-1], weight, bias, epsilon)
-    return _Normed.apply(x, weight, bias, epsilon)
 
 
 class RmsNorm(nn.Layer):
@@ -121,57 +242,10 @@ class RmsNorm(nn.Layer):
 
     def __init__(self, norm: nn.Layer):
         super().__init__()
-        self.weight, self.epsilon = norm.weight, norm.variance_epsilon
+        self.weight, self.function = norm.weight, RmsNormalised(norm.variance_epsilon)
 
     def forward(self, x):
-        if not on_cpu(x):
-            return _scaled_to_unit(x, self.weight, self.epsilon)
-        return _Normed.apply(x, self.weight, None, self.epsilon)
-
-
-def _scaled_to_unit(x, weight, epsilon):
-    """(..., D) with a mean square of 1, taken in float32, times weight (D,)."""
-    with paddle.amp.auto_cast(False):
-        wide = x.astype("float32")
-        shrink = paddle.rsqrt(_row_means(wide * wide) + epsilon)
-        x = wide * shrink.expand(wide.shape)
-    return x.astype(weight.dtype) * weight
-
-
-def _row_means(x: paddle.Tensor) -> paddle.Tensor:
-    """(..., D) -> (..., 1); on the CPU a product takes a tenth of the time of Paddle's mean."""
-    if not on_cpu(x):
-        return x.mean(-1, keepdim=True)
-    return paddle.matmul(x, paddle.full([x.shape[-1], 1], 1 / x.shape[-1], x.dtype))
-
-
-class _Normed(PyLayer):
-    """LayerNorm; without a bias RMSNorm, which does not subtract the mean."""
-
-    @staticmethod
-    def forward(ctx, x, weight, bias, epsilon):
-        ctx.epsilon, ctx.centred = epsilon, bias is not None
-        ctx.wanted = [not each.stop_gradient for each in (x, weight, bias) if each is not None]
-        ctx.save_for_backward(x, weight)
-        if bias is None:
-            return _scaled_to_unit(x, weight, epsilon)
-        return F.layer_norm(x, x.shape[-1], weight, bias, epsilon)
-
-    @staticmethod
-    def backward(ctx, slope):
-        # in place, and columns copied to full width first: both take a fraction of the time on the CPU
-        x, weight = ctx.saved_tensor()
-        x = x - _row_means(x).expand(x.shape) if ctx.centred else x.clone()
-        shrink = paddle.rsqrt(_row_means(x * x) + ctx.epsilon).expand(x.shape)
-        x.multiply_(shrink)
-        along = slope * x
-        grads = [None, column_sums(along), *([column_sums(slope)] if ctx.centred else [])]
-        lost = _row_means(along.multiply_(weight)).expand(x.shape)
-        grad = (slope * weight).subtract_(x.multiply_(lost))
-        if ctx.centred:
-            grad.subtract_(_row_means(grad).expand(grad.shape))
-        grads[0] = grad.multiply_(shrink)
-        return tuple(grad if wanted else None for grad, wanted in zip(grads, ctx.wanted, strict=True))
+        return self.function(x, self.weight)
 
 
 def run_layer(layer: nn.Layer, x: paddle.Tensor, *others: object, again: bool) -> paddle.Tensor:

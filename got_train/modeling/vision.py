@@ -6,15 +6,15 @@ Follows segment-anything's image encoder (ViT-B) and GOT's net_2 and net_3; size
 # V views  S patches along a side (64)  E width (768)  H heads  d head width (64)  N = S*S
 # W windows of all views  w window side (14)  P tokens a view (256)  D out width (1024)
 
-from functools import partial
+from dataclasses import dataclass
 
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
 
+from . import kernels
 from .attention import square_attention
 from .config import VisionConfig
-from .layers import LayerNorm, Linear, activated, layer_norm, run_layer
+from .layers import Function, Gelu, LayerNorm, LayerNormalised, Linear, add, after, run_layer
 
 
 def split_windows(x: paddle.Tensor, window: int, filling: paddle.Tensor) -> paddle.Tensor:
@@ -38,6 +38,69 @@ def join_windows(x: paddle.Tensor, side: int) -> paddle.Tensor:
     return x if count * window == side else x[:, :side, :side]  # (V, S, S, E)
 
 
+@dataclass(frozen=True)
+class CutIntoHeads(Function):
+    """The heads of the windows of a map: x (V, S, S, K*H*d), edge (K*H*d,) -> (K, W*H, w*w, d)."""
+
+    side: int
+    window: int
+    heads: int
+    head_width: int
+
+    @property
+    def squares(self) -> int:
+        """Windows times heads of a view."""
+        return (-(-self.side // self.window)) ** 2 * self.heads
+
+    def plain(self, x, edge):
+        windows = split_windows(x, self.window, edge)  # (W, w, w, K*E)
+        shape = [windows.shape[0], self.window**2, -1, self.heads, self.head_width]
+        return windows.reshape(shape).transpose([2, 0, 3, 1, 4]).flatten(1, 2)
+
+    def forward(self, x, edge):
+        kinds = x.shape[3] // (self.heads * self.head_width)
+        out = paddle.empty([kinds, x.shape[0] * self.squares, self.window**2, self.head_width])
+        kernels.to_windows(x, edge, self.window, out)
+        return out
+
+    def kept(self, x, edge):
+        return ()
+
+    def backward(self, slope):
+        kinds, views = slope.shape[0], slope.shape[1] // self.squares
+        edge_grad = paddle.empty([kinds, self.heads, self.head_width])
+        kernels.edge_sums(slope, views, self.side, self.window, edge_grad)
+        return self.joined(slope), edge_grad.flatten()
+
+    def joined(self, x):
+        """The inverse: (K, W*H, w*w, d) -> (V, S, S, K*H*d), without what stands beyond the map."""
+        kinds, views = x.shape[0], x.shape[1] // self.squares
+        out = paddle.empty([views, self.side, self.side, kinds * self.heads * self.head_width])
+        kernels.from_windows(x, self.window, out)
+        return out
+
+
+@dataclass(frozen=True)
+class JoinedHeads(Function):
+    """The inverse for one kind: (W*H, w*w, d) -> (V, S, S, H*d)."""
+
+    cut: CutIntoHeads
+
+    def plain(self, x):
+        cut = self.cut
+        x = x.reshape([-1, cut.heads, cut.window, cut.window, cut.head_width]).transpose([0, 2, 3, 1, 4])
+        return join_windows(x.flatten(3), cut.side)
+
+    def forward(self, x):
+        return self.cut.joined(x.unsqueeze(0))
+
+    def kept(self, x):
+        return ()
+
+    def backward(self, slope):
+        return (self.cut.forward(slope, paddle.zeros(slope.shape[-1:])).squeeze(0),)
+
+
 class Attention(nn.Layer):
     """Multi-head attention over a square of patches, or its windows, with decomposed relative positions.
 
@@ -46,39 +109,21 @@ class Attention(nn.Layer):
 
     def __init__(self, width: int, heads: int, side: int):
         super().__init__()
-        self.heads, self.head_width, self.side = heads, width // heads, side
+        self.side, self.heads, self.head_width = side, heads, width // heads
         self.qkv = Linear(width, 3 * width)
         self.proj = Linear(width, width)
         zeros = nn.initializer.Constant(0.0)
         table = [2 * side - 1, self.head_width]
         self.rel_pos_h = self.create_parameter(table, default_initializer=zeros)
         self.rel_pos_w = self.create_parameter(table, default_initializer=zeros)
-        steps = paddle.arange(side)
-        self.register_buffer(
-            "distance", (steps[:, None] - steps[None, :] + side - 1).flatten(), persistable=False
-        )
 
     def forward(self, x, norm):  # (V, S, S, E)
-        side = x.shape[1]
-        qkv = activated(self.qkv, norm.function, *norm.inputs(x))
+        cut = CutIntoHeads(x.shape[1], self.side, self.heads, self.head_width)
+        qkv = after(self.qkv, norm.function, *norm.inputs(x))
         # the zeros at the edges are seen: their q, k and v are the bias
-        windows = split_windows(qkv, self.side, self.qkv.bias)  # (W, w, w, 3E)
-        squares, tokens = windows.shape[0], self.side**2
-        qkv = windows.reshape([squares, tokens, 3, self.heads, self.head_width]).transpose([2, 0, 3, 1, 4])
-        x = square_attention(qkv.flatten(1, 2), *self.positions())  # (W*H, N, d)
-        return activated(self.proj, partial(self.joined, side=side), x)
-
-    def joined(self, x, side):
-        """(W*H, N, d) -> (V, S, S, E)."""
-        x = x.reshape([-1, self.heads, self.side, self.side, self.head_width]).transpose([0, 2, 3, 1, 4])
-        return join_windows(x.flatten(3), side)
-
-    def positions(self):
-        """The vectors of the rows between any two rows, and of the columns, (w, w, d) each."""
-        shape = [self.side, self.side, self.head_width]
-        return [
-            paddle.gather(table, self.distance).reshape(shape) for table in (self.rel_pos_h, self.rel_pos_w)
-        ]
+        squares = cut(qkv, self.qkv.bias)  # (3, W*H, N, d)
+        x = square_attention(squares, self.rel_pos_h, self.rel_pos_w)  # (W*H, N, d)
+        return after(self.proj, JoinedHeads(cut), x)
 
 
 class Mlp(nn.Layer):
@@ -88,8 +133,8 @@ class Mlp(nn.Layer):
         self.lin2 = Linear(hidden, width)
 
     def forward(self, x, norm):
-        hidden = activated(self.lin1, norm.function, *norm.inputs(x))
-        return activated(self.lin2, F.gelu, hidden)  # the exact (erf) GELU
+        hidden = after(self.lin1, norm.function, *norm.inputs(x))
+        return after(self.lin2, Gelu(), hidden)
 
 
 class Block(nn.Layer):
@@ -103,8 +148,8 @@ class Block(nn.Layer):
         self.mlp = Mlp(config.width, config.mlp_width)
 
     def forward(self, x):
-        x = x + self.attn(x, self.norm1)
-        return x + self.mlp(x, self.norm2)  # (V, S, S, E)
+        x = add(x, self.attn(x, self.norm1))
+        return add(x, self.mlp(x, self.norm2))  # (V, S, S, E)
 
 
 class ChannelNorm(nn.Layer):
@@ -114,10 +159,10 @@ class ChannelNorm(nn.Layer):
         super().__init__()
         self.weight = self.create_parameter([channels], default_initializer=nn.initializer.Constant(1.0))
         self.bias = self.create_parameter([channels], is_bias=True)
-        self.epsilon = epsilon
+        self.function = LayerNormalised(epsilon)
 
     def forward(self, x):  # (V, C, S, S)
-        x = layer_norm(x.transpose([0, 2, 3, 1]), self.weight, self.bias, self.epsilon)
+        x = self.function(x.transpose([0, 2, 3, 1]), self.weight, self.bias)
         return x.transpose([0, 3, 1, 2])
 
 

@@ -147,10 +147,10 @@ def decoder_activations(
     """Of rows of so many tokens, padded or packed, through a decoder; an estimate by counting tensors.
 
     A Qwen2 layer keeps on a GPU 11 D + 3 F numbers a token, of which its two norms keep 2 D in float32
-    whatever the precision; its fused attention keeps no weights. Our layers on the CPU keep 9 D + 2 F. OPT's
+    whatever the precision; its fused attention keeps no weights. Our layers on the CPU keep 8 D + 2 F. OPT's
     keep 8 D + F a token and H T^2 weights of attention a row, in half precision again as float32; dropout
     keeps a byte for each number that it saw, and the weights once more. With recompute a layer keeps D, its
-    input, and one exists at a time. All layers together keep 4 D: angles, and the last norm's two sides.
+    input, and one exists at a time. All layers together keep D + 2 d: what the last norm gets, and angles.
     """
     number, tokens = _number(precision), sum(rows)
     width, hidden, dropped = config.width, config.mlp_width, config.dropout > 0
@@ -161,9 +161,10 @@ def decoder_activations(
     elif device == "gpu":
         layer = tokens * (number * (11 * width + 3 * hidden) + (4 - number) * 2 * width)
     else:
-        layer = tokens * number * (9 * width + 2 * hidden)
+        layer = tokens * number * (8 * width + 2 * hidden)
     kept = config.layers * (number * tokens * width if recompute else layer)
-    return Activations(kept + 4 * number * tokens * width, Activations.times(recompute, device) * layer)
+    ends = number * tokens * (width + 2 * width // config.heads)
+    return Activations(kept + ends, Activations.times(recompute, device) * layer)
 
 
 def head_bytes(config: DecoderConfig, precision: Precision = "float32", supervised: int | None = None) -> int:

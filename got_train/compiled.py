@@ -1,0 +1,71 @@
+"""Loops that numba compiles for this processor, over the memory of Paddle's tensors and in its MKL's threads.
+
+Paddle's own CPU kernels for norms, activations, softmax and copies run on one thread, in several passes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable
+from functools import cache, wraps
+from pathlib import Path
+
+import numba
+import numpy as np
+import paddle
+from numba.np.ufunc import parallel
+
+# sums in any order and fused products; nan and inf stay what they are, as training looks for them
+RELAXED = {"reassoc", "contract", "arcp", "nsz", "afn"}
+
+_threads = 1  # Paddle starts with one, too
+
+
+def set_threads(threads: int) -> None:
+    """As many as Paddle's; once loops have run, at most as many as then."""
+    global _threads
+    _threads = threads
+
+
+@cache
+def _share_threads() -> None:
+    """Run in the OpenMP threads of Paddle's MKL: those of another library would wait for the same cores."""
+    library = Path(paddle.__file__).parent / "libs" / "libiomp5.so"
+    if library.exists():
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)  # its GOMP_parallel comes before libgomp's
+    numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+    parallel.NUM_THREADS = _threads  # that are started now, and take a core each while they wait
+
+
+def array(x: paddle.Tensor) -> np.ndarray:
+    """The memory of a float32 tensor on the CPU, or of a contiguous copy, as an array of its shape."""
+    x = x if x.is_contiguous() else x.contiguous()
+    shape = x.shape
+    memory = (ctypes.c_float * math.prod(shape)).from_address(x.data_ptr())
+    memory.owner = x
+    return np.frombuffer(memory, np.float32).reshape(shape)
+
+
+def rows(x: paddle.Tensor) -> np.ndarray:
+    """The same as (R, D)."""
+    found = array(x)
+    return found.reshape(-1, found.shape[-1])
+
+
+def flat(x: paddle.Tensor) -> np.ndarray:
+    """The same in one axis."""
+    return array(x).reshape(-1)
+
+
+def compiled(loop: Callable) -> Callable:
+    """numba's parallel form of a loop over arrays, some of which it writes."""
+    run = numba.njit(parallel=True, cache=True, nogil=True, fastmath=RELAXED, error_model="numpy")(loop)
+
+    @wraps(loop)
+    def call(*arguments: object) -> None:
+        _share_threads()
+        numba.set_num_threads(min(_threads, parallel.NUM_THREADS))
+        run(*(array(each) if isinstance(each, paddle.Tensor) else each for each in arguments))
+
+    return call

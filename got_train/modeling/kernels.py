@@ -1,0 +1,377 @@
+"""The loops behind norms, activations, softmax, heads and positions on the CPU. They know arrays, no layers.
+
+All arrays are float32 in C order. Sums over rows are taken in SLICES parts whatever the number of threads, so
+that one thread and many give the same bits.
+"""
+
+# R rows  D width  b squares or heads  n queries  N keys  w side of a square  d head width
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numba import prange
+
+from got_train.compiled import RELAXED, compiled
+
+SLICES = 64  # of the rows, each with a sum of its own
+
+_one, _half, _zero = np.float32(1), np.float32(0.5), np.float32(0)
+_inline = numba.njit(fastmath=RELAXED, error_model="numpy", cache=True)
+
+# exp(r) - 1 - r over r^2 for |r| <= ln(2) / 2, by degree (Cephes' expf)
+_E0, _E1, _E2, _E3, _E4, _E5 = (
+    np.float32(x)
+    for x in (0.5, 0.16666665459, 0.041665795894, 0.0083334519073, 0.0013981999507, 0.00019875691500)
+)
+_LOG2E, _LN2, _LN2_REST = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
+_LEAST = np.float32(-87)
+_BIAS, _SHIFT = np.int32(127), np.int32(23)
+_SIGN, _NO_SIGN = np.int32(31), np.int32(0x7FFFFFFF)
+
+# erf(x) = x P(x^2) / Q(x^2) for |x| <= 4, within 4e-7; 1 beyond
+_P = tuple(
+    np.float32(x)
+    for x in (
+        -1.60960333262415e-02, -2.95459980854025e-03, -7.34990630326855e-04, -5.69250639462346e-05,
+        -2.10102402082508e-06, 2.77068142495902e-08, -2.72614225801306e-10,
+    )
+)  # fmt: skip
+_Q = tuple(
+    np.float32(x)
+    for x in (
+        -1.42647390514189e-02, -7.37332916720468e-03, -1.68282697438203e-03, -2.13374055278905e-04,
+        -1.45660718464996e-05,
+    )
+)  # fmt: skip
+_P0, _P1, _P2, _P3, _P4, _P5, _P6 = _P
+_Q0, _Q1, _Q2, _Q3, _Q4 = _Q
+_FOUR, _ROOT_HALF, _DENSITY = np.float32(4), np.float32(0.5**0.5), np.float32((2 * np.pi) ** -0.5)
+
+
+@numba.njit(fastmath={"contract"}, error_model="numpy", cache=True)  # in this order: n * ln(2) in two parts
+def exp(x):
+    """Of a number up to 88, within 2e-7 of it."""
+    x = _LEAST if x < _LEAST else x  # nan stays
+    n = np.floor(x * _LOG2E + _half)
+    r = x - n * _LN2 - n * _LN2_REST
+    tail = ((((_E5 * r + _E4) * r + _E3) * r + _E2) * r + _E1) * r + _E0
+    power = np.int32((np.int32(n) + _BIAS) << _SHIFT).view(np.float32)
+    return (tail * r * r + r + _one) * power
+
+
+@_inline
+def erf(x):
+    x = _FOUR if x > _FOUR else x
+    x = -_FOUR if x < -_FOUR else x
+    s = x * x
+    above = (((((_P6 * s + _P5) * s + _P4) * s + _P3) * s + _P2) * s + _P1) * s + _P0
+    below = (((_Q4 * s + _Q3) * s + _Q2) * s + _Q1) * s + _Q0
+    return x * above / below
+
+
+@_inline
+def ordered(bits):
+    """The bits of a float32 as an int32 of the same order (nan highest), and back."""
+    return bits ^ ((bits >> _SIGN) & _NO_SIGN)
+
+
+@_inline
+def highest(row):
+    """As integers, since comparisons of floats stay one by one where nan is allowed for."""
+    bits = row.view(np.int32)
+    top = ordered(bits[0])
+    for i in range(bits.shape[0]):
+        top = max(top, ordered(bits[i]))
+    return np.int32(ordered(top)).view(np.float32)
+
+
+@_inline
+def to_shares(row):
+    """Softmax in place."""
+    top, total = highest(row), _zero
+    for i in range(row.shape[0]):
+        row[i] = exp(row[i] - top)
+    for i in range(row.shape[0]):
+        total += row[i]
+    scale = _one / total
+    for i in range(row.shape[0]):
+        row[i] *= scale
+
+
+@_inline
+def through_shares(share, slope):
+    """The gradient of what a softmax was taken of, in place of that of its result."""
+    lost = _zero
+    for i in range(share.shape[0]):
+        lost += share[i] * slope[i]
+    for i in range(share.shape[0]):
+        slope[i] = share[i] * (slope[i] - lost)
+
+
+@compiled
+def add(x, y, out):
+    for i in prange(x.shape[0]):
+        out[i] = x[i] + y[i]
+
+
+@compiled
+def add_bias(x, bias):
+    """x (R, D) += bias (D,)."""
+    for i in prange(x.shape[0]):
+        for j in range(x.shape[1]):
+            x[i, j] += bias[j]
+
+
+@_inline
+def moments(row, epsilon, centred):
+    """Mean (0 where it is not subtracted) and 1 / root of the variance."""
+    width, mean, square = np.float32(row.shape[0]), _zero, _zero
+    if centred:
+        for j in range(row.shape[0]):
+            mean += row[j]
+        mean /= width
+    for j in range(row.shape[0]):
+        square += (row[j] - mean) * (row[j] - mean)
+    return mean, _one / np.sqrt(square / width + epsilon)
+
+
+@compiled
+def layer_norm(x, weight, bias, epsilon, out):
+    """Rows of x (R, D) with mean 0 and variance 1, times weight (D,), plus bias (D,)."""
+    for i in prange(x.shape[0]):
+        mean, shrink = moments(x[i], epsilon, True)
+        for j in range(x.shape[1]):
+            out[i, j] = (x[i, j] - mean) * shrink * weight[j] + bias[j]
+
+
+@compiled
+def rms_norm(x, weight, epsilon, out):
+    """The same without mean and bias."""
+    for i in prange(x.shape[0]):
+        _, shrink = moments(x[i], epsilon, False)
+        for j in range(x.shape[1]):
+            out[i, j] = x[i, j] * shrink * weight[j]
+
+
+@compiled
+def norm_gradients(x, weight, slope, epsilon, centred, x_slope, weight_slopes, bias_slopes):
+    """Of either norm; those of weight and bias in (SLICES, D), to be added up."""
+    rows, width = x.shape
+    for part in prange(SLICES):
+        weight_slopes[part] = _zero
+        bias_slopes[part] = _zero
+        for i in range(part * rows // SLICES, (part + 1) * rows // SLICES):
+            mean, shrink = moments(x[i], epsilon, centred)
+            shift, turn = _zero, _zero
+            for j in range(width):
+                unit, down = (x[i, j] - mean) * shrink, slope[i, j]
+                weight_slopes[part, j] += down * unit
+                bias_slopes[part, j] += down
+                shift += down * weight[j]
+                turn += down * weight[j] * unit
+            shift = shift / np.float32(width) if centred else _zero
+            turn /= np.float32(width)
+            for j in range(width):
+                unit = (x[i, j] - mean) * shrink
+                x_slope[i, j] = (slope[i, j] * weight[j] - shift - unit * turn) * shrink
+
+
+@compiled
+def gelu(x, out):
+    """x times the normal distribution's share below it, exactly (erf)."""
+    for i in prange(x.shape[0]):
+        out[i] = _half * x[i] * (_one + erf(x[i] * _ROOT_HALF))
+
+
+@compiled
+def gelu_gradient(x, slope, out):
+    for i in prange(x.shape[0]):
+        below = _half * (_one + erf(x[i] * _ROOT_HALF))
+        out[i] = slope[i] * (below + x[i] * _DENSITY * exp(-_half * x[i] * x[i]))
+
+
+@compiled
+def swiglu(gate, up, out):
+    """gate * sigmoid(gate) * up."""
+    for i in prange(gate.shape[0]):
+        out[i] = gate[i] / (_one + exp(-gate[i])) * up[i]
+
+
+@compiled
+def swiglu_gradients(gate, up, slope, gate_slope, up_slope):
+    for i in prange(gate.shape[0]):
+        share = _one / (_one + exp(-gate[i]))
+        gate_slope[i] = slope[i] * up[i] * share * (_one + gate[i] * (_one - share))
+        up_slope[i] = slope[i] * gate[i] * share
+
+
+@compiled
+def square_softmax(scores, distances, start, scale):
+    """In place of products (b, n, w*w) of n patches, from `start` on, with all: softmax of them and terms.
+
+    distances (b, n, 2 * (2w - 1)) holds for each query what a key so many rows, then columns before it adds.
+    """
+    queries, keys = scores.shape[1:]
+    side = (distances.shape[2] // 2 + 1) // 2
+    for each in prange(scores.shape[0] * queries):
+        square, query = each // queries, each % queries
+        row, terms = scores[square, query], distances[square, query]
+        down, across = (start + query) // side + side - 1, (start + query) % side + 3 * side - 2
+        for k in range(side):
+            here = terms[down - k]
+            for j in range(side):
+                row[k * side + j] = scale * row[k * side + j] + here + terms[across - j]
+        to_shares(row)
+
+
+@compiled
+def square_softmax_gradients(shares, slope, start, scale, distance_slopes):
+    """Of the products, in place of that of the shares; of the terms in distance_slopes, written whole."""
+    queries, keys = shares.shape[1:]
+    side = (distance_slopes.shape[2] // 2 + 1) // 2
+    for each in prange(shares.shape[0] * queries):
+        square, query = each // queries, each % queries
+        row, terms = slope[square, query], distance_slopes[square, query]
+        through_shares(shares[square, query], row)
+        terms[:] = _zero
+        down, across = (start + query) // side + side - 1, (start + query) % side + 3 * side - 2
+        for k in range(side):
+            here = _zero
+            for j in range(side):
+                here += row[k * side + j]
+            terms[down - k] = here
+            for j in range(side):
+                terms[across - j] += row[k * side + j]
+        for j in range(keys):
+            row[j] *= scale
+
+
+@compiled
+def causal_softmax(scores, first, before, scale):
+    """In place of products (b, n, N): the softmax of those from key `first` (rows, n) to the query's own.
+
+    The query number t stands where key number before + t does; each row has as many heads.
+    """
+    queries, keys = scores.shape[1:]
+    heads = scores.shape[0] // first.shape[0]
+    for each in prange(scores.shape[0] * queries):
+        head, query = each // queries, each % queries
+        start, stop = first[head // heads, query], before + query + 1
+        row = scores[head, query]
+        row[:start] = _zero
+        row[stop:] = _zero
+        row[start:stop] *= scale
+        to_shares(row[start:stop])
+
+
+@compiled
+def softmax_gradient(shares, slope, scale):
+    """Of the products (b, n, N), in place of that of the shares; hidden keys have share 0."""
+    queries = shares.shape[1]
+    for each in prange(shares.shape[0] * queries):
+        row = slope[each // queries, each % queries]
+        through_shares(shares[each // queries, each % queries], row)
+        row *= scale
+
+
+@compiled
+def attend_cached(q, k, v, hidden, scale, shares, out):
+    """One query of each head, q (B, K, G, d), over keys (B, K, L, d) and values (B, K, d, L) -> out like q.
+
+    hidden (B, N) is added to the scores of the first N keys, the others are not read; shares is (B * K, N).
+    """
+    heads, length, width = q.shape[1], hidden.shape[1], q.shape[3]
+    for each in prange(q.shape[0] * heads):
+        row, head = each // heads, each % heads
+        share = shares[each]
+        for member in range(q.shape[2]):
+            for i in range(length):
+                score = _zero
+                for j in range(width):
+                    score += q[row, head, member, j] * k[row, head, i, j]
+                share[i] = scale * score + hidden[row, i]
+            to_shares(share)
+            for j in range(width):
+                mean = _zero
+                for i in range(length):
+                    mean += share[i] * v[row, head, j, i]
+                out[row, head, member, j] = mean
+
+
+@compiled
+def to_windows(x, edge, side, out):
+    """x (V, S, S, K*H*d) -> out (K, V*c*c*H, w*w, d): windows of side w, `edge` (K*H*d,) beyond the map."""
+    grid, kinds, d = x.shape[1], out.shape[0], out.shape[3]
+    heads, across = x.shape[3] // (kinds * d), -(-grid // side)
+    for each in prange(x.shape[0] * across * across * side):
+        window, i = each // side, each % side
+        row = window // across % across * side + i
+        for j in range(side):
+            column = window % across * side + j
+            inside = row < grid and column < grid
+            source = x[window // (across * across), row, column] if inside else edge
+            for kind in range(kinds):
+                for head in range(heads):
+                    start = (kind * heads + head) * d
+                    out[kind, window * heads + head, i * side + j] = source[start : start + d]
+
+
+@compiled
+def from_windows(x, side, out):
+    """The inverse: x (K, V*c*c*H, w*w, d) -> out (V, S, S, K*H*d), without what stands beyond the map."""
+    grid, kinds, d = out.shape[1], x.shape[0], x.shape[3]
+    heads, across = out.shape[3] // (kinds * d), -(-grid // side)
+    for each in prange(out.shape[0] * grid):
+        view, row = each // grid, each % grid
+        for column in range(grid):
+            window = (view * across + row // side) * across + column // side
+            place = row % side * side + column % side
+            for kind in range(kinds):
+                for head in range(heads):
+                    start = (kind * heads + head) * d
+                    out[view, row, column, start : start + d] = x[kind, window * heads + head, place]
+
+
+@compiled
+def edge_sums(x, views, grid, side, out):
+    """What of x (K, V*c*c*H, w*w, d) stands beyond a map of grid x grid, added up: out (K, H, d)."""
+    across = -(-grid // side)
+    heads = out.shape[1]
+    for each in prange(out.shape[0] * heads):
+        kind, head = each // heads, each % heads
+        total = out[kind, head]
+        total[:] = _zero
+        for window in range(views * across * across):
+            for place in range(side * side):
+                row = window // across % across * side + place // side
+                if row >= grid or window % across * side + place % side >= grid:
+                    total += x[kind, window * heads + head, place]
+
+
+@compiled
+def turn_into_heads(x, cos, sin, out):
+    """Rotary positions: x (B, T, H, d) by the angles (B, T, d) -> out (B, H, T, d)."""
+    tokens, heads, half = x.shape[1], x.shape[2], x.shape[3] // 2
+    for each in prange(x.shape[0] * tokens):
+        row, token = each // tokens, each % tokens
+        c, s = cos[row, token], sin[row, token]
+        for head in range(heads):
+            a, b, y = x[row, token, head, :half], x[row, token, head, half:], out[row, head, token]
+            for j in range(half):
+                y[j] = a[j] * c[j] - b[j] * s[j]
+                y[half + j] = b[j] * c[half + j] + a[j] * s[half + j]
+
+
+@compiled
+def turn_back(x, cos, sin, out):
+    """Its transpose, for gradients: x (B, H, T, d) -> out (B, T, H, d)."""
+    heads, tokens, half = x.shape[1], x.shape[2], x.shape[3] // 2
+    for each in prange(x.shape[0] * tokens):
+        row, token = each // tokens, each % tokens
+        c, s = cos[row, token], sin[row, token]
+        for head in range(heads):
+            a, b, y = x[row, head, token, :half], x[row, head, token, half:], out[row, token, head]
+            for j in range(half):
+                y[j] = a[j] * c[j] + b[j] * s[half + j]
+                y[half + j] = b[j] * c[half + j] - a[j] * s[j]
