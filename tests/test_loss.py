@@ -3,8 +3,10 @@
 import numpy as np
 import paddle
 import pytest
+from paddle.base import core
 
-from got_train.modeling import loss
+from got_train.modeling import DecoderConfig, loss
+from got_train.modeling.decoders import build_decoder
 from got_train.modeling.loss import chunk_rows, summed_cross_entropy
 
 ROWS, TOKENS, WIDTH, WORDS = 3, 11, 6, 17
@@ -136,3 +138,59 @@ def test_a_loss_above_64_is_not_capped():
         assert float(summed_cross_entropy(hidden, weight, labels, -100)[0]) == pytest.approx(100)
     hidden.stop_gradient = False
     assert float(summed_cross_entropy(hidden, weight, labels, -100)[0]) == pytest.approx(100)
+
+
+def small_decoder(kind):
+    return build_decoder(
+        DecoderConfig(kind=kind, vocab_size=WORDS, width=8, layers=1, heads=2, kv_heads=2, mlp_width=8)
+    )
+
+
+def joint(decoder, ids, labels):
+    """The loss of words that are their own states, by the one table of embedding and head."""
+    return summed_cross_entropy(decoder.embed(ids), decoder.head, labels, IGNORED)[0]
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "opt"])
+@pytest.mark.parametrize("counts", [(7,), (7, 30), (0,), (0, 7), (7, 0)])
+def test_embedding_and_head_have_one_dense_gradient_the_sum_of_both(kind, counts):
+    """Over the batches of an accumulated step; a word that comes twice counts twice."""
+    decoder = build_decoder(
+        DecoderConfig(kind=kind, vocab_size=WORDS, width=8, layers=1, heads=2, mlp_width=8)
+    )
+    ids = np.random.default_rng(3).integers(0, WORDS, [ROWS, TOKENS])
+    table, expected = decoder.head.numpy().astype("float64"), np.zeros(decoder.head.shape)
+    for count in counts:
+        joint(decoder, paddle.to_tensor(ids), paddle.to_tensor(labelled(count))).backward()
+        _, hidden_grad, weight_grad = by_numpy(table[ids], table, labelled(count))
+        expected += weight_grad
+        np.add.at(expected, ids, hidden_grad)
+    assert decoder.head.grad.is_dense()
+    assert np.abs(decoder.head.grad.numpy() - expected).max() < 1e-5
+    optimizer = paddle.optimizer.AdamW(
+        parameters=[decoder.head], grad_clip=paddle.nn.ClipGradByGlobalNorm(1.0)
+    )
+    optimizer.step()
+
+
+def test_the_gradients_of_a_table_of_64_mb_take_no_second_one():
+    words, width = 16_384, 1024
+    decoder = build_decoder(DecoderConfig(vocab_size=words, width=width, layers=1, heads=16, mlp_width=8))
+    ids = paddle.arange(64).unsqueeze(0)
+    core.host_memory_stat_reset_peak_value("Allocated", 0)
+    before = core.host_memory_stat_current_value("Allocated", 0)
+    joint(decoder, ids, ids).backward()
+    taken = core.host_memory_stat_peak_value("Allocated", 0) - before
+    assert 64 << 20 < taken < 90 << 20  # the gradient, some rows of it again, and logits
+    assert core.host_memory_stat_current_value("Allocated", 0) - before < 65 << 20
+
+
+def test_a_frozen_table_gets_no_gradient_from_its_words():
+    decoder = small_decoder("qwen2")
+    decoder.head.stop_gradient = True
+    shift = paddle.zeros([8])
+    shift.stop_gradient = False
+    ids = paddle.to_tensor(labelled(30)).clip(min=0)
+    summed_cross_entropy(decoder.embed(ids) + shift, decoder.head, ids, IGNORED)[0].backward()
+    assert decoder.head.grad is None
+    assert np.abs(shift.grad.numpy()).max() > 0

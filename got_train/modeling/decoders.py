@@ -180,6 +180,15 @@ class Turned(Function):
 turned = Turned()
 
 
+def _rows(table: paddle.Tensor, ids: paddle.Tensor) -> paddle.Tensor:
+    """The word embeddings of ids, (B, T, D); the table is the head's too.
+
+    On the CPU their gradient is added to the head's in its place; Paddle's dense one is a second table. A GPU
+    cannot do that in half precision.
+    """
+    return F.embedding(ids, table, sparse=on_cpu(table) and table.dtype == paddle.float32)
+
+
 def _normal(layer: nn.Layer, std: float) -> None:
     """Linear and embedding weights from N(0, std), biases zero: the start of both published decoders."""
     for sub in layer.sublayers():
@@ -254,7 +263,7 @@ class Qwen2Decoder(nn.Layer):
         return self.model.embed_tokens.weight
 
     def embed(self, ids):
-        return self.model.embed_tokens(ids)
+        return _rows(self.head, ids)
 
     def forward(self, x, attention_mask=None, position_ids=None):
         """Embeddings (B, T, D) -> last states (B, T, D), after the final norm."""
@@ -315,7 +324,7 @@ class OptDecoder(nn.Layer):
         return self.model.embeddings.word_embeddings.weight
 
     def embed(self, ids):
-        return self.model.embeddings.word_embeddings(ids)
+        return _rows(self.head, ids)
 
     def forward(self, x, attention_mask=None, position_ids=None):
         if position_ids is None:

@@ -9,7 +9,7 @@ import paddle.nn.functional as F
 from paddle.autograd import PyLayer
 
 CHUNK_BYTES = 128 << 20  # of float32 logits that exist at once
-GRAD_ROWS = 16_384  # of the head's gradient that are made at once, 64 MB in GOT
+GRAD_ROWS = 4096  # of the head's gradient that are made at once, 16 MB in GOT
 
 
 def chunk_rows(vocab_size: int) -> int:
@@ -38,17 +38,12 @@ class _SummedCrossEntropy(PyLayer):
         for start in range(0, hidden.shape[0], chunk_rows(weight.shape[0])):
             rows = slice(start, start + chunk_rows(weight.shape[0]))
             states = hidden[rows]
-            scores = paddle.matmul(states, weight, transpose_y=True).astype("float32")
-            target = labels[rows].unsqueeze(-1)
-            highest, chosen = scores.max(-1, keepdim=True), paddle.take_along_axis(scores, target, axis=1)
-            slope = F.softmax_(scores)
-            # the largest share is 1 / sum exp(score - highest): a log that no small share cuts off
-            total -= (chosen - highest + slope.max(-1, keepdim=True).log()).sum()
-            slope.put_along_axis_(target, paddle.full(target.shape, -1.0), axis=1, reduce="add")
-            slope = slope.astype(weight.dtype)
+            part, slope = _loss_and_slope(states, weight, labels[rows])
+            total += part
             hidden_grads.append(paddle.matmul(slope, weight))
             if weight_grad is not None:
                 _add_product(weight_grad, slope, states)
+            del slope  # lest two chunks exist
         if weight_grad is not None:
             weight_grad = weight_grad.astype(weight.dtype)
         ctx.grads = [paddle.concat(hidden_grads), weight_grad]
@@ -62,12 +57,27 @@ class _SummedCrossEntropy(PyLayer):
         return (*grads, None)
 
 
+def _loss_and_slope(states, weight, labels) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """The sum of -log p over states (R, D), and its gradient by the logits, (R, vocabulary), in their place.
+
+    gather_nd and index_put_, as take_along_axis and put_along_axis_ copy all logits on the CPU.
+    """
+    scores = paddle.matmul(states, weight, transpose_y=True).astype("float32")
+    places = paddle.arange(labels.shape[0], dtype=labels.dtype), labels
+    highest, chosen = scores.max(-1), paddle.gather_nd(scores, paddle.stack(places, axis=1))
+    slope = F.softmax_(scores)
+    # the largest share is 1 / sum exp(score - highest): a log that no small share cuts off
+    loss = -(chosen - highest + slope.max(-1).log()).sum()
+    slope.index_put_(places, paddle.full(labels.shape, -1.0), accumulate=True)
+    return loss, slope.astype(weight.dtype)
+
+
 def _add_product(total: paddle.Tensor, slope: paddle.Tensor, states: paddle.Tensor) -> None:
     """total (vocabulary, D) += slope (R, vocabulary) transposed times states (R, D), some rows at a time."""
     for start in range(0, total.shape[0], GRAD_ROWS):
         words = slice(start, start + GRAD_ROWS)
-        product = paddle.matmul(slope[:, words], states, transpose_x=True)
-        total._slice(words.start, min(words.stop, total.shape[0])).add_(product.astype(total.dtype))
+        rows = total._slice(words.start, min(words.stop, total.shape[0]))
+        rows.add_(paddle.matmul(slope[:, words], states, transpose_x=True).astype(total.dtype))
 
 
 def summed_cross_entropy(
@@ -81,8 +91,8 @@ def summed_cross_entropy(
     targets = labels[:, 1:].flatten()
     places = paddle.nonzero(targets != ignored).flatten()
     count = places.shape[0]
-    if count == 0:
-        return hidden.sum() * 0.0, 0
+    if count == 0:  # the head too: the embedding's gradient alone would be rows, which no optimizer clips
+        return (hidden.sum() + weight[:1].sum()) * 0.0, 0
     states = paddle.gather(hidden[:, :-1].flatten(0, 1), places)
     targets = paddle.gather(targets, places)
     if paddle.is_grad_enabled() and not (states.stop_gradient and weight.stop_gradient):
