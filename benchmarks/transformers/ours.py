@@ -23,6 +23,7 @@ from got_train.modeling.decoders import KeyValueCache, build_decoder
 from got_train.modeling.loss import summed_cross_entropy
 from got_train.modeling.static_vision import StaticVision
 from got_train.modeling.vision import Vision
+from got_train.training.holes import give_back_between_layers
 
 IMAGE, PROMPT, ANSWER = 151859, 287, 512
 
@@ -88,6 +89,7 @@ def decode(batch: int, tokens: int) -> Callable:
 
 
 def step_of(model: Got, forward: Callable) -> Callable:
+    give_back_between_layers(model)  # as a run does
     trained = [parameter for parameter in model.parameters() if not parameter.stop_gradient]
     clip = paddle.nn.ClipGradByGlobalNorm(1.0)
     optimizer = paddle.optimizer.AdamW(1e-5, parameters=trained, grad_clip=clip)

@@ -182,15 +182,17 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     copies = config.train.tensor_parallel  # processes that take the same rows
     if copies not in (1, ranks):
         raise ConfigError(f"train.tensor_parallel ({copies}) must be the number of processes ({ranks}), or 1")
+    tuned = device == "cpu" and config.train.tune_cpu
     if device == "cpu":
         threads = config.train.threads or max(1, cpu.usable_cores() // ranks)
-        (cpu.tune if config.train.tune_cpu else cpu.set_threads)(threads)
+        (cpu.tune if tuned else cpu.set_threads)(threads)
     tokenizer = find_tokenizer(config.model)
     mixture = build_mixture(config)
     if checkpoint is not None:
         check_same_rows(mixture, checkpoint)
     output_dir = make_output_dir(config)
 
+    from . import holes
     from .ledger import Ledger
     from .loader import StepLoader, StepPlan
     from .lora import begin as begin_lora
@@ -215,6 +217,8 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         feature_cache.attach()
     if copies > 1:
         split_decoder(model)
+    if tuned:
+        holes.give_back_between_layers(model)
     quarantine = None
     if config.data.on_bad == "drop":
         quarantine = Quarantine(output_dir / f"quarantine-{rank}.jsonl")
