@@ -186,7 +186,7 @@ def _rows(table: paddle.Tensor, ids: paddle.Tensor) -> paddle.Tensor:
     On the CPU their gradient is added to the head's in its place; Paddle's dense one is a second table. A GPU
     cannot do that in half precision.
     """
-    return F.embedding(ids, table, sparse=on_cpu(table) and table.dtype == paddle.float32)
+    return F.embedding(ids, table, sparse=on_cpu(table))
 
 
 def _normal(layer: nn.Layer, std: float) -> None:
