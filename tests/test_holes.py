@@ -78,8 +78,8 @@ def test_nothing_is_given_back_where_nothing_was_tuned():
     assert (looked, given) == (False, False)
 
 
-def test_a_nano_step_looks_13_times_and_gives_nothing_back():
-    assert printed(NANO) == [3 * 13, 0]  # before and after each of six layers, and before the loss
+def test_a_nano_step_looks_19_times_and_gives_nothing_back():
+    assert printed(NANO) == [3 * 19, 0]  # ends of six layers, three attentions; loss
 
 
 @pytest.mark.parametrize("overrides", [(), ("train.recompute=true", "train.micro_batch_size=4")])

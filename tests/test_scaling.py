@@ -169,9 +169,9 @@ def test_activations_worked_by_hand():
     assert decoder_activations(opt, [9], recompute=True).kept == 9 * (13 * 768 + 2 * 64) * 4
     scores = decoder_activations(opt, [200]).kept - 2 * decoder_activations(opt, [100]).kept
     assert scores == 12 * 12 * (200**2 - 2 * 100**2) * (4 + 4 + 1)  # weights, dropped weights, their mask
-    rows = 4 * 1024 * 16_384  # of the head's gradient that are made at once
-    assert head_bytes(FULL.decoder, "bfloat16") == 3 * 2**27 + 6 * 155_504_640 + rows
-    assert head_bytes(FULL.decoder, supervised=10) == 3 * 10 * 4 * 151_860 + 4 * 155_504_640 + rows
+    rows = 2 * 4 * 1024 * 4096  # of the head's gradient that are made at once, and as they are added
+    assert head_bytes(FULL.decoder, "bfloat16") == 3 * 2**26 + 6 * 155_504_640 + rows
+    assert head_bytes(FULL.decoder, supervised=10) == 10 * 4 * 151_860 + 4 * 155_504_640 + rows
     folded = view_activations(FULL.vision, "bfloat16", device="gpu")
     block = 2 * 4096 * (5 * 768 + 2 * 3072) + 2 * 4096 * (2 * 768 + 4 * 12 * 192)
     assert folded.moment == block  # global: heads of 64 + 64 + 64

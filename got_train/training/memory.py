@@ -20,9 +20,9 @@ Precision = Literal["float32", "bfloat16", "float16"]
 Sharding = Literal["", "stage1", "stage2", "stage3"]
 Device = Literal["cpu", "gpu"]
 
-# of what comes and goes in a step on the CPU: got_train.cpu.tune has the allocator keep what is freed, and
-# Paddle asks for aligned memory, so that a tensor does not fit where one of its size has been
-_HOLES = 1.45
+# of what comes and goes in a step on the CPU: a tensor does not fit where one of its size has been, as Paddle
+# asks for aligned memory, and holes are given back between layers only (training/holes.py)
+_HOLES = 1.1
 _SLICED = 1 << 20  # numbers, above which Paddle's stage 3 slices a parameter
 
 
@@ -105,8 +105,8 @@ class Activations:
     moment: int
 
     @staticmethod
-    def times(recompute: bool, device: Device) -> int:
-        return (2 if recompute else 1) * (2 if device == "cpu" else 1)
+    def times(recompute: bool, device: Device) -> float:
+        return (2 if recompute else 1) * (1.5 if device == "cpu" else 1)
 
 
 def view_activations(
@@ -133,7 +133,7 @@ def view_activations(
         blocks.append(number * own)
     ends = number * patches * (width + 6 * config.neck_width)  # patches, neck and convolutions
     inputs = number * patches * width * config.layers
-    moment = Activations.times(recompute, device) * max(blocks)
+    moment = round(Activations.times(recompute, device) * max(blocks))
     return Activations((inputs if recompute else sum(blocks)) + ends, moment)
 
 
@@ -164,19 +164,20 @@ def decoder_activations(
         layer = tokens * number * (8 * width + 2 * hidden)
     kept = config.layers * (number * tokens * width if recompute else layer)
     ends = number * tokens * (width + 2 * width // config.heads)
-    return Activations(kept + ends, Activations.times(recompute, device) * layer)
+    return Activations(kept + ends, round(Activations.times(recompute, device) * layer))
 
 
 def head_bytes(config: DecoderConfig, precision: Precision = "float32", supervised: int | None = None) -> int:
     """Of the loss while it runs, if the decoder trains: an estimate.
 
-    Three times a chunk of float32 logits (a GOT's has 221 tokens; None: a whole one), the gradient of the
-    head's matrix in float32, of half precision once more in that, and some rows of it again.
+    A chunk of float32 logits (a GOT's has 220 tokens; None: a whole one) and the gradient of the head's
+    matrix in float32, of half precision both once more in that, and some rows of the gradient twice.
     """
     row = 4 * config.vocab_size
     chunk = CHUNK_BYTES if supervised is None else min(CHUNK_BYTES, supervised * row)
     gradient = (4 if precision == "float32" else 6) * config.width * config.vocab_size
-    return 3 * chunk + gradient + 4 * config.width * min(GRAD_ROWS, config.vocab_size)
+    chunk = chunk if precision == "float32" else 3 * chunk // 2
+    return chunk + gradient + 8 * config.width * min(GRAD_ROWS, config.vocab_size)
 
 
 def _number(precision: Precision) -> int:
@@ -213,7 +214,7 @@ def estimate(training: Training, batch: MicroBatch) -> int:
 
     Weights, masters, AdamW's moments, in accumulation also gradients, and the most of what comes one after
     the other: the encoder, the loss, the backward passes of decoder and encoder, the update. On the CPU
-    what comes and goes is taken 1.45 times, for holes in the heap. Left out: what adapters keep, as they are
+    what comes and goes is taken 1.1 times, for holes in the heap. Left out: what adapters keep, as they are
     small, and nano's glyph loss.
     """
     sizes = [size for part in training.trained.values() for size in part]
@@ -243,9 +244,10 @@ def _moments(training: Training, batch: MicroBatch, of_a_gradient: int) -> Itera
         embedding = 4 * config.decoder.width * config.decoder.vocab_size
     loss = head_bytes(config.decoder, precision, batch.supervised)
     yield views + batch.views * view.moment  # a frozen encoder has one block at a time
-    yield views + rows.kept + (loss if embedding else 3 * CHUNK_BYTES)
+    yield views + rows.kept + (loss if embedding else CHUNK_BYTES)
     yield views + rows.kept + embedding + rows.moment
-    yield views + made["decoder"] + embedding  # as embedding the head's matrix has a second gradient
+    second = 0 if device == "cpu" else embedding  # where the embedding's is not added in the head's place
+    yield views + made["decoder"] + second
     if learns:
         yield views + made["decoder"] + batch.views * view.moment
     largest = max((size for part in training.trained.values() for size in part), default=0)
