@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
+from threading import Lock
 
 import numba
 import numpy as np
@@ -20,6 +21,7 @@ from numba.np.ufunc import parallel
 RELAXED = {"reassoc", "contract", "arcp", "nsz", "afn"}
 
 _threads = 1  # Paddle starts with one, too
+_running = Lock()  # numba's simplest threads end the process when two callers share them
 
 
 def set_threads(threads: int) -> None:
@@ -58,14 +60,25 @@ def flat(x: paddle.Tensor) -> np.ndarray:
     return array(x).reshape(-1)
 
 
+def native(function: Callable, fastmath: set[str] = RELAXED, **options: bool) -> Callable:
+    """The function as machine code, which is kept beside its file or in the user's cache."""
+    options = {"fastmath": fastmath, "error_model": "numpy", **options}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither can be written: every process compiles anew
+        return numba.njit(**options)(function)
+
+
 def compiled(loop: Callable) -> Callable:
-    """numba's parallel form of a loop over arrays, some of which it writes."""
-    run = numba.njit(parallel=True, cache=True, nogil=True, fastmath=RELAXED, error_model="numpy")(loop)
+    """The parallel form of a loop over arrays, some of which it writes; takes tensors for arrays."""
+    run = native(loop, parallel=True, nogil=True)
 
     @wraps(loop)
     def call(*arguments: object) -> None:
-        _share_threads()
-        numba.set_num_threads(min(_threads, parallel.NUM_THREADS))
-        run(*(array(each) if isinstance(each, paddle.Tensor) else each for each in arguments))
+        arrays = [array(each) if isinstance(each, paddle.Tensor) else each for each in arguments]
+        with _running:
+            _share_threads()
+            numba.set_num_threads(min(_threads, parallel.NUM_THREADS))
+            run(*arrays)
 
     return call

@@ -13,7 +13,7 @@ from scipy.special import erf as true_erf
 from got_train import compiled
 from got_train.modeling import kernels
 from got_train.modeling.decoders import Turned, attend_cached
-from got_train.modeling.layers import Gelu, LayerNormalised, RmsNormalised, Sum, SwiGlu
+from got_train.modeling.layers import Gelu, LayerNormalised, RmsNormalised, Sum, SwiGlu, word_scores
 from got_train.modeling.vision import CutIntoHeads, JoinedHeads
 
 ROOT = Path(__file__).parent.parent
@@ -118,10 +118,32 @@ def test_one_query_over_the_cache_equals_the_product_of_many(group):
     assert np.abs(both[:, :, 1:] - alone).max() < 1e-6
 
 
+@pytest.mark.parametrize("rows", [1, 2, 4, 7, 16, 17])
+def test_scores_of_words_equal_the_product_in_float64(rows):
+    rng = np.random.default_rng(rows)
+    states, words = rng.normal(size=[rows, 40]), rng.normal(size=[11, 40])
+    with paddle.no_grad():
+        found = word_scores(*(paddle.to_tensor(x.astype("float32")) for x in (states, words)))
+    assert np.abs(found.numpy() - states @ words.T).max() < 1e-5
+
+
 def test_a_tensor_that_is_not_contiguous_is_read_in_its_order():
     x = paddle.randn([6, 4])
     assert (compiled.array(x.transpose([1, 0])) == x.numpy().T).all()
     assert (Gelu()(x.transpose([1, 0])).numpy() == Gelu()(x).numpy().T).all()
+
+
+def test_where_no_cache_can_be_written_loops_are_compiled_all_the_same(monkeypatch):
+    whole = compiled.numba.njit
+
+    def njit(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function 'twice': no locator available for file 'kernels.py'")
+        return whole(**options)
+
+    monkeypatch.setattr(compiled.numba, "njit", njit)
+    x = np.float32(3)
+    assert compiled.native(lambda x: x + x)(x) == 6
 
 
 THREADS = """

@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.cpu_settings import nano_config
+from benchmarks.transformers.turns import NANO_STEPS
 from got_train.modeling import DecoderConfig, GotConfig, flops
 
 HERE = Path(__file__).parent
@@ -85,7 +86,11 @@ CASES = {
         flops=training(SOME) - VIEW,
     ),
     "nano": Case(
-        "nano train step, a sample", "nano", "nano", 16, flops=training(flops.PARTS, NANO_GOT, NANO)
+        "nano train step, a sample",
+        "nano",
+        "nano",
+        16 * NANO_STEPS,
+        flops=NANO_STEPS * training(flops.PARTS, NANO_GOT, NANO),
     ),
     "loss": Case(
         "loss, 8,192 tokens x 151,860 words, with gradients", "loss", "loss", alone=True, flops=LOSS

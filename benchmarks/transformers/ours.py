@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from turns import take_turns
+from turns import repeated, take_turns
 
 from got_train import cpu
 
@@ -20,6 +20,7 @@ import paddle
 from benchmarks.cpu_settings import nano_step
 from got_train.modeling import DecoderConfig, Got, GotConfig, VisionConfig
 from got_train.modeling.decoders import KeyValueCache, build_decoder
+from got_train.modeling.layers import word_scores
 from got_train.modeling.loss import summed_cross_entropy
 from got_train.modeling.static_vision import StaticVision
 from got_train.modeling.vision import Vision
@@ -67,7 +68,7 @@ def prefill() -> Callable:
 
     def run() -> None:
         hidden = decoder.step(embeddings, places, KeyValueCache(decoder.config.layers, mask))[:, -1]
-        paddle.matmul(hidden, decoder.head, transpose_y=True)
+        word_scores(hidden, decoder.head)
 
     return paddle.no_grad()(run)
 
@@ -83,7 +84,7 @@ def decode(batch: int, tokens: int) -> Callable:
         for number in range(tokens):
             place = paddle.full([batch, 1], PROMPT + number, dtype="int64")
             hidden = decoder.step(decoder.embed(token), place, cache)[:, -1]
-            token = paddle.matmul(hidden, decoder.head, transpose_y=True).argmax(-1, keepdim=True)
+            token = word_scores(hidden, decoder.head).argmax(-1, keepdim=True)
 
     return paddle.no_grad()(run)
 
@@ -120,7 +121,7 @@ def train(frozen: bool = False, cached: bool = False) -> Callable:
 
 def nano() -> Callable:
     model, ids, views = nano_step()
-    return step_of(model, lambda: model(ids, views, labels=ids))
+    return repeated(step_of(model, lambda: model(ids, views, labels=ids)))
 
 
 def loss() -> Callable:

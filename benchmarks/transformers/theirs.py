@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from transformers import GotOcr2Config, GotOcr2ForConditionalGeneration, Qwen2Config, Qwen2ForCausalLM
 from transformers.models.got_ocr2.modeling_got_ocr2 import GotOcr2VisionEncoder
-from turns import take_turns
+from turns import repeated, take_turns
 
 IMAGE, PROMPT, ANSWER = 151859, 287, 512
 
@@ -106,7 +106,7 @@ def nano() -> Callable:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return run
+    return repeated(run)
 
 
 def loss() -> Callable:

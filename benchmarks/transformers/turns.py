@@ -8,6 +8,18 @@ import sys
 import time
 from collections.abc import Callable
 
+NANO_STEPS = 10  # of training in a turn: one alone would be timed with cold caches and sleeping threads
+
+
+def repeated(step: Callable[[], object]) -> Callable[[], None]:
+    """So many nano steps as one run."""
+
+    def run() -> None:
+        for _ in range(NANO_STEPS):
+            step()
+
+    return run
+
 
 def take_turns(cases: dict[str, Callable[[], Callable[[], object]]]) -> None:
     """argv names the case; a case prepares its inputs and returns what is timed."""

@@ -59,9 +59,9 @@ class KeyValueCache:
         """What `new` tokens may see, as a number added to the scores: (B, 1, new, length), float32."""
         end = self.length + new
         places = paddle.arange(end)
-        allowed = places <= paddle.arange(self.length, end).unsqueeze(1)  # (new, capacity)
+        allowed = places <= paddle.arange(self.length, end).unsqueeze(1)  # (new, length)
         behind = paddle.zeros([self.padding.shape[0], places.shape[0] - self.padding.shape[1]], dtype="bool")
-        hidden = paddle.concat([self.padding, behind], axis=1)  # (B, capacity)
+        hidden = paddle.concat([self.padding, behind], axis=1)  # (B, length)
         return additive(allowed & ~hidden.unsqueeze([1, 2]), paddle.float32)
 
     def write(self, layer: int, k: paddle.Tensor, v: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
@@ -101,9 +101,10 @@ def _capacity(tokens: int) -> int:
 
 
 def _lengthened(x: paddle.Tensor, tokens: int, axis: int) -> paddle.Tensor:
+    """With zeros up to so many tokens, contiguous: it is written through its memory."""
     shape = list(x.shape)
     shape[axis] = tokens - x.shape[axis]
-    return paddle.concat([x, paddle.zeros(shape, x.dtype)], axis=axis) if shape[axis] else x
+    return paddle.concat([x, paddle.zeros(shape, x.dtype)], axis=axis) if shape[axis] else x.contiguous()
 
 
 def attend_cached(q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
@@ -128,18 +129,11 @@ def attend_cached(q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, mask: pa
 
 
 def _attend_cached(q, k, v, mask):
+    """Of one new token on the CPU."""
     batch, heads, _, width = q.shape
     out, shares = paddle.empty(q.shape), paddle.empty([batch * k.shape[1], mask.shape[-1]])
-    shape = [batch, k.shape[1], -1, width]
-    kernels.attend_cached(
-        array(q).reshape(shape),
-        k,
-        v,
-        mask.flatten(1),
-        np.float32(width**-0.5),
-        shares,
-        array(out).reshape(shape),
-    )
+    queries, found = (array(x).reshape(batch, k.shape[1], -1, width) for x in (q, out))
+    kernels.attend_cached(queries, k, v, mask.flatten(1), np.float32(width**-0.5), shares, found)
     return out
 
 

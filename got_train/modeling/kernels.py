@@ -8,16 +8,16 @@ that one thread and many give the same bits.
 
 from __future__ import annotations
 
-import numba
+from functools import partial
+
 import numpy as np
 from numba import prange
 
-from got_train.compiled import RELAXED, compiled
+from got_train.compiled import compiled, native
 
 SLICES = 64  # of the rows, each with a sum of its own
 
 _one, _half, _zero = np.float32(1), np.float32(0.5), np.float32(0)
-_inline = numba.njit(fastmath=RELAXED, error_model="numpy", cache=True)
 
 # exp(r) - 1 - r over r^2 for |r| <= ln(2) / 2, by degree (Cephes' expf)
 _E0, _E1, _E2, _E3, _E4, _E5 = (
@@ -49,7 +49,7 @@ _Q0, _Q1, _Q2, _Q3, _Q4 = _Q
 _FOUR, _ROOT_HALF, _DENSITY = np.float32(4), np.float32(0.5**0.5), np.float32((2 * np.pi) ** -0.5)
 
 
-@numba.njit(fastmath={"contract"}, error_model="numpy", cache=True)  # in this order: n * ln(2) in two parts
+@partial(native, fastmath={"contract"})  # in this order: n * ln(2) in two parts
 def exp(x):
     """Of a number up to 88, within 2e-7 of it."""
     x = _LEAST if x < _LEAST else x  # nan stays
@@ -60,7 +60,7 @@ def exp(x):
     return (tail * r * r + r + _one) * power
 
 
-@_inline
+@native
 def erf(x):
     x = _FOUR if x > _FOUR else x
     x = -_FOUR if x < -_FOUR else x
@@ -70,13 +70,13 @@ def erf(x):
     return x * above / below
 
 
-@_inline
+@native
 def ordered(bits):
     """The bits of a float32 as an int32 of the same order (nan highest), and back."""
     return bits ^ ((bits >> _SIGN) & _NO_SIGN)
 
 
-@_inline
+@native
 def highest(row):
     """As integers, since comparisons of floats stay one by one where nan is allowed for."""
     bits = row.view(np.int32)
@@ -86,7 +86,7 @@ def highest(row):
     return np.int32(ordered(top)).view(np.float32)
 
 
-@_inline
+@native
 def to_shares(row):
     """Softmax in place."""
     top, total = highest(row), _zero
@@ -99,7 +99,7 @@ def to_shares(row):
         row[i] *= scale
 
 
-@_inline
+@native
 def through_shares(share, slope):
     """The gradient of what a softmax was taken of, in place of that of its result."""
     lost = _zero
@@ -123,7 +123,7 @@ def add_bias(x, bias):
             x[i, j] += bias[j]
 
 
-@_inline
+@native
 def moments(row, epsilon, centred):
     """Mean (0 where it is not subtracted) and 1 / root of the variance."""
     width, mean, square = np.float32(row.shape[0]), _zero, _zero
@@ -273,6 +273,24 @@ def softmax_gradient(shares, slope, scale):
         row = slope[each // queries, each % queries]
         through_shares(shares[each // queries, each % queries], row)
         row *= scale
+
+
+@compiled
+def few_products(x, words, out):
+    """x (R, D) times words (N, D) transposed, which are read once for four rows: out (R, N)."""
+    rows, width = x.shape
+    for word in prange(words.shape[0]):
+        for row in range(0, rows, 4):
+            # a row that is not there is the last one again
+            a, b, c = min(row + 1, rows - 1), min(row + 2, rows - 1), min(row + 3, rows - 1)
+            first, second, third, fourth = _zero, _zero, _zero, _zero
+            for j in range(width):
+                value = words[word, j]
+                first += x[row, j] * value
+                second += x[a, j] * value
+                third += x[b, j] * value
+                fourth += x[c, j] * value
+            out[row, word], out[a, word], out[b, word], out[c, word] = first, second, third, fourth
 
 
 @compiled

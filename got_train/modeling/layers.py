@@ -19,6 +19,8 @@ from got_train.compiled import flat, rows
 
 from . import kernels
 
+FEW = 16  # rows, up to which a loop that reads words once is faster than MKL's product
+
 
 def on_cpu(x: paddle.Tensor) -> bool:
     """Whether kernels compute this: not a GPU, no static graph, no type that only a GPU has operators for."""
@@ -93,7 +95,6 @@ def after(linear: nn.Layer, before: Function, *inputs: paddle.Tensor) -> paddle.
 
 class _Product(PyLayer):
     """before(*inputs) times weight (D, E), plus bias (E,)."""
-
     @staticmethod
     def forward(ctx, weight, bias, before, *inputs):
         x = before.forward(*inputs) if before else inputs[0]
@@ -246,6 +247,15 @@ class RmsNorm(nn.Layer):
 
     def forward(self, x):
         return self.function(x, self.weight)
+
+
+def word_scores(states: paddle.Tensor, words: paddle.Tensor) -> paddle.Tensor:
+    """states (R, D) times words (N, D) transposed -> (R, N); MKL packs all words for a few rows."""
+    if not on_cpu(states) or paddle.is_grad_enabled() or not 1 < states.shape[0] <= FEW:
+        return paddle.matmul(states, words, transpose_y=True)
+    out = paddle.empty([states.shape[0], words.shape[0]])
+    kernels.few_products(states, words, out)
+    return out
 
 
 def run_layer(layer: nn.Layer, x: paddle.Tensor, *others: object, again: bool) -> paddle.Tensor:

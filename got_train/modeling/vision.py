@@ -209,7 +209,7 @@ class Vision(nn.Layer):
     def neck_map(self, pixels):
         """What segment-anything's encoder gives, (V, C, S, S)."""
         x = self.patch_embed(pixels).transpose([0, 2, 3, 1])  # (V, S, S, E)
-        x = x + self.pos_embed.expand(x.shape)  # Paddle's own broadcast is five times slower in the backward
+        x = add(x, self.pos_embed.expand(x.shape))  # Paddle's own broadcast is five times slower backward
         for block in self.blocks:
             x = run_layer(block, x, again=self.enable_recompute and self.training)
         return self.neck(x.transpose([0, 3, 1, 2]))
