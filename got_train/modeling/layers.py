@@ -95,6 +95,7 @@ def after(linear: nn.Layer, before: Function, *inputs: paddle.Tensor) -> paddle.
 
 class _Product(PyLayer):
     """before(*inputs) times weight (D, E), plus bias (E,)."""
+
     @staticmethod
     def forward(ctx, weight, bias, before, *inputs):
         x = before.forward(*inputs) if before else inputs[0]
