@@ -18,6 +18,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS)]"
+	$(BIN)/python -m got_train.compile_loops
 	touch $@
 
 # pages, three stages at nano size, evaluation, one page read (no download of weights or data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from pathlib import Path
 from threading import Lock
 
@@ -60,13 +60,17 @@ def flat(x: paddle.Tensor) -> np.ndarray:
     return array(x).reshape(-1)
 
 
-def native(function: Callable, fastmath: set[str] = RELAXED, **options: bool) -> Callable:
+def native(function: Callable, **options: bool | str) -> Callable:
     """The function as machine code, which is kept beside its file or in the user's cache."""
-    options = {"fastmath": fastmath, "error_model": "numpy", **options}
+    options = {"fastmath": RELAXED, "error_model": "numpy", **options}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither can be written: every process compiles anew
         return numba.njit(**options)(function)
+
+
+# part of every loop that calls it: else the process decides by what it loaded first whose copy is called
+inlined = partial(native, inline="always")
 
 
 def compiled(loop: Callable) -> Callable:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # mallopt(3)
 HOLES = 32 << 20  # bytes of the heap that may be resident above the most that was ever in use
-SMALL = 1 << 30  # bytes, below which a process keeps its holes: a nano step's would cost more than they give
+SMALL = 768 << 20  # bytes in use, below which holes are kept: a nano step's would cost more than they give
 MKL_AVX2, MKL_AVX512 = "5", "7"  # values of MKL_DEBUG_CPU_TYPE, which the MKL 2019 inside Paddle reads
 
 
@@ -121,11 +121,11 @@ class _Heap:
 
     def give_back(self, ahead: int) -> bool:
         """Beneath the most that was in use, holes are kept: they raise no peak, and will be filled."""
-        if 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < SMALL:
-            return False
-        held = self.resident() - self.beside
         used = self.in_use()
         self.most = max(self.most, used + ahead)
+        if self.most < SMALL:
+            return False
+        held = self.resident() - self.beside
         if held + ahead - self.most < HOLES or held - used < HOLES:
             return False
         self.libc.malloc_trim(0)

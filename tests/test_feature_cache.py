@@ -139,13 +139,16 @@ def test_another_weight_or_another_pixel_is_not_found(kept):
 
 
 def test_the_code_that_names_an_encoder_is_what_its_file_imports():
-    folder, found, new = Path(modeling.__file__).parent, set(), {"vision"}
+    root, found, new = Path(modeling.__file__).parents[2], set(), {"got_train.modeling.vision"}
     while new:
         found |= new
-        text = "".join((folder / f"{name}.py").read_text() for name in new)
-        new = set(re.findall(r"^from \.(\w+) import", text, re.MULTILINE)) - found
-    assert found >= {"vision", "attention", "config"}
-    assert modules_of("got_train.modeling.vision") == {f"got_train.modeling.{name}" for name in found}
+        text = "".join((root / f"{name.replace('.', '/')}.py").read_text() for name in new)
+        beside = re.findall(r"^from \.(?: import (\w+)|(\w+) import)", text, re.MULTILINE)
+        new = {f"got_train.modeling.{whole or name}" for whole, name in beside}
+        new |= set(re.findall(r"^from (got_train\.\w+) import", text, re.MULTILINE))
+        new -= found
+    assert found >= {f"got_train.modeling.{name}" for name in ("vision", "attention", "config", "kernels")}
+    assert modules_of("got_train.modeling.vision") == found
 
 
 def test_a_resumed_run_asks_by_the_weights_of_its_checkpoint(fit, tmp_path):

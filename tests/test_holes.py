@@ -28,6 +28,7 @@ def resident():
 
 blocks = [paddle.ones([2 << 20]) for _ in range(128)]  # of 8 MB
 looked = None
+cpu.SMALL = 0
 if sys.argv[2] == "looked":
     looked = give_back_holes() and give_back_holes()  # the first learns what is beside the heap
 del blocks[::2]

