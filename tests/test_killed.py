@@ -269,7 +269,8 @@ def no_room(monkeypatch, tmp_path):
 def no_worker(monkeypatch, tmp_path):
     youngest = max(child.pid for child in multiprocessing.active_children())
     os.kill(youngest, signal.SIGKILL)
-    os.waitid(os.P_PID, youngest, os.WEXITED | os.WNOWAIT)  # a large process takes its time; Paddle looks, too
+    # a large process takes its time to die; Paddle looks for it, too
+    os.waitid(os.P_PID, youngest, os.WEXITED | os.WNOWAIT)
     time.sleep(0.1)
 
 
