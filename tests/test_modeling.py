@@ -30,6 +30,7 @@ CASES = {"single": [0], "multi": [0, 1, 2], "batch": [0, 1, 2]}  # the views of 
 FOLDERS = (".", "original")
 GRADIENTS = 2e-5
 STAGES = 1e-5
+MAPS = ("vision.neck", "vision.net_2", "vision.net_3")  # transformers has their channels first
 
 
 def relative(ours, theirs):
@@ -90,6 +91,8 @@ def recorded(model, case):
 def test_each_stage_of_one_image_equals_transformers(model, cases, ours, theirs):
     seen, _ = recorded(model, cases["single"])
     expected = cases["single"][theirs]
+    if ours in MAPS:
+        expected = expected.transpose(0, 2, 3, 1)
     if expected.shape != seen[ours].shape:  # theirs is still cut in windows
         expected = join_windows(paddle.to_tensor(expected), seen[ours].shape[1]).numpy()
     assert relative(seen[ours], expected) < STAGES
@@ -159,7 +162,7 @@ def test_causal_attention_in_blocks_of_queries_equals_the_fused_one_on_every_tok
 def test_the_patches_and_the_joined_embeddings_of_one_image_equal_transformers(model, cases):
     case = cases["single"]
     seen, _ = recorded(model, case)
-    assert relative(seen["vision.patch_embed"].transpose(0, 2, 3, 1), case["out.vision.patch_embed"]) < STAGES
+    assert relative(seen["vision.patch_embed"], case["out.vision.patch_embed"]) < STAGES
     features = model.encode(paddle.to_tensor(case["pixel_values"]))
     joined = model.embed(paddle.to_tensor(case["input_ids"]), features)
     assert relative(joined, case["out.text.inputs_embeds"]) < STAGES
@@ -170,7 +173,7 @@ def test_logits_and_loss_equal_transformers(model, cases, name):
     case = cases[name]
     seen, output = recorded(model, case)
     words = case["attention_mask"] > 0  # padding sees itself in transformers, nothing here; nobody reads it
-    assert relative(seen["vision.neck"], case["out.vision.neck"]) < STAGES
+    assert relative(seen["vision.neck"], case["out.vision.neck"].transpose(0, 2, 3, 1)) < STAGES
     assert relative(seen["projector"], case["out.projected"]) < STAGES
     assert relative(output.logits.numpy()[words], case["logits"][words]) < STAGES
     assert abs(float(output.loss) - case["loss_float64"]) < 5e-6

@@ -33,7 +33,7 @@ class SquareAttention(Function):
         return attend(qkv, *(_between(table) for table in (by_row, by_column)))
 
     def forward(self, qkv, by_row, by_column):
-        tables, out = paddle.concat([by_row, by_column]), []
+        tables, out = _behind(by_row, by_column), []
         for squares, parts in _blocks(qkv.shape[1], by_row.shape[0]):
             q, k, v = qkv[:, squares].unbind(0)
             weights = (_weights(q[:, part], k, tables, part.start) for part in parts)
@@ -41,14 +41,19 @@ class SquareAttention(Function):
         return joined(out, 0).reshape(qkv.shape[1:])
 
     def backward(self, slope, qkv, by_row, by_column):
-        tables, grads = paddle.concat([by_row, by_column]), []
+        tables, grads = _behind(by_row, by_column), []
         table_grad = paddle.zeros_like(tables)
         for squares, parts in _blocks(qkv.shape[1], by_row.shape[0]):
             grads.append(_gradients(qkv[:, squares], slope[squares], tables, table_grad, parts))
-        return (joined(grads, 1), *table_grad.chunk(2))
+        return (joined(grads, 1), *table_grad.flip(0).chunk(2))
 
 
 square_attention = SquareAttention()
+
+
+def _behind(by_row: paddle.Tensor, by_column: paddle.Tensor) -> paddle.Tensor:
+    """What a key so many columns, then rows behind its query has: (2 * (2w - 1), d), in the order of keys."""
+    return paddle.concat([by_row, by_column]).flip(0)
 
 
 def _weights(q, k, tables, start) -> paddle.Tensor:

@@ -6,6 +6,7 @@ are rounded otherwise than those that go through the vectors of the processor.
 """
 
 # R rows  D width  b squares or heads  n queries  N keys  w side of a square  d head width
+# V views  S side of a map  T side of what a convolution gives  C channels  k side of its kernel
 
 from __future__ import annotations
 
@@ -91,9 +92,9 @@ def to_shares(row):
     """Softmax in place."""
     top, total = highest(row), _zero
     for i in range(row.shape[0]):
-        row[i] = exp(row[i] - top)
-    for i in range(row.shape[0]):
-        total += row[i]
+        power = exp(row[i] - top)
+        total += power
+        row[i] = power
     scale = _one / total
     for i in range(row.shape[0]):
         row[i] *= scale
@@ -112,8 +113,10 @@ def through_shares(share, slope):
 @compiled
 def add(x, y, out):
     for part in prange(-(-x.shape[0] // PART)):
-        for i in range(part * PART, min(x.shape[0], (part + 1) * PART)):
-            out[i] = x[i] + y[i]
+        here = slice(part * PART, (part + 1) * PART)
+        a, b, total = x[here], y[here], out[here]
+        for i in range(total.shape[0]):
+            total[i] = a[i] + b[i]
 
 
 @compiled
@@ -182,74 +185,83 @@ def norm_gradients(x, weight, slope, epsilon, centred, x_slope, weight_slopes, b
 def gelu(x, out):
     """x times the normal distribution's share below it, exactly (erf)."""
     for part in prange(-(-x.shape[0] // PART)):
-        for i in range(part * PART, min(x.shape[0], (part + 1) * PART)):
-            out[i] = _half * x[i] * (_one + erf(x[i] * _ROOT_HALF))
+        here = slice(part * PART, (part + 1) * PART)
+        a, y = x[here], out[here]
+        for i in range(y.shape[0]):
+            y[i] = _half * a[i] * (_one + erf(a[i] * _ROOT_HALF))
 
 
 @compiled
 def gelu_gradient(x, slope, out):
     for part in prange(-(-x.shape[0] // PART)):
-        for i in range(part * PART, min(x.shape[0], (part + 1) * PART)):
-            below = _half * (_one + erf(x[i] * _ROOT_HALF))
-            out[i] = slope[i] * (below + x[i] * _DENSITY * exp(-_half * x[i] * x[i]))
+        here = slice(part * PART, (part + 1) * PART)
+        a, down, y = x[here], slope[here], out[here]
+        for i in range(y.shape[0]):
+            below = _half * (_one + erf(a[i] * _ROOT_HALF))
+            y[i] = down[i] * (below + a[i] * _DENSITY * exp(-_half * a[i] * a[i]))
 
 
 @compiled
 def swiglu(gate, up, out):
     """gate * sigmoid(gate) * up."""
     for part in prange(-(-gate.shape[0] // PART)):
-        for i in range(part * PART, min(gate.shape[0], (part + 1) * PART)):
-            out[i] = gate[i] / (_one + exp(-gate[i])) * up[i]
+        here = slice(part * PART, (part + 1) * PART)
+        g, u, y = gate[here], up[here], out[here]
+        for i in range(y.shape[0]):
+            y[i] = g[i] / (_one + exp(-g[i])) * u[i]
 
 
 @compiled
 def swiglu_gradients(gate, up, slope, gate_slope, up_slope):
     for part in prange(-(-gate.shape[0] // PART)):
-        for i in range(part * PART, min(gate.shape[0], (part + 1) * PART)):
-            share = _one / (_one + exp(-gate[i]))
-            gate_slope[i] = slope[i] * up[i] * share * (_one + gate[i] * (_one - share))
-            up_slope[i] = slope[i] * gate[i] * share
+        here = slice(part * PART, (part + 1) * PART)
+        g, u, down, to_gate, to_up = gate[here], up[here], slope[here], gate_slope[here], up_slope[here]
+        for i in range(g.shape[0]):
+            share = _one / (_one + exp(-g[i]))
+            to_gate[i] = down[i] * u[i] * share * (_one + g[i] * (_one - share))
+            to_up[i] = down[i] * g[i] * share
 
 
 @compiled
 def square_softmax(scores, distances, start, scale):
     """In place of products (b, n, w*w) of n patches, from `start` on, with all: softmax of them and terms.
 
-    distances (b, n, 2 * (2w - 1)) holds for each query what a key so many rows, then columns before it adds.
+    distances (b, n, 2 * (2w - 1)) holds for each query what a key so many columns, then rows behind it adds.
     """
-    queries, keys = scores.shape[1:]
+    queries = scores.shape[1]
     side = (distances.shape[2] // 2 + 1) // 2
     for each in prange(scores.shape[0] * queries):
         square, query = each // queries, each % queries
-        row, terms = scores[square, query], distances[square, query]
-        down, across = (start + query) // side + side - 1, (start + query) % side + 3 * side - 2
+        right, down = side - 1 - (start + query) % side, 3 * side - 2 - (start + query) // side
+        across, below = (
+            distances[square, query, right : right + side],
+            distances[square, query, down : down + side],
+        )
         for k in range(side):
-            here = terms[down - k]
+            line, here = scores[square, query, k * side : (k + 1) * side], below[k]
             for j in range(side):
-                row[k * side + j] = scale * row[k * side + j] + here + terms[across - j]
-        to_shares(row)
+                line[j] = scale * line[j] + here + across[j]
+        to_shares(scores[square, query])
 
 
 @compiled
 def square_softmax_gradients(shares, slope, start, scale, distance_slopes):
     """Of the products, in place of that of the shares; of the terms in distance_slopes, written whole."""
-    queries, keys = shares.shape[1:]
+    queries = shares.shape[1]
     side = (distance_slopes.shape[2] // 2 + 1) // 2
     for each in prange(shares.shape[0] * queries):
         square, query = each // queries, each % queries
-        row, terms = slope[square, query], distance_slopes[square, query]
-        through_shares(shares[square, query], row)
-        terms[:] = _zero
-        down, across = (start + query) // side + side - 1, (start + query) % side + 3 * side - 2
+        through_shares(shares[square, query], slope[square, query])
+        distance_slopes[square, query] = _zero
+        right, down = side - 1 - (start + query) % side, 3 * side - 2 - (start + query) // side
+        across = distance_slopes[square, query, right : right + side]
         for k in range(side):
-            here = _zero
+            line, here = slope[square, query, k * side : (k + 1) * side], _zero
             for j in range(side):
-                here += row[k * side + j]
-            terms[down - k] = here
-            for j in range(side):
-                terms[across - j] += row[k * side + j]
-        for j in range(keys):
-            row[j] *= scale
+                here += line[j]
+                across[j] += line[j]
+                line[j] *= scale
+            distance_slopes[square, query, down + k] = here
 
 
 @compiled
@@ -370,6 +382,49 @@ def edge_sums(x, views, grid, side, out):
                 row = window // across % across * side + place // side
                 if row >= grid or window % across * side + place % side >= grid:
                     total += x[kind, window * heads + head, place]
+
+
+@compiled
+def unfold(x, stride, padding, out):
+    """x (V, S, S, C) -> out (V, T, T, k, k*C): the squares that a convolution sees, zeros beyond the map."""
+    side, channels = x.shape[1], x.shape[3]
+    count, size = out.shape[1], out.shape[3]
+    for each in prange(x.shape[0] * count):
+        view, row = each // count, each % count
+        for column in range(count):
+            left = column * stride - padding
+            before, after = max(-left, 0) * channels, min(side - left, size) * channels
+            for i in range(size):
+                y, line = row * stride - padding + i, out[view, row, column, i]
+                if y < 0 or y >= side:
+                    line[:] = _zero
+                    continue
+                line[:before] = _zero
+                line[after:] = _zero
+                seen, source = line[before:after], x[view, y].reshape(-1)[max(left, 0) * channels :]
+                for j in range(seen.shape[0]):
+                    seen[j] = source[j]
+
+
+@compiled
+def fold(x, stride, padding, out):
+    """Its transpose, for gradients: x (V, T, T, k, k*C) -> out (V, S, S, C)."""
+    count, size = x.shape[1], x.shape[3]
+    side, channels = out.shape[1], out.shape[3]
+    for each in prange(out.shape[0] * side):
+        view, y = each // side, each % side
+        out[view, y] = _zero
+        for i in range(size):
+            row = (y + padding - i) // stride
+            if row * stride != y + padding - i or row < 0 or row >= count:
+                continue
+            for column in range(count):
+                left = column * stride - padding
+                before, after = max(-left, 0) * channels, min(side - left, size) * channels
+                seen = x[view, row, column, i, before:after]
+                total = out[view, y].reshape(-1)[max(left, 0) * channels :]
+                for j in range(seen.shape[0]):
+                    total[j] += seen[j]
 
 
 @compiled

@@ -5,8 +5,11 @@ fifty times as slowly as a product with ones, and autograd keeps what takes less
 """
 
 # R rows of all leading axes  D width
+# V views  S side of a map  C channels  k side of a convolution's squares  T side of what it gives
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import paddle
@@ -122,6 +125,43 @@ class _Product(PyLayer):
         down = paddle.matmul(slope, weight, transpose_y=True)
         found = ctx.before.backward(down, *ctx.before.kept(*inputs)) if ctx.before else [down]
         return (*grads, *_asked(found, for_inputs))
+
+
+@dataclass(frozen=True)
+class Unfolded(Function):
+    """The squares that a convolution sees: x (V, S, S, C) -> (V, T, T, k*k*C), zeros beyond the map."""
+
+    size: int
+    stride: int
+    padding: int
+
+    def forward(self, x):
+        views, side, _, channels = x.shape
+        count = (side + 2 * self.padding - self.size) // self.stride + 1
+        out = paddle.empty([views, count, count, self.size, self.size * channels])
+        kernels.unfold(x, self.stride, self.padding, out)
+        return out.flatten(3)
+
+    def backward(self, slope, x):
+        squares, out = slope.reshape([*slope.shape[:3], self.size, -1]), paddle.empty_like(x)
+        kernels.fold(squares, self.stride, self.padding, out)
+        return (out,)
+
+
+class Convolution(nn.Conv2D):
+    """Paddle's layer over maps with the channels last, (V, S, S, C) -> (V, T, T, D); on the CPU a product."""
+
+    def __init__(
+        self, channels: int, width: int, size: int, stride: int = 1, padding: int = 0, biased: bool = True
+    ):
+        super().__init__(channels, width, size, stride, padding, bias_attr=None if biased else False)
+        self.before = Unfolded(size, stride, padding) if size > 1 else None
+
+    def forward(self, x):
+        if not on_cpu(x):
+            return super().forward(x.transpose([0, 3, 1, 2])).transpose([0, 2, 3, 1])
+        weight = self.weight.transpose([2, 3, 1, 0]).flatten(0, 2)  # (k*k*C, D)
+        return _Product.apply(weight, self.bias, self.before, x)
 
 
 class LayerNormalised(Function):

@@ -14,7 +14,7 @@ from paddle import nn
 from . import kernels
 from .attention import square_attention
 from .config import VisionConfig
-from .layers import Function, Gelu, LayerNorm, LayerNormalised, Linear, add, after, run_layer
+from .layers import Convolution, Function, Gelu, LayerNorm, Linear, add, after, run_layer
 
 
 def split_windows(x: paddle.Tensor, window: int, filling: paddle.Tensor) -> paddle.Tensor:
@@ -152,27 +152,15 @@ class Block(nn.Layer):
         return add(x, self.mlp(x, self.norm2))  # (V, S, S, E)
 
 
-class ChannelNorm(nn.Layer):
-    """LayerNorm over the channels of a channels-first map ("LayerNorm2d"), biased variance."""
-
-    def __init__(self, channels: int, epsilon: float):
-        super().__init__()
-        self.weight = self.create_parameter([channels], default_initializer=nn.initializer.Constant(1.0))
-        self.bias = self.create_parameter([channels], is_bias=True)
-        self.function = LayerNormalised(epsilon)
-
-    def forward(self, x):  # (V, C, S, S)
-        x = self.function(x.transpose([0, 2, 3, 1]), self.weight, self.bias)
-        return x.transpose([0, 3, 1, 2])
-
-
 class Neck(nn.Layer):
+    """The blocks' map to fewer channels, (V, S, S, E) -> (V, S, S, C)."""
+
     def __init__(self, width: int, channels: int, epsilon: float):
         super().__init__()
-        self.conv1 = nn.Conv2D(width, channels, 1, bias_attr=False)
-        self.norm1 = ChannelNorm(channels, epsilon)
-        self.conv2 = nn.Conv2D(channels, channels, 3, padding=1, bias_attr=False)
-        self.norm2 = ChannelNorm(channels, epsilon)
+        self.conv1 = Convolution(width, channels, 1, biased=False)
+        self.norm1 = LayerNorm(channels, epsilon=epsilon)
+        self.conv2 = Convolution(channels, channels, 3, padding=1, biased=False)
+        self.norm2 = LayerNorm(channels, epsilon=epsilon)
 
     def forward(self, x):
         return self.norm2(self.conv2(self.norm1(self.conv1(x))))
@@ -185,7 +173,7 @@ class Vision(nn.Layer):
         super().__init__()
         self.config = config
         self.enable_recompute = False  # set by the trainer
-        self.patch_embed = nn.Conv2D(3, config.width, config.patch, stride=config.patch)
+        self.patch_embed = Convolution(3, config.width, config.patch, stride=config.patch)
         # segment-anything starts this at zero and loads it; from scratch a small start tells places apart
         self.pos_embed = self.create_parameter(
             [1, config.grid, config.grid, config.width],
@@ -196,9 +184,9 @@ class Vision(nn.Layer):
             for index in range(config.layers)
         )
         self.neck = Neck(config.width, config.neck_width, 1e-6)  # whatever the blocks have
-        halved = {"kernel_size": 3, "stride": 2, "padding": 1, "bias_attr": False}
-        self.net_2 = nn.Conv2D(config.neck_width, 2 * config.neck_width, **halved)
-        self.net_3 = nn.Conv2D(2 * config.neck_width, config.out_width, **halved)
+        halved = {"size": 3, "stride": 2, "padding": 1, "biased": False}
+        self.net_2 = Convolution(config.neck_width, 2 * config.neck_width, **halved)
+        self.net_3 = Convolution(2 * config.neck_width, config.out_width, **halved)
         for layer in self.sublayers():
             if isinstance(layer, nn.Linear):
                 nn.initializer.TruncatedNormal(std=0.02)(layer.weight)
@@ -207,13 +195,13 @@ class Vision(nn.Layer):
         return self.features(self.neck_map(pixels))
 
     def neck_map(self, pixels):
-        """What segment-anything's encoder gives, (V, C, S, S)."""
-        x = self.patch_embed(pixels).transpose([0, 2, 3, 1])  # (V, S, S, E)
+        """What segment-anything's encoder gives, (V, S, S, C)."""
+        x = self.patch_embed(pixels.transpose([0, 2, 3, 1]))  # (V, S, S, E)
         x = add(x, self.pos_embed.expand(x.shape))  # Paddle's own broadcast is five times slower backward
         for block in self.blocks:
             x = run_layer(block, x, again=self.enable_recompute and self.training)
-        return self.neck(x.transpose([0, 3, 1, 2]))
+        return self.neck(x)
 
     def features(self, neck_map):
-        """GOT's two convolutions over the neck's map, (V, C, S, S) -> (V, P, D)."""
-        return self.net_3(self.net_2(neck_map)).flatten(2).transpose([0, 2, 1])
+        """GOT's two convolutions over the neck's map, (V, S, S, C) -> (V, P, D)."""
+        return self.net_3(self.net_2(neck_map)).flatten(1, 2)

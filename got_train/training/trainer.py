@@ -98,11 +98,11 @@ class TrainingLoss(nn.Layer):
         got = self.got
         if self.glyph_head is None:
             return got(input_ids, pixel_values, attention_mask, labels, position_ids).loss_sum / step_tokens
-        neck_map = got.vision.neck_map(got.normalised(pixel_values))  # (V, C, S, S)
+        neck_map = got.vision.neck_map(got.normalised(pixel_values))  # (V, S, S, C)
         features = got.projector(got.vision.features(neck_map))
         output = got.decode(input_ids, features, attention_mask, labels, position_ids)
         loss = output.loss_sum / step_tokens
-        named = self.glyph_head(neck_map.transpose([0, 2, 3, 1]))  # (V, S, S, vocabulary)
+        named = self.glyph_head(neck_map)  # (V, S, S, vocabulary)
         wrong = F.cross_entropy(
             named.flatten(0, 2), glyph_labels.flatten(), ignore_index=IGNORED, reduction="sum"
         )
