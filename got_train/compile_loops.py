@@ -1,13 +1,10 @@
-"""Compiles the CPU's loops: python -m got_train.compile_loops.
+"""Compiles the CPU's loops: python -m got_train.compile_loops; without it the first run has them compiled."""
 
-A process that compiles a loop may round its last bit otherwise than those that load it, so this comes first
-where runs are to be the same bit for bit; without it the first run compiles.
-"""
-
-from got_train import cpu
+from got_train import compiled, cpu
 
 
 def main() -> None:
+    compiled.compile_here()
     cpu.tune()
     import paddle
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache, partial, wraps
 from pathlib import Path
@@ -20,6 +22,7 @@ from numba.np.ufunc import parallel
 # sums in any order and fused products; nan and inf stay what they are, as training looks for them
 RELAXED = {"reassoc", "contract", "arcp", "nsz", "afn"}
 
+_compiles = False  # whether what is not kept is compiled here
 _threads = 1  # Paddle starts with one, too
 _running = Lock()  # numba's simplest threads end the process when two callers share them
 
@@ -73,9 +76,31 @@ def native(function: Callable, **options: bool | str) -> Callable:
 inlined = partial(native, inline="always")
 
 
+@cache
+def compile_all() -> None:
+    """Have another process compile all loops (half a minute) and keep them: what a process compiles itself is
+    rounded otherwise, in the last bit, than what it loads, and a run that is resumed shall not differ."""
+    if not _compiles:
+        print("compiling the CPU's loops, once (half a minute)", file=sys.stderr)
+        program = "from got_train import compile_loops; compile_loops.main()"
+        subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[1], check=True)
+
+
+def compile_here() -> None:
+    """This process is the one that compiles."""
+    global _compiles
+    _compiles = True
+
+
 def compiled(loop: Callable) -> Callable:
     """The parallel form of a loop over arrays, some of which it writes; takes tensors for arrays."""
     run = native(loop, parallel=True, nogil=True)
+
+    def load(types: tuple) -> None:
+        kept = run.stats.cache_path and run._cache.load_overload(types, run.targetctx)
+        if run.stats.cache_path and not kept:
+            compile_all()
+        run.compile(types)
 
     @wraps(loop)
     def call(*arguments: object) -> None:
@@ -83,6 +108,9 @@ def compiled(loop: Callable) -> Callable:
         with _running:
             _share_threads()
             numba.set_num_threads(min(_threads, parallel.NUM_THREADS))
+            types = tuple(map(numba.typeof, arrays))
+            if types not in run.overloads:
+                load(types)
             run(*arrays)
 
     return call

@@ -1,6 +1,7 @@
 """The CPU's loops against Paddle's operators, which know the same functions, and against float64."""
 
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +9,21 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from paddle import nn
 from scipy.special import erf as true_erf
 
 from got_train import compiled
 from got_train.modeling import kernels
 from got_train.modeling.decoders import Turned, attend_cached
-from got_train.modeling.layers import Gelu, LayerNormalised, RmsNormalised, Sum, SwiGlu, word_scores
+from got_train.modeling.layers import (
+    Convolution,
+    Gelu,
+    LayerNormalised,
+    RmsNormalised,
+    Sum,
+    SwiGlu,
+    word_scores,
+)
 from got_train.modeling.vision import CutIntoHeads, JoinedHeads
 
 ROOT = Path(__file__).parent.parent
@@ -51,6 +61,34 @@ def test_a_function_and_its_gradients_equal_paddles_operators_to_2e_6(name):
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.shape == theirs.shape
         assert np.abs(ours - theirs).max() <= 2e-6 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize(
+    "side, size, stride, padding, biased",
+    [
+        (16, 4, 4, 0, True),
+        (8, 1, 1, 0, False),
+        (7, 3, 1, 1, False),
+        (8, 3, 2, 1, False),
+        (5, 4, 3, 2, True),
+    ],
+)
+def test_a_convolution_and_its_gradients_equal_paddles_with_the_channels_first(
+    side, size, stride, padding, biased
+):
+    paddle.seed(0)
+    layer, x = Convolution(3, 6, size, stride, padding, biased), paddle.randn([2, side, side, 3])
+    slope = paddle.randn(layer(x).shape)
+
+    def applied_by(convolve):
+        layer.clear_gradients()
+        found = applied(convolve, [x], slope)
+        return [*found, *(each.grad.numpy() for each in layer.parameters())]
+
+    theirs = applied_by(lambda x: nn.Conv2D.forward(layer, x.transpose([0, 3, 1, 2])).transpose([0, 2, 3, 1]))
+    for found, expected in zip(applied_by(layer), theirs, strict=True):
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= 2e-6 * np.abs(expected).max()
 
 
 def test_rotary_positions_into_heads_equal_paddles_operators():
@@ -164,14 +202,26 @@ print(hashlib.sha256(b"".join(each.grad.numpy().tobytes() for each in inputs)).h
 """
 
 
+def printed_by(threads, environment=None):
+    """The bits of gradients, and how many threads the loops and a product started."""
+    command = [sys.executable, "-c", THREADS, str(threads)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
+    bits, started = done.stdout.split()
+    return bits, int(started), done.stderr
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
 def test_one_thread_and_two_give_the_same_bits_and_two_start_one_more():
     """Sums over rows do not depend on who takes which; MKL's thread is the loops' thread."""
-    printed = []
-    for threads in ("1", "2"):
-        command = [sys.executable, "-c", THREADS, threads]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        printed.append(done.stdout.split())
-    (one, alone), (two, together) = printed
+    (one, alone, _), (two, together, _) = printed_by(1), printed_by(2)
     assert one == two
-    assert (int(alone), int(together)) == (0, 1)
+    assert (alone, together) == (0, 1)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
+def test_a_run_that_finds_no_compiled_loops_gives_the_same_bits_as_those_after_it(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    (first, _, told), (second, _, silent) = printed_by(1, environment), printed_by(1, environment)
+    assert first == second == printed_by(1)[0]
+    assert told.count("compiling the CPU's loops, once") == 1
+    assert "compiling the CPU's loops" not in silent
