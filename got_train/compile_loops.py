@@ -9,17 +9,21 @@ def main() -> None:
     import paddle
 
     from got_train.modeling import DecoderConfig, Got, GotConfig, VisionConfig
+    from got_train.modeling.narrow_decoder import narrow
     from got_train.modeling.steps import Steps
 
     small = {"image_side": 64, "patch": 8, "width": 8, "heads": 2, "mlp_width": 8, "neck_width": 4}
     vision = VisionConfig(layers=2, window=3, global_layers=(1,), **small)
     decoder = DecoderConfig(vocab_size=16, width=vision.out_width, layers=1, heads=2, mlp_width=8)
     model = Got(GotConfig(vision=vision, decoder=decoder, image_token=15))
-    ids, views = paddle.ones([2, 8], dtype="int64"), paddle.zeros([2, 3, 64, 64])
+    seen = paddle.ones([3, 8], dtype="int64")
+    ids, views = seen.clone(), paddle.zeros([3, 3, 64, 64])
     ids[:, 2:6] = 15
     model(ids, views, labels=ids).loss.backward()
     with paddle.no_grad():
-        Steps(model, ids.numpy(), views, paddle.ones([2, 8], dtype="int64").numpy()).step([1, 2])
+        Steps(model, ids.numpy(), views, seen.numpy()).step([1, 2, 3])
+        narrow(model.decoder)
+        Steps(model, ids.numpy(), views, seen.numpy()).step([1, 2, 3])
 
 
 if __name__ == "__main__":

@@ -44,12 +44,16 @@ def _share_threads() -> None:
 
 
 def array(x: paddle.Tensor) -> np.ndarray:
-    """The memory of a float32 tensor on the CPU, or of a contiguous copy, as an array of its shape."""
+    """The memory of a tensor on the CPU, or of a contiguous copy, as an array of its shape.
+
+    Of float32, or the bits of bfloat16, which are the upper half of a float32's.
+    """
     x = x if x.is_contiguous() else x.contiguous()
     shape = x.shape
-    memory = (ctypes.c_float * math.prod(shape)).from_address(x.data_ptr())
+    kind = ctypes.c_uint16 if x.dtype == paddle.bfloat16 else ctypes.c_float
+    memory = (kind * math.prod(shape)).from_address(x.data_ptr())
     memory.owner = x
-    return np.frombuffer(memory, np.float32).reshape(shape)
+    return np.frombuffer(memory, kind).reshape(shape)
 
 
 def rows(x: paddle.Tensor) -> np.ndarray:

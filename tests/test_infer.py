@@ -229,6 +229,10 @@ def test_a_box_that_fits_the_first_page_only_is_a_failure_of_the_second(run, sca
             ["--encoder_dtype", "bfloat16", "--dtype", "float16"],
             "--encoder_dtype bfloat16: goes with --dtype float32 on a CPU; got float16",
         ),
+        (
+            ["--decoder_dtype", "bfloat16", "--dtype", "bfloat16"],
+            "--decoder_dtype bfloat16: goes with --dtype float32 on a CPU; got bfloat16",
+        ),
         (["--crop", "auto", "--multi_crop"], "--crop auto: does not go with --multi_crop"),
         (["--crop", "auto", "--box", "1,2,3,4"], "--crop auto: boxes are read in one view"),
         (["--per", "document"], "--per document: needs --output_dir"),

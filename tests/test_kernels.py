@@ -22,7 +22,7 @@ from got_train.modeling.layers import (
     RmsNormalised,
     Sum,
     SwiGlu,
-    word_scores,
+    row_products,
 )
 from got_train.modeling.vision import CutIntoHeads, JoinedHeads
 
@@ -161,7 +161,7 @@ def test_scores_of_words_equal_the_product_in_float64(rows):
     rng = np.random.default_rng(rows)
     states, words = rng.normal(size=[rows, 40]), rng.normal(size=[11, 40])
     with paddle.no_grad():
-        found = word_scores(*(paddle.to_tensor(x.astype("float32")) for x in (states, words)))
+        found = row_products(*(paddle.to_tensor(x.astype("float32")) for x in (states, words)))
     assert np.abs(found.numpy() - states @ words.T).max() < 1e-5
 
 

@@ -45,8 +45,8 @@ def test_features_of_two_views_differ_by_the_rounding_of_bfloat16_and_no_more(qu
     assert np.array_equal(found, again)  # no view depends on its neighbours
 
 
-@bfloat16
-def test_the_trained_nano_reads_8_pages_to_the_same_text(tmp_path, capfd):
+@pytest.mark.parametrize("part", [pytest.param("encoder", marks=bfloat16), "decoder"])
+def test_the_trained_nano_reads_8_pages_to_the_same_text(tmp_path, capfd, part):
     from data_tools import lines
     from infer import main
 
@@ -56,7 +56,7 @@ def test_the_trained_nano_reads_8_pages_to_the_same_text(tmp_path, capfd):
     capfd.readouterr()
     texts = []
     for kind in ("float32", "bfloat16"):
-        arguments = ["--model_name_or_path", str(NANO), "--encoder_dtype", kind, "--image_file", *pages]
+        arguments = ["--model_name_or_path", str(NANO), f"--{part}_dtype", kind, "--image_file", *pages]
         assert main([*arguments, "--max_new_tokens", "48"]) == 0
         texts.append(capfd.readouterr().out)
     assert len(pages) == 8 and len(set(texts[0].split())) > 20

@@ -20,7 +20,7 @@ import paddle
 from benchmarks.cpu_settings import nano_step
 from got_train.modeling import DecoderConfig, Got, GotConfig, VisionConfig
 from got_train.modeling.decoders import KeyValueCache, build_decoder
-from got_train.modeling.layers import word_scores
+from got_train.modeling.layers import row_products
 from got_train.modeling.loss import summed_cross_entropy
 from got_train.modeling.static_vision import StaticVision
 from got_train.modeling.vision import Vision
@@ -68,7 +68,7 @@ def prefill() -> Callable:
 
     def run() -> None:
         hidden = decoder.step(embeddings, places, KeyValueCache(decoder.config.layers, mask))[:, -1]
-        word_scores(hidden, decoder.head)
+        row_products(hidden, decoder.head)
 
     return paddle.no_grad()(run)
 
@@ -84,7 +84,7 @@ def decode(batch: int, tokens: int) -> Callable:
         for number in range(tokens):
             place = paddle.full([batch, 1], PROMPT + number, dtype="int64")
             hidden = decoder.step(decoder.embed(token), place, cache)[:, -1]
-            token = word_scores(hidden, decoder.head).argmax(-1, keepdim=True)
+            token = row_products(hidden, decoder.head).argmax(-1, keepdim=True)
 
     return paddle.no_grad()(run)
 

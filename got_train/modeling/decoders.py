@@ -178,9 +178,10 @@ def _rows(table: paddle.Tensor, ids: paddle.Tensor) -> paddle.Tensor:
     """The word embeddings of ids, (B, T, D); the table is the head's too.
 
     On the CPU their gradient is added to the head's in its place; Paddle's dense one is a second table. A GPU
-    cannot do that in half precision.
+    cannot do that in half precision. Nothing on the CPU computes in bfloat16 (narrow_decoder.py).
     """
-    return F.embedding(ids, table, sparse=on_cpu(table))
+    x = F.embedding(ids, table, sparse=on_cpu(table))
+    return x.astype("float32") if table.place.is_cpu_place() and x.dtype == paddle.bfloat16 else x
 
 
 def _normal(layer: nn.Layer, std: float) -> None:

@@ -1,8 +1,9 @@
 """The loops behind norms, activations, softmax, heads and positions on the CPU. They know arrays, no layers.
 
-All arrays are float32 in C order. Sums over rows are taken in SLICES parts, and numbers one by one in parts
-of PART, whatever the number of threads, so that one thread and many give the same bits: the last of a part
-are rounded otherwise than those that go through the vectors of the processor.
+All arrays are float32 in C order, or bits of bfloat16 where that is said. Sums over rows are taken in SLICES
+parts, and numbers one by one in parts of PART, whatever the number of threads, so that one thread and many
+give the same bits: the last of a part are rounded otherwise than those that go through the vectors of the
+processor.
 """
 
 # R rows  D width  b squares or heads  n queries  N keys  w side of a square  d head width
@@ -11,7 +12,8 @@ are rounded otherwise than those that go through the vectors of the processor.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
+from numba import prange, types
+from numba.extending import overload
 
 from got_train.compiled import compiled, inlined
 
@@ -29,6 +31,7 @@ _LOG2E, _LN2, _LN2_REST = np.float32(1.44269504), np.float32(0.693359375), np.fl
 _LEAST = np.float32(-87)
 _BIAS, _SHIFT = np.int32(127), np.int32(23)
 _SIGN, _NO_SIGN = np.int32(31), np.int32(0x7FFFFFFF)
+_HALF = np.int32(16)
 
 # erf(x) = x P(x^2) / Q(x^2) for |x| <= 4, within 4e-7; 1 beyond
 _P = tuple(
@@ -48,6 +51,18 @@ _Q = tuple(
 _P0, _P1, _P2, _P3, _P4, _P5, _P6 = _P
 _Q0, _Q1, _Q2, _Q3, _Q4 = _Q
 _FOUR, _ROOT_HALF, _DENSITY = np.float32(4), np.float32(0.5**0.5), np.float32((2 * np.pi) ** -0.5)
+
+
+def number(x):
+    """A float32, or the bits of a bfloat16 as one."""
+    raise NotImplementedError("in compiled loops only")
+
+
+@overload(number, inline="always")
+def _number(x):
+    if x == types.uint16:
+        return lambda x: np.int32(np.int32(x) << _HALF).view(np.float32)
+    return lambda x: x
 
 
 @inlined
@@ -294,7 +309,10 @@ def softmax_gradient(shares, slope, scale):
 
 @compiled
 def few_products(x, words, out):
-    """x (R, D) times words (N, D) transposed, which are read once for four rows: out (R, N)."""
+    """x (R, D) times words (N, D) transposed, which are read once for four rows: out (R, N).
+
+    The words may be bfloat16.
+    """
     rows, width = x.shape
     for word in prange(words.shape[0]):
         for row in range(0, rows, 4):
@@ -302,12 +320,21 @@ def few_products(x, words, out):
             a, b, c = min(row + 1, rows - 1), min(row + 2, rows - 1), min(row + 3, rows - 1)
             first, second, third, fourth = _zero, _zero, _zero, _zero
             for j in range(width):
-                value = words[word, j]
+                value = number(words[word, j])
                 first += x[row, j] * value
                 second += x[a, j] * value
                 third += x[b, j] * value
                 fourth += x[c, j] * value
             out[row, word], out[a, word], out[b, word], out[c, word] = first, second, third, fourth
+
+
+@compiled
+def widen(x, out):
+    """bfloat16 x (R, D) as float32."""
+    for i in prange(x.shape[0]):
+        row, wide = x[i], out[i]
+        for j in range(row.shape[0]):
+            wide[j] = number(row[j])
 
 
 @compiled

@@ -290,12 +290,26 @@ class RmsNorm(nn.Layer):
         return self.function(x, self.weight)
 
 
-def word_scores(states: paddle.Tensor, words: paddle.Tensor) -> paddle.Tensor:
-    """states (R, D) times words (N, D) transposed -> (R, N); MKL packs all words for a few rows."""
-    if not on_cpu(states) or paddle.is_grad_enabled() or not 1 < states.shape[0] <= FEW:
-        return paddle.matmul(states, words, transpose_y=True)
-    out = paddle.empty([states.shape[0], words.shape[0]])
-    kernels.few_products(states, words, out)
+def row_products(x: paddle.Tensor, matrix: paddle.Tensor) -> paddle.Tensor:
+    """x (R, D) times the rows of a matrix (N, D) -> (R, N).
+
+    Without gradients on the CPU the matrix may stand in bfloat16, which MKL does not know; and a loop reads
+    it once for a few rows, where MKL packs it.
+    """
+    if not on_cpu(x) or paddle.is_grad_enabled():
+        return paddle.matmul(x, matrix, transpose_y=True)
+    narrow = matrix.dtype == paddle.bfloat16
+    if x.shape[0] <= FEW and (narrow or x.shape[0] > 1):
+        out = paddle.empty([x.shape[0], matrix.shape[0]])
+        kernels.few_products(x, matrix, out)
+        return out
+    return paddle.matmul(x, widened(matrix) if narrow else matrix, transpose_y=True)
+
+
+def widened(matrix: paddle.Tensor) -> paddle.Tensor:
+    """bfloat16 (N, D) as float32."""
+    out = paddle.empty(matrix.shape)
+    kernels.widen(matrix, out)
     return out
 
 

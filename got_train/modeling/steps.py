@@ -11,7 +11,7 @@ import paddle
 
 from .decoders import KeyValueCache
 from .got import Got
-from .layers import word_scores
+from .layers import row_products
 
 ENCODER_BYTES = 1 << 30  # of attention scores that exist at once; one view of GOT's makes 0.8 GB
 
@@ -48,7 +48,7 @@ class Steps:
 
     def _logits(self, x: paddle.Tensor, places: paddle.Tensor) -> paddle.Tensor:
         hidden = self.decoder.step(x, places, self.cache)[:, -1]  # (R, D)
-        return word_scores(hidden, self.decoder.head).astype("float32")
+        return row_products(hidden, self.decoder.head).astype("float32")
 
 
 def features(model: Got, pixel_values: paddle.Tensor | np.ndarray | None) -> paddle.Tensor | None:
