@@ -50,10 +50,12 @@ def array(x: paddle.Tensor) -> np.ndarray:
     """
     x = x if x.is_contiguous() else x.contiguous()
     shape = x.shape
-    kind = ctypes.c_uint16 if x.dtype == paddle.bfloat16 else ctypes.c_float
+    kind, numbers = (
+        (ctypes.c_uint16, np.uint16) if x.dtype == paddle.bfloat16 else (ctypes.c_float, np.float32)
+    )
     memory = (kind * math.prod(shape)).from_address(x.data_ptr())
     memory.owner = x
-    return np.frombuffer(memory, kind).reshape(shape)
+    return np.frombuffer(memory, numbers).reshape(shape)
 
 
 def rows(x: paddle.Tensor) -> np.ndarray:
@@ -98,11 +100,11 @@ def compile_here() -> None:
 
 def compiled(loop: Callable) -> Callable:
     """The parallel form of a loop over arrays, some of which it writes; takes tensors for arrays."""
-    run = native(loop, parallel=True, nogil=True)
+    run, loaded = native(loop, parallel=True, nogil=True), set()
 
-    def load(types: tuple) -> None:
-        kept = run.stats.cache_path and run._cache.load_overload(types, run.targetctx)
-        if run.stats.cache_path and not kept:
+    def load(arguments: list) -> None:
+        types = tuple(map(numba.typeof, arguments))
+        if run.stats.cache_path and not run._cache.load_overload(types, run.targetctx):
             compile_all()
         run.compile(types)
 
@@ -112,9 +114,12 @@ def compiled(loop: Callable) -> Callable:
         with _running:
             _share_threads()
             numba.set_num_threads(min(_threads, parallel.NUM_THREADS))
-            types = tuple(map(numba.typeof, arrays))
-            if types not in run.overloads:
-                load(types)
+            kinds = tuple(
+                getattr(each, "dtype", type(each)) for each in arrays
+            )  # numba's own take ten times as long
+            if kinds not in loaded:
+                load(arrays)
+                loaded.add(kinds)
             run(*arrays)
 
     return call

@@ -65,15 +65,32 @@ CASES = {
     "encoder": Case("encoder forward, one view, float32", "encoder", "encoder", flops=VIEW),
     "encoder-bf16": Case("encoder forward, one view, bfloat16", "encoder_bf16", "encoder_bf16", flops=VIEW),
     "prefill": Case("prefill, 287 tokens, float32", "prefill", "prefill", flops=READ),
-    "prefill-bf16": Case("prefill, our float32 to its bfloat16", "prefill", "prefill_bf16", flops=READ),
+    "prefill-bf16": Case("prefill, weights in bfloat16", "prefill_bf16", "prefill_bf16", flops=READ),
     "decode-1": Case("decode, 1 sequence, a token", "decode_1", "decode_1", 32, weights=32 * TOKEN),
     "decode-8": Case("decode, 8 sequences, a token", "decode_8", "decode_8", 8 * 16, weights=16 * TOKEN),
     "decode-12": Case(
         "decode, 12 crops of a page, a token", "decode_12", "decode_12", 120, weights=10 * TOKEN
     ),
     "decode-32": Case("decode, 32 sequences, a token", "decode_32", "decode_32", 32 * 8, weights=8 * TOKEN),
+    "decode-1-bf16": Case(
+        "decode, 1 sequence, weights in bfloat16", "decode_1_bf16", "decode_1_bf16", 32, weights=16 * TOKEN
+    ),
+    "decode-8-bf16": Case(
+        "decode, 8 sequences, weights in bfloat16",
+        "decode_8_bf16",
+        "decode_8_bf16",
+        8 * 16,
+        weights=8 * TOKEN,
+    ),
     "train": Case(
         "train step, 287 + 512 tokens, all parts", "train", "train", alone=True, flops=training(flops.PARTS)
+    ),
+    "train-bf16": Case(
+        "train step, our float32 to its pure bfloat16",
+        "train",
+        "train_bf16",
+        alone=True,
+        flops=training(flops.PARTS),
     ),
     "train-frozen": Case(
         "train step, vision frozen", "train_frozen", "train_frozen", alone=True, flops=training(SOME)

@@ -22,6 +22,7 @@ from got_train.modeling import DecoderConfig, Got, GotConfig, VisionConfig
 from got_train.modeling.decoders import KeyValueCache, build_decoder
 from got_train.modeling.layers import row_products
 from got_train.modeling.loss import summed_cross_entropy
+from got_train.modeling.narrow_decoder import narrow
 from got_train.modeling.static_vision import StaticVision
 from got_train.modeling.vision import Vision
 from got_train.training.holes import give_back_between_layers
@@ -53,16 +54,18 @@ def encoder_bf16() -> Callable:
     return lambda: read(views)
 
 
-def started(batch: int) -> tuple:
+def started(batch: int, in_bfloat16: bool = False) -> tuple:
     """A decoder and a cache that holds a prompt."""
     decoder = build_decoder(DecoderConfig(vocab_size=151860))
     decoder.eval()
+    if in_bfloat16:
+        narrow(decoder)
     mask = paddle.ones([batch, PROMPT], dtype="int64")
     return decoder, KeyValueCache(decoder.config.layers, mask), mask
 
 
-def prefill() -> Callable:
-    decoder, _, mask = started(1)
+def prefill(in_bfloat16: bool = False) -> Callable:
+    decoder, _, mask = started(1, in_bfloat16)
     embeddings = paddle.randn([1, PROMPT, 1024])
     places = paddle.arange(PROMPT).unsqueeze(0)
 
@@ -73,8 +76,8 @@ def prefill() -> Callable:
     return paddle.no_grad()(run)
 
 
-def decode(batch: int, tokens: int) -> Callable:
-    decoder, cache, _ = started(batch)
+def decode(batch: int, tokens: int, in_bfloat16: bool = False) -> Callable:
+    decoder, cache, _ = started(batch, in_bfloat16)
     with paddle.no_grad():
         ids = paddle.randint(0, 151643, [batch, PROMPT])
         decoder.step(decoder.embed(ids), paddle.arange(PROMPT).expand([batch, PROMPT]), cache)
@@ -145,10 +148,13 @@ CASES = {
     "encoder": encoder,
     "encoder_bf16": encoder_bf16,
     "prefill": prefill,
+    "prefill_bf16": lambda: prefill(in_bfloat16=True),
     "decode_1": lambda: decode(1, 32),
     "decode_8": lambda: decode(8, 16),
     "decode_12": lambda: decode(12, 10),
     "decode_32": lambda: decode(32, 8),
+    "decode_1_bf16": lambda: decode(1, 32, in_bfloat16=True),
+    "decode_8_bf16": lambda: decode(8, 16, in_bfloat16=True),
     "train": train,
     "train_frozen": lambda: train(frozen=True),
     "train_cached": lambda: train(frozen=True, cached=True),

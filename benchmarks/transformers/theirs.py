@@ -43,9 +43,9 @@ def prefill(dtype: torch.dtype = torch.float32) -> Callable:
     return torch.no_grad()(lambda: model(inputs_embeds=embeddings, use_cache=True, logits_to_keep=1))
 
 
-def decode(batch: int, tokens: int) -> Callable:
+def decode(batch: int, tokens: int, dtype: torch.dtype = torch.float32) -> Callable:
     """Greedy steps after the prompt, each timed run from the same cache length."""
-    model = language_model()
+    model = language_model(dtype)
     ids = torch.randint(0, 151643, (batch, PROMPT))
     with torch.no_grad():
         past = model(ids, use_cache=True, logits_to_keep=1).past_key_values
@@ -60,8 +60,8 @@ def decode(batch: int, tokens: int) -> Callable:
     return run
 
 
-def train(frozen: bool = False) -> Callable:
-    model = GotOcr2ForConditionalGeneration(GotOcr2Config()).train()
+def train(frozen: bool = False, dtype: torch.dtype = torch.float32) -> Callable:
+    model = GotOcr2ForConditionalGeneration(GotOcr2Config()).to(dtype).train()
     for name, parameter in model.named_parameters():
         parameter.requires_grad = not (frozen and "vision_tower" in name)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -70,7 +70,7 @@ def train(frozen: bool = False) -> Callable:
     ids[:, 20:276] = IMAGE
     labels = ids.clone()
     labels[:, :PROMPT] = -100
-    views = torch.randn(1, 3, 1024, 1024)
+    views = torch.randn(1, 3, 1024, 1024, dtype=dtype)
 
     def run() -> None:
         model(input_ids=ids, pixel_values=views, labels=labels).loss.backward()
@@ -132,7 +132,10 @@ CASES = {
     "decode_8": lambda: decode(8, 16),
     "decode_12": lambda: decode(12, 10),
     "decode_32": lambda: decode(32, 8),
+    "decode_1_bf16": lambda: decode(1, 32, torch.bfloat16),
+    "decode_8_bf16": lambda: decode(8, 16, torch.bfloat16),
     "train": train,
+    "train_bf16": lambda: train(dtype=torch.bfloat16),
     "train_frozen": lambda: train(frozen=True),
     "nano": nano,
     "loss": loss,
