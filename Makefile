@@ -40,6 +40,7 @@ data-tools: .venv/.installed
 test: .venv/.installed
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m got_train.compile_loops
 	$(BIN)/python -m pytest
 
 # our speed and memory beside transformers': GOT_REFERENCE_PYTHON names an interpreter with torch and transformers
