@@ -22,6 +22,8 @@ from numba.np.ufunc import parallel
 # sums in any order and fused products; nan and inf stay what they are, as training looks for them
 RELAXED = {"reassoc", "contract", "arcp", "nsz", "afn"}
 
+_NUMBERS = {paddle.float32: (ctypes.c_float, np.float32), paddle.bfloat16: (ctypes.c_uint16, np.uint16)}
+
 _compiles = False  # whether what is not kept is compiled here
 _threads = 1  # Paddle starts with one, too
 _running = Lock()  # numba's simplest threads end the process when two callers share them
@@ -50,12 +52,10 @@ def array(x: paddle.Tensor) -> np.ndarray:
     """
     x = x if x.is_contiguous() else x.contiguous()
     shape = x.shape
-    kind, numbers = (
-        (ctypes.c_uint16, np.uint16) if x.dtype == paddle.bfloat16 else (ctypes.c_float, np.float32)
-    )
-    memory = (kind * math.prod(shape)).from_address(x.data_ptr())
+    in_memory, number = _NUMBERS[x.dtype]
+    memory = (in_memory * math.prod(shape)).from_address(x.data_ptr())
     memory.owner = x
-    return np.frombuffer(memory, numbers).reshape(shape)
+    return np.frombuffer(memory, number).reshape(shape)
 
 
 def rows(x: paddle.Tensor) -> np.ndarray:
@@ -84,8 +84,11 @@ inlined = partial(native, inline="always")
 
 @cache
 def compile_all() -> None:
-    """Have another process compile all loops (half a minute) and keep them: what a process compiles itself is
-    rounded otherwise, in the last bit, than what it loads, and a run that is resumed shall not differ."""
+    """Have another process compile and keep all loops.
+
+    What a process compiles itself rounds last bits otherwise than what it loads, and a run that is resumed
+    must not differ.
+    """
     if not _compiles:
         print("compiling the CPU's loops, once (half a minute)", file=sys.stderr)
         program = "from got_train import compile_loops; compile_loops.main()"
@@ -114,9 +117,8 @@ def compiled(loop: Callable) -> Callable:
         with _running:
             _share_threads()
             numba.set_num_threads(min(_threads, parallel.NUM_THREADS))
-            kinds = tuple(
-                getattr(each, "dtype", type(each)) for each in arrays
-            )  # numba's own take ten times as long
+            # numba's own names of their types take ten times as long
+            kinds = tuple(getattr(each, "dtype", type(each)) for each in arrays)
             if kinds not in loaded:
                 load(arrays)
                 loaded.add(kinds)
