@@ -7,7 +7,9 @@ def main() -> None:
     compiled.compile_here()
     cpu.tune()
     import paddle
+    from PIL import Image
 
+    from got_train import images
     from got_train.modeling import DecoderConfig, Got, GotConfig, VisionConfig
     from got_train.modeling.narrow_decoder import narrow
     from got_train.modeling.steps import Steps
@@ -24,6 +26,9 @@ def main() -> None:
         Steps(model, ids.numpy(), views, seen.numpy()).step([1, 2, 3])
         narrow(model.decoder)
         Steps(model, ids.numpy(), views, seen.numpy()).step([1, 2, 3])
+
+    for size in ((9, 20), (20, 9), (8, 8)):  # the height first, the width first, neither
+        images.view(Image.new("RGB", size), 8)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache, partial, wraps
+from functools import cache, wraps
 from pathlib import Path
 from threading import Lock
 
@@ -18,6 +18,8 @@ import numba
 import numpy as np
 import paddle
 from numba.np.ufunc import parallel
+
+from got_train.machine_code import native
 
 # sums in any order and fused products; nan and inf stay what they are, as training looks for them
 RELAXED = {"reassoc", "contract", "arcp", "nsz", "afn"}
@@ -69,19 +71,6 @@ def flat(x: paddle.Tensor) -> np.ndarray:
     return array(x).reshape(-1)
 
 
-def native(function: Callable, **options: bool | str) -> Callable:
-    """The function as machine code, which is kept beside its file or in the user's cache."""
-    options = {"fastmath": RELAXED, "error_model": "numpy", **options}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither can be written: every process compiles anew
-        return numba.njit(**options)(function)
-
-
-# part of every loop that calls it: else the process decides by what it loaded first whose copy is called
-inlined = partial(native, inline="always")
-
-
 @cache
 def compile_all() -> None:
     """Have another process compile and keep all loops.
@@ -103,7 +92,7 @@ def compile_here() -> None:
 
 def compiled(loop: Callable) -> Callable:
     """The parallel form of a loop over arrays, some of which it writes; takes tensors for arrays."""
-    run, loaded = native(loop, parallel=True, nogil=True), set()
+    run, loaded = native(loop, fastmath=RELAXED, parallel=True, nogil=True), set()
 
     def load(arguments: list) -> None:
         types = tuple(map(numba.typeof, arguments))

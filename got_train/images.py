@@ -114,7 +114,7 @@ def rgb(image: Image.Image, where: str = "image") -> Image.Image:
 def view(image: Image.Image, side: int) -> np.ndarray:
     """The whole picture squashed to a square, (side, side, 3) uint8; bicubic, as the original does."""
     _check_count("side", side, 1)
-    return np.array(squash(rgb(image), (side, side)))
+    return squash(rgb(image), (side, side))
 
 
 def views(pictures: Sequence[Image.Image], task: str, side: int, max_tiles: int) -> np.ndarray:
@@ -165,11 +165,11 @@ def tile(image: Image.Image, min_tiles: int, max_tiles: int, side: int = 1024) -
     """Square tiles row by row, then the whole picture as a thumbnail if there is more than one tile."""
     columns, rows = grid(image.size, min_tiles, max_tiles, side)
     image = rgb(image)
-    squashed = squash(image, (side * columns, side * rows))
+    squashed = Image.fromarray(squash(image, (side * columns, side * rows)))
     corners = [(side * column, side * row) for row in range(rows) for column in range(columns)]
     tiles = [squashed.crop((left, top, left + side, top + side)) for left, top in corners]
     if len(tiles) > 1:
-        tiles.append(squash(image, (side, side)))
+        tiles.append(Image.fromarray(squash(image, (side, side))))
     return tiles
 
 

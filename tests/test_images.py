@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pypdfium2
 import pytest
 from PIL import Image, features
@@ -102,66 +103,43 @@ def test_views_are_writable_and_of_the_right_side():
     assert (squashed.shape, squashed.dtype, squashed[5, 5].tolist()) == ((16, 16, 3), np.uint8, [1, 2, 3])
 
 
-def drawn(size, kind):
-    """Noise in grey with something about it: what `squash` goes by."""
-    width, height = size
-    generator = np.random.default_rng([width, height])
-    noise = generator.integers(0, 256, (height, width, 3), np.uint8)
-    page = np.repeat(noise[..., :1], 3, axis=2)
-    top, left = height // 5, width // 3
-    if kind == "coloured":
-        page = noise
-    elif kind == "with a stamp":
-        page[top : 2 * top + 1, left : left + left // 2 + 1] = noise[
-            top : 2 * top + 1, left : left + left // 2 + 1
-        ]
-    elif kind == "with one coloured pixel":
-        page[top, left] = 9, 9, 200
-    elif kind != "grey":
-        inside = page[top : height - top, left : width - left].copy()
-        page[:] = 255
-        if kind == "with margins":
-            page[top : height - top, left : width - left] = inside
-    return Image.fromarray(page)
+# just over and just under what has Pillow 13 begin with the height; one axis kept; enlarged
+SIZES = (
+    (80, 97),
+    (80, 96),
+    (200, 337),
+    (200, 336),
+    (333, 90),
+    (7, 12),
+    (64, 300),
+    (300, 60),
+    (1, 1),
+    (3, 2000),
+)
 
 
-KINDS = ("grey", "coloured", "with a stamp", "with one coloured pixel", "with margins", "blank")
-# taller than wide by just over, and just under, what has Pillow 13 begin with the height; enlarged; one pixel
-SIZES = ((80, 97), (80, 96), (200, 337), (200, 336), (333, 90), (7, 12), (64, 300), (1, 1))
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("pixels", ["noise", "black and white"])  # whose sums go below 0 and above 255
+def test_squashed_pixels_equal_pillows_bicubic_resize_to_the_bit(size, pixels):
+    noise = np.random.default_rng(size).integers(0, 256, (*size[::-1], 3), np.uint8)
+    page = Image.fromarray(noise if pixels == "noise" else noise // 128 * 255)
+    for after in ((64, 64), (60, 60), (128, 192), (97, 41), (1, 1)):
+        resized = np.asarray(page.resize(after, Image.Resampling.BICUBIC))
+        assert np.array_equal(squash.squash(page, after), resized), after
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("side", [64, 60])  # of 60 no part is exact
-def test_squashing_less_than_the_whole_gives_the_pixels_of_pillows_resize(kind, side):
-    for size in SIZES:
-        page = drawn(size, kind)
-        whole = np.asarray(page.resize((side, side), Image.Resampling.BICUBIC))
-        assert np.array_equal(view(page, side), whole), size
-        assert np.array_equal(squash.squash(page, (2 * side, 3 * side)), page.resize((2 * side, 3 * side))), (
-            size
-        )
+def test_views_of_a_squashed_page_do_not_share_its_memory():
+    page = Image.new("RGB", (64, 64), (1, 2, 3))  # of a view's size already
+    squashed = view(page, 64)
+    squashed[:] = 9
+    assert page.getpixel((5, 5)) == (1, 2, 3)
 
 
-def test_a_grey_page_with_margins_is_resized_in_one_channel_inside_them(monkeypatch):
-    page, resize, made = drawn((300, 400), "with margins"), Image.Image.resize, []
-
-    def noted(image, size, *args, **options):
-        made.append((image.mode, image.size[0] * image.size[1]))
-        return resize(image, size, *args, **options)
-
-    view(page, 64)  # asks Pillow for its order
-    monkeypatch.setattr(Image.Image, "resize", noted)
-    view(page, 64)
-    passes = made[1:]  # the first is the sample
-    assert [mode for mode, _ in passes] == ["L", "L"]
-    assert max(pixels for _, pixels in passes) < 0.5 * 300 * 400
-
-
-def test_with_a_pillow_of_unknown_order_only_whole_pictures_are_resized(monkeypatch):
+def test_with_a_pillow_of_unknown_order_pillow_resizes(monkeypatch):
     monkeypatch.setattr(squash, "_tall_turned", lambda: None)
-    for kind in KINDS:
-        page = drawn((80, 97), kind)
-        assert np.array_equal(view(page, 64), page.resize((64, 64), Image.Resampling.BICUBIC)), kind
+    page = Image.fromarray(np.random.default_rng(0).integers(0, 256, (97, 80, 3), np.uint8))
+    assert squash._passes((80, 97), (64, 64)) is None
+    assert np.array_equal(view(page, 64), page.resize((64, 64), Image.Resampling.BICUBIC))
 
 
 def test_this_pillows_order_of_passes_is_known():
@@ -214,7 +192,12 @@ def test_wrong_tile_counts_sides_and_views_are_refused(call, message):
         ("I;16", 257 * 100, "a.pgm", (100, 100, 100)),
         ("I;16B", 257 * 100, "a.tif", (100, 100, 100)),
         ("CMYK", (0, 0, 0, 255), "a.tif", (0, 0, 0)),
-        ("YCbCr", (128, 128, 128), "a.tif", (128, 128, 128)),
+        pytest.param(
+            *("YCbCr", (128, 128, 128), "a.tif", (128, 128, 128)),
+            marks=pytest.mark.skipif(
+                PIL.__version__ < "13", reason="Pillow 12.3 does not read what it wrote"
+            ),
+        ),
         ("RGB", (10, 20, 30), "a.bmp", (10, 20, 30)),
         ("P", 0, "a.gif", (0, 0, 0)),
     ],

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import paddle
 import pytest
@@ -13,6 +14,7 @@ from paddle import nn
 from scipy.special import erf as true_erf
 
 from got_train import compiled
+from got_train.machine_code import native
 from got_train.modeling import kernels
 from got_train.modeling.decoders import Turned, attend_cached
 from got_train.modeling.layers import (
@@ -172,16 +174,16 @@ def test_a_tensor_that_is_not_contiguous_is_read_in_its_order():
 
 
 def test_where_no_cache_can_be_written_loops_are_compiled_all_the_same(monkeypatch):
-    whole = compiled.numba.njit
+    whole = numba.njit
 
     def njit(cache=False, **options):
         if cache:
             raise RuntimeError("cannot cache function 'twice': no locator available for file 'kernels.py'")
         return whole(**options)
 
-    monkeypatch.setattr(compiled.numba, "njit", njit)
+    monkeypatch.setattr(numba, "njit", njit)
     x = np.float32(3)
-    assert compiled.native(lambda x: x + x)(x) == 6
+    assert native(lambda x: x + x)(x) == 6
 
 
 THREADS = """

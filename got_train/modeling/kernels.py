@@ -15,7 +15,8 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from got_train.compiled import compiled, inlined
+from got_train.compiled import compiled
+from got_train.machine_code import inlined
 
 SLICES = 64  # of the rows, each with a sum of its own
 PART = 4096  # numbers
