@@ -102,10 +102,10 @@ def test_each_stage_of_one_image_equals_transformers(model, cases, ours, theirs)
 def test_attention_in_blocks_of_squares_or_queries_equals_the_folded_product(
     side, squares, at_once, monkeypatch
 ):
-    """The output and the gradients of all three inputs, of blocks that do not divide evenly."""
+    """The output and the gradients of all five inputs, of blocks that do not divide evenly."""
     monkeypatch.setattr(attention, "BLOCK_SCORES", at_once)
     paddle.seed(0)
-    shapes = ([3, squares, side**2, 8], [2 * side - 1, 8], [2 * side - 1, 8])
+    shapes = [[squares, side**2, 8]] * 3 + [[2 * side - 1, 8]] * 2
     slope = paddle.randn([squares, side**2, 8])
     found = []
     for attend in (attention.square_attention, attention.square_attention.plain):

@@ -25,27 +25,29 @@ STATIC_QUERIES = 512
 class SquareAttention(Function):
     """Softmax of q.k * d^-0.5 + q.by_row[row - key's row] + q.by_column[column - key's column], times v.
 
-    qkv is (3, B, N, d), the vectors of all distances from 1 - w on are (2w - 1, d) each; gives (B, N, d).
+    q, k, v and the result are (B, N, d); the vectors of all distances from 1 - w on are (2w - 1, d) each.
     """
 
-    def plain(self, qkv, by_row, by_column):
+    def plain(self, q, k, v, by_row, by_column):
         attend = folded_attention if paddle.in_dynamic_mode() else parted_attention
-        return attend(qkv, *(_between(table) for table in (by_row, by_column)))
+        return attend(q, k, v, *(_between(table) for table in (by_row, by_column)))
 
-    def forward(self, qkv, by_row, by_column):
+    def forward(self, q, k, v, by_row, by_column):
         tables, out = _behind(by_row, by_column), []
-        for squares, parts in _blocks(qkv.shape[1], by_row.shape[0]):
-            q, k, v = qkv[:, squares].unbind(0)
-            weights = (_weights(q[:, part], k, tables, part.start) for part in parts)
-            out += [paddle.bmm(each, v).flatten(0, 1) for each in weights]
-        return joined(out, 0).reshape(qkv.shape[1:])
+        for squares, parts in _blocks(len(q), by_row.shape[0]):
+            keys, values = some(k, squares), some(v, squares)
+            for part in parts:
+                weights = _weights(some(q, squares, part), keys, tables, part.start)
+                out.append(paddle.bmm(weights, values).flatten(0, 1))
+        return joined(out, 0).reshape(q.shape)
 
-    def backward(self, slope, qkv, by_row, by_column):
+    def backward(self, slope, q, k, v, by_row, by_column):
         tables, grads = _behind(by_row, by_column), []
         table_grad = paddle.zeros_like(tables)
-        for squares, parts in _blocks(qkv.shape[1], by_row.shape[0]):
-            grads.append(_gradients(qkv[:, squares], slope[squares], tables, table_grad, parts))
-        return (joined(grads, 1), *table_grad.flip(0).chunk(2))
+        for squares, parts in _blocks(len(q), by_row.shape[0]):
+            inputs = [some(each, squares) for each in (q, k, v, slope)]
+            grads.append(_gradients(*inputs, tables, table_grad, parts))
+        return (*(joined(list(kind), 0) for kind in zip(*grads, strict=True)), *table_grad.flip(0).chunk(2))
 
 
 square_attention = SquareAttention()
@@ -63,21 +65,32 @@ def _weights(q, k, tables, start) -> paddle.Tensor:
     return scores
 
 
-def _gradients(qkv, slope, tables, table_grad, parts) -> paddle.Tensor:
-    """Of the q, k and v of some squares, (3, b, N, d); those of the positions are added to theirs."""
-    (q, k, v), q_grads = qkv.unbind(0), []
-    k_grad, v_grad, scale = paddle.zeros_like(k), paddle.zeros_like(v), np.float32(q.shape[-1] ** -0.5)
+def _gradients(q, k, v, slope, tables, table_grad, parts) -> tuple[paddle.Tensor, ...]:
+    """Of the q, k and v of some squares, (b, N, d) each; those of the positions are added to theirs."""
+    q_grads, k_grad, v_grad, scale = [], None, None, np.float32(q.shape[-1] ** -0.5)
+    every = slice(0, len(q))
     for part in parts:
-        query, down = q[:, part], slope[:, part]
+        query, down = some(q, every, part), some(slope, every, part)
         weights = _weights(query, k, tables, part.start)
-        v_grad.add_(paddle.matmul(weights, down, transpose_x=True))
+        v_grad = _more(v_grad, paddle.matmul(weights, down, transpose_x=True))
         score = paddle.matmul(down, v, transpose_y=True)
         terms = paddle.empty([*score.shape[:2], tables.shape[0]])
         kernels.square_softmax_gradients(weights, score, part.start, scale, terms)
-        k_grad.add_(paddle.matmul(score, query, transpose_x=True))
+        k_grad = _more(k_grad, paddle.matmul(score, query, transpose_x=True))
         q_grads.append(paddle.bmm(score, k).add_(paddle.matmul(terms, tables)))
         table_grad.add_(paddle.matmul(terms.flatten(0, 1), query.flatten(0, 1), transpose_x=True))
-    return paddle.stack([joined(q_grads, 1), k_grad, v_grad])
+    return joined(q_grads, 1), k_grad, v_grad
+
+
+def _more(total: paddle.Tensor | None, x: paddle.Tensor) -> paddle.Tensor:
+    return x if total is None else total.add_(x)
+
+
+def some(x: paddle.Tensor, lanes: slice, part: slice | None = None) -> paddle.Tensor:
+    """x[lanes, part], which Paddle would copy even where that is all of x."""
+    part = part or slice(0, x.shape[1])
+    every = [each.stop - each.start for each in (lanes, part)] == x.shape[:2]
+    return x if every else x[lanes, part]
 
 
 def joined(parts: list[paddle.Tensor], axis: int) -> paddle.Tensor:
@@ -91,7 +104,7 @@ def _blocks(squares: int, distances: int) -> Iterator[tuple[slice, list[slice]]]
     rows = max(1, min(side, BLOCK_SCORES // side**3))
     parts = [slice(row * side, min(row + rows, side) * side) for row in range(0, side, rows)]
     for start in range(0, squares, at_once):
-        yield slice(start, start + at_once), parts
+        yield slice(start, min(start + at_once, squares)), parts
 
 
 def _between(table: paddle.Tensor) -> paddle.Tensor:
@@ -102,20 +115,20 @@ def _between(table: paddle.Tensor) -> paddle.Tensor:
     return paddle.gather(table, distance).reshape([side, side, -1])
 
 
-def folded_attention(qkv: paddle.Tensor, by_row: paddle.Tensor, by_column: paddle.Tensor) -> paddle.Tensor:
+def folded_attention(q, k, v, by_row: paddle.Tensor, by_column: paddle.Tensor) -> paddle.Tensor:
     """As square_attention, with (w, w, d) vectors, by Paddle's fused kernel.
 
     It wants one width for q, k and v, a multiple of 8, and divides the scores by its root.
     """
-    q, k, v = _folded(qkv, by_row, by_column)
+    q, k = _folded(q, k, by_row, by_column)
     own, width = v.shape[-1], -(-q.shape[-1] // 8) * 8
     q, k, v_wide = (_widened(x, width).unsqueeze(2) for x in (q * width**0.5, k, v))  # (B, N, 1, width)
     return F.scaled_dot_product_attention(q, k, v_wide).squeeze(2)[:, :, :own]
 
 
-def parted_attention(qkv: paddle.Tensor, by_row: paddle.Tensor, by_column: paddle.Tensor) -> paddle.Tensor:
+def parted_attention(q, k, v, by_row: paddle.Tensor, by_column: paddle.Tensor) -> paddle.Tensor:
     """The same in operators that a static graph can have; some queries after the others."""
-    q, k, v = _folded(qkv, by_row, by_column)
+    q, k = _folded(q, k, by_row, by_column)
     parts = []
     for start in range(0, q.shape[1], STATIC_QUERIES):
         scores = paddle.matmul(q[:, start : start + STATIC_QUERIES], k, transpose_y=True)
@@ -123,13 +136,12 @@ def parted_attention(qkv: paddle.Tensor, by_row: paddle.Tensor, by_column: paddl
     return joined(parts, 1)
 
 
-def _folded(qkv, by_row, by_column) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-    """q with its position terms behind it, (B, N, d + 2w); k with the places that these are for; and v."""
-    q, k, v = qkv[0], qkv[1], qkv[2]
+def _folded(q, k, by_row, by_column) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """q with its position terms behind it, (B, N, d + 2w); k with the places that these are for."""
     rows, columns = _terms(q, by_row, by_column)
     q = paddle.concat([q * q.shape[-1] ** -0.5, rows, columns], axis=-1)
     places = _places(by_row.shape[0]).astype(k.dtype).expand([k.shape[0], -1, -1])
-    return q, paddle.concat([k, places], axis=-1), v
+    return q, paddle.concat([k, places], axis=-1)
 
 
 def _terms(q, by_row, by_column) -> tuple[paddle.Tensor, paddle.Tensor]:

@@ -18,7 +18,7 @@ import paddle
 import paddle.nn.functional as F
 
 from . import kernels
-from .attention import BLOCK_SCORES, joined
+from .attention import BLOCK_SCORES, joined, some
 from .layers import Function
 
 QUERIES = 128  # of a long row at once: enough for the products, few enough to leave hidden keys out
@@ -130,18 +130,21 @@ class CausalAttention(Function):
     def forward(self, *qkv):
         (q, k, v), out = (x.flatten(0, 1) for x in qkv), []  # (L, T, d)
         for lanes, blocks in self._by_lanes(qkv[0].shape[1]):
-            queries, keys, values = q[lanes], k[lanes], v[lanes]
-            pieces = [
-                paddle.bmm(_weights(queries[:, each.queries], keys[:, each.keys], each), values[:, each.keys])
-                for each in blocks
-            ]
+            pieces = []
+            for each in blocks:
+                query, key, value = (
+                    some(q, lanes, each.queries),
+                    some(k, lanes, each.keys),
+                    some(v, lanes, each.keys),
+                )
+                pieces.append(paddle.bmm(_weights(query, key, each), value))
             out.append(joined(pieces, 1))
         return joined(out, 0).reshape(qkv[0].shape)
 
     def backward(self, slope, *qkv):
         lanes = [x.flatten(0, 1) for x in (*qkv, slope)]
         grads = [
-            _gradients(*(x[at_once] for x in lanes), blocks)
+            _gradients(*(some(x, at_once) for x in lanes), blocks)
             for at_once, blocks in self._by_lanes(qkv[0].shape[1])
         ]
         return tuple(joined(each, 0).reshape(slope.shape) for each in zip(*grads, strict=True))
@@ -152,17 +155,26 @@ class CausalAttention(Function):
 
 
 def _gradients(q, k, v, slope, blocks) -> tuple[paddle.Tensor, ...]:
-    q_grads, k_grad, v_grad = [], paddle.zeros_like(k), paddle.zeros_like(v)
+    q_grads, k_grad, v_grad, every = [], None, None, slice(0, len(q))
     for each in blocks:
-        query, down = q[:, each.queries], slope[:, each.queries]
-        keys, values = k[:, each.keys], v[:, each.keys]
+        query, down = some(q, every, each.queries), some(slope, every, each.queries)
+        keys, values = some(k, every, each.keys), some(v, every, each.keys)
         weights = _weights(query, keys, each)
-        v_grad[:, each.keys] += paddle.matmul(weights, down, transpose_x=True)
+        v_grad = _more(v_grad, v, each.keys, paddle.matmul(weights, down, transpose_x=True))
         score = paddle.matmul(down, values, transpose_y=True)
         kernels.softmax_gradient(weights, score, _scale(q))
-        k_grad[:, each.keys] += paddle.matmul(score, query, transpose_x=True)
+        k_grad = _more(k_grad, k, each.keys, paddle.matmul(score, query, transpose_x=True))
         q_grads.append(paddle.bmm(score, keys))
     return joined(q_grads, 1), k_grad, v_grad
+
+
+def _more(total: paddle.Tensor | None, of, keys: slice, x) -> paddle.Tensor:
+    """The gradient so far of all keys, or values, and what is new of some of them."""
+    if total is None and x.shape == of.shape:
+        return x
+    total = paddle.zeros_like(of) if total is None else total
+    total[:, keys] += x
+    return total
 
 
 def _weights(q, k, block) -> paddle.Tensor:

@@ -363,10 +363,11 @@ def attend_cached(q, k, v, hidden, scale, shares, out):
 
 
 @compiled
-def to_windows(x, edge, side, out):
-    """x (V, S, S, K*H*d) -> out (K, V*c*c*H, w*w, d): windows of side w, `edge` (K*H*d,) beyond the map."""
-    grid, kinds, d = x.shape[1], out.shape[0], out.shape[3]
-    heads, across = x.shape[3] // (kinds * d), -(-grid // side)
+def to_windows(x, edge, side, kind, out):
+    """x (V, S, S, K*H*d) -> one kind, out (V*c*c*H, w*w, d): windows of side w, `edge` (K*H*d,) beyond."""
+    grid, d = x.shape[1], out.shape[2]
+    across = -(-grid // side)
+    heads = out.shape[0] // (x.shape[0] * across * across)
     for each in prange(x.shape[0] * across * across * side):
         window, i = each // side, each % side
         row = window // across % across * side + i
@@ -374,42 +375,40 @@ def to_windows(x, edge, side, out):
             column = window % across * side + j
             inside = row < grid and column < grid
             source = x[window // (across * across), row, column] if inside else edge
-            for kind in range(kinds):
-                for head in range(heads):
-                    start = (kind * heads + head) * d
-                    out[kind, window * heads + head, i * side + j] = source[start : start + d]
+            for head in range(heads):
+                start = (kind * heads + head) * d
+                out[window * heads + head, i * side + j] = source[start : start + d]
 
 
 @compiled
-def from_windows(x, side, out):
-    """The inverse: x (K, V*c*c*H, w*w, d) -> out (V, S, S, K*H*d), without what stands beyond the map."""
-    grid, kinds, d = out.shape[1], x.shape[0], x.shape[3]
-    heads, across = out.shape[3] // (kinds * d), -(-grid // side)
+def from_windows(x, side, kind, out):
+    """The inverse: one kind, x (V*c*c*H, w*w, d) -> its place in out (V, S, S, K*H*d), without the beyond."""
+    grid, d = out.shape[1], x.shape[2]
+    across = -(-grid // side)
+    heads = x.shape[0] // (out.shape[0] * across * across)
     for each in prange(out.shape[0] * grid):
         view, row = each // grid, each % grid
         for column in range(grid):
             window = (view * across + row // side) * across + column // side
             place = row % side * side + column % side
-            for kind in range(kinds):
-                for head in range(heads):
-                    start = (kind * heads + head) * d
-                    out[view, row, column, start : start + d] = x[kind, window * heads + head, place]
+            for head in range(heads):
+                start = (kind * heads + head) * d
+                out[view, row, column, start : start + d] = x[window * heads + head, place]
 
 
 @compiled
 def edge_sums(x, views, grid, side, out):
-    """What of x (K, V*c*c*H, w*w, d) stands beyond a map of grid x grid, added up: out (K, H, d)."""
+    """What of x (V*c*c*H, w*w, d) stands beyond a map of grid x grid, added up: out (H, d)."""
     across = -(-grid // side)
-    heads = out.shape[1]
-    for each in prange(out.shape[0] * heads):
-        kind, head = each // heads, each % heads
-        total = out[kind, head]
+    heads = out.shape[0]
+    for head in prange(heads):
+        total = out[head]
         total[:] = _zero
         for window in range(views * across * across):
             for place in range(side * side):
                 row = window // across % across * side + place // side
                 if row >= grid or window % across * side + place % side >= grid:
-                    total += x[kind, window * heads + head, place]
+                    total += x[window * heads + head, place]
 
 
 @compiled

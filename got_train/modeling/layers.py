@@ -34,7 +34,7 @@ class Function:
     """A step of the model in two forms that give the same: Paddle's operators, and loops for the CPU.
 
     `plain(*inputs)` is the first. Of the second, `forward(*inputs)` makes the result and `backward(slope,
-    *kept(*inputs))` a gradient for each input.
+    *kept(*inputs))` a gradient for each input; where there are several results, so are slopes.
     """
 
     def __call__(self, *inputs: paddle.Tensor) -> paddle.Tensor:
@@ -65,7 +65,8 @@ class _Applied(PyLayer):
         return function.forward(*inputs)
 
     @staticmethod
-    def backward(ctx, slope):
+    def backward(ctx, *slopes):
+        slope = slopes if len(slopes) > 1 else slopes[0]
         return _asked(ctx.function.backward(slope, *ctx.saved_tensor()), ctx.wanted)
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import paddle
 from paddle import nn
 
+from got_train.compiled import array
+
 from . import kernels
 from .attention import square_attention
 from .config import VisionConfig
@@ -40,7 +42,7 @@ def join_windows(x: paddle.Tensor, side: int) -> paddle.Tensor:
 
 @dataclass(frozen=True)
 class CutIntoHeads(Function):
-    """The heads of the windows of a map: x (V, S, S, K*H*d), edge (K*H*d,) -> (K, W*H, w*w, d)."""
+    """The heads of the windows of a map: x (V, S, S, K*H*d), edge (K*H*d,) -> K times (W*H, w*w, d)."""
 
     side: int
     window: int
@@ -55,28 +57,33 @@ class CutIntoHeads(Function):
     def plain(self, x, edge):
         windows = split_windows(x, self.window, edge)  # (W, w, w, K*E)
         shape = [windows.shape[0], self.window**2, -1, self.heads, self.head_width]
-        return windows.reshape(shape).transpose([2, 0, 3, 1, 4]).flatten(1, 2)
+        windows = windows.reshape(shape).transpose([2, 0, 3, 1, 4]).flatten(1, 2)  # (K, W*H, w*w, d)
+        return tuple(windows[kind] for kind in range(windows.shape[0]))
 
     def forward(self, x, edge):
         kinds = x.shape[3] // (self.heads * self.head_width)
-        out = paddle.empty([kinds, x.shape[0] * self.squares, self.window**2, self.head_width])
-        kernels.to_windows(x, edge, self.window, out)
-        return out
+        shape = [x.shape[0] * self.squares, self.window**2, self.head_width]
+        outs = tuple(paddle.empty(shape) for _ in range(kinds))
+        for kind, out in enumerate(outs):
+            kernels.to_windows(x, edge, self.window, kind, out)
+        return outs
 
     def kept(self, x, edge):
         return ()
 
-    def backward(self, slope):
-        kinds, views = slope.shape[0], slope.shape[1] // self.squares
-        edge_grad = paddle.empty([kinds, self.heads, self.head_width])
-        kernels.edge_sums(slope, views, self.side, self.window, edge_grad)
-        return self.joined(slope), edge_grad.flatten()
+    def backward(self, slopes):
+        views = slopes[0].shape[0] // self.squares
+        edge_grad = paddle.empty([len(slopes), self.heads, self.head_width])
+        for slope, total in zip(slopes, array(edge_grad), strict=True):
+            kernels.edge_sums(slope, views, self.side, self.window, total)
+        return self.joined(*slopes), edge_grad.flatten()
 
-    def joined(self, x):
-        """The inverse: (K, W*H, w*w, d) -> (V, S, S, K*H*d), without what stands beyond the map."""
-        kinds, views = x.shape[0], x.shape[1] // self.squares
-        out = paddle.empty([views, self.side, self.side, kinds * self.heads * self.head_width])
-        kernels.from_windows(x, self.window, out)
+    def joined(self, *kinds):
+        """The inverse: K times (W*H, w*w, d) -> (V, S, S, K*H*d), without what stands beyond the map."""
+        views, width = kinds[0].shape[0] // self.squares, self.heads * self.head_width
+        out = paddle.empty([views, self.side, self.side, len(kinds) * width])
+        for kind, x in enumerate(kinds):
+            kernels.from_windows(x, self.window, kind, out)
         return out
 
 
@@ -92,13 +99,13 @@ class JoinedHeads(Function):
         return join_windows(x.flatten(3), cut.side)
 
     def forward(self, x):
-        return self.cut.joined(x.unsqueeze(0))
+        return self.cut.joined(x)
 
     def kept(self, x):
         return ()
 
     def backward(self, slope):
-        return (self.cut.forward(slope, paddle.zeros(slope.shape[-1:])).squeeze(0),)
+        return self.cut.forward(slope, paddle.zeros(slope.shape[-1:]))
 
 
 class Attention(nn.Layer):
@@ -121,8 +128,8 @@ class Attention(nn.Layer):
         cut = CutIntoHeads(x.shape[1], self.side, self.heads, self.head_width)
         qkv = after(self.qkv, norm.function, *norm.inputs(x))
         # the zeros at the edges are seen: their q, k and v are the bias
-        squares = cut(qkv, self.qkv.bias)  # (3, W*H, N, d)
-        x = square_attention(squares, self.rel_pos_h, self.rel_pos_w)  # (W*H, N, d)
+        q, k, v = cut(qkv, self.qkv.bias)  # (W*H, N, d)
+        x = square_attention(q, k, v, self.rel_pos_h, self.rel_pos_w)  # (W*H, N, d)
         return after(self.proj, JoinedHeads(cut), x)
 
 
