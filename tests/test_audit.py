@@ -1,13 +1,16 @@
 """The audit after the first update: silent on a sound run, and it names each of five ways to be wrong."""
 
 import json
+import math
 
+import numpy as np
+import paddle
 import pytest
 
 from got_train.config import load_config
 from got_train.modeling.vision import Vision
 from got_train.training import parts, run, trainer
-from got_train.training.audit import AuditError, fingerprint
+from got_train.training.audit import AuditError, fingerprint, norm
 
 FROZEN = ("parts.vision.train=false", "train.steps=1")
 
@@ -105,3 +108,12 @@ def test_a_single_changed_bit_changes_the_fingerprint(random_model):
     values.view("int32")[0, 0] ^= 1
     weight.set_value(values)
     assert fingerprint(weight) != before
+
+
+def test_the_norm_of_30_million_numbers_is_numpys_in_float64_to_1e_6():
+    paddle.seed(0)
+    grads = [paddle.randn([30_000_000]), paddle.full([3, 4], 2000.0), paddle.ones([1], "bfloat16")]
+    true = math.sqrt(sum(np.square(grad.astype("float32").numpy(), dtype="float64").sum() for grad in grads))
+    assert abs(norm(grads) / true - 1) < 1e-6
+    assert math.isnan(norm([*grads, paddle.full([2], math.nan)]))
+    assert math.isinf(norm([*grads, paddle.full([2], math.inf)])) and norm([]) == 0

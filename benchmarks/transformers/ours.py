@@ -26,6 +26,7 @@ from got_train.modeling.narrow_decoder import narrow
 from got_train.modeling.static_vision import StaticVision
 from got_train.modeling.vision import Vision
 from got_train.training.holes import give_back_between_layers
+from got_train.training.parts import PartwiseAdamW
 
 IMAGE, PROMPT, ANSWER = 151859, 287, 512
 
@@ -96,12 +97,13 @@ def step_of(model: Got, forward: Callable) -> Callable:
     give_back_between_layers(model)  # as a run does
     trained = [parameter for parameter in model.parameters() if not parameter.stop_gradient]
     clip = paddle.nn.ClipGradByGlobalNorm(1.0)
-    optimizer = paddle.optimizer.AdamW(1e-5, parameters=trained, grad_clip=clip)
+    decay = {parameter.name: 0.01 for parameter in trained}
+    optimizer = PartwiseAdamW(decay, tidy=True, learning_rate=1e-5, parameters=trained, grad_clip=clip)
 
     def run() -> None:
         forward().loss.backward()
         optimizer.step()
-        optimizer.clear_grad(set_to_zero=False)  # as PartwiseAdamW does
+        optimizer.clear_grad()
 
     return run
 

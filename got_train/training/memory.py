@@ -13,6 +13,7 @@ from typing import Literal
 
 import paddle
 
+from got_train.cpu import SMALL
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 from got_train.modeling.loss import CHUNK_BYTES, GRAD_ROWS
 
@@ -23,6 +24,7 @@ Device = Literal["cpu", "gpu"]
 # of what comes and goes in a step on the CPU: a tensor does not fit where one of its size has been, as Paddle
 # asks for aligned memory, and holes are given back between layers only (training/holes.py)
 _HOLES = 1.1
+_KEPT_HOLES = 1.9  # of what is so little that holes are kept
 _SLICED = 1 << 20  # numbers, above which Paddle's stage 3 slices a parameter
 
 
@@ -214,8 +216,8 @@ def estimate(training: Training, batch: MicroBatch) -> int:
 
     Weights, masters, AdamW's moments, in accumulation also gradients, and the most of what comes one after
     the other: the encoder, the loss, the backward passes of decoder and encoder, the update. On the CPU
-    what comes and goes is taken 1.1 times, for holes in the heap. Left out: what adapters keep, as they are
-    small, and nano's glyph loss.
+    what comes and goes is taken 1.1 times, for holes in the heap, and 1.9 times until they are given back.
+    Left out: what adapters keep, as they are small, and nano's glyph loss.
     """
     sizes = [size for part in training.trained.values() for size in part]
     state = state_bytes(
@@ -227,7 +229,10 @@ def estimate(training: Training, batch: MicroBatch) -> int:
     )
     held = state.total - (0 if training.accumulates else state.gradients)
     most = max(_moments(training, batch, state.gradients // max(1, sum(sizes))))
-    return held + round(most * (_HOLES if training.device == "cpu" else 1))
+    if training.device == "cpu":
+        kept = max(0, min(most, SMALL - held))
+        most = round(max(_HOLES * most, _KEPT_HOLES * kept))
+    return held + most
 
 
 def _moments(training: Training, batch: MicroBatch, of_a_gradient: int) -> Iterator[int]:
@@ -250,5 +255,4 @@ def _moments(training: Training, batch: MicroBatch, of_a_gradient: int) -> Itera
     yield views + made["decoder"] + second
     if learns:
         yield views + made["decoder"] + batch.views * view.moment
-    largest = max((size for part in training.trained.values() for size in part), default=0)
-    yield sum(made.values()) + 4 * largest  # its square, for the norm of all gradients
+    yield sum(made.values())

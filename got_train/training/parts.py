@@ -9,6 +9,7 @@ from paddle import nn
 from paddle.utils import unique_name
 
 from got_train.config import Config, OptimSettings
+from got_train.cpu import give_back_holes
 from got_train.modeling import PARTS, Got
 
 from .lora import trains
@@ -65,13 +66,21 @@ class PartwiseAdamW(paddle.optimizer.AdamW):
     share them out over processes.
     """
 
-    def __init__(self, decay: dict[str, float], **settings: object) -> None:
+    def __init__(self, decay: dict[str, float], tidy: bool = False, **settings: object) -> None:
         super().__init__(weight_decay=0.0, **settings)
         self.decay = decay  # by the parameter's name
+        self.tidy = tidy  # gives holes in the heap back before it updates
 
     def _append_optimize_op(self, block: object, param_and_grad: tuple) -> None:
         self._weight_decay = self.decay[param_and_grad[0].name.removeprefix("slice@")]  # of ZeRO stage 3
         return super()._append_optimize_op(block, param_and_grad)
+
+    def step(self) -> None:
+        """The first update makes the moments, which find no room in the holes of the backward pass."""
+        if self.tidy:
+            made = bool(self._accumulators)
+            give_back_holes(ahead=0 if made else sum(8 * each.size for each in self._parameter_list))
+        super().step()
 
     def clear_grad(self, set_to_zero: bool = False) -> None:
         """Give the gradients' memory to the next forward pass; Paddle's default keeps zeros in it."""
@@ -104,6 +113,7 @@ def build_optimizer(
             chosen.append(parameter)
     return PartwiseAdamW(
         decay,
+        config.train.tune_cpu,
         learning_rate=schedule,
         parameters=chosen,
         beta1=settings.beta1,
