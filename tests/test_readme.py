@@ -83,7 +83,7 @@ def test_every_command_of_the_readme_runs(places):
         if "train.py" in words:
             words += ["train.precision=float32", "train.steps=2", "data.workers=0", "data.max_tokens=200"]
         if "data_tools.build" in words:
-            words += [f"out={places['here']}/mixture"]
+            words += [f"out={places['here']}/mixture", "scale=0.05"]
         if "--render" in words:
             words += ["--save_render_file", f"{places['here']}/page.html"]
         if "infer.py" in words:

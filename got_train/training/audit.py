@@ -15,6 +15,7 @@ from pathlib import Path
 import paddle
 from paddlenlp.trainer import TrainerCallback
 
+from got_train.compiled import array
 from got_train.config import Config
 from got_train.modeling import PARTS, Got
 
@@ -145,9 +146,10 @@ def norm(grads: list[paddle.Tensor]) -> float:
 
 
 def fingerprint(parameter: paddle.Tensor) -> int:
-    """Tells whether any bit of a weight has changed without keeping a second copy of it."""
-    value = parameter.astype("float32") if parameter.dtype == paddle.bfloat16 else parameter
-    return zlib.crc32(value.numpy().data)
+    """Tells whether any bit of a weight has changed without a second copy of it."""
+    if parameter.place.is_gpu_place() or parameter.dtype == paddle.float16:
+        return zlib.crc32(parameter.astype("float32").numpy().data)
+    return zlib.crc32(array(parameter).data)
 
 
 def optimized_names(optimizer: object) -> set[str]:
