@@ -39,7 +39,7 @@ def plan(folder: str, scale: float = 1.0) -> Steps:
 
     data, scores, start = f"{folder}/data", f"{folder}/scores", f"{WEIGHTS}/stage2"
     tests = [f"{data}/test", f"{data}/test_look"]
-    page = f"{tests[1]}/images/00000/00000000.png"
+    page = f"{tests[1]}/images/00000/00000001.png"  # the first holds one letter
     stage3, tuned = f"{folder}/stage3/final", f"{folder}/tuned/final"
     return [
         (
