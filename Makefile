@@ -18,16 +18,16 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS)]"
-	$(BIN)/python -m got_train.compile_loops
+	$(BIN)/python -m got_train.cli.precompile
 	touch $@
 
 # pages, three stages at nano size, evaluation, one page read (no download of weights or data)
 quickstart: .venv/.installed
-	$(BIN)/python -m got_train.quickstart
+	$(BIN)/python -m got_train.cli.quickstart
 
 # the nano checkpoint in configs/nano/weights, from nothing
 nano: .venv/.installed
-	$(BIN)/python -m got_train.nano
+	$(BIN)/python -m got_train.cli.nano
 
 # programs and fonts of the optional data engines (Debian or Ubuntu), npm's and Python's packages for them
 data-tools: .venv/.installed
@@ -40,7 +40,7 @@ data-tools: .venv/.installed
 test: .venv/.installed
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m got_train.compile_loops
+	$(BIN)/python -m got_train.cli.precompile
 	$(BIN)/python -m pytest
 
 # our speed and memory beside transformers': GOT_REFERENCE_PYTHON names an interpreter with torch and transformers

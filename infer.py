@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from got_train.journal import Journal
-    from got_train.reading import Answer, Page, Question, Reader
+    from got_train.inference.journal import Journal
+    from got_train.inference.reader import Answer, Page, Question, Reader
 
 READ, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 # what the text of a page does not depend on
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from got_train.installation import InstallationError, need_paddle
+    from got_train.requirements import InstallationError, need_paddle
 
     try:
         questions, names = ([], []) if options.video_file else plan(options)
@@ -126,9 +126,9 @@ def run(options: argparse.Namespace) -> int:
     except (InstallationError, ValueError, OSError) as error:
         _say(str(error))
         return WRONG_USAGE
-    from got_train.journal import JournalError
-    from got_train.modeling.generate import GenerateError
-    from got_train.video import VideoError
+    from got_train.generation.generate import GenerateError
+    from got_train.inference.journal import JournalError
+    from got_train.inference.video import VideoError
 
     try:
         causes = watch(reader, options) if options.video_file else read(reader, questions, names, options)
@@ -144,9 +144,9 @@ def read(
     reader: Reader, questions: list[Question], names: list[str], options: argparse.Namespace
 ) -> list[str]:
     """Writes every answer; returns the causes of those that there are not."""
-    from got_train import output
     from got_train.images import ImageError
-    from got_train.reading import Failure, ReadingError
+    from got_train.inference import output
+    from got_train.inference.reader import Failure, ReadingError
 
     several = len(questions) > 1
     causes = []
@@ -195,7 +195,7 @@ def _keep(
     several: bool,
 ) -> str:
     """Gives an answer out on stdout, in files and to the journal; what is told of it."""
-    from got_train import output
+    from got_train.inference import output
 
     output.show(answer, reader, options, several)
     files = output.save(answer, reader, options, name)
@@ -230,7 +230,7 @@ class _Documents:
             self._write(self.names[place])
 
     def _write(self, name: str) -> None:
-        from got_train import output
+        from got_train.inference import output
 
         files = output.write_document(name, self.pages[name], self.journal, self.options)
         print(f"-> {', '.join(map(str, files))}", file=sys.stderr, flush=True)
@@ -240,8 +240,9 @@ def watch(reader: Reader, options: argparse.Namespace) -> list[str]:
     """Reads a video's frames where they change; returns the causes of those that could not be read."""
     import io
 
-    from got_train import images, output, video
-    from got_train.reading import Failure, Page, Question
+    from got_train import images
+    from got_train.inference import output, video
+    from got_train.inference.reader import Failure, Page, Question
 
     frames: list[video.Frame] = []  # whose answers are not there yet
 
@@ -277,7 +278,7 @@ def watch(reader: Reader, options: argparse.Namespace) -> list[str]:
     if options.output_dir is None:
         print(text, end="", flush=True)
     else:
-        from got_train.whole_files import write_whole
+        from got_train.atomic_write import write_whole
 
         folder = Path(options.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -289,7 +290,7 @@ def watch(reader: Reader, options: argparse.Namespace) -> list[str]:
 def plan(options: argparse.Namespace) -> tuple[list[Question], list[str]]:
     """The questions, and the name of each answer's files; refused here: all that needs no model."""
     from got_train import images, prompts
-    from got_train.reading import Question, find_pages
+    from got_train.inference.reader import Question, find_pages
 
     _check(options)
     task = _task(options)
@@ -310,8 +311,9 @@ def plan(options: argparse.Namespace) -> tuple[list[Question], list[str]]:
 
 
 def load(options: argparse.Namespace, questions: list[Question]) -> Reader:
-    from got_train import cpu, prompts
-    from got_train.reading import load_reader
+    from got_train import prompts
+    from got_train.cpu import settings as cpu
+    from got_train.inference.reader import load_reader
 
     if not options.no_tune_cpu:
         cpu.tune(options.threads)
@@ -330,11 +332,11 @@ def load(options: argparse.Namespace, questions: list[Question]) -> Reader:
         num_beams=options.num_beams,
     )
     if options.encoder_dtype == "bfloat16":
-        from got_train.modeling.static_vision import StaticVision
+        from got_train.modeling.cpu.bf16_encoder import StaticVision
 
         StaticVision(reader.model.vision, options.threads or cpu.usable_cores()).attach()
     if options.decoder_dtype == "bfloat16":
-        from got_train.modeling.narrow_decoder import narrow
+        from got_train.modeling.cpu.bf16_decoder import narrow
 
         narrow(reader.model.decoder)
     if options.dialect not in (None, reader.dialect):
@@ -417,7 +419,7 @@ def _check_reading(options: argparse.Namespace) -> None:
 
 
 def _check_video(options: argparse.Namespace) -> None:
-    from got_train import video
+    from got_train.inference import video
 
     _check(options)
     names = ("box", "color", "multi_page", "pages", "render", "format", "save_render_file", "draw", "stream")
@@ -451,7 +453,7 @@ def _journal(options: argparse.Namespace) -> Journal | contextlib.nullcontext:
     """Of the output folder; None without one."""
     if not options.output_dir:
         return contextlib.nullcontext()
-    from got_train.journal import Journal
+    from got_train.inference.journal import Journal
 
     settings = {name: value for name, value in vars(options).items() if name not in FREE}
     settings["no_retry"] = options.no_retry or options.stream  # see Reader.read
@@ -505,7 +507,7 @@ def _names(options: argparse.Namespace, questions: list[Question]) -> list[str]:
 
 def _check_files(options: argparse.Namespace, pages: Sequence[Page], names: Sequence[str]) -> None:
     """No file that is written takes the place of a page or of another one."""
-    from got_train import output
+    from got_train.inference import output
 
     if options.output_dir and os.path.exists(options.output_dir) and not os.path.isdir(options.output_dir):
         raise UsageError(f"--output_dir: {options.output_dir} is a file; a folder, which is made if need be")

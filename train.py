@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 
-from got_train.config import Config, ConfigError, dump_config, load_config
-from got_train.installation import need_paddle
-from got_train.training.interruption import Interruption
+from got_train.config.schema import Config, ConfigError, dump_config, load_config
+from got_train.requirements import need_paddle
+from got_train.training.signals import Interruption
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 

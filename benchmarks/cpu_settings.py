@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from got_train.modeling import GotConfig
+    from got_train.modeling.config import GotConfig
 
 SETTINGS = {
     "paddle as it starts": [],
@@ -38,21 +38,21 @@ def best(run: Callable[[], object], times: int = 5) -> float:
 
 
 def apply(names: list[str], threads: int) -> None:
-    from got_train import cpu
+    from got_train.cpu import settings
 
     if "mkl" in names:
-        cpu.choose_mkl_path()
+        settings.choose_mkl_path()
     if "tune" in names:
-        cpu.tune(threads)
+        settings.tune(threads)
     if "threads" in names:
-        cpu.set_threads(threads)
+        settings.set_threads(threads)
     if "allocator" in names:
-        cpu.keep_freed_memory()
+        settings.keep_freed_memory()
 
 
 def nano_config() -> GotConfig:
     """The sizes of the nano models, with the smallest of their encoders."""
-    from got_train.modeling import DecoderConfig, GotConfig, VisionConfig
+    from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 
     vision = VisionConfig(
         image_side=128, patch=8, width=96, layers=3, heads=4, mlp_width=288, window=4, global_layers=(2,),
@@ -66,7 +66,7 @@ def nano_step() -> tuple:
     """A model of the nano size, with the ids and views of 16 samples."""
     import paddle
 
-    from got_train.modeling import Got
+    from got_train.modeling.got import Got
 
     ids = paddle.randint(0, 380, [16, 70])
     ids[:, 5:21] = 383
@@ -78,7 +78,7 @@ def measure(names: list[str], threads: int) -> dict[str, float]:
     apply(names, threads)
     import paddle
 
-    from got_train.modeling import VisionConfig
+    from got_train.modeling.config import VisionConfig
     from got_train.modeling.vision import Block
 
     paddle.seed(0)

@@ -202,7 +202,7 @@ def main() -> int:
 
 def measured(row: tuple[str, str, int, list[str]], folder: Path, options: argparse.Namespace) -> str:
     """One line of the table."""
-    from data_tools import token_counts
+    from data_tools.text import token_counts
 
     label, engine, pages, words = row
     if engine == "pdf" and not options.pdfs:

@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from benchmarks.transformers.__main__ import run, worker
+from .transformers.__main__ import run, worker
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE, TOKENS, A4 = 1024, 500, (1240, 1754)  # A4 at 150 dpi
@@ -75,15 +75,15 @@ def draw(folder: Path) -> None:
 
 
 def ours(folder: Path, name: str) -> Work:
-    from got_train import cpu
+    from got_train.cpu import settings
 
-    cpu.tune(1)
+    settings.tune(1)
     import paddle
 
     from got_train import images
+    from got_train.checkpoint.weights import load_model
     from got_train.data.collator import Collator
     from got_train.data.records import Record
-    from got_train.modeling import load_model
     from got_train.tokenizer import load_tokenizer
 
     collator = Collator(load_tokenizer(folder / "ours"), SIDE, 256)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
-from got_train.evaluation import degeneration, tables, text
+from got_train.evaluation.metrics import degeneration, tables, text
 
 CHARACTERS = 2000
 WRONG = 0.03
@@ -62,7 +62,7 @@ def main() -> None:
 
 def _whole() -> None:
     from got_train.evaluation.predictions import Prediction
-    from got_train.evaluation.samples import samples
+    from got_train.evaluation.scored import samples
 
     source = random.Random(0)
     for language in (*WORDS, RANDOM):

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from got_train import cpu
+from got_train.cpu import settings as cpu
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs/performance"
@@ -70,8 +70,9 @@ def views(number: int) -> Work:
     """The reading path: the encoder over all views, some at once."""
     import paddle
 
-    from got_train.modeling import Got, GotConfig
-    from got_train.modeling.steps import features
+    from got_train.generation.decode import features
+    from got_train.modeling.config import GotConfig
+    from got_train.modeling.got import Got
 
     if not _kept:
         _kept.append(Got(GotConfig()).eval())
@@ -83,8 +84,8 @@ _kept: list = []  # the model of this process
 
 
 def decoder(layers: int) -> object:
-    from got_train.modeling import DecoderConfig
-    from got_train.modeling.decoders import build_decoder
+    from got_train.modeling.config import DecoderConfig
+    from got_train.modeling.decoder import build_decoder
 
     if not _kept:
         _kept.append(build_decoder(DecoderConfig(vocab_size=VOCABULARY, layers=layers)))
@@ -95,7 +96,7 @@ def prefill(tokens: int, layers: int = 24) -> Work:
     """The prompt's pass, with a cache."""
     import paddle
 
-    from got_train.modeling.decoders import KeyValueCache
+    from got_train.modeling.decoder import KeyValueCache
 
     model = decoder(layers)
     model.eval()
@@ -128,7 +129,7 @@ def batch(rows: int) -> Work:
     """Tokens of an answer, one after the other, of so many sequences."""
     import paddle
 
-    from got_train.modeling.decoders import KeyValueCache
+    from got_train.modeling.decoder import KeyValueCache
     from got_train.modeling.layers import row_products
 
     model = decoder(24)
@@ -185,7 +186,7 @@ def _write_parquet(path: Path, row: dict, rows: int) -> None:
 def _first_batch(path: Path, folder: Path) -> None:
     import shutil
 
-    from got_train.config import load_config
+    from got_train.config.schema import load_config
     from got_train.data.collator import Collator
     from got_train.tokenizer import load_tokenizer
     from got_train.training.loader import StepLoader, StepPlan

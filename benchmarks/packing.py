@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.scaling import read_stages
-from got_train import cpu
+from got_train.cpu import settings
+
+from .scaling import read_stages
 
 NANO = Path(__file__).resolve().parents[1] / "configs/nano"
 LAYERS, WORDS = 6, 151_860 // 4
@@ -44,7 +45,7 @@ def lengths(samples: int, spread: float) -> list[tuple[int, int]]:
 def batches(drawn: Sequence[tuple[int, int]], rows: int, pack: int) -> list[dict[str, np.ndarray]]:
     """What a run's collator makes of them."""
     from got_train.data.collator import Collator, Sample
-    from got_train.modeling import IGNORED
+    from got_train.modeling.config import IGNORED
     from got_train.tokenizer import load_tokenizer
 
     collator = Collator(load_tokenizer(NANO / "tokenizer"), 128, 16, pack=pack)
@@ -62,7 +63,7 @@ def batches(drawn: Sequence[tuple[int, int]], rows: int, pack: int) -> list[dict
 def seconds(model: object, batch: dict[str, np.ndarray]) -> float:
     import paddle
 
-    from got_train.modeling import IGNORED
+    from got_train.modeling.config import IGNORED
     from got_train.modeling.loss import summed_cross_entropy
 
     given = {key: paddle.to_tensor(batch[key]) for key in batch if key != "pixel_values"}
@@ -82,9 +83,9 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=4)
     parser.add_argument("--spread", type=float, default=0.5)
     options = parser.parse_args()
-    cpu.tune(1)
-    from got_train.modeling import DecoderConfig
-    from got_train.modeling.decoders import build_decoder
+    settings.tune(1)
+    from got_train.modeling.config import DecoderConfig
+    from got_train.modeling.decoder import build_decoder
 
     drawn = lengths(options.rows * options.batches, options.spread)
     model = build_decoder(DecoderConfig(vocab_size=WORDS, layers=LAYERS))

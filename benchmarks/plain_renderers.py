@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data_tools import renderers, system_fonts
+from data_tools.drawing import renderers, system_fonts
 
 DPI = 155  # the middle of what tables and geometry draw with
 RUN = 250  # pictures in a LaTeX run, as in the engines

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import yaml
 
-from got_train import cpu
-from got_train.config import Config, load_config
+from got_train.config.schema import Config, load_config
+from got_train.cpu import settings as cpu
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
-from got_train.modeling.flops import PARTS, StepFlops, Work, forward, training
-from got_train.training.memory import (
+from got_train.profiling.flops import PARTS, StepFlops, Work, forward, training
+from got_train.profiling.memory import (
     StateBytes,
     decoder_activations,
     head_bytes,
@@ -478,7 +478,7 @@ CPU = {"encoder forward, one view": 7.57, "prefill, 287 tokens": 1.18, "nano tra
 
 def cpu_table() -> str:
     """Operations that were counted, seconds that were measured, and the share of a large product's speed."""
-    from benchmarks.cpu_settings import nano_step
+    from .cpu_settings import nano_step
 
     full, nano = GotConfig(), nano_step()[0].config
     counted = (
@@ -511,7 +511,7 @@ def measure_starts(passes: int = 25) -> dict[bool, float]:
     """Seconds of the CPU in a pass forward and backward of all layers at hardly any width."""
     import paddle
 
-    from got_train.modeling import Got
+    from got_train.modeling.got import Got
 
     vision = {"image_side": 64, "patch": 8, "width": 24, "heads": 2, "mlp_width": 32, "window": 3}
     decoder = {"vocab_size": 64, "width": 32, "heads": 2, "mlp_width": 32, "max_positions": 64}

@@ -19,10 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools import music, output, renderers, token_counts
-from data_tools.fonts import FontError
-from data_tools.recipe import Recipe, RecipeError, load_recipe
-from got_train.whole_files import write_whole
+from got_train.atomic_write import write_whole
+
+from . import produce
+from .drawing import renderers
+from .drawing.fonts import FontError
+from .engines import music
+from .recipe import Recipe, RecipeError, load_recipe
+from .text import token_counts
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -73,7 +77,7 @@ class Source:
         return list(range(shard[0] - 1, self.shards, shard[1]))
 
     def state(self, number: int) -> Path:
-        return self.out / output.STATE / f"{number:05d}.json"
+        return self.out / produce.STATE / f"{number:05d}.json"
 
     def done(self, number: int, tokenizer: str) -> bool:
         made = self.state(number).exists()
@@ -155,7 +159,7 @@ class Build:
         arguments = tuple(self.recipe.arguments(name, inputs))
         engine, out = self.recipe.engine(name), self.recipe.folder(name)
         make_shards(engine, arguments, (NOTHING, NOTHING))
-        settings = json.loads((out / output.STATE / "settings.json").read_text())
+        settings = json.loads((out / produce.STATE / "settings.json").read_text())
         pages, shards = settings["count"], -(-settings["count"] // settings["shard_pages"])
         expected = pages * self.recipe.sources[name].rows_each
         redrawn = settings.get("redrawn", True)
@@ -320,7 +324,7 @@ def run_here(parts: list[Part], workers: int) -> Iterator[tuple[Part, str] | Non
     executor = futures.ProcessPoolExecutor(
         min(workers, len(parts)),
         multiprocessing.get_context("spawn"),
-        output.start_worker,  # leaves Ctrl-C to this process, and ends with it
+        produce.start_worker,  # leaves Ctrl-C to this process, and ends with it
         (None, None, None, None),
     )
     try:
@@ -466,7 +470,7 @@ def parser(prog: str = "python -m data_tools.build") -> argparse.ArgumentParser:
 
 def finish(build: Build, strict: bool) -> int:
     """Run a build, print its table; the exit code: 2 for wrong inputs, 1 where something is left undone."""
-    return output.exit_code(lambda: _report(build.run(strict)))
+    return produce.exit_code(lambda: _report(build.run(strict)))
 
 
 def _report(summary: dict[str, Any]) -> int:
@@ -481,10 +485,10 @@ def _report(summary: dict[str, Any]) -> int:
 def main(arguments: list[str] | None = None) -> int:
     options = parser()
     options.add_argument(
-        "--num_workers", type=output.positive, default=os.cpu_count() or 1, help="(default: all cores)"
+        "--num_workers", type=produce.positive, default=os.cpu_count() or 1, help="(default: all cores)"
     )
     options.add_argument(
-        "--shard", type=output.part, default=(1, 1), help="make only part i of n, as in 2/8 (default: 1/1)"
+        "--shard", type=produce.part, default=(1, 1), help="make only part i of n, as in 2/8 (default: 1/1)"
     )
     args = options.parse_intermixed_args(arguments)
     try:

@@ -25,8 +25,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_tools import output, renderers, token_counts
 from got_train.data.record import Record, RecordError
+
+from . import produce
+from .drawing import renderers
+from .text import token_counts
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -245,10 +248,10 @@ def rendered(text: str, task: str) -> str | None:
         return chart
     if task in ("ocr", "multi_crop_ocr") or "**kern" in text or "\\begin{tikzpicture}" in text:
         return None
-    from got_train.evaluation import tabular
+    from got_train.formats import tables
 
     pieces, end, drawn = [], 0, 0
-    for table in tabular.find_tables(text):
+    for table in tables.find_tables(text):
         pieces += [_flowing(text[end : table.start]), only_table(table.html)]
         end, drawn = table.end, drawn + 1
     pieces.append(_flowing(text[end:]))
@@ -471,15 +474,18 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--out", type=Path, default=Path("preview.html"), help="(default: %(default)s)"
     )
     options.add_argument(
-        "--samples", type=output.positive, default=8, help="of each task (default: %(default)s)"
+        "--samples", type=produce.positive, default=8, help="of each task (default: %(default)s)"
     )
-    options.add_argument("--seed", type=output.not_negative, default=0, help="of the choice (default: 0)")
+    options.add_argument("--seed", type=produce.not_negative, default=0, help="of the choice (default: 0)")
     options.add_argument("--tokenizer", default="", help="folder (default: characters are counted)")
     options.add_argument(
-        "--most", type=output.positive, default=20_000, help="records read for the numbers (default: 20,000)"
+        "--most", type=produce.positive, default=20_000, help="records read for the numbers (default: 20,000)"
     )
     options.add_argument(
-        "--side", type=output.positive, default=1000, help="pixels of a picture's longer side (default: 1000)"
+        "--side",
+        type=produce.positive,
+        default=1000,
+        help="pixels of a picture's longer side (default: 1000)",
     )
     return options
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from got_train.squash import squash
+from .cpu.resize import squash
 
 if TYPE_CHECKING:
     import pypdfium2

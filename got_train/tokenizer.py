@@ -15,7 +15,7 @@ from pathlib import Path
 import regex
 import tiktoken
 
-from got_train.prompts import END, IMAGE_END, IMAGE_START, IMAGE_TOKEN, START
+from .prompts import END, IMAGE_END, IMAGE_START, IMAGE_TOKEN, START
 
 # Qwen's own: one digit at a time. The tokenizer.json of transformers has \p{N}{1,3} and gives the same ids,
 # for no token of Qwen's joins digits (but the full-width 10 and 20, ids 77150 and 80091, never made here).

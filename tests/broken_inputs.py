@@ -24,7 +24,7 @@ from PIL import Image
 
 import infer
 import train
-from got_train import evaluate
+from got_train.cli import evaluate
 
 TOKENIZER = Path(__file__).parents[1] / "configs" / "nano" / "tokenizer"
 COMMANDS = {"train.py": train.main, "infer.py": infer.main, "evaluate": evaluate.main}
@@ -931,7 +931,7 @@ INTRODUCTION = """# Broken inputs
 
 What the commands say to wrong configs, data, pictures and checkpoints. A message reads
 `<where>: <what is wrong>; <what would be right>`, or `<key> must ...`; the exit code is never 0, and there is
-no traceback. `(...)` stands for words of another library. tests/test_broken_inputs.py runs all of these;
+no traceback. `(...)` stands for words of another library. tests/cli/test_broken_inputs.py runs all of these;
 `python -m tests.broken_inputs > docs/broken_inputs.md` writes this page.
 """
 FOREIGN = re.compile(r"(damaged or cut off|too large|not UTF-8|cannot be read|without pages) \(.*\);")

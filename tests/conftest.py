@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from got_train import cpu
+from got_train.cpu import settings as cpu
 
 GOT_TINY = Path(__file__).parent / "fixtures" / "got_tiny"
 
@@ -43,7 +43,8 @@ def random_model():
     """A function: a model of 4 image tokens a view whose every parameter, zeros and ones too, is random."""
     import paddle
 
-    from got_train.modeling import DecoderConfig, Got, GotConfig, VisionConfig
+    from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
+    from got_train.modeling.got import Got
 
     def make(kind="qwen2", seed=0, decoder=None, **vision):
         sizes = {"vocab_size": 40, "width": 16, "layers": 2, "heads": 4, "mlp_width": 24, "max_positions": 64}
@@ -70,7 +71,7 @@ def random_model():
 @pytest.fixture
 def logits_of():
     """A function: a model's logits for a seeded view among seeded words."""
-    from got_train.convert import probe
+    from got_train.cli.convert import probe
 
     return probe
 
@@ -200,7 +201,7 @@ class Trained:
 @pytest.fixture
 def fit(tiny_run):
     """A function: train a config from its start or a checkpoint; nothing else than run.train does."""
-    from got_train.config import load_config
+    from got_train.config.schema import load_config
     from got_train.training import run
 
     path = tiny_run()

@@ -1,13 +1,13 @@
 """What an engine of the data tools makes of its first pages: rows, or the causes of rejection."""
 
-from data_tools import output
+from data_tools import produce
 
 
 def made(engine, count):
     found = []
     for index in range(count):
         try:
-            found += engine.rows(index, output.generator(engine.seed, engine.name, index, 0))
-        except output.Rejected as rejected:
+            found += engine.rows(index, produce.generator(engine.seed, engine.name, index, 0))
+        except produce.Rejected as rejected:
             found.append(rejected.cause)
     return found

@@ -18,7 +18,7 @@ from typing import Any
 
 import train
 from got_train.training import run, trainer  # noqa: F401 - all that train.py imports when it trains
-from got_train.training.progress import Progress
+from got_train.training.callbacks.progress import Progress
 
 # What Python reports when it opens, makes, renames or deletes a file. safetensors writes without Python.
 EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")

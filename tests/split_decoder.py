@@ -8,8 +8,8 @@ import numpy as np
 import paddle
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from got_train.checkpoint.weights import load_model
 from got_train.modeling.tensor_parallel import split
-from got_train.modeling.weights import load_model
 
 
 def main(folder: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, features
 from safetensors.numpy import load_file
 
-from got_train import images, squash
+from got_train import images
+from got_train.cpu import resize
 from got_train.images import ImageError, grid, normalise, open_image, parse_pages, pdf_pages, tile, view
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -125,7 +126,7 @@ def test_squashed_pixels_equal_pillows_bicubic_resize_to_the_bit(size, pixels):
     page = Image.fromarray(noise if pixels == "noise" else noise // 128 * 255)
     for after in ((64, 64), (60, 60), (128, 192), (97, 41), (1, 1)):
         resized = np.asarray(page.resize(after, Image.Resampling.BICUBIC))
-        assert np.array_equal(squash.squash(page, after), resized), after
+        assert np.array_equal(resize.squash(page, after), resized), after
 
 
 def test_views_of_a_squashed_page_do_not_share_its_memory():
@@ -136,14 +137,14 @@ def test_views_of_a_squashed_page_do_not_share_its_memory():
 
 
 def test_with_a_pillow_of_unknown_order_pillow_resizes(monkeypatch):
-    monkeypatch.setattr(squash, "_tall_turned", lambda: None)
+    monkeypatch.setattr(resize, "_tall_turned", lambda: None)
     page = Image.fromarray(np.random.default_rng(0).integers(0, 256, (97, 80, 3), np.uint8))
-    assert squash._passes((80, 97), (64, 64)) is None
+    assert resize._passes((80, 97), (64, 64)) is None
     assert np.array_equal(view(page, 64), page.resize((64, 64), Image.Resampling.BICUBIC))
 
 
 def test_this_pillows_order_of_passes_is_known():
-    assert squash._tall_turned() is not None
+    assert resize._tall_turned() is not None
 
 
 def test_normalise_gives_hand_computed_values():

@@ -22,8 +22,10 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.cpu_settings import nano_config
-from benchmarks.transformers.turns import NANO_STEPS
-from got_train.modeling import DecoderConfig, GotConfig, flops
+from got_train.modeling.config import DecoderConfig, GotConfig
+from got_train.profiling import flops
+
+from .turns import NANO_STEPS
 
 HERE = Path(__file__).parent
 PAUSE = 0.5  # seconds before every run: the other side's threads go on spinning for a while

@@ -10,23 +10,24 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from turns import repeated, take_turns
 
-from got_train import cpu
+from got_train.cpu import settings
 
 if __name__ == "__main__":
-    cpu.tune(int(sys.argv[2]))
+    settings.tune(int(sys.argv[2]))
 
 import paddle
 
 from benchmarks.cpu_settings import nano_step
-from got_train.modeling import DecoderConfig, Got, GotConfig, VisionConfig
-from got_train.modeling.decoders import KeyValueCache, build_decoder
+from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
+from got_train.modeling.cpu.bf16_decoder import narrow
+from got_train.modeling.cpu.bf16_encoder import StaticVision
+from got_train.modeling.cpu.trim_hooks import give_back_between_layers
+from got_train.modeling.decoder import KeyValueCache, build_decoder
+from got_train.modeling.got import Got
 from got_train.modeling.layers import row_products
 from got_train.modeling.loss import summed_cross_entropy
-from got_train.modeling.narrow_decoder import narrow
-from got_train.modeling.static_vision import StaticVision
 from got_train.modeling.vision import Vision
-from got_train.training.holes import give_back_between_layers
-from got_train.training.parts import PartwiseAdamW
+from got_train.training.optimizer import PartwiseAdamW
 
 IMAGE, PROMPT, ANSWER = 151859, 287, 512
 

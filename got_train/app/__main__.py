@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from got_train.installation import InstallationError
+    from got_train.requirements import InstallationError
 
     options = parser().parse_args(arguments)
     try:
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         import uvicorn
     except ImportError as error:
         raise AppError(f"{error.name} is not installed; pip install got_train[app]") from error
-    from got_train.installation import need_paddle
+    from got_train.requirements import need_paddle
 
     need_paddle()
     # an orderly end, for the pages that were handed in go with it
@@ -117,8 +117,8 @@ def _listening(options: argparse.Namespace) -> socket.socket:
 
 
 def _server(options: argparse.Namespace, folder: Path) -> Server:
-    from got_train import cpu
-    from got_train.reading import Reader, load_reader
+    from got_train.cpu import settings as cpu
+    from got_train.inference.reader import Reader, load_reader
 
     from .corrections import Corrections
     from .readings import Readings

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from got_train.data.picture_copies import PictureCopies
+from got_train.data.image_copies import PictureCopies
 from got_train.data.record import Record, RecordError
 from got_train.data.records import as_row
 from got_train.images import EncodedImage

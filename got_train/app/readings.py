@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from got_train import spotting
-from got_train.output import ENDED
+from got_train.formats import spots as spotting
+from got_train.inference.output import ENDED
 from got_train.tokenizer import LINE_BREAK
 
 if TYPE_CHECKING:
-    from got_train.reading import Answer, Question, Reader
+    from got_train.inference.reader import Answer, Question, Reader
 
 Event = dict[str, Any]
 MOST_WAITING = 8  # readings in the queue; more are refused, so that nobody waits without end
@@ -76,7 +76,7 @@ class Readings:
         tell: Callable[[Event | None], None],
         gone: threading.Event,
     ) -> None:
-        from got_train.reading import Failure
+        from got_train.inference.reader import Failure
 
         def hear(_: Question, text: str) -> None:
             if gone.is_set() or self._closed.is_set():

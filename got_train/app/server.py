@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from got_train import images, prompts
 from got_train.data.record import RecordError
-from got_train.reading import Page, Question
+from got_train.inference.reader import Page, Question
 from got_train.rendering.document import Reading
 from got_train.rendering.export import FORMATS, FormatError, export
 

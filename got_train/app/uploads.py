@@ -18,7 +18,7 @@ from PIL import Image
 
 from got_train import images
 from got_train.images import EncodedImage
-from got_train.pages import Page, find_pages
+from got_train.inference.pages import Page, find_pages
 
 KINDS = (*images.SUFFIXES, ".pdf")
 MOST_FILES = 20  # that are kept; the oldest goes

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from got_train import prompts, spotting
+from got_train import prompts
+from got_train.formats import spots as spotting
 from got_train.images import EncodedImage
 
 UNITS = ("pixel", "thousandth")  # thousandth: of the image's width or height, as the prompt says it

@@ -15,12 +15,12 @@ from typing import Any
 from got_train import prompts
 from got_train.images import EncodedImage, natural_order
 
-from .files import JoinedRecords, RecordFile, TextFolder, meta_rows
 from .formats import RowReader
-from .label_files import are_labels
+from .labels.readers import are_labels
+from .line_files import JoinedRecords, RecordFile, TextFolder, meta_rows
+from .parquet import ParquetRecords, SavedRecords, all_parquet, chosen_split, split_of_files
 from .record import DataFileError, Record, RecordError, choose, short
 from .streams import RecordStream
-from .tables import ParquetRecords, SavedRecords, all_parquet, chosen_split, split_of_files
 
 __all__ = [
     "DataFileError",
@@ -166,7 +166,7 @@ def _file(path: str, image_root: str | os.PathLike | None, options: dict) -> Seq
     if path.lower().endswith(".parquet"):
         return _parquet([path], image_root, options)
     if path.lower().endswith((".xml", ".txt", ".json")) and are_labels(path):
-        raise RecordError(f"{path}: labels with positions; got_train.convert_data makes records of them")
+        raise RecordError(f"{path}: labels with positions; got_train.cli.convert_data makes records of them")
     if meta_rows(path) is not None:
         return JoinedRecords(list(read_meta(path, image_root, **options).values()))
     return RecordFile(path, _reader(path, image_root, table=path.lower().endswith(".csv"), **options))

@@ -11,10 +11,10 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .files import first_bytes, forward_lines, json_row
 from .formats import RowReader
+from .line_files import first_bytes, forward_lines, json_row
+from .parquet import arrow_faults, open_parquet, row_groups
 from .record import Record, RecordError
-from .tables import arrow_faults, open_parquet, row_groups
 
 if TYPE_CHECKING:
     import pyarrow

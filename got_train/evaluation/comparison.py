@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .samples import Sample, lower_is_better, task_name
+from .scored import Sample, lower_is_better, task_name
 from .scores import ALL, COUNTS, RATES, at, markdown, shown
 from .statistics import LEVEL, Difference, holm, mcnemar, paired
 

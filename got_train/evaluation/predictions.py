@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from got_train import prompts
-from got_train.whole_files import write_whole
+from got_train.atomic_write import write_whole
 
 if TYPE_CHECKING:
     from got_train.data.records import Record
-    from got_train.reading import Reader
+    from got_train.inference.reader import Reader
 
 UNTOLD = "text"  # the task of predictions that name none
 Key = tuple[str | None, int | None]
@@ -201,7 +201,7 @@ def _texts(folder: str) -> dict[str, str]:
 
 def read_rows(reader: Reader, left: Sequence[tuple[DataFile, int]], batch_size: int) -> Iterator[Prediction]:
     """The answers to records, first of all why some cannot be asked."""
-    from got_train.reading import Failure, Question
+    from got_train.inference.reader import Failure, Question
 
     asked = []
     for file, place in left:

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from got_train.whole_files import write_whole
+from got_train.atomic_write import write_whole
 
 if TYPE_CHECKING:
-    from got_train.reading import Reader
+    from got_train.inference.reader import Reader
 
     from .predictions import DataFile
 

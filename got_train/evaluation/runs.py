@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .folders import checked_differences, read_samples, write_report
+from .compare import checked_differences, read_samples, write_report
 from .provenance import (
     METRICS,
     PREDICTIONS,
@@ -27,8 +27,8 @@ from .provenance import (
 
 if TYPE_CHECKING:
     from .predictions import DataFile, Prediction
-    from .samples import Sample
-    from .settings import EvaluationConfig
+    from .schema import EvaluationConfig
+    from .scored import Sample
 
 
 def evaluate(
@@ -48,9 +48,9 @@ def evaluate(
     Returns what metrics.json holds. `decoding` are fields of reading.Reader, such as max_new_tokens. An
     evaluation that was killed is continued: only what `output_dir` does not hold yet is asked.
     """
-    from got_train import config
+    from got_train.config import schema as config
 
-    from .settings import EvaluationConfig
+    from .schema import EvaluationConfig
 
     check_counts(limit=limit, batch_size=batch_size, threads=threads)
     values = {
@@ -71,9 +71,9 @@ def evaluate(
 
 def score_file(path: str | os.PathLike, unit: str = "word") -> dict[str, Any]:
     """The metrics of a file of predictions, with the settings that an evaluation wrote beside it."""
-    from got_train import config
+    from got_train.config import schema as config
 
-    from .settings import EvaluationConfig
+    from .schema import EvaluationConfig
 
     values = {"predictions": os.fspath(path), "scores": {"unit": unit}}
     return run_config(config.build(EvaluationConfig, values))
@@ -92,7 +92,8 @@ def run_config(config: EvaluationConfig) -> dict[str, Any]:
 
 def _asked(config: EvaluationConfig) -> tuple[list[Prediction], dict[str, Any], list[DataFile]]:
     """The model's predictions, kept in the output folder."""
-    from got_train import cpu, reading
+    from got_train.cpu import settings as cpu
+    from got_train.inference import reader as reading
 
     from .predictions import open_data, predict
 
@@ -138,7 +139,7 @@ def _scored(
 ) -> dict[str, Any]:
     """Scores, comparison and files of predictions."""
     from . import benchmarks
-    from .samples import samples
+    from .scored import samples
     from .scores import summary
 
     unit, output_dir = config.scores.unit, Path(config.output_dir) if config.output_dir else None

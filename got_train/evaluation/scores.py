@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import meteor, pages, text
+from .metrics import meteor, pages, text
+from .metrics.values import reasons
 from .predictions import Prediction
-from .samples import Sample, averages_of, groups, lower_is_better, samples, task_name
+from .scored import Sample, averages_of, groups, lower_is_better, samples, task_name
 from .statistics import intervals
-from .values import reasons
 
 ALL = "all"
 SMALL = 30  # rows of a group below which its mean says little

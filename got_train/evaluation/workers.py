@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-from got_train.processes import serve
+from got_train.workers import serve
 
 Result = TypeVar("Result")
 _TOGETHER = 16  # items handed to a process at once, at most

@@ -17,9 +17,10 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from . import kernels
-from .attention import BLOCK_SCORES, joined, some
+from got_train.cpu import kernels
+
 from .layers import Function
+from .rel_pos_attention import BLOCK_SCORES, joined, some
 
 QUERIES = 128  # of a long row at once: enough for the products, few enough to leave hidden keys out
 

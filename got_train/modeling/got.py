@@ -12,7 +12,7 @@ from paddle import nn
 from got_train.images import MEAN, STD
 
 from .config import IGNORED, GotConfig
-from .decoders import build_decoder
+from .decoder import build_decoder
 from .loss import summed_cross_entropy
 from .vision import Vision
 

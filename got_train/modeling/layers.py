@@ -18,9 +18,8 @@ from paddle import nn
 from paddle.autograd import PyLayer
 from paddle.distributed.fleet.utils import recompute
 
-from got_train.compiled import flat, rows
-
-from . import kernels
+from got_train.cpu import kernels
+from got_train.cpu.parallel_jit import flat, rows
 
 FEW = 16  # rows, up to which a loop that reads words once is faster than MKL's product
 

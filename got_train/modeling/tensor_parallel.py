@@ -16,7 +16,7 @@ import paddle
 from paddle import nn
 from paddle.autograd import PyLayer
 
-from .decoders import Qwen2Decoder
+from .decoder import Qwen2Decoder
 
 _BY_OUTPUT = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
 _BY_INPUT = ("o_proj", "down_proj")

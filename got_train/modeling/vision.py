@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import paddle
 from paddle import nn
 
-from got_train.compiled import array
+from got_train.cpu import kernels
+from got_train.cpu.parallel_jit import array
 
-from . import kernels
-from .attention import square_attention
 from .config import VisionConfig
 from .layers import Convolution, Function, Gelu, LayerNorm, Linear, add, after, run_layer
+from .rel_pos_attention import square_attention
 
 
 def split_windows(x: paddle.Tensor, window: int, filling: paddle.Tensor) -> paddle.Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from got_train import images, prompts
-from got_train.whole_files import write_whole
+from got_train.atomic_write import write_whole
 
 from .document import PLAIN, Reading
 from .export import FORMATS, TABLES, FormatError, export

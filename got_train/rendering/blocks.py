@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from got_train.evaluation.tabular import find_tables
+from got_train.formats.tables import find_tables
 
 from .mathpix import DOLLARS, formula_in_dollars
 from .tikz import DRAWING

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 
-from got_train.evaluation import charts
+from got_train.evaluation.metrics import charts
 
-from .source import RenderingError, escaped
+from .html import RenderingError, escaped
 
 COLOURS = ("#3566a8", "#d1782b", "#4b9a5f", "#b04a4a", "#7d64b0", "#8a6d4f", "#c768a5", "#777777")
 WIDTH, HEIGHT = 560, 320

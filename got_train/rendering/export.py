@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from . import charts, mathpix, word
 from .blocks import Block, blocks, pieces
-from .cells import grid
 from .document import Reading, kinds, render
+from .html import RenderingError, escaped
 from .markup import table as safe_table
-from .source import RenderingError, escaped
+from .table_grid import grid
 
 FORMATS = ("html", "md", "docx", "json", "txt")
 TABLES = ("html", "pipes")

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from lxml import etree
 from lxml.html import HtmlElement, HTMLParser, fromstring
 
-from got_train.evaluation import katex
+from got_train.formats import latex
 
 from . import molecules
 from .blocks import Block, blocks, pieces
-from .source import RenderingError, escaped, inline_source, picture, shown_as_source
+from .html import RenderingError, escaped, inline_source, picture, shown_as_source
 
 _RENDER = """
 function mathml(source, block) {
@@ -76,11 +76,11 @@ def formula(inner: str, source: str, display: bool) -> str:
 
 def mathml(source: str, display: bool) -> str:
     """A formula as MathML by KaTeX, without the copy of its source inside."""
-    if reason := katex.unavailable():
+    if reason := latex.unavailable():
         raise RenderingError(f"formulas need node or KaTeX: {reason}")
     try:
-        found = katex.function(_RENDER, "mathml")(source.strip(), display)
-    except katex.FormulaError as error:
+        found = latex.function(_RENDER, "mathml")(source.strip(), display)
+    except latex.FormulaError as error:
         raise RenderingError(f"KaTeX refuses this formula: {error}") from error
     match = re.search(r"<math.*</math>", found, re.DOTALL)
     found = re.sub(r"<annotation\b.*?</annotation>", "", match[0] if match else "", flags=re.DOTALL)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from lxml.html import HtmlElement, HTMLParser, fromstring
 
-from . import install
-from .clean import clean
-from .programs import run
-from .source import RenderingError, inline_source
+from got_train.formats import node_packages
+
+from .html import RenderingError, inline_source
+from .sanitize import clean
+from .subprocesses import run
 
 SECONDS = 60.0  # for one process; it starts in a second and sets ten pages in the next
 MEMORY = 1024  # megabytes of the script's own
@@ -47,8 +48,8 @@ def unavailable() -> str | None:
     """Why it cannot be asked; None if it can."""
     if shutil.which("node") is None:
         return "node is not installed"
-    if install.packages("mathpix-markdown-it") is None:
-        return f"mathpix-markdown-it is not installed; `{install.COMMAND}`"
+    if node_packages.packages("mathpix-markdown-it") is None:
+        return f"mathpix-markdown-it is not installed; `{node_packages.COMMAND}`"
     return None
 
 
@@ -87,7 +88,7 @@ def _alone(text: str) -> dict[str, str] | RenderingError:
 def _set(texts: list[str]) -> list[dict[str, str]]:
     if sum(map(len, texts)) > LONGEST:
         raise RenderingError(f"{sum(map(len, texts)):,} characters; up to {LONGEST:,} are set")
-    folder = install.packages("mathpix-markdown-it")
+    folder = node_packages.packages("mathpix-markdown-it")
     command = ["node", f"--max-old-space-size={MEMORY}", str(_SCRIPT), str(folder)]
     question = json.dumps([written(text) for text in texts]).encode()
     ended = run(command, seconds=SECONDS, given=question)

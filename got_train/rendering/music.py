@@ -10,10 +10,10 @@ import re
 import sys
 from importlib.util import find_spec
 
-from got_train.evaluation import music
+from got_train.evaluation.metrics import music
 
-from .programs import run
-from .source import RenderingError
+from .html import RenderingError
+from .subprocesses import run
 
 SECONDS = 60.0  # for one score; a page takes a third of a second
 MEMORY = 2 * 2**30

@@ -1,6 +1,6 @@
 """Texts with boxes laid over their image, numbered, with the list of what was read beside.
 
-Knows thousandths and SVG; the grammar is got_train.spotting's.
+Knows thousandths and SVG; the grammar is got_train.formats.spots's.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import io
 
 from PIL import Image
 
-from got_train import spotting
+from got_train.formats import spots as spotting
 
-from .source import escaped, inline_source
+from .html import escaped, inline_source
 
 COLOURS = ("#c2255c", "#1864ab", "#2b8a3e", "#d9480f", "#5f3dc4")
 LONGEST_SIDE = 1400  # pixels of the image in the page

@@ -12,11 +12,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from got_train.evaluation.geometry import LIBRARIES, unavailable
+from got_train.evaluation.metrics.geometry import LIBRARIES, unavailable
 
 from . import repair
-from .programs import run
-from .source import RenderingError
+from .html import RenderingError
+from .subprocesses import run
 
 SECONDS = 30.0  # for one drawing; one second is usual
 MEMORY = 2 * 2**30

@@ -16,9 +16,9 @@ from lxml import etree
 
 from . import charts, markup, molecules, music, tikz
 from .blocks import Block, blocks, pieces
-from .cells import grid
 from .document import Reading, kinds
-from .source import RenderingError
+from .html import RenderingError
+from .table_grid import grid
 
 WIDTH = 6.0  # inches of a page's text
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/math"

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from got_train.checking.verdict import FILE as CHECK_FILE
-from got_train.config import Config, dump_config, load_config
+from got_train.config.schema import Config, dump_config, load_config
 from got_train.evaluation.provenance import SAMPLES, SETTINGS
+from got_train.preflight.verdict import FILE as CHECK_FILE
 from got_train.training.checkpoints import (
     AFTER,
     AUDIT_FILE,

@@ -12,8 +12,8 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 from got_train.evaluation.predictions import Prediction
-from got_train.evaluation.report.markup import escaped
 from got_train.evaluation.report.pictures import Pictures
+from got_train.html.page import escaped
 
 Row = Mapping[str, Any]  # a line of samples.jsonl, or an answer of measurements.jsonl
 MOMENTS = 6  # of one row, at most: the first, the last, and some between

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from got_train.config import Config
+from got_train.config.schema import Config
 from got_train.evaluation.provenance import write_text
-from got_train.evaluation.report.markup import document, escaped
 from got_train.evaluation.report.pictures import Pictures
+from got_train.html.page import document, escaped
 
 from . import gallery, inputs, results, use
 from .folder import Run, read_run

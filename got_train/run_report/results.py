@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from got_train.checking import verdict as checks
-from got_train.evaluation.report import charts, numbers
-from got_train.evaluation.report.markup import escaped, table
+from got_train.evaluation.report import numbers
+from got_train.html import charts
+from got_train.html.page import escaped, table
+from got_train.preflight import verdict as checks
 from got_train.training.checkpoints import MEMORY, STOPPED
 
 from .folder import Curve, Run

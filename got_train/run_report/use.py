@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from got_train.evaluation.report.markup import escaped
+from got_train.html.page import escaped
 from got_train.training.checkpoints import AFTER, BEFORE, BEST, CURVES, FINAL, SKILLS
 
 from .folder import Run
@@ -36,14 +36,14 @@ def commands(run: Run) -> Iterable[tuple[str, list[str]]]:
     yield "read a page", [python, "infer.py", "--model_name_or_path", model, "--image_file", "page.png"]
     for source in run.config.data.validation_sources[:1]:
         scores = str(folder / "scores")
-        words = [python, "-m", "got_train.evaluate", model, "--data", source.path, "--output_dir", scores]
+        words = [python, "-m", "got_train.cli.evaluate", model, "--data", source.path, "--output_dir", scores]
         yield "score it on all validation rows", words
     if run.skills is not None:
         both = [str(folder / SKILLS / name) for name in (BEFORE, AFTER)]
         words = [
             python,
             "-m",
-            "got_train.evaluate",
+            "got_train.cli.evaluate",
             "--compare",
             *both,
             "--output_dir",
@@ -53,11 +53,11 @@ def commands(run: Run) -> Iterable[tuple[str, list[str]]]:
     merged = model
     if run.config.lora.rank:
         merged = str(folder / "merged")
-        yield "adapter and base as one model", [python, "-m", "got_train.merge", model, merged]
+        yield "adapter and base as one model", [python, "-m", "got_train.cli.merge", model, merged]
     words = [
         python,
         "-m",
-        "got_train.convert",
+        "got_train.cli.convert",
         merged,
         str(folder / "transformers"),
         "--layout",

@@ -20,18 +20,18 @@ import numpy as np
 from paddlenlp.trainer import TrainerCallback
 from tqdm import tqdm
 
-from got_train.config import Config, MeasureSettings
+from got_train.config.schema import Config, MeasureSettings
 from got_train.data.collator import Collator, Sample, packed
 from got_train.data.mixture import Mixture
 from got_train.data.records import Record, RecordError
-from got_train.modeling import IGNORED, PARTS
+from got_train.modeling.config import IGNORED, PARTS
+from got_train.profiling.memory import MicroBatch, Training, estimate, peak_memory
 
-from .audit import GradientAudit
-from .memory import MicroBatch, Training, estimate, peak_memory
+from .callbacks.gradient_audit import GradientAudit
 from .run import build_feature_cache, build_trainer, check_room, count_steps
 
 if TYPE_CHECKING:
-    from got_train.modeling import Got
+    from got_train.modeling.got import Got
 
     from .feature_cache import Room
     from .trainer import GotTrainer

@@ -18,8 +18,8 @@ import numpy as np
 import paddle
 from paddlenlp.trainer import TrainerCallback
 
+from got_train.atomic_write import write_whole
 from got_train.modeling import vision
-from got_train.whole_files import write_whole
 
 SUFFIX = ".features"
 _DIGEST = hashlib.sha256().digest_size

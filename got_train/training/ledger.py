@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from got_train.whole_files import write_whole
+from got_train.atomic_write import write_whole
 
 DROPPED = -1  # stands for the mark of a row that could not be used
 

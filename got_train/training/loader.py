@@ -21,16 +21,16 @@ from multiprocessing.util import Finalize
 import numpy as np
 import paddle
 
-from got_train import processes
-from got_train.config import ConfigError
+from got_train import workers as processes
+from got_train.config.schema import ConfigError
 from got_train.data.collator import Collator
 from got_train.data.mixture import Mixture
 from got_train.data.record import where_of
 from got_train.data.records import DataFileError, RecordError
-from got_train.modeling import IGNORED
+from got_train.modeling.config import IGNORED
 
+from .bad_rows import Quarantine
 from .ledger import DROPPED, mark
-from .quarantine import Quarantine
 
 _FAULTS, _MARKS = "faults", "marks"
 WAITING = "waiting_for_data"  # what the share of time that the model had no batch is called in the log

@@ -10,8 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from got_train import cpu
-from got_train.config import Config, ConfigError, ModelSettings, SourceSettings, differences, load_config
+from got_train.config.schema import (
+    Config,
+    ConfigError,
+    ModelSettings,
+    SourceSettings,
+    differences,
+    load_config,
+)
+from got_train.cpu import settings as cpu
 from got_train.data.collator import Collator
 from got_train.data.mixture import Mixture, replayed, spread
 from got_train.data.records import Record, RecordError, RecordStream, open_stream, read_records
@@ -20,11 +27,11 @@ from got_train.tokenizer import Tokenizer, load_tokenizer
 from .checkpoints import FINAL, ROWS_FILE, RUN_FILE, begin, checkpoints, clean, publish, read_json, saving
 
 if TYPE_CHECKING:
-    from got_train.modeling import Got
+    from got_train.modeling.got import Got
 
     from .feature_cache import FeatureCache, Room
-    from .interruption import Interruption
-    from .measuring import Rows
+    from .measurement import Rows
+    from .signals import Interruption
     from .trainer import GotTrainer
 
 
@@ -61,9 +68,11 @@ def find_tokenizer(settings: ModelSettings) -> Tokenizer:
 
 def build_model(settings: ModelSettings, tokenizer: Tokenizer, lora: bool = False) -> Got:
     """The model that a run starts from, without the adapters that it may train by LoRA."""
-    from got_train.modeling import Got, GotConfig, load_decoder, load_vision
+    from got_train.checkpoint.weights import load_decoder, load_vision
+    from got_train.modeling.config import GotConfig
+    from got_train.modeling.got import Got
 
-    from .lora import load_start
+    from .adapters import load_start
 
     if settings.init_from:
         model = load_start(settings.init_from, lora)
@@ -158,7 +167,7 @@ def build_validation(config: Config) -> Sequence[Record] | None:
 
 def build_rows(config: Config) -> Rows | None:
     """What a run reads; None if nothing."""
-    from .measuring import RecordSet, choose_rows, validation_sets
+    from .measurement import RecordSet, choose_rows, validation_sets
 
     if not config.measured_rows:
         return None
@@ -192,11 +201,12 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         check_same_rows(mixture, checkpoint)
     output_dir = make_output_dir(config)
 
-    from . import holes
+    from got_train.modeling.cpu import trim_hooks
+
+    from .adapters import begin as begin_lora
+    from .bad_rows import Quarantine
     from .ledger import Ledger
     from .loader import StepLoader, StepPlan
-    from .lora import begin as begin_lora
-    from .quarantine import Quarantine
     from .trainer import GotTrainer, arguments
 
     steps = count_steps(config, mixture.total)
@@ -218,7 +228,7 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     if copies > 1:
         split_decoder(model)
     if tuned:
-        holes.give_back_between_layers(model)
+        trim_hooks.give_back_between_layers(model)
     quarantine = None
     if config.data.on_bad == "drop":
         quarantine = Quarantine(output_dir / f"quarantine-{rank}.jsonl")
@@ -349,7 +359,7 @@ def train(config: Config, resume: bool = False, interruption: Interruption | Non
         check_same_settings(config, found[-1])
     if final.exists():
         return final
-    from .skills import read_before
+    from .callbacks.before_after import read_before
 
     if interruption is not None:
         import paddlenlp.trainer  # noqa: F401 - takes the handler of SIGTERM away, so first
@@ -369,7 +379,7 @@ def train(config: Config, resume: bool = False, interruption: Interruption | Non
 
 def _finish(trainer: GotTrainer, output_dir: Path) -> None:
     """Keep the final model and compare it with the base."""
-    from .skills import read_after
+    from .callbacks.before_after import read_after
 
     made = begin(output_dir, FINAL)
     with saving(made), trainer.kept_weights():

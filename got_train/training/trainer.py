@@ -19,13 +19,18 @@ from paddlenlp.trainer import Trainer, TrainingArguments
 from paddlenlp.trainer.integrations import VisualDLCallback
 from paddlenlp.utils.log import logger
 
-from got_train.config import Config, dump_config
-from got_train.modeling import IGNORED, Got
+from got_train.checkpoint.weights import fill_from, save_model
+from got_train.config.schema import Config, dump_config
+from got_train.modeling.config import IGNORED
+from got_train.modeling.got import Got
 from got_train.modeling.tensor_parallel import joined
-from got_train.modeling.weights import fill_from, save_model
+from got_train.profiling.memory import peak_memory
 
-from .audit import GradientAudit, gradient, norm
-from .average import WeightAverage
+from .adapters import Adapter, fill_adapter, save_adapter
+from .callbacks.ema import WeightAverage
+from .callbacks.gradient_audit import GradientAudit, gradient, norm
+from .callbacks.progress import Progress
+from .callbacks.validation import KEPT, Validation, has_stopped, reader_of
 from .checkpoints import (
     BEST,
     CURVES,
@@ -43,16 +48,12 @@ from .checkpoints import (
     step_of,
 )
 from .feature_cache import FeatureCache
-from .interruption import Interrupted, Interruption
 from .ledger import Entry, Ledger
 from .loader import WAITING, StepLoader, named
-from .lora import Adapter, fill_adapter, save_adapter
-from .measuring import Measuring, Rows
-from .memory import peak_memory
-from .parts import build_optimizer, build_schedule, freeze, name_parameters
-from .progress import Progress
-from .shares import gather_slices, join_state, shares, split_state
-from .validation import KEPT, Validation, has_stopped, reader_of
+from .measurement import Measuring, Rows
+from .optimizer import build_optimizer, build_schedule, freeze, name_parameters
+from .optimizer_state import gather_slices, join_state, shares, split_state
+from .signals import Interrupted, Interruption
 
 if TYPE_CHECKING:
     from visualdl import LogWriter

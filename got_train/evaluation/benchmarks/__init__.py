@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from got_train.data.records import Record
-
-    from ..predictions import DataFile, Prediction
+    from got_train.evaluation.predictions import DataFile, Prediction
 
 NAMES = ("fox", "onechart", "omnidocbench", "olmocr")
 Notes = Sequence[Mapping[str, Any]]

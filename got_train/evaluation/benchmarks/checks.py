@@ -90,7 +90,7 @@ def normalised(text: str) -> str:
 
 def equal_math(first: str, second: str) -> bool:
     """Whether KaTeX makes the same of both; without KaTeX whether they are the same but for spaces."""
-    from .. import formulas
+    from got_train.evaluation.metrics import formulas
 
     score = formulas.score(first, second)
     exact = score.get("token_exact")

@@ -18,7 +18,7 @@ from got_train.data.record import Record, RecordError
 from . import BenchmarkError
 
 if TYPE_CHECKING:
-    from ..predictions import DataFile
+    from got_train.evaluation.predictions import DataFile
 
 _COLORS = re.compile(r"\b(" + "|".join(prompts.COLORS) + r")\b", re.IGNORECASE)
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from got_train.data.record import Record
+from got_train.evaluation.statistics import DRAWS, interval
+from got_train.formats.tables import with_html_tables
 from got_train.images import SUFFIXES, EncodedImage, pdf_pages
 
-from ..statistics import DRAWS, interval
-from ..tabular import with_html_tables
 from . import checks, read_folder
 
 if TYPE_CHECKING:
-    from ..predictions import DataFile, Prediction
+    from got_train.evaluation.predictions import DataFile, Prediction
 
 _FOLDER = "olmocr_bench"  # of the exported answers
 _PIXELS = 2048  # of the longer side of a rendered page, as the benchmark's own runners take them

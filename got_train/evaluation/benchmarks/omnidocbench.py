@@ -20,13 +20,13 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
 from got_train.data.record import Record
+from got_train.evaluation.metrics import formulas, omnidocbench_text, tables
+from got_train.formats.tables import find_tables, with_html_tables
 
-from .. import formulas, omnidocbench, tables
-from ..tabular import find_tables, with_html_tables
 from . import BenchmarkError, read_folder
 
 if TYPE_CHECKING:
-    from ..predictions import DataFile, Prediction
+    from got_train.evaluation.predictions import DataFile, Prediction
 
 TABLE, FORMULA = "table", "equation_isolated"
 TEXTS = ("title", "text_block", "code_txt", "code_txt_caption", "reference")
@@ -124,7 +124,7 @@ def scores(file: DataFile, predictions: Sequence[Prediction], output_dir: Path |
 def score_page(page: Mapping[str, Any], answer: str | None) -> dict[str, Any]:
     """Scores of one page; None for what it has not. An answer that is not there has nothing right."""
     truth, read = truth_of(page), split_answer(answer or "")
-    matched, left = _match(truth.texts, read.texts, omnidocbench.normalised)
+    matched, left = _match(truth.texts, read.texts, omnidocbench_text.normalised)
     invented = [read.texts[place] for place in left if not _is_free(read.texts[place], truth.free)]
     edits = [_edits(_joined(truth.texts, ours), _joined(read.texts, theirs)) for ours, theirs in matched]
     pairs, _ = _match(truth.formulas, read.formulas, formulas.normalised, merged=1)
@@ -164,7 +164,7 @@ def split_answer(answer: str) -> Page:
     found.formulas.extend(match[1] or match[2] for match in _DISPLAY.finditer(rest))
     rest = _WRAPPED.sub(r"\n\n\1\n\n", _DISPLAY.sub("\n\n", rest))
     gap = r"\n\s*\n" if re.search(r"\S\s*\n\s*\n\s*\S", rest) else r"\n"
-    found.texts.extend(text.strip() for text in re.split(gap, rest) if omnidocbench.normalised(text))
+    found.texts.extend(text.strip() for text in re.split(gap, rest) if omnidocbench_text.normalised(text))
     return found
 
 
@@ -262,7 +262,7 @@ def _joined(texts: Sequence[str], run: range) -> str:
 
 
 def _edits(truth: str, read: str) -> tuple[int, int]:
-    sides = omnidocbench.normalised(truth), omnidocbench.normalised(read)
+    sides = omnidocbench_text.normalised(truth), omnidocbench_text.normalised(read)
     return Levenshtein.distance(*sides), max(map(len, sides))
 
 
@@ -294,9 +294,10 @@ def _table_scores(truth: Sequence[str], read: Sequence[str]) -> list[Mapping[str
 
 
 def _is_free(text: str, free: Sequence[str]) -> bool:
-    near = omnidocbench.normalised(text)
+    near = omnidocbench_text.normalised(text)
     return any(
-        Levenshtein.normalized_distance(near, omnidocbench.normalised(other)) < _LIKE_FREE for other in free
+        Levenshtein.normalized_distance(near, omnidocbench_text.normalised(other)) < _LIKE_FREE
+        for other in free
     )
 
 

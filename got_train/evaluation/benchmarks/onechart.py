@@ -15,7 +15,7 @@ from got_train.data.record import Record
 from . import BenchmarkError
 
 if TYPE_CHECKING:
-    from ..predictions import DataFile
+    from got_train.evaluation.predictions import DataFile
 
 
 def open_records(path: str, image_root: str | None = None) -> tuple[list[Record], list[dict[str, Any]]]:

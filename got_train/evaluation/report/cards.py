@@ -12,8 +12,9 @@ from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
-from ..samples import Sample, groups
-from .markup import escaped, select
+from got_train.evaluation.scored import Sample, groups
+from got_train.html.page import escaped, select
+
 from .renderings import Budget
 
 CHIPS = ("edit_distance", "cer", "f1", "bleu", "exact_match")

@@ -10,11 +10,11 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from .. import characters, text
-from ..samples import LENGTHS, Sample, length_bin
-from ..statistics import interval
-from . import charts
-from .markup import escaped, table
+from got_train.evaluation.metrics import characters, text
+from got_train.evaluation.scored import LENGTHS, Sample, length_bin
+from got_train.evaluation.statistics import interval
+from got_train.html import charts
+from got_train.html.page import escaped, table
 
 _CONFUSIONS = 15  # a script
 _NAMED = {"": "nothing", " ": "space", "\n": "new line", "\t": "tab", "\u00a0": "no-break space"}

@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .. import text
-from ..comparison import BETTER, WORSE
-from .markup import escaped, table
+from got_train.evaluation.comparison import BETTER, WORSE
+from got_train.evaluation.metrics import text
+from got_train.html.page import escaped, table
 
 _MAIN = {
     "edit distance": ("macro", "edit_distance"),

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..samples import Sample
+from got_train.evaluation.scored import Sample
+from got_train.html.page import document, escaped, json_text
+
 from . import cards, errors, numbers
-from .markup import document, escaped, json_text
 from .pictures import Pictures
 
 _COUNTS = {

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from got_train import images
 
 if TYPE_CHECKING:
-    from ..predictions import DataFile, Prediction
+    from got_train.evaluation.predictions import DataFile, Prediction
 
 _SHOWN = 4  # pictures of one sample, at most
 _REGION = (220, 30, 60)
@@ -54,7 +54,7 @@ class Pictures:
 
     def _file(self, prediction: Prediction) -> DataFile | None:
         """Data that an earlier evaluation read is opened once more, if it is there."""
-        from ..predictions import open_data
+        from got_train.evaluation.predictions import open_data
 
         name = prediction.data
         if name not in self._data and name in self._sources:

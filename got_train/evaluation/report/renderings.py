@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from html import escape
 
 from got_train.rendering import charts, markup, molecules, music, tikz
+from got_train.rendering.html import RenderingError, picture
 from got_train.rendering.markup import table as safe_table
-from got_train.rendering.source import RenderingError, picture
 
 __all__ = ["Budget", "drawn", "safe_table"]
 

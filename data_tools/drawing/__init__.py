@@ -1,0 +1,1 @@
+"""Fonts, renderers, damage and text layers that the engines draw with."""

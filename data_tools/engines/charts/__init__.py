@@ -1,0 +1,5 @@
+"""Charts with their data as the answer, drawn by matplotlib or ECharts."""
+
+from .engine import main, parser
+
+__all__ = ["main", "parser"]

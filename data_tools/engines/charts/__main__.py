@@ -1,0 +1,7 @@
+"""python -m data_tools.engines.charts."""
+
+import sys
+
+from .engine import main
+
+sys.exit(main())

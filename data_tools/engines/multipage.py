@@ -1,0 +1,128 @@
+"""Two to eight pages read in one go, each short enough that all fit into the context: multi_page records.
+
+Pages are records that engines made, of several languages where several are given; their pictures stay as
+they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_tools import produce, record_source
+
+from . import crops
+
+if TYPE_CHECKING:
+    import numpy
+
+TRIES = 200  # draws of pages for one record; long pages are passed over
+
+
+class MultipageError(ValueError):
+    """Limits under which no two pages go together."""
+
+
+@dataclass(frozen=True)
+class MultipageEngine:
+    """One record a number: pages drawn by lot from all sources, joined in the order drawn."""
+
+    sources: tuple[record_source.MadeRecords, ...]
+    tokenizer: str
+    pages: tuple[int, int]
+    page_tokens: int
+    most_tokens: int
+    view_tokens: int
+    name: str = "multipage"
+    attempts: int = 50
+
+    def rows(self, index: int, rng: numpy.random.Generator) -> list[produce.Row]:
+        count = int(rng.integers(self.pages[0], self.pages[1] + 1))
+        chosen = self._chosen(count, rng)
+        text = "\n".join(page.text for page in chosen)
+        tokens = self._total(text, count)
+        if tokens > self.most_tokens:
+            raise produce.Rejected(f"more than {self.most_tokens} tokens in all")
+        pictures = tuple(
+            produce.Picture(f"{index:08d}-{place}{Path(page.picture.name).suffix}", page.picture.data)
+            for place, page in enumerate(chosen)
+        )
+        meta = {"pages": [page.id for page in chosen], "tokens": tokens}
+        return [produce.Row(f"{self.name}-{index:08d}", pictures, "multi_page", text, meta=meta)]
+
+    def _chosen(self, count: int, rng: numpy.random.Generator) -> list[record_source.Made]:
+        """Different pages with fewer tokens than the limit; every source as likely as the others."""
+        encode = crops.load(self.tokenizer).encode
+        found: dict[tuple[int, int], record_source.Made] = {}
+        for _ in range(TRIES):
+            source = int(rng.integers(len(self.sources)))
+            place = source, int(rng.integers(len(self.sources[source])))
+            page = self.sources[source][place[1]]
+            if place not in found and len(encode(page.text)) < self.page_tokens:
+                found[place] = page
+            if len(found) == count:
+                return list(found.values())
+        raise produce.Rejected(f"too few pages under {self.page_tokens} tokens")
+
+    def _total(self, text: str, pages: int) -> int:
+        """All that the decoder reads and writes: prompt with views, text, and the end."""
+        from got_train import prompts
+
+        tokenizer = crops.load(self.tokenizer)
+        prompt = prompts.build_prompt("multi_page", views=pages, view_tokens=self.view_tokens)
+        return len(tokenizer.encode_prompt(prompt)) + len(tokenizer.encode_answer(text))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    options = argparse.ArgumentParser(
+        prog="python -m data_tools.engines.multipage",
+        description="Join pages to documents and write them as records.",
+    )
+    produce.add_arguments(options, shard_pages=100, counted="documents")
+    crops.add_record_arguments(options, default=("format",))
+    options.add_argument("--tokenizer", required=True, help="folder of the tokenizer that counts")
+    options.add_argument("--pages", type=produce.span, default=(2, 8), help="in a document (default: 2-8)")
+    options.add_argument(
+        "--page_tokens",
+        type=produce.positive,
+        default=650,
+        help="every page has fewer (default: %(default)s)",
+    )
+    options.add_argument(
+        "--most_tokens", type=produce.positive, default=8000,
+        help="of prompt, views and text together (default: %(default)s)",
+    )  # fmt: skip
+    options.add_argument(
+        "--view_tokens", type=produce.positive, default=256, help="of one page (default: %(default)s)"
+    )
+    return options
+
+
+def make(args: argparse.Namespace) -> dict[str, Any]:
+    """Records as the options ask; returns the counts."""
+    sources = tuple(record_source.open_records([Path(path)], args.page_tasks) for path in args.records)
+    least = args.pages[0] * args.view_tokens
+    if least >= args.most_tokens:
+        raise MultipageError(
+            f"--most_tokens {args.most_tokens}: {args.pages[0]} views alone are {least}; give more"
+        )
+    crops.load(args.tokenizer)  # a wrong folder ends the command here, not in a worker
+    engine = MultipageEngine(
+        sources, args.tokenizer, args.pages, args.page_tokens, args.most_tokens, args.view_tokens
+    )
+    return produce.write(
+        engine, args, args.count, files=[record_source.fingerprint(each) for each in sources]
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    return produce.run(lambda: make(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

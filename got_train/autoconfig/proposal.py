@@ -1,0 +1,228 @@
+"""A config for documents that have been looked at: each value with its reason, as YAML with comments."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from got_train.atomic_write import write_whole
+from got_train.cpu import settings
+from got_train.modeling.config import GotConfig
+from got_train.preflight import config_checks
+from got_train.preflight.scan import Seen
+from got_train.preflight.statistics import Statistics
+
+from .documents import Document
+
+FEW_ROWS = 5000  # below which adapters are proposed
+SMALL_WIDTH = 256  # of a decoder; the nano model's needs larger steps than the released one's
+STEPS = 400  # aimed at where there are few rows
+MOST_EPOCHS = 10
+ROUND = 64  # tokens
+MOST_TOKENS = 8192  # of a sample: the released model's training length
+WHOLE_PAGE = {"ocr": "multi_crop_ocr", "format": "multi_crop"}
+
+Line = tuple[str, Any, str]  # key, value, reason
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The sections of a config, each a list of (key, value, reason)."""
+
+    sections: dict[str, list[Line]]
+    head: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def told(self) -> list[str]:
+        """The reasons of the choices that differ from file to file, one a line."""
+        return [
+            f"chosen: {section}.{key}: {_value(value)} - {reason}"
+            for section, lines in self.sections.items()
+            for key, value, reason in lines
+            if reason and section in ("data", "parts", "lora", "optim")
+        ] + list(self.notes)
+
+    def with_files(self, train: str, validation: str, share: float, rows: int) -> Choices:
+        """The same on files of rows that a split has written."""
+        data = [
+            ("train", train, "the rows that stay"),
+            ("validation", validation, f"{share:.0%} of the documents, {rows} rows, never trained on"),
+            *(line for line in self.sections["data"] if line[0] != "train"),
+        ]
+        train_lines = [
+            *self.sections["train"],
+            (
+                "validate_every",
+                _value_of(self.sections["train"], "save_every"),
+                "steps; as often as it saves",
+            ),
+            ("patience", 3, "validations without a lower loss, after which the run ends"),
+        ]
+        return replace(self, sections={**self.sections, "data": data, "train": train_lines})
+
+
+def propose(
+    start: str, sizes: GotConfig, documents: Sequence[Document], seen: Seen, output_dir: str
+) -> Choices:
+    whole = Statistics()
+    for each in seen.statistics:
+        whole.merge(each)
+    rows = sum(len(document.records) for document in documents)
+    adapters = rows < FEW_ROWS
+    scripts = new_scripts(whole)
+    documents, legible = _tasks(documents, whole, sizes)
+    sections = {
+        "model": [("init_from", start, "the checkpoint whose skills this run starts from")],
+        "data": [*_sources(documents), *legible, *_tokens(whole, sizes)],
+        "parts": [_vision(scripts)],
+        **({"lora": _lora(rows)} if adapters else {}),
+        "optim": _optim(rows, adapters, sizes),
+        "train": _train(rows, sizes, output_dir, whole),
+    }
+    notes = (
+        "note: data.replay is empty: without rows of the former kind the model may forget old skills; "
+        "got_train.cli.check says so too",
+    )
+    return Choices(sections, tuple(_head(rows, whole)), notes)
+
+
+def new_scripts(whole: Statistics) -> list[str]:
+    """Scripts of these answers that the released weights were not taught."""
+    total = sum(fitness.characters for fitness in whole.scripts.values()) or 1
+    return [
+        name
+        for name, fitness in whole.scripts.items()
+        if name not in config_checks.READ and fitness.characters >= config_checks.SHARE * total
+    ]
+
+
+def _head(rows: int, whole: Statistics) -> list[str]:
+    tasks = ", ".join(f"{count:,} {task}" for task, count in whole.tasks.most_common())
+    return [
+        f"Written by got_train.cli.init for {rows:,} rows ({tasks} looked at). Every line may be changed.",
+        "data.replay: none is given. Rows of the former kind of data keep old skills: name a file there, and",
+        "data.replay_share (0.8 where it is not given, as in the paper) of them trains again.",
+    ]
+
+
+def _tasks(
+    documents: Sequence[Document], whole: Statistics, sizes: GotConfig
+) -> tuple[list[Document], list[Line]]:
+    """Whole pages in tiles where one view cannot show their lines; only rows that name no task are moved."""
+    doubt = config_checks.legibility_doubt(whole, sizes.vision.patch, "these rows")
+    gain = bool(whole.small) and whole.small[0][1] > whole.small[0][0]
+    if doubt is None or not gain:
+        return list(documents), []
+    moved = [
+        replace(each, task=WHOLE_PAGE.get(each.task, each.task), form="tiles") if each.task else each
+        for each in documents
+    ]
+    reason = f"{doubt.cause}; tiles show them {whole.small[0][1]} px high"
+    if not any(each.form == "tiles" for each in moved):
+        reason += "; write task multi_crop (or multi_crop_ocr) into the rows to use them"
+    return moved, [("max_tiles", 6, reason)]
+
+
+def _sources(documents: Sequence[Document]) -> list[Line]:
+    made = []
+    for document in documents:
+        keys = {"path": document.path, "task": document.task, "columns": dict(document.columns)}
+        made.append({key: value for key, value in keys.items() if value})
+    plain = len(made) == 1 and list(made[0]) == ["path"]
+    return [("train", made[0]["path"] if plain else made, "")]
+
+
+def _tokens(whole: Statistics, sizes: GotConfig) -> list[Line]:
+    most = whole.tokens.plain()["most"]
+    room = min(MOST_TOKENS, sizes.decoder.max_positions)
+    wanted = math.ceil(1.05 * most / ROUND) * ROUND  # not every row may have been looked at
+    lines = [("max_tokens", max(ROUND, min(room, wanted)), f"of a row; the longest seen has {most:,}")]
+    long = whole.tokens.above(room)
+    if long or whole.bad:
+        reason = f"{whole.bad} rows cannot be used" if whole.bad else f"{long} rows are longer than that"
+        lines.append(("on_bad", "drop", f"{reason}; they go to quarantine-0.jsonl, stop would end the run"))
+    workers = max(0, min(4, settings.usable_cores() - 1))
+    return [*lines, ("workers", workers, "processes that read and decode, beside the one that trains")]
+
+
+def _vision(scripts: Sequence[str]) -> Line:
+    if scripts:
+        reason = f"{', '.join(scripts)}: the released encoder never saw it and must train, carefully"
+        return ("vision", {"train": True, "lr": 2e-6}, reason)
+    return ("vision", {"train": False}, "its scripts are known; train: true for a look it has never seen")
+
+
+def _lora(rows: int) -> list[Line]:
+    return [
+        ("rank", 8, f"adapters: {rows:,} rows are few ({FEW_ROWS:,} or more: all weights train)"),
+        ("alpha", 16, "a factor of 2, as in the original's arguments"),
+        ("dropout", 0.05, "few rows are seen again and again"),
+        ("parts", ["decoder"], "where the wording of answers is; vision too for a new look"),
+    ]
+
+
+def _optim(rows: int, adapters: bool, sizes: GotConfig) -> list[Line]:
+    rate = 1e-4 if adapters else 2e-5
+    why = "adapters start at zero and take larger steps" if adapters else "the released README's"
+    if sizes.decoder.width <= SMALL_WIDTH:
+        rate, why = 25 * rate, f"{why}; 25 times that of the released model, for this small one"
+    return [("lr", rate, why), ("warmup_ratio", 0.03, "the first steps, while the moments are few")]
+
+
+def _train(rows: int, sizes: GotConfig, output_dir: str, whole: Statistics) -> list[Line]:
+    small = sizes.decoder.width <= SMALL_WIDTH
+    batch = 16 if small else 8 if rows >= 200 else 4
+    epochs = min(MOST_EPOCHS, max(1, round(STEPS * batch / max(1, rows))))
+    steps = max(1, rows * epochs // batch)
+    gpu = _has_gpu()
+    return [
+        ("output_dir", output_dir, ""),
+        ("epochs", epochs, f"about {steps:,} steps"),
+        ("batch_size", batch, "rows of a step"),
+        ("micro_batch_size", batch if small else 1, "rows at once; raise it while memory lasts"),
+        ("precision", "bfloat16" if gpu else "float32", "this machine has a GPU" if gpu else "the CPU's"),
+        ("recompute", not small, "trade time for memory" if not small else "a small model fits"),
+        ("save_every", max(1, steps // 5), "steps"),
+    ]
+
+
+def _has_gpu() -> bool:
+    """Whether there is a device that Paddle could use, told by its driver."""
+    return os.path.exists("/dev/nvidia0")
+
+
+def _value_of(lines: Sequence[Line], key: str) -> Any:
+    return next(value for name, value, _ in lines if name == key)
+
+
+def write(path: Path, choices: Choices) -> None:
+    """The YAML file; it appears when it is complete."""
+    lines = [f"# {line}" for line in choices.head]
+    for section, entries in choices.sections.items():
+        lines.append(f"{section}:")
+        for key, value, reason in entries:
+            lines.extend(_entry(key, value, reason))
+    write_whole(path, "\n".join(lines) + "\n")
+
+
+def _entry(key: str, value: Any, reason: str) -> list[str]:
+    comment = f"  # {reason}" if reason else ""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [f"  {key}:{comment}", *(f"    - {_value(each)}" for each in value)]
+    return [f"  {key}: {_value(value)}{comment}"]
+
+
+def _value(value: Any) -> str:
+    """As YAML: JSON, which YAML reads too, with plain words where they stay words."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value, ensure_ascii=False)

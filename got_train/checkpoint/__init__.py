@@ -1,0 +1,1 @@
+"""Weights on disk: reading, writing, naming layouts, converting, merging adapters. Knows no training."""

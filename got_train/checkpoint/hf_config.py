@@ -1,0 +1,243 @@
+"""config.json of a checkpoint folder: read from any layout, written for each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from got_train.modeling.config import DecoderConfig, GotConfig, ModelConfigError, VisionConfig
+
+OURS = "got_train"  # the key under which our checkpoints keep the whole GotConfig
+
+_VISION = {
+    "image_side": "image_size",
+    "patch": "patch_size",
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "mlp_width": "mlp_dim",
+    "window": "window_size",
+    "global_layers": "global_attn_indexes",
+    "neck_width": "output_channels",
+    "norm_eps": "layer_norm_eps",
+}
+_DECODER = {
+    "vocab_size": "vocab_size",
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "mlp_width": "intermediate_size",
+    "max_positions": "max_position_embeddings",
+    "rope_theta": "rope_theta",
+    "norm_eps": "rms_norm_eps",
+    "init_std": "initializer_range",
+}
+_SIZES = ("vocab_size", "width", "layers", "heads", "mlp_width")  # without which no decoder can be built
+# what the weights do not show, and all that the model computes
+_VISION_FORM = {"hidden_act": "gelu", "use_abs_pos": True, "use_rel_pos": True, "qkv_bias": True}
+_DECODER_FORM = {"hidden_act": "silu", "use_sliding_window": False, "rope_scaling": None}
+_OPT_FORM = {"activation_function": "relu", "do_layer_norm_before": True}
+
+
+def read_config(folder: Path, shapes: dict[str, list[int]]) -> GotConfig:
+    """The sizes of the checkpoint in `folder`; `shapes`, by our names, tell what config.json leaves out."""
+    path = folder / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder}: no config.json; a checkpoint folder has one beside its weights")
+    values = _read(path)
+    with _named(path):
+        if OURS in values:
+            return GotConfig.from_dict(values[OURS])
+        if "vision_config" in values:
+            return _from_transformers(values)
+        return _from_original(values, shapes)
+
+
+def check_decoder(folder: Path, decoder: DecoderConfig) -> None:
+    """Refuse a folder whose config.json differs from `decoder` in what the shapes of weights do not tell."""
+    path = folder / "config.json"
+    if not path.exists():
+        return
+    values = _read(path)
+    with _named(path):
+        if OURS in values:
+            theirs = GotConfig.from_dict(values[OURS]).decoder
+        elif decoder.kind == "opt":
+            _check_form(values, _OPT_FORM)
+            theirs = replace(decoder, heads=values["num_attention_heads"], kv_heads=None)
+        else:
+            theirs = _decoder(values.get("text_config", values))
+    for name in ("heads", "rope_theta", "norm_eps"):
+        needed, ours = getattr(theirs, name), getattr(decoder, name)
+        if needed != ours:
+            raise ModelConfigError(f"decoder.{name} ({ours}) must be {needed}, as {path} has it")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelConfigError(f"{path}: not JSON ({error}); the whole file of the checkpoint") from error
+    if not isinstance(values, dict):
+        raise ModelConfigError(f"{path}: a {type(values).__name__}; an object, as checkpoints have it")
+    return values
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Whatever is wrong inside is said with the file's name."""
+    try:
+        yield
+    except KeyError as error:
+        raise ModelConfigError(f"{path}: no {error}") from error
+    except (ValueError, TypeError) as error:
+        raise ModelConfigError(f"{path}: {error}") from error
+
+
+def _check_form(values: dict[str, Any], form: dict[str, Any]) -> None:
+    for key, only in form.items():
+        if values.get(key, only) != only:
+            raise ModelConfigError(f"{key} is {values[key]!r}; only {only!r} can be computed")
+
+
+def _from_transformers(values: dict[str, Any]) -> GotConfig:
+    seen, text = values["vision_config"], values.get("text_config")
+    _check_form(seen, _VISION_FORM)
+    decoder = DecoderConfig() if text is None else _decoder(text)
+    vision = {ours: seen[theirs] for ours, theirs in _VISION.items() if theirs in seen}
+    return GotConfig(
+        vision=VisionConfig(**vision, out_width=decoder.width),
+        decoder=decoder,
+        image_token=values.get("image_token_index", values.get("image_token_id", GotConfig.image_token)),
+        **_ends(text or {}),
+    )
+
+
+def _from_original(values: dict[str, Any], shapes: dict[str, list[int]]) -> GotConfig:
+    return GotConfig(
+        vision=vision_from_shapes(shapes),
+        decoder=_decoder(values),
+        image_token=values.get("im_patch_token", GotConfig.image_token),
+        **_ends(values),
+    )
+
+
+def _decoder(values: dict[str, Any]) -> DecoderConfig:
+    _check_form(values, _DECODER_FORM)
+    found = {ours: values[theirs] for ours, theirs in _DECODER.items() if values.get(theirs) is not None}
+    absent = [_DECODER[name] for name in _SIZES if name not in found]
+    if absent:
+        raise ModelConfigError(f"no {', '.join(absent)}; the decoder's sizes must be there")
+    rope = values.get("rope_parameters") or {}  # transformers 5
+    _check_form(rope, {"rope_type": "default"})
+    # 10,000 is what Qwen2's own code takes where its config.json is silent
+    return DecoderConfig(**{"rope_theta": rope.get("rope_theta", 1e4), **found})
+
+
+def _ends(values: dict[str, Any]) -> dict[str, Any]:
+    """Padding and stop tokens; a full-size vocabulary has the released model's whatever its config says."""
+    if values.get("vocab_size", GotConfig().decoder.vocab_size) == GotConfig().decoder.vocab_size:
+        return {}
+    stop = values.get("eos_token_id")
+    stops = tuple(stop) if isinstance(stop, list) else () if stop is None else (stop,)
+    pad = values.get("pad_token_id")
+    return {"stop_tokens": stops, "pad_token": stops[0] if pad is None and stops else pad or 0}
+
+
+def vision_from_shapes(shapes: dict[str, list[int]]) -> VisionConfig:
+    """The encoder's sizes, all of which its weights tell (the original config.json holds none).
+
+    Takes shapes in either orientation, for it looks at no Linear weight.
+    """
+    shapes = _Shapes(shapes)
+    layers = sum(name.endswith("attn.rel_pos_h") for name in shapes)
+    tables = [shapes[f"vision.blocks.{index}.attn.rel_pos_h"] for index in range(max(1, layers))]
+    _, grid, _, width = shapes["vision.pos_embed"]
+    patch = shapes["vision.patch_embed.weight"][-1]
+    everywhere = [index for index, table in enumerate(tables) if table[0] == 2 * grid - 1]
+    windows = {(table[0] + 1) // 2 for index, table in enumerate(tables) if index not in everywhere}
+    if len(windows) > 1:
+        raise ModelConfigError(f"windows of {sorted(windows)} patches; all windowed layers must share one")
+    neck = shapes["vision.neck.conv1.weight"][0]
+    return VisionConfig(
+        image_side=grid * patch,
+        patch=patch,
+        width=width,
+        layers=len(tables),
+        heads=width // tables[0][1],
+        mlp_width=shapes["vision.blocks.0.mlp.lin1.bias"][0],
+        window=windows.pop() if windows else grid,
+        global_layers=tuple(everywhere),
+        neck_width=neck,
+        out_width=shapes["vision.net_3.weight"][0],
+    )
+
+
+class _Shapes(dict):
+    def __missing__(self, name: str) -> None:
+        raise ModelConfigError(f"{name} is not among the weights, which alone tell the encoder's sizes")
+
+
+def config_json(config: GotConfig, layout: str, dtype: str) -> dict[str, Any]:
+    """The config.json of a checkpoint in `layout`: the keys its own code reads, and ours under one key."""
+    theirs = {"transformers": _as_transformers, "vary": lambda *_: {}}.get(layout, _as_original)
+    return {**theirs(config, dtype), OURS: config.as_dict()}
+
+
+def _text(config: GotConfig) -> dict[str, Any]:
+    return {
+        **{theirs: getattr(config.decoder, ours) for ours, theirs in _DECODER.items()},
+        "hidden_act": "silu",
+        "use_sliding_window": False,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": True,
+        "use_cache": True,
+        "pad_token_id": config.pad_token,
+        "bos_token_id": None,
+        "eos_token_id": config.stop_tokens[0] if config.stop_tokens else None,
+    }
+
+
+def _as_original(config: GotConfig, dtype: str) -> dict[str, Any]:
+    return {
+        **_text(config),
+        "architectures": ["GOTQwenForCausalLM"],
+        "model_type": "GOT",
+        "image_token_len": config.vision.view_tokens,
+        "im_start_token": config.image_token - 2,
+        "im_end_token": config.image_token - 1,
+        "im_patch_token": config.image_token,
+        "use_im_start_end": True,
+        "torch_dtype": dtype,
+    }
+
+
+def _as_transformers(config: GotConfig, dtype: str) -> dict[str, Any]:
+    vision, theta = config.vision, config.decoder.rope_theta
+    return {
+        "architectures": ["GotOcr2ForConditionalGeneration"],
+        "model_type": "got_ocr2",
+        "dtype": dtype,
+        "torch_dtype": dtype,  # the key before transformers 5
+        "image_seq_length": vision.view_tokens,
+        "image_token_index": config.image_token,
+        "pad_token_id": config.pad_token,
+        "tie_word_embeddings": True,
+        "text_config": {
+            **_text(config),
+            "model_type": "qwen2",
+            "rope_parameters": {"rope_theta": theta, "rope_type": "default"},  # since transformers 5
+        },
+        "vision_config": {
+            **{theirs: getattr(vision, ours) for ours, theirs in _VISION.items()},
+            **_VISION_FORM,
+            "model_type": "got_ocr2_vision",
+            "num_channels": 3,
+            "attention_dropout": 0.0,
+        },
+    }

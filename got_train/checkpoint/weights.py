@@ -1,0 +1,352 @@
+"""Weights of checkpoint folders: read from every layout, written in each. Transposes happen here alone.
+
+A layout is told by its names, the orientation of its Linear weights by their shapes; never by a flag.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from got_train.modeling.config import GotConfig
+from got_train.modeling.got import MEAN, STD, Got
+
+from . import layouts
+from .hf_config import check_decoder, config_json, read_config
+from .tensor_io import Stored, tensors_in
+
+SHARD_BYTES = 5 << 30
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
+_TOKENIZERS = ("qwen.tiktoken", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+
+
+class WeightsError(ValueError):
+    """Weights that do not fit the model, or that nobody can read."""
+
+
+class WeightFile:
+    """The tensors of one folder or file under our names, read one at a time."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        if (self.path / "adapter.json").is_file():
+            raise WeightsError(
+                f"{self.path}: an adapter, not a whole model; python -m got_train.cli.merge makes one of it"
+            )
+        stored = self._by_canonical_name()
+        self.layout = layouts.detect(list(stored))
+        if self.layout is None:
+            some = ", ".join(sorted(stored)[:3]) or "none at all"
+            raise WeightsError(
+                f"{self.path}: no known layout has names like {some}; known are GOT's original, "
+                "transformers' and PaddleMIX's, Vary-tiny's of stage 1, SAM's, Qwen's and OPT's"
+            )
+        heads = [name for name in (layouts.HEADS.get(self.layout), "lm_head.weight") if name in stored]
+        self.head: Stored | None = stored.pop(heads[0]) if heads else None  # beside the tied embedding
+        named = {name: layouts.to_ours(name, self.layout) for name in stored}
+        self.extra = [name for name, ours in named.items() if ours is None]
+        self.tensors = {ours: stored[name] for name, ours in named.items() if ours is not None}
+        self.transposed = self._is_transposed()
+
+    @property
+    def folder(self) -> Path:
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def names(self, prefix: str = "") -> list[str]:
+        return [name for name in self.tensors if name.startswith(prefix)]
+
+    def shapes(self) -> dict[str, list[int]]:
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
+
+    def shape(self, name: str, linear: bool) -> list[int]:
+        """In Paddle's orientation: Linear weights are [in, out]."""
+        shape = self.tensors[name].shape
+        return shape[::-1] if linear and not self.transposed else shape
+
+    def read(self, name: str, linear: bool = False) -> paddle.Tensor:
+        tensor = paddle.to_tensor(self.tensors[name].read())
+        return tensor.t() if linear and not self.transposed else tensor
+
+    def cut(self, name: str, rows: int) -> None:
+        """Forget the rows of a tensor from `rows` on."""
+        whole = self.tensors[name]
+        self.tensors[name] = Stored([rows, *whole.shape[1:]], whole.dtype, lambda: whole.read()[:rows])
+
+    def check_head(self, embedding: str) -> None:
+        """Refuse a separate output matrix that is not the embedding, for GOT's are one."""
+        if self.head is None or embedding not in self.tensors:
+            return
+        words, head = self.tensors[embedding].read(), self.head.read()
+        if head.shape != words.shape:
+            head = head.T  # [width, vocabulary], as Paddle has an untied one
+        if head.shape != words.shape:
+            raise WeightsError(f"{self.path}: lm_head is {self.head.shape}, the embedding {words.shape}")
+        if not np.array_equal(head, words):
+            difference = np.abs(head.astype("float32") - words).max()
+            raise WeightsError(
+                f"{self.path}: lm_head differs from the embedding by up to {difference:.3g}; GOT's are tied "
+                "and equal"
+            )
+
+    def _by_canonical_name(self) -> dict[str, Stored]:
+        found: dict[str, Stored] = {}
+        for name, tensor in tensors_in(self.path).items():
+            canonical = layouts.canonical(name)
+            if canonical in found:
+                raise WeightsError(f"{self.path}: {canonical} is there twice, once as {name}")
+            found[canonical] = tensor
+        return found
+
+    def _is_transposed(self) -> bool:
+        """Whether Linear weights are [in, out]: most have the width of the norm before them in first place.
+
+        Square ones tell nothing, but every encoder has its qkv, every decoder an MLP.
+        """
+        votes = []
+        for weight, norm in _NORM_BEFORE:
+            for name in self.tensors:
+                width = self.tensors.get(name.removesuffix(weight) + norm)
+                shape = self.tensors[name].shape
+                if name.endswith(weight) and width and len(set(shape)) == 2:
+                    votes += [shape[0] == width.shape[0]]
+        return sum(votes) > len(votes) / 2
+
+
+_NORM_BEFORE = [
+    ("attn.qkv.weight", "norm1.weight"),
+    ("mlp.lin1.weight", "norm2.weight"),
+    ("self_attn.k_proj.weight", "input_layernorm.weight"),
+    ("mlp.gate_proj.weight", "post_attention_layernorm.weight"),
+    ("mlp.up_proj.weight", "post_attention_layernorm.weight"),
+    ("linear1.weight", "norm2.weight"),
+]
+
+
+def load_model(folder: str | os.PathLike, dtype: str = "float32") -> Got:
+    """The GOT model of a checkpoint folder in any layout (original, transformers, PaddleMIX, stage 1)."""
+    _check_dtype(dtype)
+    source = WeightFile(folder)
+    if source.layout not in layouts.LAYOUTS:
+        raise WeightsError(f"{folder}: these are weights of {source.layout} alone, not of a whole GOT")
+    config = read_config(source.folder, source.shapes())
+    with unfilled(dtype):
+        model = Got(config)
+    source.check_head(_embedding(model))
+    fill(model, source)
+    return model.eval()
+
+
+def fill_from(model: Got, folder: str | os.PathLike) -> None:
+    """Fill a model of the same sizes from a checkpoint folder."""
+    fill(model, WeightFile(folder))
+
+
+def load_vision(model: Got, path: str | os.PathLike) -> list[str]:
+    """Fill the encoder from any GOT or stage-1 checkpoint, or from SAM ViT-B; returns the names left out.
+
+    SAM has no net_2 and net_3, all others have everything.
+    """
+    source = WeightFile(path)
+    if not source.names("vision."):
+        raise WeightsError(f"{path}: no encoder among these weights of {source.layout}")
+    absent = ["vision.net_2.weight", "vision.net_3.weight"] if source.layout in layouts.ENCODERS else []
+    fill(model, source, "vision.", absent)
+    return absent
+
+
+def load_decoder(model: Got, path: str | os.PathLike) -> None:
+    """Fill the decoder from Qwen1.5-0.5B's or OPT's own folder, or from a GOT checkpoint.
+
+    Surplus rows of the embedding are dropped: Qwen's file has 151,936, GOT's vocabulary 151,860.
+    """
+    source, embedding = WeightFile(path), _embedding(model)
+    if not source.names("decoder."):
+        raise WeightsError(f"{path}: no decoder among these weights of {source.layout}")
+    check_decoder(source.folder, model.config.decoder)
+    source.check_head(embedding)
+    if embedding in source.tensors and source.tensors[embedding].shape[0] > model.config.decoder.vocab_size:
+        source.cut(embedding, model.config.decoder.vocab_size)
+    fill(model, source, "decoder.")
+
+
+def fill(model: Got, source: WeightFile, prefix: str = "", absent: list[str] | None = None) -> None:
+    """Copy tensors into the parameters below `prefix`, or refuse and name all that do not fit."""
+    linears = linear_names(model)
+    wanted = {name: value for name, value in model.named_parameters() if name.startswith(prefix)}
+    wanted = {name: value for name, value in wanted.items() if name not in (absent or [])}
+    faults = [f"missing: {name}" for name in wanted if name not in source.tensors]
+    strangers = [name for name in source.names(prefix) if name not in wanted]
+    faults += [f"not of this model: {name}" for name in strangers + ([] if prefix else source.extra)]
+    for name in wanted.keys() & source.tensors.keys():
+        needed, shape = list(wanted[name].shape), source.shape(name, name in linears)
+        if shape != needed:
+            faults.append(f"{name}: the file has {shape}, the model {needed}")
+    if faults:
+        raise WeightsError(
+            "\n  ".join([f"{source.path}: {len(faults)} weights do not fit the model:", *sorted(faults)])
+        )
+    for name, parameter in wanted.items():
+        parameter.set_value(source.read(name, name in linears).astype(parameter.dtype))
+
+
+def linear_names(model: nn.Layer) -> set[str]:
+    return {f"{name}.weight" for name, layer in model.named_sublayers() if isinstance(layer, nn.Linear)}
+
+
+def _embedding(model: Got) -> str:
+    return next(name for name, value in model.named_parameters() if value is model.decoder.head)
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise WeightsError(f"dtype must be float32, bfloat16 or float16; got {dtype!r}")
+    if dtype != "float32" and paddle.get_device() == "cpu":
+        raise WeightsError(f"dtype {dtype}: Paddle has no {dtype} kernels on the CPU; use float32")
+
+
+@contextlib.contextmanager
+def unfilled(dtype: str) -> Iterator[None]:
+    """Parameters made here are `dtype` and hold nothing: drawing 560 million takes longer than reading."""
+    from paddlenlp.transformers.model_utils import no_init_weights
+
+    before = paddle.get_default_dtype()
+    paddle.set_default_dtype(dtype)
+    try:
+        with paddle.LazyGuard(), no_init_weights():
+            yield
+    finally:
+        paddle.set_default_dtype(before)
+
+
+def save_model(
+    model: Got,
+    folder: str | os.PathLike,
+    layout: str | None = None,
+    dtype: str | None = None,
+    tokenizer: object | None = None,
+) -> None:
+    """Write weights and config.json in `layout`, with the tokenizer's files beside them.
+
+    A stage-1 model (OPT) has one layout, "vary"; others are written in "original" where nothing is said, as
+    the dtype is the parameters' own. All is made beside the folder first: a killed save changes nothing.
+    """
+    allowed = ("vary",) if model.config.decoder.kind == "opt" else ("original", "transformers", "paddlemix")
+    layout = layout or allowed[0]
+    if layout not in allowed:
+        raise WeightsError(f"layout must be one of {', '.join(allowed)}; got {layout!r}")
+    if layout == "transformers" and model.config.vision.out_width != model.config.decoder.width:
+        raise WeightsError(
+            f"layout transformers: vision.out_width ({model.config.vision.out_width}) must be decoder.width "
+            f"({model.config.decoder.width}) there; use original"
+        )
+    dtype = dtype or str(model.projector.weight.dtype).split(".")[-1]
+    folder = Path(folder).resolve()
+    made = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    try:
+        _write_json(made / "config.json", config_json(model.config, layout, dtype))
+        _write_weights(model, made, layout, dtype)
+        if layout == "transformers":
+            _write_json(made / "preprocessor_config.json", _preprocessor(model.config))
+            _write_json(made / "generation_config.json", _generation(model.config))
+        if tokenizer is not None:
+            (tokenizer.to_transformers if layout == "transformers" else tokenizer.save)(made)
+        _publish(made, folder, (*_WEIGHTS, *_TOKENIZERS) if tokenizer is not None else _WEIGHTS)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)  # on a full disk its half would stay in the way
+
+
+def _publish(made: Path, folder: Path, replaced: tuple[str, ...]) -> None:
+    """Put a complete folder in its place; into one that exists, so that what it holds besides stays.
+
+    There the weights come last and in one rename: before it a reader finds the old ones, after it the new.
+    (Old shards stay a moment longer; model.safetensors goes before them, and no two saves name theirs alike.)
+    """
+    if not folder.exists():
+        made.rename(folder)
+        return
+    new = sorted(made.iterdir(), key=lambda file: file.name in _WEIGHTS[:2])
+    for file in new:
+        os.replace(file, folder / file.name)
+    names = {file.name for file in new}
+    for pattern in replaced:
+        for old in folder.glob(pattern):
+            if old.name not in names:
+                old.unlink()
+    made.rmdir()
+
+
+def _write_weights(model: Got, folder: Path, layout: str, dtype: str) -> None:
+    """model.safetensors, or shards of 5 GB and their index."""
+    shards: list[dict] = [{}]
+    room = SHARD_BYTES
+    for name, tensor in _renamed(model, layout, dtype):
+        size = tensor.size * tensor.element_size()
+        if shards[-1] and size > room:
+            shards.append({})
+            room = SHARD_BYTES
+        shards[-1][name] = tensor
+        room -= size
+    if len(shards) == 1:
+        _write_tensors(folder / "model.safetensors", shards[0])
+        return
+    save, weight_map = secrets.token_hex(4), {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{save}-{number:05d}-of-{len(shards):05d}.safetensors"
+        _write_tensors(folder / file, shard)
+        weight_map |= dict.fromkeys(shard, file)
+    total = sum(tensor.size * tensor.element_size() for shard in shards for tensor in shard.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    _write_json(folder / "model.safetensors.index.json", index)
+
+
+def _write_tensors(path: Path, tensors: dict[str, paddle.Tensor]) -> None:
+    from safetensors.paddle import save_file
+
+    save_file(tensors, str(path), metadata={"format": "pt"})
+    shutil.copymode(path.with_name("config.json"), path)  # safetensors lets nobody else read what it writes
+
+
+def _renamed(model: Got, layout: str, dtype: str) -> Iterator[tuple[str, paddle.Tensor]]:
+    linears = linear_names(model)
+    for name, parameter in model.named_parameters():
+        tensor = parameter.detach().astype(dtype)
+        turn = name in linears and layout != "paddlemix"
+        yield layouts.to_theirs(name, layout), tensor.t().contiguous() if turn else tensor
+    if layout == "original":  # the released file holds the tied head a second time
+        yield layouts.HEADS[layout], model.decoder.head.detach().astype(dtype).clone()
+
+
+def _preprocessor(config: GotConfig) -> dict:
+    side = config.vision.image_side
+    return {
+        "image_processor_type": "GotOcr2ImageProcessor",
+        "processor_class": "GotOcr2Processor",
+        "size": {"height": side, "width": side},
+        "do_resize": True,
+        "do_rescale": True,
+        "do_normalize": True,
+        "do_convert_rgb": True,
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+        "image_mean": list(MEAN),
+        "image_std": list(STD),
+    }
+
+
+def _generation(config: GotConfig) -> dict:
+    return {"eos_token_id": list(config.stop_tokens), "pad_token_id": config.pad_token}
+
+
+def _write_json(path: Path, values: dict) -> None:
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,197 @@
+"""How well a model reads: got evaluate CONFIG.yaml, or a checkpoint, or answers that exist.
+
+Answers go to FOLDER/predictions.jsonl as they come, then scores to metrics.json and samples.jsonl, a page to
+look at to report.html, and a table to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from got_train.evaluation.compare import compare_files
+from got_train.evaluation.provenance import EvaluationError, model_hash
+from got_train.evaluation.runs import check_counts, evaluate, run_config, score_file
+
+if TYPE_CHECKING:
+    from got_train.evaluation.schema import EvaluationConfig
+
+__all__ = ["compare_files", "evaluate", "main", "model_hash", "run_config", "score_file"]
+
+SCORED, SOME_FAILED, WRONG_USAGE, TOO_LOW, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m got_train.cli.evaluate",
+        description="Score a model on records, score predictions that exist, or compare scores.",
+        epilog="Exit codes: 0 scored, 1 some rows failed (listed on stderr), 2 wrong usage or files, 3 worse "
+        "than --fail-under. A killed evaluation continues when it is started again.",
+    )
+    add = made.add_argument
+    add("model", nargs="?", metavar="CONFIG|FOLDER", help="a YAML file, or a checkpoint in any layout")
+    add("overrides", nargs="*", metavar="SECTION.KEY=VALUE", help="settings that win over the YAML file")
+    add(
+        "--data",
+        action="append",
+        metavar="FILE",
+        help="records to read and score; may be given several times",
+    )
+    add(
+        "--benchmark",
+        choices=("fox", "onechart", "omnidocbench", "olmocr"),
+        help="what --data is, as its authors publish it",
+    )
+    add("--output_dir", metavar="FOLDER", help="predictions.jsonl, metrics.json and report.html go here")
+    add("--limit", type=int, metavar="N", help="only the first N records of each file")
+    add("--batch_size", type=int, default=32, metavar="N", help="pages read together (32)")
+    add("--max_new_tokens", type=int, default=4096, metavar="N", help="tokens of an answer at most (4096)")
+    add(
+        "--unit",
+        choices=("word", "character"),
+        default="word",
+        help="what BLEU, F1, ... count; scene text: character",
+    )
+    add("--cdm", type=float, default=0, metavar="SECONDS", help="compare formulas as pictures too, that long")
+    add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(float32)")
+    add("--threads", type=int, metavar="N", help="CPU threads (all cores)")
+    add("--no_tune_cpu", action="store_true", help="leave Paddle's CPU settings as they are")
+    add(
+        "--predictions",
+        metavar="FILE",
+        help="score this file; keys prediction, reference, task (or answer, label); a benchmark's folder",
+    )
+    add("--compare", nargs="+", metavar="FILE", help="metrics.json of several runs, side by side")
+    add("--baseline", metavar="FOLDER", help="an earlier evaluation of the same data, to compare with")
+    add("--force", action="store_true", help="compare even if prompts, decoding or data differ")
+    add("--no_page", action="store_true", help="no report.html")
+    add(
+        "--fail-under",
+        action="append",
+        default=[],
+        metavar="METRIC=VALUE",
+        help="exit with 3 if it is worse, e.g. edit_distance=0.2, table.teds=0.8, ocr:f1=0.9",
+    )
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    from got_train.requirements import InstallationError
+
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        _say("interrupted; the answers so far are kept, the same command goes on from them")
+        return INTERRUPTED
+    except (InstallationError, ValueError, OSError) as error:
+        _say(str(error))
+        return WRONG_USAGE
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options ask for; returns the exit code."""
+    chosen = [name for name in ("model", "predictions", "compare") if getattr(options, name)]
+    if len(chosen) != 1:
+        given = " and ".join(chosen) or "none of them"
+        raise EvaluationError(f"a checkpoint, --predictions or --compare: got {given}; give one")
+    if options.compare:
+        print(compare_files(options.compare, options.force, options.output_dir))
+        return SCORED
+    config = _config(options)
+    if config.model.path:
+        from got_train.requirements import need_paddle
+
+        need_paddle()
+    metrics = run_config(config)
+    return _told(metrics, config.scores.fail_under)
+
+
+def _told(metrics: dict[str, Any], limits: dict[str, float]) -> int:
+    """Tables to stdout, failures to stderr; the exit code."""
+    from got_train.evaluation.scores import shortfalls, table
+
+    print(table(metrics))
+    for sentence in (skill["words"] for skill in metrics.get("comparison", {}).get("skills", ())):
+        print(sentence)
+    for name, found in metrics.get("benchmarks", {}).items():
+        print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in found["summary"].items()))
+    failures = [f"{each['where']}: {each['cause']}" for each in metrics["failures"]]
+    if failures:
+        _say("\n  ".join([f"{len(failures)} failed and count as empty answers", *failures]))
+    if short := shortfalls(metrics, limits):
+        _say("\n  ".join(["worse than --fail-under", *short]))
+        return TOO_LOW
+    return SOME_FAILED if failures else SCORED
+
+
+def _config(options: argparse.Namespace) -> EvaluationConfig:
+    from got_train.config import schema as config
+    from got_train.evaluation import schema
+
+    if options.model and options.model.lower().endswith((".yaml", ".yml")):
+        limits = [f"scores.fail_under.{each}" for each in options.fail_under]
+        return schema.load(options.model, [*options.overrides, *limits], options.output_dir)
+    if options.overrides:
+        raise EvaluationError(
+            f"{options.overrides[0]}: settings go with a YAML file; options with a checkpoint"
+        )
+    _check_options(options)
+    check_counts(limit=options.limit, batch_size=options.batch_size, threads=options.threads)
+    source = {"benchmark": options.benchmark} if options.benchmark else {}
+    values = {
+        "output_dir": options.output_dir or "",
+        "predictions": options.predictions or "",
+        "limit": options.limit,
+        "model": {
+            "path": options.model or "",
+            "dtype": options.dtype,
+            "threads": options.threads or 0,
+            "tune_cpu": not options.no_tune_cpu,
+        },
+        "data": [{"path": path, **source} for path in options.data or ()],
+        "decoding": {"max_new_tokens": options.max_new_tokens, "batch_size": options.batch_size},
+        "scores": {
+            "unit": options.unit,
+            "cdm_seconds": options.cdm,
+            "fail_under": dict(map(_limit, options.fail_under)),
+        },
+        "report": {
+            "page": not options.no_page,
+            "baseline": options.baseline or "",
+            "force": options.force,
+        },
+    }
+    return config.build(schema.EvaluationConfig, values)
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    if options.benchmark and not options.data:
+        raise EvaluationError(
+            f"--benchmark {options.benchmark}: --data is missing; the benchmark's file or folder"
+        )
+    if options.model:
+        for name in ("data", "output_dir"):
+            if not getattr(options, name):
+                missing = "missing; a checkpoint needs --data FILE and --output_dir FOLDER"
+                raise EvaluationError(f"--{name}: {missing}")
+    elif options.limit:
+        raise EvaluationError("--limit: does not go with --predictions, which asks no model")
+
+
+def _limit(given: str) -> tuple[str, float]:
+    name, _, value = given.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise EvaluationError(f"--fail-under {given}: no number; like edit_distance=0.2") from None
+
+
+def _say(message: str) -> None:
+    print(f"evaluate: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

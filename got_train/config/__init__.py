@@ -1,0 +1,1 @@
+"""Every setting with its default, and how a YAML file becomes one checked config."""

@@ -1,0 +1,1 @@
+"""What makes a CPU fast: settings, heap, compiled kernels. Knows arrays and libc, nothing of ours."""

@@ -1,0 +1,88 @@
+"""Pictures copied into one folder, under names that no two different pictures share.
+
+Knows files and bytes; which record shows a picture is no matter of this file.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from got_train.atomic_write import write_whole
+from got_train.images import FORMATS, EncodedImage
+
+from .record import RecordError
+
+_SUFFIXES = {"JPEG": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}  # others are called as their format
+
+
+class PictureCopies:
+    """Copies in a folder. The same picture is copied once; one that is there already stays as it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._copied: dict[str, str] = {}  # path of a picture: that of its copy
+        self._taken: set[str] = set()  # names, in small letters: some file systems know no others
+
+    def one(self, image: str | EncodedImage) -> str:
+        """The path of the copy of a picture."""
+        known = "" if isinstance(image, EncodedImage) else os.path.abspath(image)
+        if known not in self._copied:
+            data, suffix = _content(image)
+            copy = self._free(_stem(image), suffix, {"": data})
+            _write(copy, data)
+            if not known:
+                return str(copy)
+            self._copied[known] = str(copy)
+        return self._copied[known]
+
+    def several(self, images: Sequence[str | EncodedImage]) -> tuple[str, ...]:
+        """The paths of copies in a folder of their own, in its natural order."""
+        contents = [_content(image) for image in images]
+        files = {f"{number:04d}{suffix}": data for number, (data, suffix) in enumerate(contents, 1)}
+        folder = self._free(f"{_stem(images[0])}-pages", "", files)
+        for name, data in files.items():
+            _write(folder / name, data)
+        return tuple(str(folder / name) for name in files)
+
+    def _free(self, stem: str, suffix: str, files: dict[str, bytes]) -> Path:
+        """The first of stem, stem-2, stem-3 ... that is not there, or holds just these files from before."""
+        number, name = 1, stem + suffix
+        while name.lower() in self._taken or not _is_free(self._folder / name, files):
+            number += 1
+            name = f"{stem}-{number}{suffix}"
+        self._taken.add(name.lower())
+        return self._folder / name
+
+
+def _is_free(place: Path, files: dict[str, bytes]) -> bool:
+    if not place.exists():
+        return True
+    if place.is_dir() and sorted(os.listdir(place)) != sorted(files):
+        return False
+    return all((place / name).is_file() and (place / name).read_bytes() == files[name] for name in files)
+
+
+def _content(image: str | EncodedImage) -> tuple[bytes, str]:
+    """The bytes of a picture and the ending of its name; a table's names may not tell its format."""
+    if isinstance(image, str):
+        return Path(image).read_bytes(), Path(image).suffix
+    try:
+        with Image.open(io.BytesIO(image.data), formats=FORMATS) as opened:
+            return image.data, _SUFFIXES.get(opened.format, f".{opened.format.lower()}")
+    except OSError as error:
+        raise RecordError(f"{image}: no picture ({error}); PNG, JPEG, TIFF ...") from error
+
+
+def _stem(image: str | EncodedImage) -> str:
+    path = Path(str(image))
+    return path.stem if path.suffix else "picture"  # bytes of a table that have no name
+
+
+def _write(copy: Path, data: bytes) -> None:
+    if not copy.exists():
+        write_whole(copy, data)

@@ -1,0 +1,127 @@
+"""Evaluations that lie in folders: their samples, several side by side, the page to look at.
+
+Knows files and which may be compared; what is better or worse is comparison's affair.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .provenance import (
+    METRICS,
+    PREDICTIONS,
+    REPORT,
+    SAMPLES,
+    EvaluationError,
+    read_json,
+    write_json,
+    write_lines,
+    write_text,
+)
+
+if TYPE_CHECKING:
+    from .predictions import DataFile
+    from .schema import EvaluationConfig
+    from .scored import Sample
+
+
+def compare_files(
+    paths: Sequence[str | os.PathLike],
+    force: bool = False,
+    output_dir: str | os.PathLike | None = None,
+) -> str:
+    """Several metrics.json (or their folders) side by side, as markdown, each under the name of its folder.
+
+    Runs with other data, prompts or decoding are refused unless forced. If the first and the last have their
+    samples too, a table of what got better or worse follows, and a report of both goes to `output_dir`.
+    """
+    from . import comparison
+
+    files = [Path(path) / METRICS if os.path.isdir(path) else Path(path) for path in paths]
+    runs = dict(zip(_run_names(files), map(read_json, files), strict=True))
+    for file, metrics in zip(files, runs.values(), strict=True):
+        if not isinstance(metrics, dict) or "groups" not in metrics:
+            raise EvaluationError(f"{file}: no groups in it; a {METRICS} that this command wrote")
+    notes = checked_differences(runs, force)
+    parts = [comparison.side_by_side(runs)]
+    first, last = files[0].parent, files[-1].parent
+    if len(files) > 1 and _samples_file(first) and _samples_file(last):
+        skills = _skills(first, last, runs, output_dir)
+        parts += [comparison.skill_table(skills), "\n".join(skill.words() for skill in skills)]
+    elif output_dir is not None:
+        raise EvaluationError(f"--output_dir: a report needs {SAMPLES} of two runs beside their {METRICS}")
+    return "\n\n".join([*parts, *notes])
+
+
+def checked_differences(runs: dict[str, dict[str, Any]], force: bool) -> list[str]:
+    """Notes on what is not the same in forced comparisons; others are refused."""
+    from .comparison import differences
+
+    found = differences(runs)
+    if found and not force:
+        raise EvaluationError(f"--compare: {'; '.join(found)}; the same in all, or --force")
+    return [f"not comparable without care: {each}" for each in found]
+
+
+def read_samples(folder: Path, unit: str) -> list[Sample]:
+    """The samples of an evaluation, scored anew."""
+    from .predictions import read_predictions
+    from .scored import samples
+
+    file = _samples_file(folder)
+    if file is None:
+        raise EvaluationError(f"{folder}: neither {SAMPLES} nor {PREDICTIONS}; the folder of an evaluation")
+    return samples(read_predictions(file), unit)
+
+
+def write_report(
+    output_dir: Path,
+    config: EvaluationConfig,
+    metrics: dict[str, Any],
+    scored: Sequence[Sample],
+    before: Sequence[Sample] | None,
+    data: Sequence[DataFile],
+) -> None:
+    """The page of an evaluation; `before` has the samples that it is compared with."""
+    from .report import page, pictures
+
+    opened = pictures.Pictures(data, metrics["settings"], config.report.picture_side)
+    write_text(output_dir / REPORT, page.report(metrics, scored, before, opened, config.report.pictures))
+
+
+def _samples_file(folder: Path) -> Path | None:
+    return next((folder / name for name in (SAMPLES, PREDICTIONS) if (folder / name).exists()), None)
+
+
+def _skills(
+    first: Path, last: Path, runs: dict[str, dict[str, Any]], output_dir: str | os.PathLike | None
+) -> list[Any]:
+    """What got better or worse from the first to the last run; a report of both where it is wanted."""
+    from .comparison import differences, skills
+    from .schema import EvaluationConfig
+
+    metrics = runs[list(runs)[-1]]
+    before, after = (read_samples(folder, metrics["unit"]) for folder in (first, last))
+    found = skills(before, after)
+    if output_dir is not None:
+        rows = [skill.row() for skill in found]
+        notes = differences(runs)
+        metrics = {**metrics, "comparison": {"with": str(first), "notes": notes, "skills": rows}}
+        target = Path(output_dir)
+        target.mkdir(parents=True, exist_ok=True)
+        write_json(target / METRICS, metrics)
+        write_lines(target / SAMPLES, (each.row() for each in after))
+        write_report(target, EvaluationConfig(), metrics, after, before, ())
+    return found
+
+
+def _run_names(files: Sequence[Path]) -> list[str]:
+    names = [file.absolute().parent.name for file in files]
+    if len(set(names)) < len(names):
+        names = [str(file) for file in files]
+    if len(set(names)) < len(names):
+        raise EvaluationError(f"--compare: {max(names, key=names.count)} is given twice; each run once")
+    return names

@@ -1,0 +1,75 @@
+"""How like two formulas are: as text after OmniDocBench's normalisation, and as KaTeX's tokens.
+
+CDM, which compares pictures of formulas, is in cdm.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from rapidfuzz.distance import Levenshtein
+
+from got_train.formats import latex
+
+from .values import Value, Values, means
+
+TOKEN_NAMES = ("token_edit", "token_exact", "parses")
+# in OmniDocBench's order, in which \mathbf is gone before \mathbfcal is looked for
+_FONTS = r"""
+\mathbf \mathrm \mathnormal \mathit \mathbb \mathcal \mathscr \mathfrak \mathsf \mathtt \textbf \text
+\boldmath \boldsymbol \operatorname \bm \symbfit \mathbfcal \symbf \scriptscriptstyle \notag \setlength
+\coloneqq \space \thickspace \thinspace \medspace \nobreakspace \negmedspace \quad \qquad \enspace \substackw
+"""
+_DROPPED = (*_FONTS.split(), " ", "$$", "\\left", "\\right", "\\displaystyle", "\\text")
+_COMMANDS = (r"\\tag\{.*?\}", r"\\hspace\{.*?\}", r"\\begin\{.*?\}", r"\\end\{.*?\}", r"\\arraycolsep.*?\}")
+_DISPLAY = re.compile(r"\\\[(.+?)(?<!\\)\\\]")
+
+
+def score(prediction: str, reference: str) -> Values:
+    """formula_edit, formula_exact: normalised text; token_edit, token_exact: KaTeX's, if it parses."""
+    sides = normalised(prediction), normalised(reference)
+    values: dict[str, Value] = {
+        "formula_edit": Levenshtein.normalized_distance(*sides),
+        "formula_exact": sides[0] == sides[1],
+    }
+    reason = latex.unavailable()
+    if reason is None:
+        try:
+            expected = latex.tokens(reference)
+        except latex.FormulaError as error:
+            reason = f"KaTeX does not take the reference: {error}"
+    if reason is not None:
+        return Values(values | dict.fromkeys(TOKEN_NAMES), dict.fromkeys(TOKEN_NAMES, reason))
+    return Values(values | _by_tokens(prediction, expected))
+
+
+def averages(pairs: Sequence[Mapping[str, Value]]) -> dict[str, float | None]:
+    """The means; exp_rate is the share that is right to the last token."""
+    averaged = means(pairs)
+    return averaged | {"exp_rate": averaged.get("token_exact")}
+
+
+def normalised(formula: str) -> str:
+    """OmniDocBench v1.5's: without fonts, spaces, environments and sizes of brackets, in small letters."""
+    text = formula.strip().strip("$").strip("\n")
+    match = _DISPLAY.search(text)
+    text = match[1].strip() if match else text
+    for command in _COMMANDS:
+        text = re.sub(command, "", text)
+    text = text.strip(".")
+    for dropped in _DROPPED:
+        text = text.replace(dropped, "")
+    return text.lower()
+
+
+def _by_tokens(prediction: str, expected: list[str]) -> dict[str, Value]:
+    try:
+        found = latex.tokens(prediction)
+    except latex.FormulaError:
+        return {"token_edit": float(bool(expected)), "token_exact": False, "parses": False}
+    return {
+        "token_edit": Levenshtein.normalized_distance(found, expected),
+        "token_exact": found == expected,
+        "parses": bool(found),
+    }

@@ -1,0 +1,1 @@
+"""Parsers of answers: tables, LaTeX, kern, TikZ, charts, spots. Shared by scores and drawing."""

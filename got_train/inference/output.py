@@ -1,0 +1,204 @@
+"""Answers as infer.py gives them out: on stdout, as rows of JSON, as files a page or a document.
+
+Knows the flags that say how; knows no model beside the reader that answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from got_train.atomic_write import write_whole
+
+if TYPE_CHECKING:
+    from got_train.rendering.document import Reading
+
+    from .journal import Journal
+    from .reader import Answer, Question, Reader
+
+SUFFIXES = {"format": ".mmd", "spot": ".json"}
+DRAWN = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}  # of --draw, and Pillow's names
+ENDED = {
+    "stop": "",
+    "length": "; no end within the limit, the text is cut",
+    "loop": "; it began to repeat itself and was cut",
+    "retried": "; it began to repeat itself and was read again with no repetition allowed",
+}
+
+
+def show(answer: Answer, reader: Reader, options: argparse.Namespace, several: bool) -> None:
+    if options.json:
+        print(json.dumps(row(answer, reader, options), ensure_ascii=False), flush=True)
+    elif options.stream:
+        print(flush=True)
+    elif options.output_dir is None and options.ocr_type == "spot":
+        print(_spots(answer), flush=True)
+    elif options.output_dir is None:
+        print(_heading(answer.question) * several + marked_text(answer, reader, options), flush=True)
+
+
+def files(options: argparse.Namespace, name: str) -> dict[str, Path]:
+    """Where `save` writes what of a page, or `write_document` of a document."""
+    folder, found = Path(options.output_dir or "."), {}
+    if options.output_dir:
+        found["text"] = folder / (name + SUFFIXES.get(options.ocr_type, ".txt"))
+    if options.render or options.save_render_file or options.format:
+        found["export"] = Path(options.save_render_file or folder / f"{name}.{options.format or 'html'}")
+    if options.draw:
+        found["boxes"] = Path(options.draw)
+    return found
+
+
+def saved(options: argparse.Namespace, name: str) -> bool:
+    """Whether all that `save` writes of a page is there; of a document it is written at its end."""
+    return options.per == "document" or all(file.exists() for file in files(options, name).values())
+
+
+def save(answer: Answer, reader: Reader, options: argparse.Namespace, name: str) -> list[Path]:
+    """The files that were written."""
+    if options.per == "document":  # when its last page is read
+        return []
+    found = files(options, name)
+    if "text" in found:
+        text = _spots(answer) if options.ocr_type == "spot" else marked_text(answer, reader, options)
+        write_whole(found["text"], f"{text}\n".encode("utf-8", "backslashreplace"))  # names of files in JSON
+    if "export" in found:
+        _export([_reading(answer, options)], options, found["export"])
+    if "boxes" in found:
+        _draw(answer, found["boxes"])
+    return [*found.values()]
+
+
+def write_document(
+    name: str, pages: Sequence[Question], journal: Journal, options: argparse.Namespace
+) -> list[Path]:
+    """Writes a document of pages that were read; one that failed leaves a line in its place."""
+    from got_train.rendering.document import Reading
+
+    rows = [journal.row(asked.pages) for asked in pages]
+    missing = [f"[{asked}: not read]" for asked in pages]
+    texts = [gap if row is None else row["marked"] for row, gap in zip(rows, missing, strict=True)]
+    found = files(options, name)
+    write_whole(found["text"], "\n\n".join(texts) + "\n")
+    readings = [
+        Reading(str(asked), gap if row is None else row["text"], options.ocr_type)
+        for asked, row, gap in zip(pages, rows, missing, strict=True)
+    ]
+    if "export" in found:
+        _export(readings, options, found["export"])
+    return [*found.values()]
+
+
+def row(answer: Answer, reader: Reader, options: argparse.Namespace) -> dict:
+    files = [page.file for page in answer.question.pages]
+    numbers = [page.number for page in answer.question.pages]
+    found = {
+        "file": files if options.multi_page else files[0],
+        "page": numbers if options.multi_page else numbers[0],
+        "text": answer.text,
+        "finished": answer.finished,
+        "confidence": round(answer.confidence, 4),
+        "lowest": round(answer.lowest, 4),
+        "seconds": round(answer.seconds, 3),
+    }
+    if options.ocr_type == "spot":
+        found |= json.loads(_spots(answer))
+    if options.crop == "auto":
+        found |= {"task": answer.question.task, "line_height": answer.question.line_height}
+    if options.confidence:
+        found["tokens"] = [[text, round(sure, 4)] for text, sure in reader.calibrated_pieces(answer)]
+        found["words"], found["lines"] = (
+            [[text, start, round(sure, 4)] for text, start, sure in reader.spans(answer, level)]
+            for level in ("word", "line")
+        )
+        found["calibrated"] = reader.calibration is not None
+    if options.mark_below is not None:
+        doubtful = [word for word in reader.spans(answer, "word") if word.confidence < options.mark_below]
+        found["doubtful"] = [[text, start, round(sure, 4)] for text, start, sure in doubtful]
+    return found
+
+
+def journal_row(answer: Answer, reader: Reader, options: argparse.Namespace) -> dict:
+    """What a later job needs of a page that it does not read again."""
+    return row(answer, reader, options) | {"marked": marked_text(answer, reader, options)}
+
+
+def marked_text(answer: Answer, reader: Reader, options: argparse.Namespace) -> str:
+    if options.mark_below is None:
+        return answer.text
+    return reader.marked(answer, options.mark_below)
+
+
+def _reading(answer: Answer, options: argparse.Namespace) -> Reading:
+    from got_train.rendering.document import Reading
+
+    image = answer.question.pages[0].open() if options.ocr_type == "spot" else None
+    return Reading(str(answer.question), answer.text, options.ocr_type, image)
+
+
+def _export(document: Sequence[Reading], options: argparse.Namespace, file: Path) -> None:
+    """Pages in another format, drawn where the format can hold drawings."""
+    from got_train.rendering.export import export
+
+    write_whole(file, export(document, options.format or "html", options.tables))
+
+
+def _spots(answer: Answer) -> str:
+    """The lines of a page with their boxes in its pixels, as a line of JSON that convert_data reads."""
+    from got_train.formats import spots
+
+    page = answer.question.pages[0]
+    found = spots.spots_as_json(answer.text, page.open().size)
+    return json.dumps({"file": str(page.file), "page": page.number, **found}, ensure_ascii=False)
+
+
+def _draw(answer: Answer, file: Path) -> None:
+    from got_train.formats import spots
+    from got_train.rendering.boxes import draw_boxes
+
+    image = answer.question.pages[0].open()
+    lines = spots.spots_as_json(answer.text, image.size)["lines"]
+    drawn = io.BytesIO()
+    draw_boxes(image, [line["box"] for line in lines]).save(drawn, DRAWN[file.suffix.lower()])
+    write_whole(file, drawn.getvalue())
+
+
+def summary(answer: Answer, options: argparse.Namespace) -> str:
+    sure = f", confidence {answer.confidence:.3f}, lowest {answer.lowest:.3f}" if options.confidence else ""
+    return f"{len(answer.ids)} tokens, {answer.seconds:.1f} s{_crop(answer)}{sure}{ENDED[answer.finished]}"
+
+
+def _crop(answer: Answer) -> str:
+    """What --crop auto chose, and why."""
+    if not answer.question.auto_crop:
+        return ""
+    chosen = "tiles" if answer.question.task.startswith("multi_crop") else "one view"
+    height = answer.question.line_height
+    return f", {chosen}: " + ("no lines found" if height is None else f"lines of {height:.0f} px in one view")
+
+
+def pace(done: int, left: int, seconds: float) -> str:
+    if not left:
+        return ""
+    minutes, rest = divmod(round(left * seconds / done), 60)
+    return f" ({done / seconds:.2f} pages/s, {minutes // 60}:{minutes % 60:02d}:{rest:02d} left)"
+
+
+def _heading(question: Question) -> str:
+    return f"==> {question} <==\n"  # as head and tail tell files apart
+
+
+def streaming(several: bool) -> Callable[[Question, str], None]:
+    begun = set()
+
+    def show(question: Question, text: str) -> None:
+        if several and question.pages not in begun:
+            text = _heading(question) + text
+        begun.add(question.pages)
+        print(text, end="", flush=True)
+
+    return show

@@ -1,0 +1,391 @@
+"""From files to text: pages, questions, batches, answers. What infer.py and evaluation share.
+
+Knows checkpoints, prompts and pictures; knows no command line, no metric and no training.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from got_train import images, prompts
+from got_train.tokenizer import LINE_BREAK, Tokenizer, TokenizerError, load_tokenizer
+
+from .confidence import Calibration, Span, load_calibration, mark, spans
+from .pages import Page, ReadingError, find_pages
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from got_train.data.records import Record
+    from got_train.generation.generate import Generated
+    from got_train.generation.no_repeat_ngram import NoRepeat
+    from got_train.modeling.got import Got
+
+__all__ = ["Answer", "Failure", "Page", "Question", "Reader", "ReadingError", "find_pages", "load_reader"]
+
+NO_REPEAT = 20  # the original's no_repeat_ngram_size for one image; it sets none for several views
+CONTEXT = 8192  # tokens of prompt and answer that GOT's last stage trained with (paper, 4.1)
+ORIGINAL_TOKENS = 4096  # of an answer in the original; a long prompt leaves so many too, if positions do
+LOOKAHEAD = 4  # batches among which questions of like length are brought together
+LOOKAHEAD_VIEWS = 64  # that are held for it, 3 MB each in GOT
+# What builds tables: always allowed with spare_structure, as is every token without a letter.
+STRUCTURE = ("\\hline", "\\cline", "\\multicolumn", "<td>", "</td>", "<tr>", "</tr>", "<th>", "</th>")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of which pages: of one, of its tiles (multi_crop), or of several (multi_page)."""
+
+    pages: tuple[Page, ...]
+    task: str
+    box: Sequence[float] | None = None
+    color: str | None = None
+    box_unit: str = "pixel"  # or thousandth
+    auto_crop: bool = False  # ocr and format of a page with small lines become multi_crop
+    line_height: float | None = None  # of the smallest lines in one view, pixels; where auto_crop measured it
+
+    def __str__(self) -> str:
+        more = len(self.pages) - 1
+        return f"{self.pages[0]}" + (f" and {more} more" if more else "")
+
+    @classmethod
+    def of_record(cls, record: Record) -> Question:
+        """What a record asks, without its answer."""
+        pages = tuple(map(Page, record.images))
+        return cls(pages, record.task, record.box, record.color, record.box_unit)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model read. `ids` end with the stop token if it came; log_probs are those of `ids`."""
+
+    question: Question
+    text: str
+    ids: list[int]
+    log_probs: list[float]
+    # "stop", "length" (cut at the limit), "loop" (cut after the first repetition), or "retried": it looped,
+    # and came to an end under a stronger rule
+    finished: str
+    seconds: float  # its share of its batch's time
+
+    @property
+    def confidence(self) -> float:
+        """The geometric mean of the tokens' probabilities."""
+        return math.exp(sum(self.log_probs) / len(self.log_probs))
+
+    @property
+    def lowest(self) -> float:
+        """The smallest of the tokens' probabilities."""
+        return math.exp(min(self.log_probs))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A question that could not be put to the model; the cause begins with the page's name."""
+
+    question: Question
+    cause: str
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A model with its tokenizer, and how it is to decode."""
+
+    model: Got
+    tokenizer: Tokenizer
+    max_new_tokens: int | None = None  # None: what is left of CONTEXT, see _limit
+    no_repeat_ngram_size: int | None = None  # None: the original's, see NO_REPEAT
+    stop_loops: bool = True
+    max_tiles: int = 6
+    ngram_window: int = 0  # tokens in which no n-gram comes twice; 0: all
+    spare_structure: bool = False  # never ban what builds tables: STRUCTURE, and tokens without a letter
+    retry_loops: bool = False  # read a page that loops again, with no n-gram of NO_REPEAT twice
+    num_beams: int = 1
+    calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        config, tokenizer = self.model.config, self.tokenizer
+        if tokenizer.image_id != config.image_token or tokenizer.size > config.decoder.vocab_size:
+            raise ReadingError(
+                f"tokenizer: {tokenizer.size} ids with the image at {tokenizer.image_id}; the model has "
+                f"{config.decoder.vocab_size} with the image at {config.image_token}"
+            )
+
+    @property
+    def dialect(self) -> str:
+        return self.model.config.dialect
+
+    def read(
+        self,
+        questions: Iterable[Question],
+        batch_size: int = 1,
+        on_text: Callable[[Question, str], None] | None = None,
+    ) -> Iterator[Answer | Failure]:
+        """Answers in the order of the questions; `on_text` hears each answer while it grows.
+
+        Questions that follow one another share a batch if they are of like length and decoded alike.
+        """
+        questions = iter(questions)
+        while window := self._window(questions, batch_size):
+            ready = {place: each for place, each in enumerate(window) if isinstance(each, Failure)}
+            given = 0
+            for batch in self._batches(window, batch_size):
+                asked = [window[place] for place in batch]
+                ready |= zip(batch, self._answers(asked, on_text), strict=True)
+                while given in ready:
+                    yield ready.pop(given)
+                    given += 1
+            yield from (ready[place] for place in sorted(ready))
+
+    def _window(self, questions: Iterator[Question], batch_size: int) -> list[_Prompt | Failure]:
+        """The next questions as prompts: several batches, unless that is too many views."""
+        found: list[_Prompt | Failure] = []
+        views = 0
+        for question in itertools.islice(questions, batch_size * LOOKAHEAD if batch_size > 1 else 1):
+            found.append(self._prompt(question))
+            views += 0 if isinstance(found[-1], Failure) else len(found[-1].views)
+            if len(found) >= batch_size and views >= LOOKAHEAD_VIEWS:
+                break
+        return found
+
+    def _batches(self, window: Sequence[_Prompt | Failure], batch_size: int) -> Iterator[list[int]]:
+        """Places of prompts that are read together; the order stays where lengths are the same."""
+
+        def likeness(place: int) -> tuple[int, int]:
+            return self._ngram_size(window[place].question), len(window[place].ids)
+
+        places = [place for place, each in enumerate(window) if isinstance(each, _Prompt)]
+        for _, alike in itertools.groupby(sorted(places, key=likeness), lambda place: likeness(place)[0]):
+            group = list(alike)
+            for start in range(0, len(group), batch_size):
+                yield group[start : start + batch_size]
+
+    def pieces(self, answer: Answer) -> list[tuple[str, float]]:
+        """The answer's tokens as text and their probabilities; tokens that share a character are joined."""
+        found, ids, log_prob = [], [], 0.0
+        for number, token in enumerate(answer.ids, start=1):
+            ids.append(token)
+            log_prob += answer.log_probs[number - 1]
+            try:
+                text = self.tokenizer.decode_bytes(ids).decode()
+            except UnicodeDecodeError as error:
+                if error.reason == "unexpected end of data" and number < len(answer.ids):
+                    continue
+                text = self.tokenizer.decode(ids)
+            if text:
+                found.append((text, math.exp(log_prob)))
+            ids, log_prob = [], 0.0
+        return found
+
+    def calibrated_pieces(self, answer: Answer) -> list[tuple[str, float]]:
+        """As `pieces`, with calibrated probabilities if the reader has any."""
+        calibration = self.calibration or Calibration()
+        return [(text, calibration.apply("token", sure)) for text, sure in self.pieces(answer)]
+
+    def spans(self, answer: Answer, level: str) -> list[Span]:
+        """The tokens, words or lines of an answer, each with how sure it is, calibrated if the reader is."""
+        return spans(self.pieces(answer), level, self.calibration)
+
+    def marked(self, answer: Answer, below: float) -> str:
+        """The answer's text with `[?` and `?]` around words that are less sure."""
+        text = "".join(piece for piece, _ in self.pieces(answer)).strip()
+        marked = mark(text, self.spans(answer, "word"), below)
+        return marked if text == answer.text else marked.replace(LINE_BREAK, "\n")  # OPT writes it so
+
+    @cached_property
+    def _structure(self) -> frozenset[int]:
+        """The tokens that are never banned where structure is spared."""
+        tokenizer = self.tokenizer
+        words = {token for word in STRUCTURE for token in tokenizer.encode(word)}
+        bare = (token for token in range(tokenizer.size) if _has_no_letter(tokenizer.decode([token])))
+        return frozenset(words.union(bare)) - {*tokenizer.stop_ids}
+
+    def _rule(self, size: int) -> NoRepeat:
+        from got_train.generation.no_repeat_ngram import NoRepeat
+
+        spared = self._structure if size and self.spare_structure else frozenset()
+        window = max(self.ngram_window, size) if self.ngram_window else 0
+        return NoRepeat(size=size, window=window, spared=spared)
+
+    def _limit(self, tokens: int) -> int:
+        """Tokens of the answer to a prompt of so many, at most."""
+        left = self.model.config.decoder.max_positions - tokens
+        return min(left, self.max_new_tokens or max(CONTEXT - tokens, ORIGINAL_TOKENS))
+
+    def _cropped(self, question: Question, picture: Image.Image) -> Question:
+        """A question of tiles if the page's lines are too small for one view, and less so in tiles."""
+        from got_train.data import text_height
+
+        lines = text_height.smallest_lines(picture)
+        if lines is None:
+            return question
+        vision = self.model.config.vision
+        grid = text_height.tiles(picture.size, self.max_tiles, vision.image_side)
+        seen, cut = lines.seen(vision.image_side), lines.seen(vision.image_side, grid)
+        tiles = {"ocr": "multi_crop_ocr", "format": "multi_crop"}
+        small = seen < vision.patch / 2 and cut > seen  # two lines would share a patch
+        return replace(question, task=tiles[question.task] if small else question.task, line_height=seen)
+
+    def _ngram_size(self, question: Question) -> int:
+        if self.no_repeat_ngram_size is not None:
+            return self.no_repeat_ngram_size
+        return NO_REPEAT if question.task in prompts.ONE_VIEW else 0
+
+    def _prompt(self, question: Question) -> _Prompt | Failure:
+        started = time.perf_counter()
+        config = self.model.config
+        try:
+            pictures = [page.open() for page in question.pages]
+            if question.auto_crop:
+                question = self._cropped(question, pictures[0])
+            views = images.views(pictures, question.task, config.vision.image_side, self.max_tiles)
+            prompt = prompts.build_prompt(
+                question.task,
+                box=question.box,
+                color=question.color,
+                image_size=pictures[0].size if question.box_unit == "pixel" else None,
+                views=len(views),
+                dialect=config.dialect,
+                view_tokens=config.vision.view_tokens,
+            )
+            ids = self.tokenizer.encode_prompt(prompt)
+            if len(ids) >= config.decoder.max_positions:
+                places = config.decoder.max_positions
+                raise ReadingError(f"a prompt of {len(ids)} tokens; the decoder has {places} positions")
+        except (images.ImageError, prompts.PromptError, TokenizerError, ReadingError, OSError) as error:
+            cause = str(error)
+            named = cause.startswith(str(question.pages[0].file))
+            return Failure(question, cause if named else f"{question}: {cause}")
+        return _Prompt(question, ids, views, time.perf_counter() - started)
+
+    def _answers(
+        self, batch: list[_Prompt], on_text: Callable[[Question, str], None] | None
+    ) -> Iterator[Answer]:
+        started = time.perf_counter()
+        streams = [Stream(self.tokenizer) for _ in batch]
+
+        def hear(row: int, token: int) -> None:
+            if text := streams[row].add(token):
+                on_text(batch[row].question, text)
+
+        rule = self._rule(self._ngram_size(batch[0].question))
+        made = self._generated(batch, rule, None if on_text is None else hear)
+        if self.retry_loops and on_text is None:  # what was shown cannot be taken back
+            self._retry(batch, made)
+        seconds = (time.perf_counter() - started) / len(batch)
+        for row, prompt in enumerate(batch):
+            text = self.tokenizer.decode(made.ids[row]).strip()  # as the original does
+            if on_text is not None and (rest := streams[row].rest(text)):
+                on_text(prompt.question, rest)
+            yield Answer(
+                prompt.question,
+                text,
+                made.ids[row],
+                made.log_probs[row],
+                made.finished[row],
+                prompt.seconds + seconds,
+            )
+
+    def _generated(
+        self, batch: list[_Prompt], rule: NoRepeat, on_token: Callable[[int, int], None] | None = None
+    ) -> Generated:
+        from got_train.generation.generate import Loop, generate
+
+        tokens = max(len(prompt.ids) for prompt in batch)
+        padding = [tokens - len(prompt.ids) for prompt in batch]
+        pad = self.tokenizer.pad_id
+        return generate(
+            self.model,
+            np.array([[pad] * gap + prompt.ids for gap, prompt in zip(padding, batch, strict=True)]),
+            np.concatenate([prompt.views for prompt in batch]),
+            np.array([[0] * gap + [1] * (tokens - gap) for gap in padding]),
+            max_new_tokens=[self._limit(len(prompt.ids)) for prompt in batch],
+            stop_tokens=sorted({*self.model.config.stop_tokens, *self.tokenizer.stop_ids}),
+            no_repeat=rule,
+            loop=Loop() if self.stop_loops else None,
+            on_token=on_token,
+            num_beams=self.num_beams,
+        )
+
+    def _retry(self, batch: list[_Prompt], made: Generated) -> None:
+        """Puts new answers in the place of those that looped, if they come to an end."""
+        from got_train.generation.no_repeat_ngram import NoRepeat
+
+        rows = [row for row, finished in enumerate(made.finished) if finished == "loop"]
+        if not rows:
+            return
+        again = self._generated([batch[row] for row in rows], NoRepeat(size=NO_REPEAT))
+        for row, *new, finished in zip(rows, again.ids, again.log_probs, again.finished, strict=True):
+            if finished == "stop":
+                made.ids[row], made.log_probs[row] = new
+                made.finished[row] = "retried"
+
+
+def _has_no_letter(text: str) -> bool:
+    return not any(letter.isalpha() or letter == "\ufffd" for letter in text)
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A question as numbers: ids (T,), views (N, side, side, 3) uint8."""
+
+    question: Question
+    ids: list[int]
+    views: np.ndarray
+    seconds: float
+
+
+class Stream:
+    """An answer's text while its tokens arrive; gives out only what later tokens cannot change."""
+
+    # space at the end is stripped in the answer, U+FFFD is half a character, <lb> OPT's newline
+    _UNSURE = re.compile(r"(?:\s|\ufffd|<l?b?)+\Z")
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer, self.ids, self.given = tokenizer, [], 0
+
+    def add(self, token: int) -> str:
+        self.ids.append(token)
+        return self.rest(self._UNSURE.sub("", self.tokenizer.decode(self.ids).lstrip()))
+
+    def rest(self, text: str) -> str:
+        """What `text` has beyond the part given out before."""
+        new = text[self.given :]
+        self.given = max(self.given, len(text))
+        return new
+
+
+def load_reader(
+    folder: str | os.PathLike,
+    dtype: str = "float32",
+    adapter: str | os.PathLike | None = None,
+    **settings: int | bool | None,
+) -> Reader:
+    """The Reader of a checkpoint folder, or of an adapter's, which names its base; settings are its fields.
+
+    With `adapter` the folder is the base, wherever it is now.
+    """
+    from got_train.checkpoint.weights import load_model
+    from got_train.training.adapters import is_adapter, load_adapted
+
+    if not Path(folder).is_dir():
+        raise ReadingError(f"{folder}: no such folder; a checkpoint has config.json, weights and a tokenizer")
+    tokenizer = load_tokenizer(adapter or folder)  # first, as it takes a moment and weights may take a minute
+    if adapter is not None:
+        model = load_adapted(adapter, folder, dtype)
+    else:
+        model = (load_adapted if is_adapter(folder) else load_model)(folder, dtype=dtype)
+    if "calibration" not in settings:
+        settings["calibration"] = load_calibration(folder if adapter is None else adapter)
+    return Reader(model, tokenizer, **settings)

@@ -1,0 +1,1 @@
+"""The model's forwards and gradients for a CPU, put on from outside."""

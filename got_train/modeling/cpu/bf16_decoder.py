@@ -1,0 +1,49 @@
+"""A decoder whose weights stand in bfloat16 and that computes in float32: for reading on the CPU.
+
+A token of one sequence takes as long as the weights take to come from memory, so half the bytes are nearly
+half the time. Released checkpoints are bfloat16 already and lose nothing; others are rounded.
+"""
+
+# R rows of all leading axes  D, E widths  N words
+
+from __future__ import annotations
+
+import paddle
+from paddle import nn
+
+from got_train.cpu import kernels
+from got_train.modeling.layers import Linear, row_products
+
+
+class NarrowDecoderError(ValueError):
+    """A device whose own kernels know bfloat16."""
+
+
+class NarrowLinear(nn.Layer):
+    """x (..., D) float32 times a weight in bfloat16, plus bias (E,), without gradients."""
+
+    def __init__(self, layer: nn.Layer):
+        super().__init__()
+        self.register_buffer("columns", layer.weight.t().astype("bfloat16"))  # (E, D)
+        self.bias = layer.bias
+
+    @paddle.no_grad()
+    def forward(self, x):
+        y = row_products(x.flatten(0, -2), self.columns)  # (R, E)
+        if self.bias is not None:
+            kernels.add_bias(y, self.bias)
+        return y.reshape([*x.shape[:-1], -1])
+
+
+def narrow(decoder: nn.Layer) -> None:
+    """Round its linear weights and word embeddings, which are the head's too; adapters stay as they are."""
+    if not paddle.get_device().startswith("cpu"):
+        raise NarrowDecoderError(
+            f"decoder in bfloat16: {paddle.get_device()} is no CPU; --dtype bfloat16 there"
+        )
+    for parent in decoder.sublayers(include_self=True):
+        for name, layer in parent.named_children():
+            if type(layer) is Linear:
+                setattr(parent, name, NarrowLinear(layer))
+            elif getattr(layer, "weight", None) is decoder.head:
+                layer.to(dtype="bfloat16")

@@ -1,0 +1,191 @@
+"""What a config says before any row is read: the sizes of its model, its tokenizer, and doubtful choices.
+
+Reads sizes from the headers of weight files; loads no weight and needs no Paddle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from got_train.checkpoint import layouts
+from got_train.checkpoint.hf_config import read_config, vision_from_shapes
+from got_train.checkpoint.tensor_io import tensors_in
+from got_train.config.schema import Config, ConfigError
+from got_train.data.collator import Collator
+from got_train.evaluation.scored import metric_fault
+from got_train.modeling.config import GotConfig
+from got_train.tokenizer import Tokenizer
+from got_train.training.checkpoints import ADAPTER_FILE, FINAL, checkpoints
+
+from .findings import ERROR, WARNING, Finding
+from .statistics import Statistics
+
+READ = ("Latin", "Han", "Digits", "Marks")  # what the released weights were taught: English and Chinese
+SHARE = 0.01  # of all characters; a script below it is a few names
+MANY_TOKENS = 1.5  # a character, from which on a script is spelled in bytes
+FEW_STEPS = 50
+
+
+def model_sizes(config: Config, tokenizer: Tokenizer) -> GotConfig:
+    """The model that a run starts from, by its sizes alone; refuses what cannot be that."""
+    model = config.model
+    if not model.init_from:
+        vision = stored_vision(model.vision_from, config) if model.vision_from else model.vision
+        size = model.decoder.vocab_size or tokenizer.size
+        if size != tokenizer.size:
+            raise ConfigError(
+                f"model.decoder.vocab_size ({size}) must be the tokenizer's {tokenizer.size}; or 0"
+            )
+        return GotConfig(
+            vision=vision,
+            decoder=replace(model.decoder, vocab_size=size),
+            image_token=tokenizer.image_id,
+            dialect=model.dialect or "repo",
+        )
+    found = stored_sizes(base_of(model.init_from))
+    if model.dialect not in ("", found.dialect):
+        said = f"{model.init_from} was trained with {found.dialect}; leave it empty"
+        raise ConfigError(f"model.dialect {model.dialect}: {said}")
+    if found.decoder.vocab_size != tokenizer.size:
+        has = f"{model.init_from} has a vocabulary of {found.decoder.vocab_size}; the tokenizer of that model"
+        raise ConfigError(f"model.tokenizer: {tokenizer.size} tokens, {has}")
+    return found
+
+
+def base_of(folder: str) -> str:
+    """The checkpoint that a folder is, or of an adapter the one that it stands on."""
+    card = Path(folder) / ADAPTER_FILE
+    if not card.is_file():
+        return folder
+    try:
+        base = json.loads(card.read_text(encoding="utf-8"))["base"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{card}: not an adapter ({error!r}); a folder that a LoRA run wrote") from error
+    if not Path(base).is_dir():
+        raise ConfigError(f"model.init_from {folder}: its base {base} is not there; put it back")
+    return base
+
+
+def stored_sizes(folder: str) -> GotConfig:
+    if not Path(folder).is_dir():
+        raise ConfigError(f"model.init_from: no folder {folder}; a whole checkpoint, in any layout")
+    return read_config(Path(folder), _shapes(folder))
+
+
+def stored_vision(path: str, config: Config) -> object:
+    """Of an encoder alone; of another family (SAM) those that the config gives."""
+    if not Path(path).exists():
+        raise ConfigError(f"model.vision_from: no file or folder {path}; a stage-1, GOT or SAM checkpoint")
+    shapes = _shapes(path)
+    return vision_from_shapes(shapes) if "vision.net_3.weight" in shapes else config.model.vision
+
+
+def _shapes(path: str) -> dict[str, list[int]]:
+    stored = {layouts.canonical(name): tensor for name, tensor in tensors_in(Path(path)).items()}
+    layout = layouts.detect(list(stored))
+    if layout is None:
+        raise ConfigError(f"{path}: no known layout has names like {', '.join(sorted(stored)[:3])}; GOT's")
+    named = {layouts.to_ours(name, layout): tensor.shape for name, tensor in stored.items()}
+    return {name: shape for name, shape in named.items() if name is not None}
+
+
+def build_collator(config: Config, sizes: GotConfig, tokenizer: Tokenizer) -> Collator:
+    """What the run's own would be, as far as rows are concerned."""
+    places = sizes.decoder.max_positions
+    if config.data.max_tokens > places:
+        raise ConfigError(
+            f"data.max_tokens ({config.data.max_tokens}): the decoder has {places} positions; at most these"
+        )
+    return Collator(
+        tokenizer=tokenizer,
+        side=sizes.vision.image_side,
+        view_tokens=sizes.vision.view_tokens,
+        dialect=sizes.dialect,
+        max_tokens=config.data.max_tokens,
+        max_tiles=config.data.max_tiles,
+    )
+
+
+def doubts(config: Config) -> Iterator[Finding]:
+    """Choices that are allowed and seldom meant, and a metric that does not exist."""
+    output, data = Path(config.train.output_dir), config.data
+    if config.measure.best != "loss" and (fault := metric_fault(config.measure.best)):
+        yield Finding(ERROR, "config", "measure.best", *fault.split("; ", 1))
+    found = [*checkpoints(output), *([output / FINAL] if (output / FINAL).exists() else [])]
+    if found:
+        yield _doubt(
+            "train.output_dir",
+            f"{output} holds {found[-1].name} of another run",
+            "--resume goes on from it; a new run needs another folder",
+        )
+    if config.model.init_from and not data.replay:
+        yield _doubt(
+            "data.replay",
+            "empty, and the run starts from a trained model, which forgets what it no longer sees",
+            "rows of its former kind of data, of which data.replay_share trains again",
+        )
+    if not data.validation:
+        yield _doubt(
+            "data.validation",
+            "empty, so nothing tells when the run begins to learn its rows by heart",
+            "a file of rows of other documents; got_train.cli.init --split 0.1 makes one",
+        )
+
+
+def steps_doubt(config: Config, steps: int) -> Finding | None:
+    if steps >= FEW_STEPS:
+        return None
+    key = "train.steps" if config.train.steps else "train.epochs"
+    what = f"{steps} steps of {config.train.batch_size} rows; few to learn from"
+    return _doubt(key, what, "more epochs, or a smaller train.batch_size")
+
+
+def script_doubts(config: Config, statistics: Statistics) -> Iterator[Finding]:
+    """Scripts that the tokenizer spells in bytes, and such as the encoder may not know."""
+    total = max(1, sum(each.characters for each in statistics.scripts.values()))
+    for name, fitness in statistics.scripts.items():
+        if fitness.characters < SHARE * total:
+            continue
+        per_character = fitness.tokens / max(1, fitness.characters)
+        if per_character > MANY_TOKENS and name not in ("Digits", "Marks"):
+            yield _doubt(
+                "model.tokenizer",
+                f"{name} takes {per_character:.1f} tokens a character "
+                f"({fitness.size / max(1, fitness.tokens):.1f} bytes a token)",
+                "it is learnt, but long answers: raise data.max_tokens, and infer's max_new_tokens with it",
+            )
+        frozen = not config.parts.vision.train and "vision" not in config.lora.parts
+        if name not in READ and frozen and config.model.init_from:
+            yield _doubt(
+                "parts.vision.train",
+                f"false, and {fitness.characters / total:.0%} of the characters are {name}",
+                "an encoder that never saw a script must train: parts.vision={train: true, lr: 2e-6}, or "
+                "lora.parts with vision",
+            )
+
+
+def legibility_doubt(statistics: Statistics, patch: int, role: str) -> Finding | None:
+    """Pages whose smallest lines are lower than half a patch of the encoder once squashed to a view."""
+    pages = statistics.cropped.total
+    low = statistics.lines.above(-1) - statistics.lines.above((patch - 1) // 2)
+    if not pages or low < 0.05 * statistics.lines.total or not statistics.small:
+        return None
+    seen, cropped, where = statistics.small[0]
+    gain = f"task multi_crop would show them {cropped} px high"
+    if cropped <= seen:
+        gain = "tiles would not help, the file itself is as small; scan at a higher resolution"
+    return Finding(
+        WARNING,
+        "legibility",
+        where,
+        f"lines of {seen} px in the view; {low} of {statistics.lines.total} pages looked at in {role} have "
+        f"lines below {patch // 2} px, two of which share a patch of the encoder",
+        f"{gain}, data.max_tiles more so",
+    )
+
+
+def _doubt(key: str, cause: str, mend: str) -> Finding:
+    return Finding(WARNING, "config", key, cause, mend)

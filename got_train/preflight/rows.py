@@ -1,0 +1,186 @@
+"""One row as a run would take it: its pictures opened, its prompt and answer counted; nothing is kept of it.
+
+Runs in processes of its own, without Paddle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from got_train import images, prompts
+from got_train.data import text_height
+from got_train.data.collator import Collator
+from got_train.data.record import split_message
+from got_train.data.records import DataFileError, Record, RecordError
+from got_train.evaluation.metrics.degeneration import repeats
+from got_train.images import EncodedImage
+
+from . import fingerprints as prints
+from .findings import ERROR, WARNING, Finding
+from .statistics import Fitness, Statistics, script_runs
+
+_SUBJECTS = {"query": "question", "box": "region", "color": "region"}
+
+
+@dataclass
+class Look:
+    """What a piece of a source has shown."""
+
+    source: int
+    statistics: Statistics = field(default_factory=Statistics)
+    findings: list[Finding] = field(default_factory=list)
+    prints: list[tuple] = field(default_factory=list)
+    longest: list[tuple[int, int]] = field(default_factory=list)  # tokens, row: the longest few
+
+    def add(self, finding: Finding) -> None:
+        self.findings.append(finding)
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Looks at rows; `stride` of a source says at which of them more closely (lines of text, scripts)."""
+
+    collator: Collator
+    level: dict[int, str] = field(default_factory=dict)  # of a bad row in each source; ERROR otherwise
+    keep: int = 16  # of the longest rows of each piece
+
+    def look(self, source: int, rows: Iterable[tuple[int, Record | RecordError]], stride: int) -> Look:
+        made = Look(source)
+        for row, record in rows:
+            made.statistics.rows += 1
+            try:
+                if isinstance(record, RecordError):
+                    raise record
+                self._record(made, row, record, closely=row % stride == 0)
+            except Exception as error:  # whatever a row does, the others are still looked at
+                made.statistics.bad += 1
+                made.add(self._bad(source, record, error))
+        made.longest = sorted(made.longest, reverse=True)[: self.keep]
+        return made
+
+    def _bad(self, source: int, record: Record | RecordError, error: Exception) -> Finding:
+        if isinstance(error, RecordError):
+            level = ERROR if isinstance(error, DataFileError) else self.level.get(source, ERROR)
+            return Finding.of(error, subject_of(error), level)
+        what = f"cannot be checked ({type(error).__name__}: {error})"
+        return Finding(ERROR, "row", getattr(record, "where", ""), what, "leave this row out, and report it")
+
+    def _record(self, made: Look, row: int, record: Record, closely: bool) -> None:
+        pages = self._pages(record)
+        size = pages[0].size
+        views, grid = self._views(record, pages)
+        question, answer = self.collator.tokens(record, views, size)
+        found = made.statistics
+        found.tasks[_kind(record)] += 1
+        for numbers, value in (
+            (found.tokens, len(question) + len(answer)),
+            (found.answers, len(answer)),
+            (found.characters, len(record.text)),
+            (found.views, views),
+            (found.sides, max(size)),
+        ):
+            numbers.add(value)
+        self.collator.check_length(record, question, answer)
+        made.longest.append((len(question) + len(answer), row))
+        if repeats(record.text):
+            made.add(_loop(record))
+        grey = pages[0].convert("L")
+        made.prints.append(_print(made.source, row, record, prints.look(grey)))
+        if closely:
+            self._lines(found, record, grey, grid)
+            self._scripts(found, record.text)
+
+    def _pages(self, record: Record) -> list:
+        try:
+            return [images.open_image(path) for path in record.images]
+        except (OSError, ValueError) as error:
+            raise RecordError(f"{record.where}: {error}") from error
+
+    def _views(self, record: Record, pages: list) -> tuple[int, tuple[int, int]]:
+        """How many views images.views would make, and into how many columns and rows it would cut."""
+        if not record.task.startswith("multi_crop") or len(pages) > 1:
+            return len(pages), (1, 1)
+        columns, rows = text_height.tiles(pages[0].size, self.collator.max_tiles, self.collator.side)
+        return columns * rows + (columns * rows > 1), (columns, rows)
+
+    def _lines(self, found: Statistics, record: Record, grey: object, grid: tuple[int, int]) -> None:
+        lines = text_height.smallest_lines(grey)
+        if lines is None:
+            found.no_lines += 1
+            return
+        side = self.collator.side
+        cut = text_height.tiles(grey.size, self.collator.max_tiles, side)
+        seen, cropped = lines.seen(side, grid), lines.seen(side, cut)
+        found.lines.add(round(seen))
+        if record.task in prompts.ONE_VIEW:
+            found.cropped.add(round(cropped))
+            found.small = sorted([*found.small, (round(seen), round(cropped), record.where)])[:5]
+
+    def _scripts(self, found: Statistics, text: str) -> None:
+        for script, runs in script_runs(text).items():
+            tokens = sum(len(self.collator.tokenizer.encode(run)) for run in runs)
+            written = "".join(runs)
+            fitness = Fitness(len(written), len(written.encode()), tokens)
+            found.scripts.setdefault(script, Fitness()).merge(fitness)
+
+
+def subject_of(error: Exception) -> str:
+    """What a refused row is refused for, by the first words of its message."""
+    said = split_message(error)[1]
+    if "data.max_tokens" in said:
+        return "length"
+    if said.startswith("empty answer"):
+        return "answer"
+    if isinstance(error.__cause__, images.ImageError):
+        return "picture"
+    return _SUBJECTS.get(said.partition(":")[0].partition(" ")[0], "row")
+
+
+def _kind(record: Record) -> str:
+    region = "box" if record.box is not None else "color" if record.color is not None else ""
+    return f"{record.task} in {region}" if region else record.task
+
+
+def _loop(record: Record) -> Finding:
+    tail = record.text.rstrip()[-30:]
+    return Finding(
+        WARNING,
+        "answer",
+        record.where,
+        f"the answer ends in the same characters over and over ({tail!r})",
+        "such rows teach endless repetition; cut the answer where the page ends, or leave the row out",
+        usable=True,
+    )
+
+
+def _print(source: int, row: int, record: Record, look: np.ndarray) -> tuple:
+    text = prints.normal_text(record.text)
+    long = len(text) >= prints.LEAST_TEXT
+    asked = repr((record.task, record.box, record.box_unit, record.color)).encode()
+    return (
+        source,
+        row,
+        prints.hash_of(*map(_bytes, record.images)),
+        prints.hash_of(asked),
+        prints.hash_of(text) if long else 0,
+        prints.hash_of(record.text.encode()),
+        look,
+        prints.sketch(text) if long else np.zeros(prints.BINS, np.uint16),
+    )
+
+
+def _bytes(image: str | EncodedImage) -> bytes:
+    return image.data if isinstance(image, EncodedImage) else Path(image).read_bytes()
+
+
+def records_of(source: object, rows: Iterable[int]) -> Iterator[tuple[int, Record | RecordError]]:
+    """Rows of a source with their records, or with the fault for which they have none."""
+    for row in rows:
+        try:
+            yield row, source[row]
+        except RecordError as error:
+            yield row, error

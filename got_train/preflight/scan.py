@@ -1,0 +1,248 @@
+"""All rows of all sources, looked at by several processes in pieces, and what they show added up.
+
+No more pieces are under way than twice the processes, so memory does not grow with the pictures.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from got_train import workers as processes
+from got_train.data.record import where_of
+from got_train.data.records import DataFileError, Record, RecordError, RecordStream
+
+from . import fingerprints as prints
+from .findings import Finding, Findings
+from .rows import Examiner, Look, records_of
+from .statistics import Statistics
+
+PIECE = 64  # rows that a process takes at once
+CLOSELY = 2000  # rows of a source whose lines of text and scripts are looked at, evenly spaced
+STREAM_STRIDE = 9  # the same of a stream, whose rows are not counted: every ninth
+HELD_OUT = ("validation", "probe")  # roles of rows that no run trains on
+LONGEST = 64  # rows kept of which the run is measured
+
+
+class CheckError(ValueError):
+    """A check that cannot go on, though nothing is said against the data."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Records, under the name and role (train, replay, validation, probe) that the config gives them."""
+
+    role: str
+    path: str
+    records: Sequence[Record] | RecordStream
+    sample: int = 0  # rows at most, evenly spaced (of a stream: the first); 0: all
+
+    def rows(self) -> Sequence[int] | None:
+        """The rows to look at; None of a stream, whose rows are not counted."""
+        if isinstance(self.records, RecordStream):
+            return None
+        total = len(self.records)
+        if not 0 < self.sample < total:
+            return range(total)
+        return (np.arange(self.sample) * (total / self.sample)).astype(int).tolist()
+
+    def where(self, row: int) -> str:
+        return where_of(self.records, row)
+
+
+@dataclass
+class Seen:
+    """What all rows have shown."""
+
+    sources: Sequence[Source]
+    statistics: list[Statistics] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
+    prints: np.ndarray = field(default_factory=lambda: np.empty(0, prints.PRINT))
+    longest: list[tuple[int, int, int]] = field(default_factory=list)  # tokens, source, row
+
+    def total(self, *roles: str) -> int:
+        return sum(
+            each.rows
+            for source, each in zip(self.sources, self.statistics, strict=True)
+            if source.role in roles
+        )
+
+
+def scan(
+    sources: Sequence[Source],
+    examiner: Examiner,
+    workers: int = 0,
+    quarantine: Path | None = None,
+    progress: Callable[[int], object] = lambda rows: None,
+) -> Seen:
+    """Look at every row. Bad ones go to `quarantine` as they are met, a line each, in their order."""
+    seen = Seen(sources, [Statistics() for _ in sources])
+    made: list[np.ndarray] = []
+    pool = _Here(sources, examiner) if workers == 0 else _Pool(sources, examiner, workers)
+    with _Quarantine(quarantine) as bad, pool:
+        for look in pool.looks(_pieces(sources)):
+            seen.statistics[look.source].merge(look.statistics)
+            for finding in look.findings:
+                seen.findings.add(finding)
+                bad.add(finding)
+            made.append(np.array(look.prints, prints.PRINT))
+            for tokens, row in look.longest:
+                heapq.heappush(seen.longest, (tokens, look.source, row))
+                if len(seen.longest) > LONGEST:
+                    heapq.heappop(seen.longest)
+            progress(look.statistics.rows)
+    seen.longest.sort(reverse=True)
+    seen.prints = np.concatenate(made) if made else seen.prints
+    return seen
+
+
+Piece = tuple[int, Sequence, int]  # source; its rows, or of a stream (row, record or fault); stride
+
+
+def _pieces(sources: Sequence[Source]) -> Iterator[Piece]:
+    for place, source in enumerate(sources):
+        rows = source.rows()
+        if rows is None:
+            yield from ((place, part, STREAM_STRIDE) for part in _of_stream(source))
+            continue
+        stride = max(1, len(source.records) // CLOSELY)
+        for start in range(0, len(rows), PIECE):
+            yield place, rows[start : start + PIECE], stride
+
+
+def _of_stream(source: Source) -> Iterator[list]:
+    """A stream is read here, forward, and its rows are handed on whole."""
+    rows = iter(_forward(source.records))
+    if source.sample:
+        rows = islice(rows, source.sample)
+    while part := list(islice(rows, PIECE)):
+        yield part
+
+
+def _forward(stream: RecordStream) -> Iterator[tuple[int, Record | RecordError]]:
+    row = 0
+    while stream.rows is None or row < stream.rows:
+        try:
+            yield row, stream[row]
+        except IndexError:
+            return
+        except DataFileError as error:  # nothing behind it can be read either
+            yield row, error
+            return
+        except RecordError as error:
+            yield row, error
+        row += 1
+
+
+def look_at(sources: Sequence[Source], examiner: Examiner, piece: Piece) -> Look:
+    place, rows, stride = piece
+    if isinstance(rows[0], tuple):  # of a stream, which come with their records
+        return examiner.look(place, rows, stride)
+    return examiner.look(place, records_of(sources[place].records, rows), stride)
+
+
+class _Here:
+    """The same in this process."""
+
+    def __init__(self, sources: Sequence[Source], examiner: Examiner) -> None:
+        self.sources, self.examiner = sources, examiner
+
+    def __enter__(self) -> _Here:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def looks(self, pieces: Iterable[Piece]) -> Iterator[Look]:
+        for piece in pieces:
+            yield look_at(self.sources, self.examiner, piece)
+
+
+_WORK: tuple[Sequence[Source], Examiner] | None = None  # of a process of the pool
+
+
+def _begin(sources: Sequence[Source], examiner: Examiner, check: int) -> None:
+    global _WORK
+    _WORK = sources, examiner
+    processes.serve(check)
+
+
+def _look(piece: Piece) -> Look:
+    return look_at(*_WORK, piece)
+
+
+class _Pool:
+    """Several processes; results come in the order of the pieces."""
+
+    def __init__(self, sources: Sequence[Source], examiner: Examiner, workers: int) -> None:
+        # forked where that exists: what is open stays shared, and nothing is imported anew
+        kind = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+        context = multiprocessing.get_context(kind)
+        self.workers = workers
+        self.executor = ProcessPoolExecutor(workers, context, _begin, (sources, examiner, os.getpid()))
+
+    def __enter__(self) -> _Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.executor.shutdown(cancel_futures=True)
+
+    def looks(self, pieces: Iterable[Piece]) -> Iterator[Look]:
+        waiting: deque[Future] = deque()
+        try:
+            for piece in pieces:
+                waiting.append(self.executor.submit(_look, piece))
+                if len(waiting) >= 2 * self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise CheckError(
+                f"--workers {self.workers}: a process was ended from outside, perhaps for want of memory; "
+                "fewer workers, or 0"
+            ) from error
+
+
+class _Quarantine:
+    """A JSONL file of the rows that cannot be used, as a run writes it, with what would mend them."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path, self._file = path, None
+
+    def __enter__(self) -> _Quarantine:
+        if self.path is not None:
+            self._made = self.path.with_name(self.path.name + ".tmp")
+        return self
+
+    def add(self, finding: Finding) -> None:
+        if self.path is None or finding.usable:
+            return
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self._made, "w", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
+        cause = f"{finding.cause}; {finding.mend}" if finding.mend else finding.cause
+        line = {"where": finding.where, "cause": cause, "mend": finding.mend}
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def __exit__(self, failed: object, *_: object) -> None:
+        if self.path is None:
+            return
+        if self._file is None:
+            self.path.unlink(missing_ok=True)  # of a former check
+            return
+        self._file.close()
+        if failed is None:
+            os.replace(self._made, self.path)
+        else:
+            self._made.unlink(missing_ok=True)

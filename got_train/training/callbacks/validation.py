@@ -1,0 +1,216 @@
+"""What a run sees of records that it does not train on: their loss, its answers; the best weights so far."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import paddle
+from paddlenlp.trainer import TrainerCallback
+from tqdm import tqdm
+
+from got_train.config.schema import Config
+from got_train.data.collator import Collator
+from got_train.data.records import Record
+from got_train.evaluation.scored import lower_is_better
+from got_train.generation.generate import evaluating
+from got_train.inference.reader import Answer, Question, Reader
+from got_train.modeling.got import Got
+from got_train.training.checkpoints import STATE_FILE, STOPPED, read_json
+from got_train.training.measurement import Journal, Measurement, Measuring, draw_curves
+
+from .before_after import fallen
+
+if TYPE_CHECKING:
+    from visualdl import LogWriter
+
+    from got_train.training.trainer import GotTrainer
+
+LOSS = "loss"
+KEPT = "validation_"  # so begins what stays in the run's log
+VALIDATION_LOSS = f"{KEPT}{LOSS}"
+
+
+@paddle.no_grad()
+def validation_loss(got: Got, collator: Collator, records: Sequence[Record], rows: int) -> tuple[float, int]:
+    """The sum of -log p over the supervised tokens of the records, `rows` at a time, and their number."""
+    total, tokens = 0.0, 0
+    with evaluating(got):
+        for start in range(0, len(records), rows):
+            batch = collator.batch([collator.sample(record) for record in records[start : start + rows]])
+            batch.pop("glyph_labels", None)
+            output = got(**{name: paddle.to_tensor(value) for name, value in batch.items()})
+            total += float(output.loss_sum)
+            tokens += int(output.label_count)
+    return total, tokens
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The number of a run's log that decides on its best weights and its early end."""
+
+    name: str  # loss, or a metric
+
+    @property
+    def key(self) -> str:
+        return f"{KEPT}{self.name}"
+
+    @property
+    def lower(self) -> bool:
+        """Whether less is better."""
+        return self.name == LOSS or lower_is_better(self.name)
+
+    def values(self, history: Sequence[dict]) -> list[float]:
+        return [entry[self.key] for entry in history if self.key in entry]
+
+    def since_best(self, values: Sequence[float]) -> int:
+        """Validations after the first that was best; none that was no number is."""
+        cost = [math.inf if math.isnan(value) else value if self.lower else -value for value in values]
+        return len(cost) - 1 - int(np.argmin(cost)) if cost else 0
+
+    def waited(self, values: Sequence[float], patience: int) -> bool:
+        """Whether that many have come in vain; never with 0."""
+        return bool(patience) and self.since_best(values) >= patience
+
+
+class Validation(TrainerCallback):
+    """Every so many steps the loss over the validation records, and what the model reads of some rows.
+
+    Processes share the records. The trainer keeps the weights when the goal is the best so far; after
+    train.patience validations without a better one the run ends. What came before stands in the run's log,
+    which checkpoints keep.
+    """
+
+    def __init__(
+        self, trainer: GotTrainer, records: Sequence[Record], measuring: Measuring | None = None
+    ) -> None:
+        self.trainer, self.config, self.measuring = trainer, trainer.config, measuring
+        self.goal = Goal(self.config.measure.best)
+        self.base: Measurement | None = None  # before the run, and the last of the run
+        self.last: Measurement | None = None
+        plan, collator = trainer.loader.plan, trainer.loader.collator
+        self.mine = [records[place] for place in range(plan.rank, len(records), plan.ranks)]
+        read = [] if measuring is None else [file.records[place] for file, place in measuring.rows.order]
+        for record in (*self.mine, *read[plan.rank :: plan.ranks]):
+            collator.sample(record)  # a bad row stops the run now, not after hours
+        self.has_records = len(records) > 0
+        self.journal = Journal(Path(self.config.train.output_dir))
+        self.gallery = self._gallery(records)
+
+    def _gallery(self, records: Sequence[Record]) -> Gallery:
+        """Of what is read anyway, or else of the first records."""
+        train, collator = self.config.train, self.trainer.loader.collator
+        if self.measuring is not None:
+            return Gallery(collator, [file.records[place] for file, place in self.measuring.shown])
+        shown = [records[place] for place in range(min(train.show_rows, len(records)))]
+        return Gallery(collator, shown, reader_of(self.trainer, train.show_tokens))
+
+    def on_train_begin(self, args: object, state: object, control: object, **kwargs: object) -> None:
+        if state.is_world_process_zero:
+            base = None if self.base is None else self.base.row(self.measuring.shown)
+            self.journal.go_on(state.global_step, base)
+
+    def on_step_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
+        step, every = state.global_step, self.config.train.validate_every
+        due = self._due(state, every) and self.has_records
+        reads = self._due(state, self.config.measure.every or every) and self.measuring is not None
+        if not (due or reads):
+            return
+        before = self.goal.values(state.log_history)
+        with self.trainer.kept_weights():
+            if due:
+                self.trainer.log({VALIDATION_LOSS: self._loss()})
+            worse = self._read(step) if reads else ""
+            values = self.goal.values(state.log_history)
+            decided = len(values) > len(before)
+            if decided and self.goal.since_best(values) == 0 and not worse:
+                self.trainer.save_best(self.goal.key, values[-1])
+            if self.measuring is None:
+                self.gallery.show(self.trainer.board(), step)
+        if worse:
+            state.log_history.append({"step": step, STOPPED: worse})
+        if worse or (decided and self.goal.waited(values, self.config.train.patience)):
+            control.should_training_stop = control.should_save = True
+
+    def _due(self, state: object, every: int) -> bool:
+        return state.global_step % every == 0 or state.global_step >= state.max_steps
+
+    def _loss(self) -> float:
+        """Over the records of all processes."""
+        trainer = self.trainer
+        rows = trainer.config.train.micro_batch_size
+        totals = validation_loss(trainer.model, trainer.loader.collator, self.mine, rows)
+        if trainer.loader.plan.ranks > 1:
+            shared = paddle.to_tensor(totals, dtype="float64")
+            paddle.distributed.all_reduce(shared)
+            totals = shared.tolist()
+        return totals[0] / max(totals[1], 1)
+
+    def _read(self, step: int) -> str:
+        """Measure, tell it everywhere; returns why the run is to end, if it is."""
+        measuring, trainer = self.measuring, self.trainer
+        self.last = seen = measuring.measure(step)
+        if self.goal.name != LOSS:
+            trainer.log({self.goal.key: measuring.value(seen, self.goal.name)})
+        if trainer.is_world_process_zero():
+            self.journal.add(seen.row(measuring.shown))
+            tqdm.write(seen.line(), file=sys.stderr)
+        if board := trainer.board():
+            draw_curves(board, seen)
+            answers = {each.prediction.key: each.prediction.prediction for each in seen.samples}
+            texts = [answers.get((file.name, place)) for file, place in measuring.shown]
+            self.gallery.show(board, step, texts)
+        return self._worse(seen)
+
+    def _worse(self, seen: Measurement) -> str:
+        if not self.config.measure.stop_if_worse or self.base is None:
+            return ""
+        found = "; ".join(skill.words() for skill in fallen(self.base, seen, self.measuring.rows))
+        if found and self.trainer.is_world_process_zero():
+            tqdm.write(f"step {seen.step}: ended by measure.stop_if_worse: {found}", file=sys.stderr)
+        return found
+
+
+def reader_of(trainer: GotTrainer, tokens: int) -> Reader:
+    """Reads with the model in training, as infer.py does with a checkpoint."""
+    collator = trainer.loader.collator
+    return Reader(trainer.model, collator.tokenizer, max_new_tokens=tokens, max_tiles=collator.max_tiles)
+
+
+def has_stopped(checkpoint: Path, config: Config) -> bool:
+    """Whether a run ended early at this checkpoint."""
+    history = read_json(checkpoint / STATE_FILE)["log_history"]
+    goal = Goal(config.measure.best)
+    waited = goal.waited(goal.values(history), config.train.patience)
+    return waited or any(STOPPED in entry for entry in history)
+
+
+class Gallery:
+    """A few records with what the model reads of them, as VisualDL pictures and texts."""
+
+    def __init__(self, collator: Collator, records: Sequence[Record], reader: Reader | None = None) -> None:
+        self.collator, self.records, self.reader = collator, records, reader
+        self._pictured = False
+
+    def show(self, board: LogWriter | None, step: int, answers: Sequence[str | None] | None = None) -> None:
+        """The given answers (None: not read this time), or those of the reader."""
+        if board is None or not self.records:
+            return
+        answers = list(self._answers()) if answers is None else answers
+        for number, (record, answer) in enumerate(zip(self.records, answers, strict=True)):
+            if not self._pictured:
+                views, _ = self.collator.views(record)
+                board.add_image(f"picture/{number}", np.concatenate(views, axis=1), 0)
+            if answer is not None:
+                board.add_text(f"answer/{number}", f"truth: {record.text}\n\nread: {answer}", step)
+        self._pictured = True
+
+    def _answers(self) -> Iterator[str]:
+        questions = [Question.of_record(record) for record in self.records]
+        for answer in self.reader.read(questions, batch_size=len(questions)):
+            yield answer.text if isinstance(answer, Answer) else str(answer.cause)

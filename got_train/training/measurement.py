@@ -1,0 +1,309 @@
+"""Records that a run reads to know how well it reads, and what evaluation's metrics say of the answers.
+
+Knows the reader, evaluation and VisualDL's curves; what follows from the numbers is decided in validation.py.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import paddle
+from tqdm import tqdm
+
+from got_train.config.schema import Config, ConfigError
+from got_train.data.mixture import spread
+from got_train.data.records import Record
+from got_train.evaluation.metrics import degeneration, kinds, text
+from got_train.evaluation.predictions import DataFile, Prediction, names_of, read_rows, records_hash
+from got_train.evaluation.provenance import write_lines
+from got_train.evaluation.scored import Sample, averages_of, metric_fault, samples, task_name
+from got_train.evaluation.scores import ALL
+from got_train.inference.reader import Reader
+
+from .checkpoints import MEASUREMENTS
+
+if TYPE_CHECKING:
+    from visualdl import LogWriter
+
+VALIDATION = "validation"
+LOOKED_AT = 10_000  # records of a set, evenly spaced, whose kinds are found before some are chosen
+_CHOICE = 2**31 + 2  # other random numbers than those of the mixture
+_LOGGED = ("edit_distance", "exact_match")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is read, of data.validation and of every probe, and in which order."""
+
+    validation: tuple[DataFile, ...]
+    probes: tuple[DataFile, ...]
+    order: tuple[tuple[DataFile, int], ...]  # of any beginning every set and kind has its share
+
+    @property
+    def files(self) -> tuple[DataFile, ...]:
+        return (*self.validation, *self.probes)
+
+    def first(self, count: int) -> list[tuple[DataFile, int]]:
+        """Of every file so many rows, to be shown at every measuring."""
+        return [(file, place) for file in self.files for place in range(min(count, len(file.records)))]
+
+
+@dataclass(frozen=True)
+class RecordSet:
+    """Records under the name that tables give them, one of several sources or a probe."""
+
+    name: str
+    path: str
+    records: Sequence[Record]
+
+
+def validation_sets(paths: Sequence[str], records: Sequence[Sequence[Record]]) -> list[RecordSet]:
+    """The sources of data.validation under their names."""
+    names = [VALIDATION] if len(paths) == 1 else [f"{VALIDATION}/{name}" for name in names_of(paths)]
+    return [RecordSet(*each) for each in zip(names, paths, records, strict=True)]
+
+
+def choose_rows(validation: Sequence[RecordSet], probes: Sequence[RecordSet], most: int, seed: int) -> Rows:
+    """At most `most` rows of the validation sources together and of each probe, the same for a seed."""
+    chosen = [_chosen(validation, most, seed), *(_chosen([probe], most, seed) for probe in probes)]
+    files = [file for found, _ in chosen for file in found]
+    orders = [[(found[source], place) for source, place in order] for found, order in chosen]
+    # in turns: the first of every set, the second of every set
+    turns = sorted((turn, number) for number, order in enumerate(orders) for turn in range(len(order)))
+    order = tuple(orders[number][turn] for turn, number in turns)
+    return Rows(tuple(files[: len(validation)]), tuple(files[len(validation) :]), order)
+
+
+def _chosen(sets: Sequence[RecordSet], most: int, seed: int) -> tuple[list[DataFile], list[tuple[int, int]]]:
+    """A file of the chosen records of each source, and the order of all (source, place in its file)."""
+    share = max(1, LOOKED_AT // max(1, len(sets)))
+    looked_at = [
+        (source, place)
+        for source, each in enumerate(sets)
+        for place in spread([range(len(each.records))], share, seed)
+    ]
+    strata = [(source, *_sort(sets[source].records[place])) for source, place in looked_at]
+    taken: list[list[Record]] = [[] for _ in sets]
+    order = []
+    for number in stratified(strata, most, seed):
+        source, place = looked_at[number]
+        order.append((source, len(taken[source])))
+        taken[source].append(sets[source].records[place])
+    files = [
+        DataFile(each.name, each.path, records, records_hash(records, Path(each.path).parent))
+        for each, records in zip(sets, taken, strict=True)
+    ]
+    return files, order
+
+
+def _sort(record: Record) -> tuple[Hashable, ...]:
+    """What a record asks for, and what its answer is."""
+    kind = kinds.kind_of(record.text, record.task)
+    return record.task, record.box is not None, record.color is not None, kind
+
+
+def stratified(strata: Sequence[Hashable], most: int, seed: int) -> list[int]:
+    """Places of at most `most` items, ordered so that every beginning has all strata in their shares.
+
+    The first of each stratum come first, however rare it is.
+    """
+    places: dict[Hashable, list[int]] = {}
+    for place in np.random.default_rng([seed, _CHOICE]).permutation(len(strata)).tolist():
+        places.setdefault(strata[place], []).append(place)
+    keyed = [(number / len(found), place) for found in places.values() for number, place in enumerate(found)]
+    return [place for _, place in sorted(keyed, key=lambda each: each[0])][:most]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The scored answers of a moment of a run."""
+
+    step: int
+    samples: Sequence[Sample]
+    of: int  # rows that there are to read
+    seconds: float  # of reading and scoring
+
+    @property
+    def finished(self) -> bool:
+        """Whether the time has sufficed for all rows."""
+        return len(self.samples) == self.of
+
+    def of_files(self, files: Sequence[DataFile]) -> list[Sample]:
+        names = {file.name for file in files}
+        return [each for each in self.samples if each.prediction.data in names]
+
+    def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
+        """By source, then by task: rows, and the mean of each metric; a source of several tasks has `all`."""
+        sources: dict[str, dict[str, list[Sample]]] = {}
+        for each in self.samples:
+            tasks = sources.setdefault(each.prediction.data or "", {})
+            tasks.setdefault(task_name(each.prediction), []).append(each)
+        for tasks in sources.values():
+            if len(tasks) > 1:
+                tasks[ALL] = [each for rows in tasks.values() for each in rows]
+        return {
+            source: {task: averages(rows) for task, rows in tasks.items()}
+            for source, tasks in sources.items()
+        }
+
+    def row(self, shown: Sequence[tuple[DataFile, int]]) -> dict[str, Any]:
+        """As a line of measurements.jsonl, with what was read of the rows that are shown."""
+        keys = {(file.name, place) for file, place in shown}
+        answers = [each.prediction for each in self.samples if each.prediction.key in keys]
+        return {
+            "step": self.step,
+            "rows": len(self.samples),
+            "of": self.of,
+            "seconds": round(self.seconds, 2),
+            "finished": self.finished,
+            "metrics": self.metrics(),
+            "answers": [{"id": each.name, **each.row()} for each in answers],
+        }
+
+    def line(self) -> str:
+        """For the log."""
+        of = "" if self.finished else f" of {self.of}, for then the time was over"
+        said = []
+        for source, tasks in self.metrics().items():
+            seen = list(tasks.values())[-1]  # all of them, or the only one
+            said.append(f"{source} " + ", ".join(f"{name} {seen[name]:.4f}" for name in _LOGGED))
+        rows = f"{len(self.samples)} rows{of}"
+        return f"step {self.step}: read {rows} in {self.seconds:.1f} s: {'; '.join(said)}"
+
+
+def averages(rows: Sequence[Sample]) -> dict[str, float]:
+    """Rows and means by the names of metrics that have a value; of the kinds' own as these define them."""
+    found: dict[str, float] = {"rows": len(rows)}
+    for name in (*text.FIXED, *degeneration.NAMES):
+        values = [value for each in rows if (value := each.value(name)) is not None]
+        found |= {name: sum(values) / len(values)} if values else {}
+    of_kind: dict[str, list[Sample]] = {}
+    for each in rows:
+        if each.own:
+            of_kind.setdefault(each.kind, []).append(each)
+    for kind, some in of_kind.items():
+        own = averages_of(kind, [each.own for each in some])
+        found |= {f"{kind}.{name}": float(value) for name, value in own.items() if value is not None}
+    return found
+
+
+def check_metric(name: str, files: Sequence[DataFile]) -> None:
+    """Refuse a metric that the answers to no row of these files can have."""
+    if fault := metric_fault(name):
+        raise ConfigError(f"measure.best: {fault}")
+    kind, dot, _ = name.partition(".")
+    if not dot:
+        return
+    records = [(file, place) for file in files for place in range(len(file.records))]
+    right = [file.prediction(place, prediction=file.records[place].text) for file, place in records]
+    of_kind = [each for each in right if kinds.kind_of(each.reference, each.task) == kind]
+    if not of_kind:
+        raise ConfigError(f"measure.best: {name}, and no row of data.validation is a {kind}; such as loss")
+    known = averages(samples(of_kind[:1]))
+    if name not in known:
+        has = ", ".join(each for each in known if each.startswith(f"{kind}."))
+        raise ConfigError(f"measure.best: {kind} has no metric {name} here; {has or 'loss, or another'}")
+
+
+class Measuring:
+    """Reads the rows with a run's model, all processes together, and scores the answers.
+
+    Decoding is greedy and scoring draws from generators of its own: no weight and no random state changes.
+    """
+
+    def __init__(self, reader: Reader, rows: Rows, config: Config, rank: int = 0, ranks: int = 1) -> None:
+        self.reader, self.rows, self.rank, self.ranks = reader, rows, rank, ranks
+        self.settings = config.measure
+        self.shown = rows.first(config.train.show_rows)
+        if config.measure.best != "loss":
+            check_metric(config.measure.best, rows.validation)
+
+    def measure(self, step: int) -> Measurement:
+        """What the model reads now, as far as measure.seconds suffice."""
+        began = time.monotonic()
+        found = [each for batch in self.read(self.settings.seconds) for each in batch]
+        return self.scored(step, found, began)
+
+    def read(self, seconds: float = 0.0, known: Sequence[Prediction] = ()) -> Iterator[list[Prediction]]:
+        """Answers to the rows that are not known, some at a time; ends with the rows, or after `seconds`."""
+        done = {each.key for each in known}
+        left = [(file, place) for file, place in self.rows.order if (file.name, place) not in done]
+        together, began = self.settings.batch_size * self.ranks, time.monotonic()
+        with tqdm(total=len(left), unit="row", leave=False, disable=True if self.rank else None) as bar:
+            for start in range(0, len(left), together):
+                some = left[start : start + together]
+                mine = list(read_rows(self.reader, some[self.rank :: self.ranks], self.settings.batch_size))
+                parts = self._gathered((mine, time.monotonic() - began))
+                found = {each.key: each for part, _ in parts for each in part}
+                yield [found[file.name, place] for file, place in some]
+                bar.update(len(some))
+                if seconds and max(spent for _, spent in parts) >= seconds:
+                    return
+
+    def scored(self, step: int, predictions: Sequence[Prediction], began: float | None = None) -> Measurement:
+        """By the first process for all: a score with a time limit may differ from one to the other."""
+        found = self.from_first(lambda: samples(predictions))
+        spent = sum(each.seconds or 0.0 for each in predictions)  # of answers that an earlier session read
+        return Measurement(
+            step, found, len(self.rows.order), spent if began is None else time.monotonic() - began
+        )
+
+    def from_first(self, make: Callable[[], Result]) -> Result:
+        """What the first process makes, in all processes."""
+        return self._gathered(make() if self.rank == 0 else None)[0]
+
+    def value(self, measurement: Measurement, metric: str) -> float:
+        """Of the validation rows; nan where the time was over before one of them had it."""
+        return averages(measurement.of_files(self.rows.validation)).get(metric, math.nan)
+
+    def _gathered(self, value: Any) -> list[Any]:
+        """Of all processes."""
+        if self.ranks == 1:
+            return [value]
+        found: list[Any] = []
+        paddle.distributed.all_gather_object(found, value)
+        return found
+
+
+class Journal:
+    """measurements.jsonl: a line a measuring; those of a killed session after its checkpoint go."""
+
+    def __init__(self, output_dir: Path) -> None:
+        self.path = output_dir / MEASUREMENTS
+
+    def go_on(self, step: int, base: Mapping[str, Any] | None) -> None:
+        """From a checkpoint, after the line of the base where it was read."""
+        kept = [] if base is None else [base]
+        first = min(1, len(kept))
+        kept += [row for row in self._rows() if first <= row["step"] <= step]
+        if kept or self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_lines(self.path, kept)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        if not self.path.exists():
+            return
+        whole, _, _ = self.path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
+        yield from (json.loads(line) for line in whole.split("\n") if line)  # the last may be torn
+
+
+def draw_curves(board: LogWriter, measurement: Measurement) -> None:
+    """A curve for each metric of each task of each source."""
+    for source, tasks in measurement.metrics().items():
+        for task, values in tasks.items():
+            for name, value in values.items():
+                if name != "rows":
+                    board.add_scalar(f"{source}/{task}/{name}", value, measurement.step)

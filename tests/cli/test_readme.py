@@ -1,0 +1,91 @@
+"""Every command of the README runs, on the nano checkpoint and on pages drawn here."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NANO = ROOT / "configs/nano/weights/stage3"
+FULL_SIZE = "configs/got/"  # no weights of this size here: their config is shown, not trained
+
+
+def commands() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [" ".join(line.split()) for line in lines if line.startswith(("python ", "make "))]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory) -> dict[str, str]:
+    """What stands for the files that a reader of the README has."""
+    folder = tmp_path_factory.mktemp("readme")
+    drawn = ["--out", str(folder / "my_data"), "--count", "8", "--side", "128", "--text", "lowercase"]
+    faces = ["--fonts", "DejaVuSans", "--font_size", "17-21", "--container", "folder", "--num_workers", "1"]
+    run(["-m", "data_tools.engines.lines", *drawn, *faces], folder)
+    records = str(folder / "my_data/records.jsonl")
+    return {
+        "GOT_weights/": str(NANO),
+        "GOT_weights": str(NANO),
+        "GOT_transformers/": str(folder / "GOT_transformers"),
+        "page.png": str(folder / "my_data/images/00000/00000000.png"),
+        "my.jsonl": records,
+        "test.jsonl": records,
+        "my_data/records.jsonl": records,
+        "my_data/": str(folder / "my_data"),
+        "my.yaml": str(folder / "my.yaml"),
+        "scans/": str(folder / "my_data/images/00000"),
+        "texts": str(folder / "texts"),
+        "merged/": str(folder / "merged"),
+        "scores": str(folder / "scores"),
+        "answers.jsonl": str(folder / "scores/predictions.jsonl"),
+        "scores_of_answers": str(folder / "scores_of_answers"),
+        "runs/mine": str(folder / "mine"),
+        "runs/mine/final": str(folder / "mine/final"),
+        "here": str(folder),
+    }
+
+
+def run(words: list[str], folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr[-2000:]}"
+    return done
+
+
+def placed(word: str, places: dict[str, str]) -> str:
+    key, equals, value = word.rpartition("=")
+    return key + equals + places.get(value, value)
+
+
+def test_the_readme_names_the_two_commands_that_set_everything_up():
+    makefile = (ROOT / "Makefile").read_text()
+    named = [command.split()[1] for command in commands() if command.startswith("make ")]
+    assert named[:2] == ["quickstart", "test"]
+    assert all(re.search(rf"^{name}:", makefile, re.MULTILINE) for name in named)
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_runs(places):
+    asked = [shlex.split(command)[1:] for command in commands() if command.startswith("python ")]
+    assert len(asked) >= 7
+    for words in asked:
+        words = [placed(word, places) for word in words]
+        config = next((word for word in words if word.startswith("configs/")), "")
+        if config.startswith(FULL_SIZE):
+            first = words.index("train.py")
+            assert "model:" in run([*words[first:], "--show"], places["here"]).stdout
+            continue
+        if "train.py" in words:
+            words += ["train.precision=float32", "train.steps=2", "data.workers=0", "data.max_tokens=200"]
+        if "data_tools.build" in words:
+            words += [f"out={places['here']}/mixture", "scale=0.05"]
+        if "--render" in words:
+            words += ["--save_render_file", f"{places['here']}/page.html"]
+        if "infer.py" in words:
+            words += ["--max_new_tokens", "8"]
+        run(words, places["here"])

@@ -1,0 +1,151 @@
+"""Two runs compared: what got better or worse, in words, and when that cannot be told."""
+
+import json
+import random
+
+import pytest
+
+from got_train.cli import evaluate as command
+from got_train.cli.evaluate import EvaluationError, compare_files
+from got_train.evaluation.comparison import BETTER, SAME, UNTOLD, WORSE, ComparisonError, skill_table, skills
+from got_train.evaluation.predictions import Prediction
+from got_train.evaluation.scored import lower_is_better, samples
+from got_train.evaluation.scores import shortfalls
+
+WORD = "harbour"
+
+
+def run(edits, task="ocr", document=None, start=0):
+    """Samples that differ from their reference in so many characters each."""
+    made = []
+    for place, count in enumerate(edits, start=start):
+        read = "#" * count + WORD[count:]
+        page = document or f"page {place}"
+        made.append(Prediction(WORD, read, task, id=f"{task} {place}", document=page, finished="stop"))
+    return samples(made)
+
+
+def verdicts(found):
+    return {(skill.task, skill.metric): skill.verdict for skill in found}
+
+
+def test_each_task_is_better_worse_unchanged_or_cannot_be_told():
+    """20 pages each: 2 errors become 1; 1 becomes 2; none change; half go up and half go down."""
+    before = run([2] * 20, "ocr") + run([1] * 20, "format") + run([1] * 20, "scene") + run([2] * 20, "page")
+    after = run([1] * 20, "ocr") + run([2] * 20, "format") + run([1] * 20, "scene")
+    after += run([1, 3] * 10, "page")
+    found = skills(before, after, ["edit_distance"], own=False)
+    assert verdicts(found) == {
+        ("ocr", "edit_distance"): BETTER,
+        ("format", "edit_distance"): WORSE,
+        ("scene", "edit_distance"): SAME,
+        ("page", "edit_distance"): UNTOLD,
+        ("all", "edit_distance"): UNTOLD,
+    }
+    better = found[0]
+    assert better.difference.mean == pytest.approx(-1 / 7)
+    assert better.words().startswith("ocr: edit_distance 0.2857 -> 0.1429, better (-0.1429, 95% -0.1429")
+    assert better.words().endswith("rows: 20 better, 0 equal, 0 worse)")
+    assert "| format | edit_distance | worse " in skill_table(found)
+
+
+def test_a_higher_f1_is_better_and_a_higher_edit_distance_worse():
+    found = skills(run([0] * 12), run([1] * 12), ["edit_distance", "f1", "exact_match"], own=False)
+    assert [skill.verdict for skill in found] == [WORSE] * 3
+    exact = found[2]
+    assert (exact.only_after, exact.only_before) == (0, 12)
+    assert exact.exact_p == pytest.approx(2 / 2**12)
+
+
+@pytest.mark.parametrize("name", ["edit_distance", "cer", "music.ser", "formula.token_edit", "no_end"])
+def test_errors_are_better_when_low(name):
+    assert lower_is_better(name)
+
+
+@pytest.mark.parametrize("name", ["f1", "bleu", "table.teds", "molecule.valid", "chart.ap_strict", "meteor"])
+def test_rates_of_what_is_right_are_better_when_high(name):
+    assert not lower_is_better(name)
+
+
+def test_regions_of_one_document_are_not_many_pages():
+    """The same change on 20 rows: sure if these are 20 documents, not if they are one."""
+    alone = skills(run([2] * 20), run([1] * 20), ["edit_distance"])[0]
+    together = skills(run([2] * 20, document="d"), run([1] * 20, document="d"), ["edit_distance"])[0]
+    assert (alone.verdict, together.verdict) == (BETTER, UNTOLD)
+    assert (alone.difference.clusters, together.difference.clusters) == (20, 1)
+
+
+def test_metrics_that_can_never_tell_do_not_make_the_others_less_sure():
+    before = run([2] * 8) + [each for n in range(30) for each in run([1], f"rare {n}")]
+    after = run([1] * 8) + [each for n in range(30) for each in run([2], f"rare {n}")]
+    found = skills(before, after, ["edit_distance"], own=False)
+    assert found[0].p == pytest.approx(2 * 2 / 2**8)  # of two tests: ocr, and all tasks together
+    assert found[0].verdict == BETTER
+
+
+def test_only_rows_of_both_runs_count_and_the_order_is_no_matter():
+    before, after = run([2] * 10), run([1] * 8, start=2)
+    mixed = random.Random(1).sample(after, len(after))
+    assert skills(before, mixed, ["edit_distance"])[0].difference.rows == 8
+    with pytest.raises(ComparisonError, match="^no row in common"):
+        skills(before, run([1], start=50))
+
+
+def test_other_references_under_the_same_name_are_refused():
+    other = samples([Prediction("other", "other", id="ocr 0")])
+    with pytest.raises(ComparisonError, match="^ocr 0: 'harbour' and 'other'; the same reference"):
+        skills(run([1]), other)
+
+
+def predictions(tmp_path, name, edits):
+    rows = [
+        {"id": f"page {n}", "reference": WORD, "prediction": "#" * count + WORD[count:], "task": "ocr"}
+        for n, count in enumerate(edits)
+    ]
+    path = tmp_path / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_the_command_compares_with_a_baseline_and_says_it_in_words(tmp_path, capsys):
+    first, second = predictions(tmp_path, "first", [2] * 20), predictions(tmp_path, "second", [1] * 20)
+    options = ["--no_page", "--output_dir"]
+    assert command.main(["--predictions", first, *options, str(tmp_path / "a")]) == 0
+    baseline = ["--baseline", str(tmp_path / "a")]
+    assert command.main(["--predictions", second, *options, str(tmp_path / "b"), *baseline]) == 0
+    assert "ocr: edit_distance 0.2857 -> 0.1429, better" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "b" / "metrics.json").read_text())
+    assert metrics["comparison"]["skills"][0]["verdict"] == "better"
+    shown = compare_files([tmp_path / "a", tmp_path / "b"], output_dir=tmp_path / "both")
+    assert "| ocr  | edit_distance | better " in shown
+    assert (tmp_path / "both" / "report.html").stat().st_size > 10_000
+
+
+def test_a_run_is_too_bad_by_the_limits_one_gives(tmp_path, capsys):
+    file = predictions(tmp_path, "p", [0, 2])
+    fine = ["--fail-under", "edit_distance=0.2", "--fail-under", "ocr:exact_match=0.5"]
+    assert command.main(["--predictions", file, *fine]) == 0
+    assert command.main(["--predictions", file, "--fail-under", "edit_distance=0.1"]) == 3
+    assert "edit_distance is 0.1429; at most 0.1" in capsys.readouterr().err
+    assert command.main(["--predictions", file, "--fail-under", "f1=0.9"]) == 3
+    assert "f1 is 0.5000; at least 0.9" in capsys.readouterr().err
+    assert command.main(["--predictions", file, "--fail-under", "table.teds=0.1"]) == 3
+    assert "table.teds has no value" in capsys.readouterr().err
+    assert command.main(["--predictions", file, "--fail-under", "edit=0.1"]) == 2
+    assert "fail_under.edit: no metric" in capsys.readouterr().err
+    assert command.main(["--predictions", file, "--fail-under", "f1"]) == 2
+
+
+def test_a_run_without_rows_meets_no_limit():
+    assert shortfalls({"groups": {}, "kinds": {}}, {"f1": 0.1}) == [
+        "f1 has no value; a metric of rows that are there"
+    ]
+
+
+def test_a_report_of_two_runs_needs_their_samples(tmp_path):
+    metrics = {"groups": {}, "unit": "word", "settings": None}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(EvaluationError, match="a report needs samples.jsonl of two runs"):
+        compare_files([tmp_path / "a", tmp_path / "b"], output_dir=tmp_path / "both")

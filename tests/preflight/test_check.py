@@ -1,0 +1,440 @@
+"""got check: what it finds in rows made wrong on purpose, against hand counts and the run itself."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from got_train.cli import check
+from got_train.config.schema import ConfigError
+from got_train.data import text_height
+from got_train.data.collator import Collator
+from got_train.data.records import read_records
+from got_train.preflight import config_checks as settings
+from got_train.preflight import duplicates, fingerprints
+from got_train.preflight.findings import Finding
+from got_train.preflight.rows import Examiner
+from got_train.preflight.scan import Source, scan
+from got_train.preflight.statistics import Numbers, script_runs
+from got_train.tokenizer import load_tokenizer
+
+
+@pytest.fixture
+def run(tiny_run, capsys):
+    """A function: exit code, check.json and stdout of a check of the 64 small pages, without measuring."""
+    path = tiny_run()
+
+    def run(*words, measure=False):
+        code = check.main([str(path), *words, "--workers", "0", *([] if measure else ["--no-measure"])])
+        out = capsys.readouterr().out
+        report = path.parent / "run" / "check.json"
+        return code, json.loads(report.read_text()) if report.exists() else None, out
+
+    run.folder, run.data = path.parent, path.parent / "data.jsonl"
+    return run
+
+
+def edit(run, **rows):
+    """Change rows of the data by their line numbers, l1=..., or append with l65=."""
+    lines = run.data.read_text().splitlines()
+    for name, change in rows.items():
+        number = int(name[1:])
+        if number > len(lines):
+            lines.append(change if isinstance(change, str) else json.dumps(change))
+        else:
+            lines[number - 1] = change if isinstance(change, str) else json.dumps(change)
+    run.data.write_text("\n".join(lines) + "\n")
+
+
+def row(run, number, **changes):
+    return {**json.loads(run.data.read_text().splitlines()[number - 1]), **changes}
+
+
+def causes(found, level):
+    return {
+        example["where"].rpartition("/")[2]: (kind["subject"], example["cause"], kind["mend"])
+        for kind in found["findings"]
+        if kind["level"] == level
+        for example in kind["examples"]
+    }
+
+
+def test_every_bad_row_is_named_with_cause_and_mend(run):
+    (run.folder / "5.png").write_bytes((run.folder / "5.png").read_bytes()[:300])
+    edit(
+        run,
+        l2=row(run, 2, text="  "),
+        l4=row(run, 4, images=["none.png"]),
+        l8=row(run, 8, text="abcdefghij" * 60),
+        l9=row(run, 9, task="orc"),
+        l10=row(run, 10, box=[1, 1, 90, 20]),
+        l12='{"images": ["1.png"]',
+        l65={"query": "<image>OCR:", "response": "a", "images": ["1.png"]},
+        l66={"query": "<image><image>OCR: ", "response": "a", "images": ["1.png"]},
+    )
+    code, found, out = run()
+    assert code == 1
+    assert found["verdict"] == "not ready"
+    errors = causes(found, "error")
+    assert {where: said[0] for where, said in errors.items()} == {
+        "data.jsonl:2": "answer",
+        "data.jsonl:4": "picture",
+        "data.jsonl:6": "picture",
+        "data.jsonl:8": "length",
+        "data.jsonl:9": "row",
+        "data.jsonl:10": "region",
+        "data.jsonl:12": "row",
+        "data.jsonl:65": "question",
+        "data.jsonl:66": "row",
+    }
+    assert errors["data.jsonl:9"][1:] == ("task is 'orc'", "did you mean ocr?")
+    assert errors["data.jsonl:65"][1:] == ("query: 'OCR:' is not known", "nearest, with its spaces: 'OCR: '")
+    assert found["sources"][0]["rows"] == 66
+    assert found["sources"][0]["bad"] == 9
+    assert found["sources"][0]["too_long"] == 1
+    assert out.rstrip().endswith("not ready: 9 errors, 2 warnings")  # no validation, 6 steps
+    kept = [json.loads(line) for line in (run.folder / "run" / "quarantine.jsonl").read_text().splitlines()]
+    assert [each["where"].rpartition(":")[2] for each in kept] == [
+        "2",
+        "4",
+        "6",
+        "8",
+        "9",
+        "10",
+        "12",
+        "65",
+        "66",
+    ]
+    assert kept[4]["cause"].endswith("task is 'orc'; did you mean ocr?")
+
+
+def test_a_run_that_drops_bad_rows_is_ready_with_warnings_and_a_clean_one_is_ready(run):
+    held_out = {**row(run, 1), "images": ["v.png"], "text": "quite another text"}
+    Image.effect_noise((40, 24), 200).convert("RGB").save(run.folder / "v.png")
+    (run.folder / "valid.jsonl").write_text(json.dumps(held_out) + "\n")
+    words = f"data.validation={run.folder}/valid.jsonl", "train.steps=60"
+    code, found, out = run(*words)
+    assert (code, found["verdict"], found["findings"]) == (0, "ready", [])
+    assert out.rstrip().splitlines()[-1] == "ready"
+    edit(run, l2=row(run, 2, text=""))
+    assert run(*words)[0] == 1
+    code, found, _ = run(*words, "data.on_bad=drop")
+    assert (code, found["verdict"]) == (0, "ready with warnings")
+    (run.folder / "valid.jsonl").write_text(json.dumps({**held_out, "text": ""}) + "\n")
+    assert run(*words, "data.on_bad=drop")[0] == 1  # rows of validation are never dropped
+
+
+def test_lengths_are_those_of_the_samples(run):
+    _, found, _ = run()
+    settings = json.loads((run.folder / "run.yaml").read_text())
+    collator = Collator(load_tokenizer(settings["model"]["tokenizer"]), side=32, view_tokens=4)
+    samples = [collator.sample(record) for record in read_records(run.data)]
+    lengths = sorted(len(sample.ids) for sample in samples)
+    tokens = found["sources"][0]["tokens"]
+    assert (tokens["least"], tokens["most"], tokens["median"]) == (lengths[0], lengths[-1], lengths[31])
+    assert sum(count for _, count in tokens["histogram"]) == 64
+    assert tokens["histogram"][0] == [64, sum(length <= 64 for length in lengths)]
+
+
+def test_several_processes_find_what_one_finds_in_the_same_order(run):
+    edit(run, l3=row(run, 3, text=""), l40=row(run, 40, task="x"), l41=row(run, 40), l64=row(run, 63))
+    _, alone, _ = run()
+    first = (run.folder / "run" / "quarantine.jsonl").read_text()
+    _, several, _ = run("--workers", "2")
+    for found in (alone, several):
+        found.pop("seconds")
+    assert several == alone
+    assert (run.folder / "run" / "quarantine.jsonl").read_text() == first
+
+
+def test_a_process_that_is_killed_ends_the_check_and_says_nothing_of_the_run(run, monkeypatch, capsys):
+    monkeypatch.setattr(Examiner, "look", lambda *_: os._exit(1))
+    assert check.main([str(run.folder / "run.yaml"), "--workers", "2", "--no-measure"]) == 1
+    assert "check: --workers 2: a process was ended from outside" in capsys.readouterr().err
+    assert not (run.folder / "run" / "check.json").exists()
+
+
+def lives(process):
+    """Not so where it has ended and nobody has asked for its code."""
+    stat = Path(f"/proc/{process}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_killed_check_leaves_no_process_behind(run):
+    rows = run.data.read_text() * 400
+    run.data.write_text(rows)
+    words = [sys.executable, "-m", "got_train.cli.check", str(run.folder / "run.yaml"), "--workers", "2"]
+    started = subprocess.Popen([*words, "--no-measure"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    mine = Path(f"/proc/{started.pid}/task/{started.pid}/children")
+    if not mine.exists():
+        pytest.skip("needs /proc")
+    end, children = time.monotonic() + 60, []
+    while len(children) < 2 and time.monotonic() < end:
+        time.sleep(0.1)
+        children = mine.read_text().split()
+    started.kill()
+    started.wait()
+    assert len(children) == 2
+    while any(map(lives, children)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not list(filter(lives, children))
+
+
+def test_a_stream_is_checked_like_its_file(run):
+    edit(run, l3=row(run, 3, text=""))
+    _, plain, _ = run("train.steps=60")
+    source = f"[{{path: {run.data}, weight: 1, streaming: true}}]"
+    code, streamed, _ = run(f"data.train={source}", "train.steps=60")
+    assert code == 1
+    for key in ("rows", "bad", "tasks", "tokens"):
+        assert streamed["sources"][0][key] == plain["sources"][0][key]
+    assert causes(streamed, "error") == causes(plain, "error")
+
+
+def test_a_sample_is_spread_over_the_rows(run):
+    edit(run, l1=row(run, 1, text=""), l33=row(run, 33, text=""), l2=row(run, 2, text=""))
+    _, found, _ = run("--sample", "4")
+    assert found["sources"][0]["rows"] == 4
+    assert set(causes(found, "error")) == {"data.jsonl:1", "data.jsonl:33"}
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "cause"),
+    [
+        ("optim.lrr=1", "optim.lrr", "no such setting"),
+        ("data.max_tokens=9999", "data.max_tokens (9999)", "the decoder has 256 positions"),
+        ("data.train=none.jsonl", "none.jsonl", "no such file"),
+        ("data.train=", "data.train", "no data"),
+        ("model.tokenizer=none", "none", "no such folder"),
+        ("train.output_dir=/proc/none", "train.output_dir /proc/none", r"cannot be written \(.*\)"),
+    ],
+)
+def test_a_config_that_cannot_start_is_not_ready(run, override, where, cause):
+    code, _, out = run(override)
+    assert code == 1
+    assert re.search(rf"error: .*{re.escape(where)}: {cause}; ", out)
+    assert out.rstrip().splitlines()[-1].startswith("not ready: ")
+
+
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [("[]", "not an adapter"), ("{", "not an adapter"), ('{"base": "/none"}', "base /none is not there")],
+)
+def test_an_adapter_that_is_none_is_refused(tmp_path, card, said):
+    (tmp_path / "adapter.json").write_text(card)
+    with pytest.raises(ConfigError, match=said):
+        settings.base_of(str(tmp_path))
+
+
+def test_a_metric_that_there_is_not_is_told_before_the_run(run):
+    code, found, _ = run(f"data.validation={run.data}", "measure.best=eror", "measure.rows=4")
+    assert code == 1
+    assert causes(found, "error")["measure.best"][1] == "no metric eror"
+
+
+def test_rows_of_a_probe_are_looked_at_like_those_of_validation(run):
+    edit(run, l5=row(run, 5, text=""))
+    probe = f"measure.probes=[{{name: old, path: {run.data}}}]"
+    code, found, _ = run(probe, "measure.rows=4", "data.on_bad=drop")
+    assert [source["role"] for source in found["sources"]] == ["train", "probe"]
+    assert code == 1  # a run drops no row that it does not train on
+    assert causes(found, "error")["data.jsonl:5"][1] == "empty answer"
+    leaks = [kind for kind in found["findings"] if kind["subject"] == "leak"]
+    assert [kind["count"] for kind in leaks] == [63]
+
+
+def test_wrong_usage_is_neither_ready_nor_not(run):
+    with pytest.raises(SystemExit) as error:
+        check.main([])
+    assert error.value.code == 2
+
+
+def test_the_json_on_stdout_is_the_file(run):
+    _, found, out = run("--json")
+    assert json.loads(out) == found
+
+
+def test_memory_and_time_are_measured_on_the_longest_rows(run):
+    code, found, out = run("train.micro_batch_size=2", measure=True)
+    assert code == 0
+    needs = found["needs"]
+    assert needs["steps"] == 6
+    assert needs["parameters"] == needs["trained"] == 10_240 + 272 + 10_672  # as the dry run has them
+    assert needs["checkpoint_bytes"] == 12 * needs["trained"]  # float32: the weight and two moments
+    assert needs["seconds"] == round(6 * needs["step_seconds"], 0)
+    assert "GB at most, measured on the longest rows" in out
+
+
+def test_what_stops_the_first_step_is_found(run):
+    code, found, _ = run("optim.lr=1e30", measure=True)
+    assert code == 1
+    (said,) = causes(found, "error").values()
+    assert "nothing was updated" in said[1] + said[2]
+
+
+def test_a_finding_is_taken_apart_at_its_first_colon_and_last_semicolon():
+    found = Finding.of(ValueError("a.jsonl:3: box: [1; 2] is odd; give x, y"), "row")
+    assert (found.where, found.cause, found.mend) == ("a.jsonl:3", "box: [1; 2] is odd", "give x, y")
+    found = Finding.of(ValueError("scans: old/a.jsonl:3: empty"), "row")
+    assert (found.where, found.cause) == ("scans: old/a.jsonl:3", "empty")
+
+
+def test_quantiles_are_those_of_numpy():
+    values = np.random.default_rng(3).integers(0, 50, 501)
+    numbers = Numbers()
+    for value in values:
+        numbers.add(int(value))
+    for share in (0.05, 0.5, 0.95):
+        assert numbers.quantile(share) == np.quantile(values, share, method="inverted_cdf")
+
+
+def test_a_text_falls_into_its_scripts():
+    text = "Ab \u0421\u0430\u043d 12, \u4e16\u754c \u0939\u093f\u0928\u094d\u0926\u0940"
+    assert {name: "".join(runs) for name, runs in script_runs(text).items()} == {
+        "Latin": "Ab",
+        "Cyrillic": "\u0421\u0430\u043d",
+        "Digits": "12",
+        "Marks": ",",
+        "Han": "\u4e16\u754c",
+        "Devanagari": "\u0939\u093f\u0928\u094d\u0926\u0940",
+    }
+
+
+def test_bytes_a_token_are_those_of_the_tokenizer(run):
+    """The nano tokenizer spells Devanagari in bytes: 3 tokens a letter."""
+    edit(run, **{f"l{number}": row(run, number, text="\u0939\u0928") for number in range(1, 65)})
+    _, found, _ = run()
+    assert found["scripts"]["Devanagari"] == {
+        "characters": 128,
+        "bytes_per_token": 1.0,
+        "tokens_per_character": 3.0,
+    }
+    assert any(
+        "Devanagari takes 3.0 tokens a character" in said[1] for said in causes(found, "warning").values()
+    )
+
+
+def page(words, size=(500, 640), font=16, seed=0):
+    """A page of random words, and the text on it."""
+    generator = np.random.default_rng(seed)
+    image = Image.new("RGB", size, (250, 250, 245))
+    face, lines = ImageFont.load_default(font), []
+    for line in range(words):
+        lines.append(" ".join("".join(chr(97 + c) for c in generator.integers(0, 26, 6)) for _ in range(5)))
+        ImageDraw.Draw(image).text((30, 30 + line * font * 1.6), lines[-1], (20, 20, 20), font=face)
+    return image, "\n".join(lines)
+
+
+def seen_of(tmp_path, **roles):
+    """A scan of pages given by role as (image, text)."""
+    sources = []
+    for role, pages in roles.items():
+        rows = []
+        for number, (image, text) in enumerate(pages):
+            name = f"{role}{number}.{'jpg' if isinstance(image, bytes) else 'png'}"
+            if isinstance(image, bytes):
+                (tmp_path / name).write_bytes(image)
+            else:
+                image.save(tmp_path / name)
+            rows.append({"images": [name], "task": "ocr", "text": text})
+        path = tmp_path / f"{role}.jsonl"
+        path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+        sources.append(Source(role, str(path), read_records(path)))
+    collator = Collator(load_tokenizer("configs/nano/tokenizer"), side=1024, view_tokens=256)
+    return scan(sources, Examiner(collator))
+
+
+def jpeg(image):
+    file = io.BytesIO()
+    image.resize((400, 512)).save(file, "JPEG", quality=60)
+    return file.getvalue()
+
+
+def test_leaks_are_found_in_scaled_pictures_and_edited_answers_and_nowhere_else(tmp_path):
+    pages = [page(20, seed=seed) for seed in range(12)]
+    train = pages[:8]
+    valid = [
+        (jpeg(pages[0][0]), pages[0][1]),  # another size and format
+        pages[1],  # the same file
+        (pages[9][0], pages[2][1].upper().replace("\n", "  ")),  # the same words on another page
+        (pages[10][0], pages[3][1].replace("a", "e", 3)),  # three letters changed
+        pages[11],  # new
+    ]
+    seen = seen_of(tmp_path, train=train, validation=valid)
+    leaks = {
+        (int(seen.prints["row"][later]), int(seen.prints["row"][first]), pair.what)
+        for pair in duplicates.pairs(seen)
+        for first, later in pair.places
+        if pair.subject == "leak"
+    }
+    assert leaks == {  # each pair once, by the strongest that it has in common
+        (0, 0, "nearly the same picture in training"),
+        (1, 1, "the same picture in training"),
+        (2, 2, "the same answer in training"),
+        (3, 3, "nearly the same answer in training"),
+    }
+
+
+def test_a_form_that_is_filled_in_twice_is_no_duplicate(tmp_path):
+    blank, printed = page(20)
+    rows = []
+    for seed in (1, 2):
+        filled, text = blank.copy(), page(12, seed=seed)[1]
+        ImageDraw.Draw(filled).text((60, 600), text[:12], (20, 20, 20))
+        rows.append((filled, text))
+    assert not duplicates.pairs(seen_of(tmp_path, train=rows))
+    assert printed
+
+
+def test_two_answers_to_one_question_are_a_contradiction_and_one_answer_twice_a_duplicate(tmp_path):
+    first, second = page(3, seed=1), page(3, seed=2)
+    seen = seen_of(tmp_path, train=[first, (first[0], "other"), second, second])
+    found = {pair.subject: pair.places.tolist() for pair in duplicates.pairs(seen)}
+    assert found == {"contradiction": [[0, 1]], "duplicate": [[2, 3]]}
+
+
+def test_shared_sketch_bins_are_near_the_overlap_of_two_texts():
+    generator = np.random.default_rng(0)
+    text = "".join(chr(97 + c) for c in generator.integers(0, 26, 4000))
+    for cut in (400, 1000, 2000):
+        other = text[cut:] + "".join(chr(97 + c) for c in generator.integers(0, 26, cut))
+        overlap = (4000 - cut) / (4000 + cut)  # shingles of both over those of either
+        agree = (fingerprints.sketch(text.encode()) == fingerprints.sketch(other.encode())).mean()
+        assert abs(agree - overlap) < 0.2
+
+
+@pytest.mark.parametrize("font", [9, 12, 18, 24])
+def test_the_height_of_lines_is_told_within_a_fifth(font):
+    image, _ = page(18, font=font)
+    letters = ImageFont.load_default(font).getbbox("bdfghjklpqty")
+    true = letters[3] - letters[1]  # from ascender to descender
+    found = text_height.smallest_lines(image)
+    assert abs(found.height - true) <= 0.2 * true + 1
+    assert found.seen(320) == pytest.approx(found.height * 320 / 640)
+
+
+def test_blank_pages_and_photographs_have_no_lines():
+    assert text_height.smallest_lines(Image.new("RGB", (300, 400), "white")) is None
+    assert text_height.smallest_lines(Image.linear_gradient("L").resize((300, 400)).convert("RGB")) is None
+
+
+def test_small_print_is_warned_of_with_what_tiles_would_gain(tmp_path):
+    """Lines of 16 px on a page of 1800 x 2400: 16 x 1024 / 2400 = 7 in a view, and in 2 x 3 tiles 19."""
+    small, text = page(60, size=(1800, 2400), font=16)
+    seen = seen_of(tmp_path, train=[(small, text)])
+    found = settings.legibility_doubt(seen.statistics[0], patch=16, role="train")
+    assert found.cause.startswith(
+        "lines of 7 px in the view; 1 of 1 pages looked at in train have lines below 8"
+    )
+    assert found.mend.startswith("task multi_crop would show them 19 px high")
+    large, text = page(15, size=(1800, 2400), font=60)
+    seen = seen_of(tmp_path, train=[(large, text)])
+    assert settings.legibility_doubt(seen.statistics[0], patch=16, role="train") is None
