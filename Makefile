@@ -12,7 +12,7 @@ FONTS := fonts-wqy-microhei fonts-arphic-ukai fonts-arphic-gkai00mp fonts-arphic
   fonts-breip fonts-dancingscript fonts-dkg-handwriting fonts-kristi fonts-rufscript fonts-sjfonts
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: quickstart nano test bench data-tools style clean
+.PHONY: quickstart nano test golden bench data-tools style clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -42,6 +42,10 @@ test: .venv/.installed
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m got_train.cli.precompile
 	$(BIN)/python -m pytest
+
+# the golden losses of tests/test_golden_losses.py, after a change that moves numbers on purpose
+golden: .venv/.installed
+	$(BIN)/python tests/golden_losses.py
 
 # our speed and memory beside transformers': GOT_REFERENCE_PYTHON names an interpreter with torch and transformers
 bench: .venv/.installed
