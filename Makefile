@@ -43,7 +43,7 @@ test: .venv/.installed
 	$(BIN)/python -m got_train.cli.precompile
 	$(BIN)/python -m pytest
 
-# the golden losses of tests/test_golden_losses.py, after a change that moves numbers on purpose
+# the golden losses of tests/training/test_golden_losses.py, after a change that moves numbers on purpose
 golden: .venv/.installed
 	$(BIN)/python tests/golden_losses.py
 

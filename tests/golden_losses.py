@@ -1,4 +1,4 @@
-"""Golden losses: five short trainings on pages that are kept, their losses to the last digit, their weights' hash.
+"""Golden losses: five short trainings on stored pages, every loss to the last digit, the hash of the weights.
 
 `make golden` (python tests/golden_losses.py) writes tests/fixtures/golden/losses.json anew and prints how far
 the losses moved; `--pages` draws the pages anew first, which moves every number. Names of settings stand in
@@ -94,7 +94,7 @@ def train_one(folder: Path, name: str) -> dict:
 
 
 def losses(run: Path) -> list[str]:
-    """Of every step. paddlenlp rounds to 8 decimals, finer than float32 above 0.125: the same number again."""
+    """Of every step. paddlenlp rounds to 8 decimals, which is finer than float32 above 0.125."""
     from visualdl import LogReader
 
     (log,) = run.rglob("vdlrecords.*.log")
@@ -114,7 +114,7 @@ def hash_weights(model: Path) -> str:
 
 
 def machine() -> dict[str, str]:
-    """What decides about the last digit: MKL and numba choose instructions and block sizes by the processor."""
+    """What decides about the last digit: MKL and numba choose instructions by the processor."""
     told = Path("/proc/cpuinfo").read_text(encoding="utf-8") if os.path.exists("/proc/cpuinfo") else ""
     cpu = dict(re.findall(r"^(vendor_id|cpu family|model|flags)\s*: (.*)$", told, re.MULTILINE))
     sets = [name for name in cpu.get("flags", "").split() if re.match("avx|fma|amx", name)]

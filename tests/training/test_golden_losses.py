@@ -1,9 +1,10 @@
-"""Thirty steps of each kind of training give the losses and weights that they gave when they were recorded."""
+"""Thirty steps of each kind of training give the losses and weights that they gave when recorded."""
 
 import json
 
 import pytest
-from golden_losses import LOSSES, RUNS, STEPS, largest_difference, machine, train
+
+from tests.golden_losses import LOSSES, RUNS, STEPS, largest_difference, machine, train
 
 # on another processor: sums in another order move the losses by 4e-6 in 90 steps (SSE4.2 instead of AVX2 in
 # MKL, oneDNN and numba); a stage starts from the one before, so that little faults grow too
