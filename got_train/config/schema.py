@@ -252,12 +252,11 @@ class TrainSettings:
     tune_cpu: bool = True
     # of the optimizer's state over processes; stage2: gradients too; stage3: weights too (2 and 3: GPUs only)
     sharding: Literal["", "stage1", "stage2", "stage3"] = ""
-    tensor_parallel: int = 1  # processes that share every layer of the decoder; GPUs only
 
     def __post_init__(self) -> None:
         _check(bool(self.output_dir), "output_dir is empty; a folder for checkpoints and logs")
         positive = ("batch_size", "micro_batch_size", "log_every", "save_every", "validate_every")
-        for key in (*positive, "tensor_parallel"):
+        for key in positive:
             _check(getattr(self, key) >= 1, f"{key} must be at least 1; got {getattr(self, key)}")
         _check(
             self.batch_size % self.micro_batch_size == 0,
@@ -268,11 +267,6 @@ class TrainSettings:
             _check(getattr(self, key) >= 0, f"{key} must not be negative; got {getattr(self, key)}")
         _check(0 <= self.average < 1, f"average must be in 0..1, without 1; got {self.average}")
         _check(self.show_tokens >= 1, f"show_tokens must be at least 1; got {self.show_tokens}")
-        _check(
-            self.tensor_parallel == 1 or not self.sharding,
-            f"tensor_parallel ({self.tensor_parallel}) and train.sharding ({self.sharding}) exclude each "
-            "other",
-        )
         _check(self.steps > 0 or self.epochs > 0, f"epochs must be above 0; got {self.epochs}")
 
     @property
@@ -340,12 +334,12 @@ class Config:
     measure: MeasureSettings = field(default_factory=MeasureSettings)
 
     def __post_init__(self) -> None:
-        if self.train.sharding == "stage3" or self.train.tensor_parallel > 1:  # no process has all weights
+        if self.train.sharding == "stage3":  # no process has all weights
             needs = [("data.validation", self.data.validation), ("train.average", self.train.average)]
             needs.append(("measure.probes", self.measure.probes))
             needs.append(("train.feature_cache", self.train.feature_cache))
             for key, value in needs:
-                _check(not value, f"{key}: needs whole weights; leave it out with stage3 or tensor_parallel")
+                _check(not value, f"{key}: needs whole weights; leave it out with stage3")
         self._check_lora()
         self._check_measure()
         _check(
@@ -395,7 +389,7 @@ class Config:
                 getattr(self.parts, part).train,
                 f"parts.{part}.train is false, but lora.parts names {part}; drop one of the two",
             )
-        alone = self.train.tensor_parallel == 1 and self.train.sharding in ("", "stage1")
+        alone = self.train.sharding in ("", "stage1")
         _check(alone, "lora.rank: goes with data parallel and train.sharding stage1 only; leave others out")
 
 
@@ -565,7 +559,6 @@ FREE = (
     "train.threads",
     "train.tune_cpu",
     "train.sharding",
-    "train.tensor_parallel",
 )
 
 

@@ -196,7 +196,7 @@ def _training(config: Config, model: Got) -> Training:
 
     values = {part: list(model.part(part).parameters()) for part in PARTS}
     accumulation = config.train.batch_size // config.train.micro_batch_size
-    ranks = paddle.distributed.get_world_size() // config.train.tensor_parallel
+    ranks = paddle.distributed.get_world_size()
     return Training(
         config=model.config,
         trained={part: [v.size for v in each if not v.stop_gradient] for part, each in values.items()},
@@ -240,9 +240,7 @@ def _short(config: Config, folder: str) -> Config:
     """
     import paddle
 
-    once = config.train.micro_batch_size * (
-        paddle.distributed.get_world_size() // config.train.tensor_parallel
-    )
+    once = config.train.micro_batch_size * paddle.distributed.get_world_size()
     train = dataclasses.replace(
         config.train,
         steps=3,

@@ -1,6 +1,6 @@
 """An optimizer's state that several processes share, whole on disk whatever their number and way of sharing.
 
-Knows how a parameter was cut (modeling/tensor_parallel.py) or sliced (ZeRO stage 3), not where files are.
+Knows how ZeRO stage 3 slices a parameter, not where files are.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Slice:
         return paddle.concat(parts)[: math.prod(self.shape)].reshape(self.shape)
 
 
-def shares(loss: nn.Layer, wrapped: nn.Layer) -> dict[str, Any]:
+def shares(loss: nn.Layer, wrapped: nn.Layer) -> dict[str, Slice]:
     """Name -> how this process shares the parameter with others; `wrapped` is the loss as it is trained."""
-    found = {each.name: each.cut for each in loss.parameters() if hasattr(each, "cut")}
+    found = {}
     places = getattr(wrapped, "_param2buffer", {})  # of GroupShardedStage3
     for each in loss.parameters():
         if each.name in places:
@@ -49,18 +49,18 @@ def shares(loss: nn.Layer, wrapped: nn.Layer) -> dict[str, Any]:
     return found
 
 
-def gather_slices(loss: nn.Layer, how: dict[str, Any]) -> None:
+def gather_slices(loss: nn.Layer, how: dict[str, Slice]) -> None:
     """Every weight of ZeRO stage 3 whole, in the host's memory, until the next step takes it away again.
 
     Paddle's own get_all_parameters leaves out those that do not train, or fails with those in use elsewhere.
     """
     for parameter in loss.parameters():
         share = how.get(parameter.name)
-        if isinstance(share, Slice) and parameter.status == "part":
+        if share is not None and parameter.status == "part":
             share.whole(parameter.fw_storage).cpu()._share_buffer_to(parameter)
 
 
-def join_state(state: dict, how: dict[str, Any], keep: bool = True) -> dict:
+def join_state(state: dict, how: dict[str, Slice], keep: bool = True) -> dict:
     """Moments and master weights whole, under the parameters' names. Every process of a group must come here.
 
     What was joined lies in the host's memory; a process that does not keep it only hands over its part.
@@ -70,7 +70,7 @@ def join_state(state: dict, how: dict[str, Any], keep: bool = True) -> dict:
     masters = {name.removeprefix(SLICE): value for name, value in state.get("master_weights", {}).items()}
     masters = {name: value for name, value in masters.items() if f"{name}_moment1_0" in joined}
 
-    def whole(share: Any, value: paddle.Tensor) -> paddle.Tensor | None:
+    def whole(share: Slice, value: paddle.Tensor) -> paddle.Tensor | None:
         value = share.whole(value)
         return value.cpu() if keep else None
 
@@ -78,11 +78,11 @@ def join_state(state: dict, how: dict[str, Any], keep: bool = True) -> dict:
     return {**joined, "master_weights": masters} if masters else joined
 
 
-def split_state(state: dict, how: dict[str, Any]) -> dict:
+def split_state(state: dict, how: dict[str, Slice]) -> dict:
     """What this process's optimizer takes of a whole state."""
     split, masters = dict(state), dict(state.get("master_weights", {}))
     _change(split, masters, how.items(), lambda share, value: share.own(value))
-    for name in [name for name, share in how.items() if isinstance(share, Slice)]:
+    for name in how:
         for values in (split, masters):
             for key in [key for key in _keys(name) if key in values]:
                 values[SLICE + key] = values.pop(key)
@@ -93,7 +93,7 @@ def _keys(name: str) -> list[str]:
     return [name, *(f"{name}_{kind}_0" for kind in ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc"))]
 
 
-def _change(state: dict, masters: dict, how: Iterable[tuple[str, Any]], change: Callable) -> None:
+def _change(state: dict, masters: dict, how: Iterable[tuple[str, Slice]], change: Callable) -> None:
     for name, share in how:
         for key in (f"{name}_moment1_0", f"{name}_moment2_0"):
             if key in state:

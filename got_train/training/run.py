@@ -49,8 +49,6 @@ def check_device(config: Config) -> str:
             raise ConfigError(f"train.precision {train.precision}: the CPU has float32 only; that, or a GPU")
         if train.sharding not in ("", "stage1"):
             raise ConfigError(f"train.sharding {train.sharding}: needs GPUs; on the CPU there is stage1")
-        if train.tensor_parallel > 1:
-            raise ConfigError(f"train.tensor_parallel {train.tensor_parallel}: needs GPUs; on the CPU 1")
     elif train.precision == "bfloat16" and paddle.device.cuda.get_device_capability() < (8, 0):
         has = ".".join(map(str, paddle.device.cuda.get_device_capability()))
         raise ConfigError(
@@ -188,9 +186,6 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
 
     device = check_device(config)
     ranks, rank = paddle.distributed.get_world_size(), paddle.distributed.get_rank()
-    copies = config.train.tensor_parallel  # processes that take the same rows
-    if copies not in (1, ranks):
-        raise ConfigError(f"train.tensor_parallel ({copies}) must be the number of processes ({ranks}), or 1")
     tuned = device == "cpu" and config.train.tune_cpu
     if device == "cpu":
         threads = config.train.threads or max(1, cpu.usable_cores() // ranks)
@@ -210,9 +205,7 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     from .trainer import GotTrainer, arguments
 
     steps = count_steps(config, mixture.total)
-    plan = StepPlan(
-        steps, config.train.batch_size, config.train.micro_batch_size, rank // copies, ranks // copies
-    )
+    plan = StepPlan(steps, config.train.batch_size, config.train.micro_batch_size, rank, ranks)
     args = arguments(config, steps, plan.accumulation, device)
     paddle.seed(config.train.seed)  # here, as fleet has set one of its own
     model = build_model(config.model, tokenizer, lora=config.lora.rank > 0)
@@ -225,8 +218,6 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         if rank == 0:
             print(f"train.feature_cache {feature_cache.folder}: {room.words()}", file=sys.stderr)
         feature_cache.attach()
-    if copies > 1:
-        split_decoder(model)
     if tuned:
         trim_hooks.give_back_between_layers(model)
     quarantine = None
@@ -242,7 +233,7 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         adapter=adapter,
         rows=build_rows(config),
         feature_cache=feature_cache,
-        ledger=None if rank % copies else Ledger(output_dir, plan.rank, plan.ranks),
+        ledger=Ledger(output_dir, rank, ranks),
     )
 
 
@@ -295,18 +286,6 @@ def _views_of_a_row(mixture: Mixture, collator: Collator, draws: int) -> float:
         with suppress(RecordError):
             found.append(len(collator.views(mixture[draw])[0]))
     return sum(found) / max(1, len(found))
-
-
-def split_decoder(model: Got) -> None:
-    """Leave this process its share of the decoder's layers; fleet knows its neighbours."""
-    from paddle.distributed import fleet
-
-    from got_train.modeling.tensor_parallel import split
-
-    # the loader gives all of a group the same rows; to send them again needs a GPU
-    fleet.fleet._user_defined_strategy.hybrid_configs["mp_configs"].need_broadcast_data = False
-    group = fleet.get_hybrid_communicate_group().get_model_parallel_group()
-    split(model.decoder, group.rank, group.nranks, group)
 
 
 def check_same_settings(config: Config, folder: Path) -> None:

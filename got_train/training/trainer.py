@@ -23,7 +23,6 @@ from got_train.checkpoint.weights import fill_from, save_model
 from got_train.config.schema import Config, dump_config
 from got_train.modeling.config import IGNORED
 from got_train.modeling.got import Got
-from got_train.modeling.tensor_parallel import joined
 from got_train.profiling.memory import peak_memory
 
 from .adapters import Adapter, fill_adapter, save_adapter
@@ -126,7 +125,6 @@ def arguments(config: Config, steps: int, accumulation: int, device: str) -> Tra
         amp_master_grad=train.precision == "bfloat16",  # float16's GradScaler would not see such gradients
         recompute=bool(train.recompute),
         sharding=train.sharding,
-        tensor_parallel_degree=train.tensor_parallel if train.tensor_parallel > 1 else -1,
         ddp_find_unused_parameters=False,  # there are none: parts that do not train ask for no gradient
         logging_steps=train.log_every,
         logging_dir=str(Path(train.output_dir) / CURVES),
@@ -350,9 +348,8 @@ class GotTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, **kwargs: object) -> None:
         """All processes must come here: each may hold a part of the weights."""
         gather_slices(self.training_loss, self._shares())
-        with joined(self.model):
-            if self.is_world_process_zero():
-                self._save(output_dir)
+        if self.is_world_process_zero():
+            self._save(output_dir)
         self.wait()
 
     def _save(self, output_dir: str, **kwargs: object) -> None:
@@ -391,8 +388,7 @@ class GotTrainer(Trainer):
         if resume_from_checkpoint is None:
             return
         fill = fill_from if self.adapter is None else fill_adapter
-        with joined(self.model):
-            fill(self.model, resume_from_checkpoint)
+        fill(self.model, resume_from_checkpoint)
         if self.feature_cache is not None:
             self.feature_cache.forget_weights()
         if self.average is not None:

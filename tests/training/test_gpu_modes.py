@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,7 @@ import paddle
 import pytest
 from paddle.base import core
 
-from got_train.checkpoint.weights import save_model
 from got_train.config.schema import ConfigError, load_config
-from got_train.modeling.causal_attention import Samples, causal_attention
-from got_train.modeling.tensor_parallel import Cut, TensorParallelError, cut_axis, split
 from got_train.training import run
 from got_train.training.callbacks.gradient_audit import gradient, norm
 from got_train.training.optimizer_state import Slice, join_state, split_state
@@ -26,16 +22,6 @@ TWO = "train.micro_batch_size=2"
 MODES = {
     "stage2": ["train.sharding=stage2"],
     "stage3": ["train.sharding=stage3"],
-    "tensor_parallel": ["train.tensor_parallel=2"],
-}
-AXES = {  # what one process keeps of Qwen2's weights, [in, out]
-    "layers.3.self_attn.q_proj.weight": 1,
-    "layers.3.self_attn.k_proj.bias": 0,
-    "layers.3.self_attn.o_proj.weight": 0,
-    "layers.3.mlp.gate_proj.weight": 1,
-    "layers.3.mlp.down_proj.weight": 0,
-    "layers.3.input_layernorm.weight": None,
-    "embed_tokens.weight": None,
 }
 
 
@@ -47,7 +33,6 @@ AXES = {  # what one process keeps of Qwen2's weights, [in, out]
     [
         ("train.sharding=stage2", "train.sharding stage2: needs GPUs; on the CPU there is stage1"),
         ("train.sharding=stage3", "train.sharding stage3: needs GPUs; on the CPU there is stage1"),
-        ("train.tensor_parallel=2", "train.tensor_parallel 2: needs GPUs; on the CPU 1"),
         ("train.precision=bfloat16", "train.precision bfloat16: the CPU has float32 only; that, or a GPU"),
         ("train.precision=float16", "train.precision float16: the CPU has float32 only; that, or a GPU"),
     ],
@@ -67,60 +52,14 @@ def test_a_gpu_without_bfloat16_is_told_of_float16(tiny_run, monkeypatch):
     assert run.check_device(load_config(tiny_run(), ["train.precision=bfloat16"])) == "gpu"
 
 
-def test_what_needs_whole_weights_or_even_parts_is_refused(tiny_run, random_model, monkeypatch):
-    path = tiny_run()
-    with pytest.raises(ConfigError, match=r"train\.tensor_parallel \(2\) and train\.sharding \(stage1\) ex"):
-        load_config(path, ["train.tensor_parallel=2", "train.sharding=stage1"])
-    with pytest.raises(ConfigError, match=r"train\.tensor_parallel must be at least 1; got 0"):
-        load_config(path, ["train.tensor_parallel=0"])
-    for mode in ("train.tensor_parallel=2", "train.sharding=stage3"):
-        for other in ("train.average=0.9", "data.validation=some.jsonl"):
-            key = other.partition("=")[0].replace(".", r"\.")
-            with pytest.raises(ConfigError, match=f"{key}: needs whole weights"):
-                load_config(path, [mode, other])
-    monkeypatch.setattr(run, "check_device", lambda config: "cpu")
-    with pytest.raises(
-        ConfigError, match=r"train\.tensor_parallel \(2\) must be the number of processes \(1\)"
-    ):
-        run.build_trainer(load_config(path, ["train.tensor_parallel=2"]))
-    with pytest.raises(TensorParallelError, match=r"\(4\) must divide decoder\.kv_heads \(2\)"):
-        split(random_model().decoder, 0, 4)
-    with pytest.raises(TensorParallelError, match="a decoder of kind opt; qwen2 only"):
-        split(random_model("opt").decoder, 0, 2)
+@pytest.mark.parametrize("setting", ["train.average=0.9", "data.validation=some.jsonl"])
+def test_stage3_refuses_what_needs_whole_weights(tiny_run, setting):
+    key = setting.partition("=")[0].replace(".", r"\.")
+    with pytest.raises(ConfigError, match=f"{key}: needs whole weights"):
+        load_config(tiny_run(), ["train.sharding=stage3", setting])
 
 
 # ---- parts and the whole
-
-
-@pytest.mark.parametrize("degree", [1, 2, 4])
-@pytest.mark.parametrize(("name", "axis"), AXES.items())
-def test_cut_parts_side_by_side_are_the_whole(name, axis, degree):
-    assert cut_axis(name) == axis
-    whole = np.random.default_rng(0).normal(size=(8, 16) if name.endswith("weight") else (8,))
-    if axis is not None:
-        parts = [Cut(axis, rank, degree).own(whole) for rank in range(degree)]
-        assert parts[0].size == whole.size // degree
-        assert np.array_equal(np.concatenate(parts, axis), whole)
-
-
-def test_the_halves_of_a_layer_add_up_to_it(random_model, monkeypatch):
-    """Without the sum over processes, each half gives its term."""
-    monkeypatch.setattr(paddle.distributed, "all_reduce", lambda *_, **__: None)
-    whole = random_model().decoder.model.layers[1]
-    halves = []
-    for rank in range(2):
-        decoder = random_model().decoder
-        split(decoder, rank, 2)
-        halves.append(decoder.model.layers[1])
-    x = paddle.to_tensor(np.random.default_rng(1).normal(size=(2, 5, 16)).astype("float32"))
-    angles = [
-        paddle.to_tensor(np.random.default_rng(n).normal(size=(2, 1, 5, 4)).astype("float32")) for n in (2, 3)
-    ]
-    attend = partial(causal_attention, samples=Samples(None, (2, 5)))
-    for branch in (lambda layer: layer.fed(x), lambda layer: layer.attended(x, *angles, attend)):
-        first, second = (branch(half).numpy() for half in halves)
-        assert np.abs(first + second - branch(whole).numpy()).max() <= 1e-6
-        assert np.abs(first - second).max() > 0.1
 
 
 @pytest.mark.parametrize("size", [8, 9, 15, 16])
@@ -199,39 +138,11 @@ def launch(folder, script, *arguments):
 
 
 @pytest.mark.slow
-def test_a_decoder_over_two_processes_has_the_loss_and_gradients_of_one(random_model, tmp_path):
-    model = random_model()
-    save_model(model, tmp_path / "model")
-    generator = np.random.default_rng(3)
-    ids = generator.integers(2, 39, (2, 12))
-    ids[0, 2:6] = 39  # one view of 4 image tokens
-    mask = np.ones((2, 12), dtype="int64")
-    mask[1, 9:] = 0
-    inputs = {"input_ids": ids, "attention_mask": mask, "labels": np.where(mask > 0, ids, -100)}
-    inputs["pixel_values"] = generator.normal(size=(1, 3, 64, 64)).astype("float32")
-    np.savez(tmp_path / "inputs.npz", **inputs)
-    loss = model(**{name: paddle.to_tensor(value) for name, value in inputs.items()}).loss_sum
-    loss.backward()
-    launch(tmp_path / "log", "split_decoder.py", tmp_path)
-    for rank in range(2):
-        result = np.load(tmp_path / f"result-{rank}.npz")
-        assert abs(result["loss"] / float(loss) - 1) <= 1e-6
-        for name, parameter in model.named_parameters():
-            axis = cut_axis(name) if name.startswith("decoder.model.layers") else None
-            whole = parameter.grad.numpy()
-            own = whole if axis is None else np.split(whole, 2, axis)[rank]
-            assert result[name].shape == own.shape
-            # the key's bias has gradient 0 but for rounding: softmax does not see it
-            assert np.abs(result[name] - own).max() <= 1e-6 * max(1, np.abs(whole).max()), name
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "then", "setting"),
     [
-        ("stage2", "stage3", "parts.decoder.train=true"),
-        ("stage3", "tensor_parallel", "parts.vision.train=false"),
-        ("tensor_parallel", "stage2", "train.glyph_weight=1"),
+        ("stage2", "stage3", "train.glyph_weight=1"),
+        ("stage3", "stage2", "parts.vision.train=false"),
     ],
 )
 def test_two_processes_in_a_gpu_mode_equal_one(tiny_run, tmp_path, mode, then, setting):
