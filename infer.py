@@ -6,27 +6,20 @@ import argparse
 import contextlib
 import os
 import sys
-import time
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from got_train.inference.job import _say, _task, read, watch
+
 if TYPE_CHECKING:
-    from got_train.inference.journal import Journal
-    from got_train.inference.reader import Answer, Page, Question, Reader
+    from got_train.inference.reader import Page, Question, Reader
 
 READ, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-# what the text of a page does not depend on
-FREE = (
-    *("image_file", "video_file", "pages", "json", "confidence", "stream", "batch_size", "dialect"),
-    *("output_dir", "save_render_file", "draw", "threads", "no_tune_cpu", "model_name_or_path"),
-)
 MOST_BEAMS = 64
 FORMATS = ("html", "md", "docx", "json", "txt")
 _APART = "one would overwrite the other, so read them into an --output_dir each"
-WEIGHTS = (".safetensors", ".pdparams", ".bin")
 
 
 class UsageError(ValueError):
@@ -138,153 +131,6 @@ def run(options: argparse.Namespace) -> int:
     if causes:
         _say("\n  ".join([f"{len(causes)} of {len(questions) or 'the frames'} failed:", *causes]))
     return SOME_FAILED if causes else READ
-
-
-def read(
-    reader: Reader, questions: list[Question], names: list[str], options: argparse.Namespace
-) -> list[str]:
-    """Writes every answer; returns the causes of those that there are not."""
-    from got_train.images import ImageError
-    from got_train.inference import output
-    from got_train.inference.reader import Failure, ReadingError
-
-    several = len(questions) > 1
-    causes = []
-    with _journal(options) as journal:
-        left = [
-            place
-            for place, asked in enumerate(questions)
-            if not (journal and journal.has(asked.pages) and output.saved(options, names[place]))
-        ]
-        number = done = len(questions) - len(left)
-        if done:
-            _say(f"{done} of {len(questions)} were read before, as {journal.path} tells")
-        documents = _Documents(questions, names, left, journal, options)
-        started = time.perf_counter()
-        shown = output.streaming(several) if options.stream else None
-        results = reader.read(_begun(questions, left, journal), options.batch_size, shown)
-        for place, result in zip(left, results, strict=True):
-            number += 1
-            cause = result.cause if isinstance(result, Failure) else ""
-            try:
-                told = "failed" if cause else _keep(result, reader, options, names[place], journal, several)
-            except (ImageError, ReadingError) as error:  # the page may be gone when its boxes are drawn
-                cause, told = str(error), "failed"
-            if cause:
-                causes.append(cause)
-            else:
-                told += output.pace(number - done, len(questions) - number, time.perf_counter() - started)
-            print(f"[{number}/{len(questions)}] {result.question}: {told}", file=sys.stderr, flush=True)
-            documents.read(place)
-    return causes
-
-
-def _begun(questions: list[Question], left: list[int], journal: Journal | None) -> Iterator[Question]:
-    for place in left:
-        if journal:
-            journal.begin(questions[place].pages)
-        yield questions[place]
-
-
-def _keep(
-    answer: Answer,
-    reader: Reader,
-    options: argparse.Namespace,
-    name: str,
-    journal: Journal | None,
-    several: bool,
-) -> str:
-    """Gives an answer out on stdout, in files and to the journal; what is told of it."""
-    from got_train.inference import output
-
-    output.show(answer, reader, options, several)
-    files = output.save(answer, reader, options, name)
-    if journal:
-        journal.add(answer.question.pages, output.journal_row(answer, reader, options))
-    return " -> ".join([output.summary(answer, options), *map(str, files)])
-
-
-class _Documents:
-    """Those of --per document, each written when the last of its pages that are left is read."""
-
-    def __init__(
-        self,
-        questions: list[Question],
-        names: list[str],
-        left: list[int],
-        journal: Journal | None,
-        options: argparse.Namespace,
-    ) -> None:
-        self.names, self.journal, self.options = names, journal, options
-        self.pages: dict[str, list[Question]] = {}
-        if options.per != "document":
-            return
-        for name, asked in zip(names, questions, strict=True):
-            self.pages.setdefault(name, []).append(asked)
-        self.last = {names[place]: place for place in left}
-        for name in self.pages.keys() - self.last.keys():  # a job may have been killed before it wrote this
-            self._write(name)
-
-    def read(self, place: int) -> None:
-        if self.pages and self.last[self.names[place]] == place:
-            self._write(self.names[place])
-
-    def _write(self, name: str) -> None:
-        from got_train.inference import output
-
-        files = output.write_document(name, self.pages[name], self.journal, self.options)
-        print(f"-> {', '.join(map(str, files))}", file=sys.stderr, flush=True)
-
-
-def watch(reader: Reader, options: argparse.Namespace) -> list[str]:
-    """Reads a video's frames where they change; returns the causes of those that could not be read."""
-    import io
-
-    from got_train import images
-    from got_train.inference import output, video
-    from got_train.inference.reader import Failure, Page, Question
-
-    frames: list[video.Frame] = []  # whose answers are not there yet
-
-    def questions() -> Iterator[Question]:
-        begun = False
-        try:
-            for frame in video.frames(options.video_file):
-                picture = io.BytesIO()
-                frame.image.save(picture, "PNG", compress_level=1)
-                frames.append(replace(frame, image=None))
-                name = f"{options.video_file} at {video.clock(frame.start)}"
-                page = Page(images.EncodedImage(name, picture.getvalue()))
-                begun = True
-                yield Question((page,), _task(options), auto_crop=options.crop == "auto")
-        except video.VideoError as error:  # what was read before the damage is not thrown away
-            if not begun:
-                raise
-            causes.append(str(error))
-
-    causes: list[str] = []
-
-    def answers() -> Iterator[tuple[video.Frame, str, float]]:
-        for result in reader.read(questions(), options.batch_size):
-            if isinstance(result, Failure):
-                causes.append(result.cause)
-                frames.pop(0)
-                continue
-            print(f"{result.question}: {output.summary(result, options)}", file=sys.stderr, flush=True)
-            yield frames.pop(0), output.marked_text(result, reader, options), result.confidence
-
-    form = "srt" if options.srt else "json" if options.json else "text"
-    text = video.written(list(video.cues(answers())), form)
-    if options.output_dir is None:
-        print(text, end="", flush=True)
-    else:
-        from got_train.atomic_write import write_whole
-
-        folder = Path(options.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        suffix = {"text": ".txt", "json": ".jsonl", "srt": ".srt"}[form]
-        write_whole(folder / (Path(options.video_file).stem + suffix), text)
-    return causes
 
 
 def plan(options: argparse.Namespace) -> tuple[list[Question], list[str]]:
@@ -449,36 +295,6 @@ def _inputs(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _journal(options: argparse.Namespace) -> Journal | contextlib.nullcontext:
-    """Of the output folder; None without one."""
-    if not options.output_dir:
-        return contextlib.nullcontext()
-    from got_train.inference.journal import Journal
-
-    settings = {name: value for name, value in vars(options).items() if name not in FREE}
-    settings["no_retry"] = options.no_retry or options.stream  # see Reader.read
-    folders = {"model": options.model_name_or_path, "adapter": options.adapter}
-    for name, folder in folders.items():
-        settings[name] = folder and str(Path(folder).resolve())
-    settings["weights"] = [state for folder in folders.values() if folder for state in _weights(Path(folder))]
-    return Journal(options.output_dir, settings)
-
-
-def _weights(folder: Path) -> list[list[str | int]]:
-    """Name, size and time of each file that the answers depend on."""
-    files = [file for file in sorted(folder.iterdir()) if file.suffix in WEIGHTS]
-    states = [(file.name, file.stat()) for file in files]
-    return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
-
-
-def _task(options: argparse.Namespace) -> str:
-    if options.multi_page:
-        return "multi_page"
-    if options.multi_crop or options.crop == "multi":
-        return "multi_crop" if options.ocr_type == "format" else "multi_crop_ocr"
-    return options.ocr_type
-
-
 def _check_region(task: str, box: list[float] | None, color: str | None, page: Page) -> None:
     """A region that does not fit the first page is told at once, not when the weights are loaded."""
     from got_train import images, prompts
@@ -531,10 +347,6 @@ def _document_names(questions: list[Question]) -> list[str]:
         if files.setdefault(names[-1], file) != file:
             raise UsageError(f"{names[-1]}: the name of {files[names[-1]]} and of {file}; {_APART}")
     return names
-
-
-def _say(message: str) -> None:
-    print(f"infer.py: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

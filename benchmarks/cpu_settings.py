@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from got_train.cpu import heap
+
 if TYPE_CHECKING:
     from got_train.modeling.config import GotConfig
 
@@ -47,7 +49,7 @@ def apply(names: list[str], threads: int) -> None:
     if "threads" in names:
         settings.set_threads(threads)
     if "allocator" in names:
-        settings.keep_freed_memory()
+        heap.keep_freed_memory()
 
 
 def nano_config() -> GotConfig:

@@ -96,7 +96,7 @@ def prefill(tokens: int, layers: int = 24) -> Work:
     """The prompt's pass, with a cache."""
     import paddle
 
-    from got_train.modeling.decoder import KeyValueCache
+    from got_train.generation.kv_cache import KeyValueCache
 
     model = decoder(layers)
     model.eval()
@@ -129,7 +129,7 @@ def batch(rows: int) -> Work:
     """Tokens of an answer, one after the other, of so many sequences."""
     import paddle
 
-    from got_train.modeling.decoder import KeyValueCache
+    from got_train.generation.kv_cache import KeyValueCache
     from got_train.modeling.layers import row_products
 
     model = decoder(24)
@@ -186,7 +186,7 @@ def _write_parquet(path: Path, row: dict, rows: int) -> None:
 def _first_batch(path: Path, folder: Path) -> None:
     import shutil
 
-    from got_train.config.schema import load_config
+    from got_train.config.loader import load_config
     from got_train.data.collator import Collator
     from got_train.tokenizer import load_tokenizer
     from got_train.training.loader import StepLoader, StepPlan

@@ -82,7 +82,7 @@ def write_records(folder: Path, tokenizer: Path, tokens: int, rows: int = 8) -> 
 
 def measure(case: str, threads: int, folder: Path) -> dict:
     """Bytes: the estimate, and the peak of a dry run in this process."""
-    from got_train.config.schema import load_config
+    from got_train.config.loader import load_config
     from got_train.training.dry_run import measure
 
     size, tokens, overrides = CASES[case]

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import yaml
 
-from got_train.config.schema import Config, load_config
+from got_train.config.loader import load_config
+from got_train.config.schema import Config
 from got_train.cpu import settings as cpu
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 from got_train.profiling.flops import PARTS, StepFlops, Work, forward, training

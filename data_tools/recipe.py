@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from got_train.config import schema
-from got_train.config.schema import ConfigError
+from got_train.config import checks, loader
+from got_train.config.checks import ConfigError
 
 ENGINES = (
     *("lines", "scene", "pages", "pdf", "handwriting", "formulas", "tables", "markdown", "molecules"),
@@ -90,7 +90,7 @@ class Recipe:
         plain = bool(name) and "/" not in name and not name.startswith(".")
         _check(plain, f"{where}: a folder is called so; letters, digits and _ only")
         known = [*ENGINES, *OF_RECORDS]
-        _check(engine in known, f"{where}.engine: no engine {engine!r}; {schema.nearest(engine, known)}")
+        _check(engine in known, f"{where}.engine: no engine {engine!r}; {checks.nearest(engine, known)}")
         for other in source.of:
             _check(other in above, f"{where}.of: {other!r} is no source above it; {_named(other, above)}")
         needed = engine in OF_RECORDS
@@ -125,7 +125,7 @@ class Recipe:
             words.append(f"--tokenizer={self.tokenizer}")
         for option, values in source.options.items():
             where = f"sources.{name}.options.{option}"
-            near = schema.nearest(option, [each for each in options if each not in OURS])
+            near = checks.nearest(option, [each for each in options if each not in OURS])
             _check(option in options, f"{where}: {self.engine(name)} has no such option; {near}")
             words += _words(where, options[option], values)
         try:
@@ -149,11 +149,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         raise RecipeError(f"{path}: no such file; give a recipe such as configs/data/nano.yaml")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), schema.strict_loader()) or {}
+        values = yaml.load(path.read_text(encoding="utf-8"), loader.strict_loader()) or {}
         _check(isinstance(values, dict), f"holds {values!r}; settings such as out and sources are needed")
         for override in overrides:
             _override(values, override)
-        recipe = schema.build(Recipe, _with_texts(values))
+        recipe = loader.build(Recipe, _with_texts(values))
         for name, source in recipe.sources.items():
             recipe.arguments(name, source.of)
         return recipe
@@ -214,7 +214,7 @@ def _override(values: dict[str, Any], override: str) -> None:
 
     key, equals, text = override.partition("=")
     if equals and "." in key:
-        schema.apply_override(values, override)
+        loader.apply_override(values, override)
         return
     _check(bool(equals) and bool(key), f"{override!r}: an override reads key=value, such as scale=0.001")
     try:
@@ -224,7 +224,7 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 
 def _named(name: str, known: list[str]) -> str:
-    return schema.nearest(name, known) if known else "a source takes records of those before it"
+    return checks.nearest(name, known) if known else "a source takes records of those before it"
 
 
 def _check(condition: bool, message: str) -> None:

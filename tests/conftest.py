@@ -71,7 +71,7 @@ def random_model():
 @pytest.fixture
 def logits_of():
     """A function: a model's logits for a seeded view among seeded words."""
-    from got_train.cli.convert import probe
+    from got_train.checkpoint.convert import probe
 
     return probe
 
@@ -201,7 +201,7 @@ class Trained:
 @pytest.fixture
 def fit(tiny_run):
     """A function: train a config from its start or a checkpoint; nothing else than run.train does."""
-    from got_train.config.schema import load_config
+    from got_train.config.loader import load_config
     from got_train.training import run
 
     path = tiny_run()

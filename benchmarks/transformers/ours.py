@@ -18,11 +18,12 @@ if __name__ == "__main__":
 import paddle
 
 from benchmarks.cpu_settings import nano_step
+from got_train.generation.kv_cache import KeyValueCache
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 from got_train.modeling.cpu.bf16_decoder import narrow
 from got_train.modeling.cpu.bf16_encoder import StaticVision
 from got_train.modeling.cpu.trim_hooks import give_back_between_layers
-from got_train.modeling.decoder import KeyValueCache, build_decoder
+from got_train.modeling.decoder import build_decoder
 from got_train.modeling.got import Got
 from got_train.modeling.layers import row_products
 from got_train.modeling.loss import summed_cross_entropy

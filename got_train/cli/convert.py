@@ -12,20 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from got_train.checkpoint import layouts
+from got_train.checkpoint.convert import check_places, convert
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from got_train.checkpoint.weights import WeightFile
-    from got_train.modeling.got import Got
-    from got_train.tokenizer import Tokenizer
+    pass
 
 LAYOUTS = [layout for layout in layouts.LAYOUTS if layout != "vary"]  # of stage 1, which has no other
 DTYPES = ("float32", "bfloat16")
-
-
-class ConvertError(ValueError):
-    """Folders that cannot be converted, or a result that is not what it was made from."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,92 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"convert: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def check_places(source: Path, result: Path) -> None:
-    """Refuse a source that is not there, and a result that would replace anything."""
-    if not source.exists():
-        raise ConvertError(f"{source}: no such folder or file")
-    if result.resolve() in (source.resolve(), *source.resolve().parents):
-        raise ConvertError(f"{result}: is or holds the source; give another folder")
-    if result.exists() and (not result.is_dir() or any(result.iterdir())):
-        raise ConvertError(f"{result}: exists and is not an empty folder; give a new one")
-
-
-def convert(source: Path, result: Path, layout: str, dtype: str | None = None) -> None:
-    """Convert and print every finding; raises ConvertError if the result is not equal to its source."""
-    import numpy as np
-
-    from got_train.checkpoint.weights import WeightFile, load_model, save_model
-
-    file = WeightFile(source)
-    print(inventory(file), flush=True)
-    model = load_model(source)
-    tokenizer = _tokenizer_of(file.folder)
-    stored = widest(file)
-    dtype = dtype or stored
-    print(f"{result}: layout {layout}, {dtype}{'' if tokenizer else '; no tokenizer beside the source'}")
-    expected = probe(model)
-    if dtype not in ("float32", stored):
-        exact, expected = expected, probe(rounded(model, dtype))
-        moved, largest = np.abs(expected - exact).max(), np.abs(exact).max()
-        print(f"rounding to {dtype} moves the probe's logits by up to {moved:.3g}; they reach {largest:.3g}")
-    save_model(model, result, layout, dtype, tokenizer)
-    del model  # one of the released size is 2 GB
-    difference = np.abs(probe(load_model(result)) - expected).max()
-    tokens, words = expected.shape
-    print(f"read back: largest difference {difference:.3g} in {tokens} x {words} logits")
-    if not difference == 0:
-        raise ConvertError(f"{result}: does not compute what {source} does; do not use it")
-    print("done")
-
-
-def inventory(file: WeightFile) -> str:
-    """A table of parts: tensors and parameters; above it layout, orientation and dtype."""
-    from got_train.modeling.config import PARTS
-
-    rows = [f"  {'part':<10}{'tensors':>8}{'parameters':>14}"]
-    counts = {part: [file.tensors[name].size for name in file.names(f"{part}.")] for part in PARTS}
-    for part, sizes in [*counts.items(), ("all", sum(counts.values(), []))]:
-        rows.append(f"  {part:<10}{len(sizes):>8}{sum(sizes):>14,}")
-    order = "[in, out]" if file.transposed else "[out, in]"
-    dtypes = ", ".join(sorted({tensor.dtype for tensor in file.tensors.values()}))
-    head = "; beside them lm_head, a copy of the embedding" if file.head else ""
-    return "\n".join([f"{file.path}: layout {file.layout}, Linear weights {order}, {dtypes}{head}", *rows])
-
-
-def widest(file: WeightFile) -> str:
-    """The dtype that loses nothing of the file."""
-    dtypes = {tensor.dtype for tensor in file.tensors.values()}
-    return dtypes.pop() if len(dtypes) == 1 and "float64" not in dtypes else "float32"
-
-
-def probe(model: Got) -> np.ndarray:
-    """Logits (T, vocabulary) of a random view among random words, always the same for the same sizes."""
-    import numpy as np
-    import paddle
-
-    random, config = np.random.default_rng(20240903), model.config
-    side, words = config.vision.image_side, min(config.image_token, config.decoder.vocab_size - 1)
-    before, after = random.integers(0, words, [2, 16])
-    ids = np.concatenate([before, np.full(config.vision.view_tokens, config.image_token), after])
-    view = random.integers(0, 256, [1, side, side, 3], dtype="uint8")
-    with paddle.no_grad():
-        return model(paddle.to_tensor(ids[None]), paddle.to_tensor(view)).logits[0].numpy()
-
-
-def rounded(model: Got, dtype: str) -> Got:
-    for parameter in model.parameters():
-        parameter.set_value(parameter.astype(dtype).astype(parameter.dtype))
-    return model
-
-
-def _tokenizer_of(folder: Path) -> Tokenizer | None:
-    from got_train.tokenizer import RANKS_FILE, TRANSFORMERS_FILE, VOCAB_FILE, load_tokenizer
-
-    if any((folder / name).exists() for name in (RANKS_FILE, TRANSFORMERS_FILE, VOCAB_FILE)):
-        return load_tokenizer(folder)
-    return None
 
 
 if __name__ == "__main__":

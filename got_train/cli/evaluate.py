@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from got_train.config import loader
 from got_train.evaluation.compare import compare_files
 from got_train.evaluation.provenance import EvaluationError, model_hash
 from got_train.evaluation.runs import check_counts, evaluate, run_config, score_file
@@ -128,7 +129,6 @@ def _told(metrics: dict[str, Any], limits: dict[str, float]) -> int:
 
 
 def _config(options: argparse.Namespace) -> EvaluationConfig:
-    from got_train.config import schema as config
     from got_train.evaluation import schema
 
     if options.model and options.model.lower().endswith((".yaml", ".yml")):
@@ -164,7 +164,7 @@ def _config(options: argparse.Namespace) -> EvaluationConfig:
             "force": options.force,
         },
     }
-    return config.build(schema.EvaluationConfig, values)
+    return loader.build(schema.EvaluationConfig, values)
 
 
 def _check_options(options: argparse.Namespace) -> None:

@@ -68,7 +68,7 @@ def checked_differences(runs: dict[str, dict[str, Any]], force: bool) -> list[st
 
 def read_samples(folder: Path, unit: str) -> list[Sample]:
     """The samples of an evaluation, scored anew."""
-    from .predictions import read_predictions
+    from .inputs import read_predictions
     from .scored import samples
 
     file = _samples_file(folder)

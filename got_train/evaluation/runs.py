@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from got_train.config import loader
+
 from .compare import checked_differences, read_samples, write_report
 from .provenance import (
     METRICS,
@@ -48,7 +50,6 @@ def evaluate(
     Returns what metrics.json holds. `decoding` are fields of reading.Reader, such as max_new_tokens. An
     evaluation that was killed is continued: only what `output_dir` does not hold yet is asked.
     """
-    from got_train.config import schema as config
 
     from .schema import EvaluationConfig
 
@@ -66,17 +67,16 @@ def evaluate(
         "decoding": {"batch_size": batch_size, **decoding},
         "scores": {"unit": unit},
     }
-    return run_config(config.build(EvaluationConfig, values))
+    return run_config(loader.build(EvaluationConfig, values))
 
 
 def score_file(path: str | os.PathLike, unit: str = "word") -> dict[str, Any]:
     """The metrics of a file of predictions, with the settings that an evaluation wrote beside it."""
-    from got_train.config import schema as config
 
     from .schema import EvaluationConfig
 
     values = {"predictions": os.fspath(path), "scores": {"unit": unit}}
-    return run_config(config.build(EvaluationConfig, values))
+    return run_config(loader.build(EvaluationConfig, values))
 
 
 def run_config(config: EvaluationConfig) -> dict[str, Any]:
@@ -95,7 +95,8 @@ def _asked(config: EvaluationConfig) -> tuple[list[Prediction], dict[str, Any], 
     from got_train.cpu import settings as cpu
     from got_train.inference import reader as reading
 
-    from .predictions import open_data, predict
+    from .inputs import open_data
+    from .predictions import predict
 
     data = open_data([source.options() for source in config.sources])
     if config.model.tune_cpu:
@@ -114,7 +115,7 @@ def _asked(config: EvaluationConfig) -> tuple[list[Prediction], dict[str, Any], 
 
 def _given(config: EvaluationConfig) -> tuple[list[Prediction], dict[str, Any] | None, list[DataFile]]:
     """Predictions that exist; those that an evaluation wrote have its settings beside them."""
-    from .predictions import open_data, read_pairs, read_predictions
+    from .inputs import open_data, read_pairs, read_predictions
 
     folders = [
         source.path for source in config.sources if not source.benchmark and os.path.isdir(source.path)

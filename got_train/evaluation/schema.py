@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import yaml
 
-from got_train.config import schema
-from got_train.config.schema import ConfigError, SourceSettings
+from got_train.config import loader
+from got_train.config.checks import ConfigError
+from got_train.config.schema import SourceSettings
 
 from .metrics.text import FIXED
 
@@ -129,7 +130,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), output_dir: str | None
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; a YAML file with sections model, data, report, ...")
     try:
-        return schema.build(EvaluationConfig, _values(path, overrides, output_dir))
+        return loader.build(EvaluationConfig, _values(path, overrides, output_dir))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     except ConfigError as error:
@@ -137,10 +138,10 @@ def load(path: str | Path, overrides: Sequence[str] = (), output_dir: str | None
 
 
 def _values(path: Path, overrides: Sequence[str], output_dir: str | None) -> dict[str, Any]:
-    values = yaml.load(path.read_text(encoding="utf-8"), schema.strict_loader()) or {}
+    values = yaml.load(path.read_text(encoding="utf-8"), loader.strict_loader()) or {}
     _check(isinstance(values, dict), f"holds {values!r}; sections such as model, data, report are needed")
     for override in overrides:
-        schema.apply_override(values, override)
+        loader.apply_override(values, override)
     return values if output_dir is None else {**values, "output_dir": output_dir}
 
 

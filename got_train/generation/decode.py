@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import paddle
 
-from got_train.modeling.decoder import KeyValueCache
 from got_train.modeling.got import Got
 from got_train.modeling.layers import row_products
+
+from .kv_cache import KeyValueCache
 
 ENCODER_BYTES = 1 << 30  # of attention scores that exist at once; one view of GOT's makes 0.8 GB
 

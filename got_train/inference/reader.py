@@ -376,8 +376,8 @@ def load_reader(
 
     With `adapter` the folder is the base, wherever it is now.
     """
+    from got_train.checkpoint.adapters import is_adapter, load_adapted
     from got_train.checkpoint.weights import load_model
-    from got_train.training.adapters import is_adapter, load_adapted
 
     if not Path(folder).is_dir():
         raise ReadingError(f"{folder}: no such folder; a checkpoint has config.json, weights and a tokenizer")

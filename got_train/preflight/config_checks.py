@@ -11,14 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from got_train.checkpoint import layouts
+from got_train.checkpoint.adapters import ADAPTER_FILE
 from got_train.checkpoint.hf_config import read_config, vision_from_shapes
 from got_train.checkpoint.tensor_io import tensors_in
-from got_train.config.schema import Config, ConfigError
+from got_train.config.checks import ConfigError
+from got_train.config.schema import Config
 from got_train.data.collator import Collator
 from got_train.evaluation.scored import metric_fault
 from got_train.modeling.config import GotConfig
 from got_train.tokenizer import Tokenizer
-from got_train.training.checkpoints import ADAPTER_FILE, FINAL, checkpoints
+from got_train.training.checkpoints import checkpoints
+from got_train.training.run_files import FINAL
 
 from .findings import ERROR, WARNING, Finding
 from .statistics import Statistics

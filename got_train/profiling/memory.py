@@ -13,7 +13,7 @@ from typing import Literal
 
 import paddle
 
-from got_train.cpu.settings import SMALL
+from got_train.cpu.heap import SMALL
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 from got_train.modeling.loss import CHUNK_BYTES, GRAD_ROWS
 

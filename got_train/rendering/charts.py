@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 
-from got_train.evaluation.metrics import charts
+from got_train.formats import charts
 
 from .html import RenderingError, escaped
 

@@ -10,7 +10,7 @@ import re
 import sys
 from importlib.util import find_spec
 
-from got_train.evaluation.metrics import music
+from got_train.formats import kern
 
 from .html import RenderingError
 from .subprocesses import run
@@ -53,7 +53,7 @@ def pages(score: str, seconds: float = SECONDS) -> tuple[list[bytes], str | None
     if reason := unavailable():
         raise RenderingError(reason)
     score = score[score.index("**kern") :] if "**kern" in score else score
-    fault = music.fault(score)
+    fault = kern.fault(score)
     if fault is None:
         return _drawn(score, seconds), None
     mended, note = completed(score)
@@ -70,10 +70,10 @@ def completed(score: str) -> tuple[str, str]:
     lines = score.rstrip("\n").split("\n")
     while len(lines) > 1:
         for ending in _endings(lines):
-            if music.fault("\n".join([*lines, *ending])) is None:
+            if kern.fault("\n".join([*lines, *ending])) is None:
                 return "\n".join([*lines, *ending]), _told(score, lines, ending)
         lines.pop()
-    raise RenderingError(f"this is no whole score: {music.fault(score)}")
+    raise RenderingError(f"this is no whole score: {kern.fault(score)}")
 
 
 def _endings(lines: list[str]) -> list[list[str]]:
@@ -86,7 +86,7 @@ def _told(score: str, lines: list[str], ending: list[str]) -> str:
     lost = score.rstrip("\n").split("\n")[len(lines) :]
     parts = [f"{len(lost)} lines are not drawn from line {len(lines) + 1} on, {lost[0]!r}"] if lost else []
     parts += ["the end of the spines (*-) was added"] if ending else []
-    return f"the score is not whole ({music.fault(score)}): " + "; ".join(parts)
+    return f"the score is not whole ({kern.fault(score)}): " + "; ".join(parts)
 
 
 def _drawn(score: str, seconds: float) -> list[bytes]:

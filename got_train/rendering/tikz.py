@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from got_train.evaluation.metrics.geometry import LIBRARIES, unavailable
+from got_train.formats.tikz import LIBRARIES, unavailable
 
 from . import repair
 from .html import RenderingError

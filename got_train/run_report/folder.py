@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from got_train.config.schema import Config, dump_config, load_config
+from got_train.config.loader import dump_config, load_config
+from got_train.config.schema import Config
 from got_train.evaluation.provenance import SAMPLES, SETTINGS
 from got_train.preflight.verdict import FILE as CHECK_FILE
-from got_train.training.checkpoints import (
+from got_train.training.checkpoints import checkpoints, step_of
+from got_train.training.ledger import Entry, LedgerError, read_ledger
+from got_train.training.run_files import (
     AFTER,
     AUDIT_FILE,
     BEFORE,
@@ -28,10 +31,7 @@ from got_train.training.checkpoints import (
     SKILLS,
     SKILLS_FILE,
     STATE_FILE,
-    checkpoints,
-    step_of,
 )
-from got_train.training.ledger import Entry, LedgerError, read_ledger
 
 Curve = list[tuple[int, float]]  # (step, value)
 

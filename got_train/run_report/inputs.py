@@ -10,7 +10,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from got_train.config.schema import Config, dump_config, flat
+from got_train.config.loader import dump_config
+from got_train.config.schema import Config, flat
 from got_train.html import charts
 from got_train.html.page import escaped, table
 from got_train.preflight import verdict as checks

@@ -12,7 +12,7 @@ from got_train.evaluation.report import numbers
 from got_train.html import charts
 from got_train.html.page import escaped, table
 from got_train.preflight import verdict as checks
-from got_train.training.checkpoints import MEMORY, STOPPED
+from got_train.training.run_files import MEMORY, STOPPED
 
 from .folder import Curve, Run
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable
 
 from got_train.html.page import escaped
-from got_train.training.checkpoints import AFTER, BEFORE, BEST, CURVES, FINAL, SKILLS
+from got_train.training.run_files import AFTER, BEFORE, BEST, CURVES, FINAL, SKILLS
 
 from .folder import Run
 

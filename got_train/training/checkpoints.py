@@ -11,22 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-UNFINISHED = ".unfinished"  # a checkpoint is written here and renamed when it is complete
-DELETING = ".deleting"
-FINAL = "final"
-BEST = "best"
-ADAPTER_FILE = "adapter.json"  # what makes a folder that of an adapter
-RUN_FILE = "run.yaml"  # the run's config
-ROWS_FILE = "rows.json"  # of every source
-STATE_FILE = "trainer_state.json"  # paddlenlp's
-# of the run's folder, beside its checkpoints
-AUDIT_FILE = "audit.json"
-MEASUREMENTS = "measurements.jsonl"
-SKILLS, BEFORE, AFTER = "skills", "before", "after"
-SKILLS_FILE = "skills.json"
-CURVES = "visualdl"
-STOPPED = "stopped"  # in the log that paddlenlp keeps: why the run was ended
-MEMORY = "memory_gb"  # what the process's peak is called there
+from .run_files import DELETING, UNFINISHED
+
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import paddle
 
 from got_train import workers as processes
-from got_train.config.schema import ConfigError
+from got_train.config.checks import ConfigError
 from got_train.data.collator import Collator
 from got_train.data.mixture import Mixture
 from got_train.data.record import where_of

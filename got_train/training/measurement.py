@@ -17,7 +17,8 @@ import numpy as np
 import paddle
 from tqdm import tqdm
 
-from got_train.config.schema import Config, ConfigError
+from got_train.config.checks import ConfigError
+from got_train.config.schema import Config
 from got_train.data.mixture import spread
 from got_train.data.records import Record
 from got_train.evaluation.metrics import degeneration, kinds, text
@@ -27,7 +28,7 @@ from got_train.evaluation.scored import Sample, averages_of, metric_fault, sampl
 from got_train.evaluation.scores import ALL
 from got_train.inference.reader import Reader
 
-from .checkpoints import MEASUREMENTS
+from .run_files import MEASUREMENTS
 
 if TYPE_CHECKING:
     from visualdl import LogWriter

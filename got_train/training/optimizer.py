@@ -9,7 +9,7 @@ from paddle import nn
 from paddle.utils import unique_name
 
 from got_train.config.schema import Config, OptimSettings
-from got_train.cpu.settings import give_back_holes
+from got_train.cpu.heap import give_back_holes
 from got_train.modeling.config import PARTS
 from got_train.modeling.got import Got
 

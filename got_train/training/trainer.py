@@ -19,39 +19,28 @@ from paddlenlp.trainer import Trainer, TrainingArguments
 from paddlenlp.trainer.integrations import VisualDLCallback
 from paddlenlp.utils.log import logger
 
+from got_train.checkpoint.adapters import fill_adapter, save_adapter
 from got_train.checkpoint.weights import fill_from, save_model
-from got_train.config.schema import Config, dump_config
+from got_train.config.loader import dump_config
+from got_train.config.schema import Config
 from got_train.modeling.config import IGNORED
 from got_train.modeling.got import Got
+from got_train.modeling.lora import Adapter
 from got_train.profiling.memory import peak_memory
 
-from .adapters import Adapter, fill_adapter, save_adapter
 from .callbacks.ema import WeightAverage
 from .callbacks.gradient_audit import GradientAudit, gradient, norm
 from .callbacks.progress import Progress
-from .callbacks.validation import KEPT, Validation, has_stopped, reader_of
-from .checkpoints import (
-    BEST,
-    CURVES,
-    MEMORY,
-    ROWS_FILE,
-    RUN_FILE,
-    STATE_FILE,
-    UNFINISHED,
-    begin,
-    delete_old,
-    not_whole,
-    publish,
-    replace,
-    saving,
-    step_of,
-)
+from .callbacks.validation import Validation, reader_of
+from .checkpoints import begin, delete_old, not_whole, publish, replace, saving, step_of
+from .early_stopping import has_stopped
 from .feature_cache import FeatureCache
 from .ledger import Entry, Ledger
 from .loader import WAITING, StepLoader, named
 from .measurement import Measuring, Rows
 from .optimizer import build_optimizer, build_schedule, freeze, name_parameters
 from .optimizer_state import gather_slices, join_state, shares, split_state
+from .run_files import BEST, CURVES, KEPT, MEMORY, ROWS_FILE, RUN_FILE, STATE_FILE, UNFINISHED
 from .signals import Interrupted, Interruption
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from got_train.cli import check, init
-from got_train.config.schema import load_config
+from got_train.config.loader import load_config
 from got_train.data.records import read_records
 
 NANO = "configs/nano/weights/stage3"

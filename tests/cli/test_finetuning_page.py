@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from got_train.config.schema import load_config
+from got_train.config.loader import load_config
 from got_train.data.records import read_records
 
 ROOT = Path(__file__).parents[2]

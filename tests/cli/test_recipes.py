@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from got_train.config.schema import load_config
+from got_train.config.loader import load_config
 from got_train.training import run
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from got_train.config.schema import Config, SourceSettings, build
+from got_train.config.loader import build
+from got_train.config.schema import Config, SourceSettings
 from got_train.data.records import RecordError, read_records
 from got_train.training import run
 

@@ -15,7 +15,7 @@ import yaml
 
 from data_tools import build, produce, recipe
 from data_tools.text import token_counts
-from got_train.config.schema import load_config
+from got_train.config.loader import load_config
 from got_train.data.records import read_records
 from got_train.tokenizer import load_tokenizer
 

@@ -15,9 +15,10 @@ from data_tools import produce
 from data_tools.drawing import renderers
 from data_tools.drawing.fonts import find_font
 from data_tools.engines import scene
+from data_tools.engines.charts import chart, matplotlib_backend
 from data_tools.engines.charts import engine as charts
-from data_tools.engines.charts import matplotlib_backend
-from data_tools.engines.charts.engine import Axis, Chart, ChartEngine, Drawing, Placed, Series
+from data_tools.engines.charts.chart import Axis, Chart, Drawing, Placed, Series
+from data_tools.engines.charts.engine import ChartEngine
 from data_tools.text import corpora
 
 SANS = find_font("DejaVuSans")
@@ -150,9 +151,9 @@ def test_a_title_wider_than_the_picture_overlaps_and_tiny_letters_are_rejected()
 
 
 def test_two_series_in_nearly_one_red_are_rejected() -> None:
-    charts.check_colors([charts.rgb("#c23531"), charts.rgb("#2f4554")])
+    chart.check_colors([chart.rgb("#c23531"), chart.rgb("#2f4554")])
     with pytest.raises(produce.Rejected, match="like colours"):
-        charts.check_colors([charts.rgb("#d87c7c"), charts.rgb("#919e8b"), charts.rgb("#cc7e63")])
+        chart.check_colors([chart.rgb("#d87c7c"), chart.rgb("#919e8b"), chart.rgb("#cc7e63")])
 
 
 def test_values_200_steps_from_end_to_end_are_not_read_from_an_axis_of_a_hundred_pixels() -> None:
@@ -191,14 +192,14 @@ def test_the_same_index_gives_the_same_bytes_and_another_one_others(tmp_path: Pa
 
 
 def test_a_label_goes_below_a_point_under_a_roof_and_farther_off_where_that_is_not_enough() -> None:
-    roof = charts.segments(numpy.array([(0.0, 88.0), (200.0, 88.0)]))  # 12 pixels above the point
+    roof = chart.segments(numpy.array([(0.0, 88.0), (200.0, 88.0)]))  # 12 pixels above the point
     sides = [("top", "bottom", "left", "right")]
-    free = charts.free_sides([(100, 100)], [(40, 20)], sides, roof, 10)
+    free = chart.free_sides([(100, 100)], [(40, 20)], sides, roof, 10)
     assert free == [("bottom", 4.0)]
-    assert charts.beside((100, 100), (16, 12), "top", 14) == (100, 80)
-    narrow = charts.free_sides([(100, 100)], [(16, 12)], [("top",)], roof, 10)
+    assert chart.beside((100, 100), (16, 12), "top", 14) == (100, 80)
+    narrow = chart.free_sides([(100, 100)], [(16, 12)], [("top",)], roof, 10)
     assert narrow == [("top", 14.0)]  # its lower edge at 86, above the roof; 4 and 9 lie across it
-    second = charts.free_sides([(100, 100), (100, 100)], [(40, 20)] * 2, sides * 2, roof[:0], 10)
+    second = chart.free_sides([(100, 100), (100, 100)], [(40, 20)] * 2, sides * 2, roof[:0], 10)
     assert [side for side, _ in second] == ["top", "bottom"]  # the first label is taken too
 
 
@@ -211,7 +212,7 @@ def test_an_axis_of_nine_wide_numbers_shows_every_second_or_fourth() -> None:
 
 def test_unlike_colours_come_first_and_none_is_lost() -> None:
     reds = [(0.8, 0.2, 0.2), (0.82, 0.2, 0.2), (0.2, 0.2, 0.8), (0.2, 0.8, 0.2)]
-    assert charts.apart(reds, 3) == [reds[0], reds[2], reds[3], reds[1]]
+    assert chart.apart(reds, 3) == [reds[0], reds[2], reds[3], reds[1]]
 
 
 def test_of_400_random_charts_2_percent_at_most_are_rejected_before_they_are_drawn() -> None:

@@ -11,7 +11,7 @@ from rapidfuzz.distance import Levenshtein
 from got_train.cli import evaluate as command
 from got_train.data.record import RecordError
 from got_train.evaluation.benchmarks import BenchmarkError, checks, fox, olmocr, omnidocbench
-from got_train.evaluation.predictions import open_data, read_pairs, read_predictions
+from got_train.evaluation.inputs import open_data, read_pairs, read_predictions
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FORMATS = FIXTURES / "formats"

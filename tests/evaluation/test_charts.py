@@ -5,16 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from got_train.evaluation.metrics.charts import (
-    RMS_NAMES,
-    averages,
-    chart,
-    rms,
-    score,
-    similarity,
-    table,
-    title,
-)
+from got_train.evaluation.metrics.charts import RMS_NAMES, averages, rms, score, similarity
+from got_train.formats.charts import chart, table, title
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures" / "metrics_golden_kinds.json").read_text("utf-8"))
 

@@ -12,7 +12,8 @@ from PIL import Image
 from got_train.cli import evaluate as command
 from got_train.cli.evaluate import EvaluationError, compare_files, evaluate, model_hash, score_file
 from got_train.data.records import Record, write_records
-from got_train.evaluation.predictions import PredictionError, open_data, read_predictions
+from got_train.evaluation.inputs import open_data, read_predictions
+from got_train.evaluation.predictions import PredictionError
 from got_train.evaluation.scores import markdown
 from got_train.inference import reader as reading
 from got_train.inference.reader import Answer, Failure, ReadingError

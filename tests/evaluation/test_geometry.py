@@ -8,12 +8,14 @@ import numpy
 import pytest
 
 from got_train.evaluation.metrics import geometry
-from got_train.evaluation.metrics.geometry import picture, score, ssim, tokens
+from got_train.evaluation.metrics.geometry import score, ssim
+from got_train.formats import tikz
+from got_train.formats.tikz import picture, tokens
 
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "metrics_golden_kinds.json").read_text("utf-8")
 )["tikz"]
-needs_latex = pytest.mark.skipif(geometry.unavailable() is not None, reason=str(geometry.unavailable()))
+needs_latex = pytest.mark.skipif(tikz.unavailable() is not None, reason=str(tikz.unavailable()))
 
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["id"])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from got_train.evaluation.metrics.music import averages, fault, loads, notes, parses, score
+from got_train.evaluation.metrics.music import averages, score
+from got_train.formats.kern import fault, loads, notes, parses
 
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "metrics_golden_kinds.json").read_text("utf-8")

@@ -8,10 +8,12 @@ import pytest
 from PIL import Image
 
 from got_train.cli import evaluate as command
-from got_train.config.schema import ConfigError
+from got_train.config import loader
+from got_train.config.checks import ConfigError
 from got_train.evaluation import schema
+from got_train.evaluation.inputs import open_data
 from got_train.evaluation.metrics import characters, pages
-from got_train.evaluation.predictions import Prediction, open_data
+from got_train.evaluation.predictions import Prediction
 from got_train.evaluation.scored import groups, length_bin, samples
 from got_train.evaluation.scores import summary
 from got_train.inference import reader
@@ -186,9 +188,8 @@ def test_embedded_pictures_are_asked_and_shown(tmp_path, monkeypatch):
 
 
 def command_config(values):
-    from got_train.config import schema as config
 
-    return config.build(schema.EvaluationConfig, values)
+    return loader.build(schema.EvaluationConfig, values)
 
 
 def test_the_hash_of_the_data_sees_pictures_inside_it(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from got_train.cli import calibrate
+from got_train.inference import calibration
 from got_train.inference.confidence import (
     CALIBRATION,
     Calibration,
@@ -77,7 +78,7 @@ def test_calibration_error_is_that_worked_by_hand():
 
 
 def test_what_was_right_is_told_from_the_true_text():
-    found = calibrate.observe([([("the ", 0.9), ("ca", 0.8), ("r", 0.7), (" sat", 0.6)], "the cat sat\n")])
+    found = calibration.observe([([("the ", 0.9), ("ca", 0.8), ("r", 0.7), (" sat", 0.6)], "the cat sat\n")])
     assert {level: observed.right[0] for level, observed in found.items()} == {
         "token": [True, True, False, True],
         "word": [True, False, True],

@@ -15,7 +15,8 @@ from scipy.special import erf as true_erf
 
 from got_train.cpu import kernels, parallel_jit
 from got_train.cpu.jit import native
-from got_train.modeling.decoder import Turned, attend_cached
+from got_train.generation.kv_cache import attend_cached
+from got_train.modeling.decoder import Turned
 from got_train.modeling.layers import (
     Convolution,
     Gelu,

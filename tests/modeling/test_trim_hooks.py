@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from got_train.cpu import settings
+from got_train.cpu import heap, settings
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="other heaps are left alone")
@@ -109,8 +109,8 @@ def test_giving_back_before_and_after_every_layer_and_update_changes_no_bit_of_a
 ):
     monkeypatch.setattr(settings, "HOLES", -(1 << 50))
     monkeypatch.setattr(settings, "SMALL", 0)
-    given, give_back = [], settings._Heap.give_back
-    monkeypatch.setattr(settings._Heap, "give_back", lambda *a: given.append(give_back(*a)) or given[-1])
+    given, give_back = [], heap._Heap.give_back
+    monkeypatch.setattr(heap._Heap, "give_back", lambda *a: given.append(give_back(*a)) or given[-1])
     with_holes = fit("train.steps=3", *overrides)
     assert sum(given) == len(given) >= 3 * 9
     count = len(given)
@@ -121,5 +121,5 @@ def test_giving_back_before_and_after_every_layer_and_update_changes_no_bit_of_a
 
 
 def test_a_run_that_is_not_to_be_tuned_looks_at_no_heap(fit, monkeypatch):
-    monkeypatch.setattr(settings._Heap, "give_back", lambda *_: 1 / 0)
+    monkeypatch.setattr(heap._Heap, "give_back", lambda *_: 1 / 0)
     fit("train.steps=1", "train.tune_cpu=false")

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from got_train.cli import check
-from got_train.config.schema import ConfigError
+from got_train.config.checks import ConfigError
 from got_train.data import text_height
 from got_train.data.collator import Collator
 from got_train.data.records import read_records

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.scaling import parameter_sizes
-from got_train.config.schema import load_config
+from got_train.config.loader import load_config
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 from got_train.profiling import memory
 from got_train.profiling.memory import MicroBatch, Training, estimate

@@ -9,7 +9,7 @@ import paddle
 import pytest
 
 from benchmarks import scaling
-from got_train.config.schema import load_config
+from got_train.config.loader import load_config
 from got_train.modeling.config import PARTS, DecoderConfig, GotConfig, VisionConfig
 from got_train.modeling.decoder import build_decoder
 from got_train.modeling.vision import Block

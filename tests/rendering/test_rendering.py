@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from got_train.evaluation.metrics import geometry
 from got_train.formats import latex
+from got_train.formats.tikz import unavailable
 from got_train.rendering import charts, mathpix, music, repair, subprocesses, tikz
 from got_train.rendering.document import Reading, kinds, render
 from got_train.rendering.export import export
@@ -23,7 +23,7 @@ from got_train.rendering.sanitize import clean
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "rendering"
 needs_node = pytest.mark.skipif(mathpix.unavailable() is not None, reason=str(mathpix.unavailable()))
 needs_katex = pytest.mark.skipif(latex.unavailable() is not None, reason=str(latex.unavailable()))
-needs_tex = pytest.mark.skipif(geometry.unavailable() is not None, reason=str(geometry.unavailable()))
+needs_tex = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 needs_verovio = pytest.mark.skipif(music.unavailable() is not None, reason=str(music.unavailable()))
 
 

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 import train
-from got_train.cli import check, report
-from got_train.config.schema import dump_config, load_config
+from got_train.cli import report
+from got_train.config.loader import dump_config, load_config
 from got_train.html import charts
+from got_train.preflight.check import check as check_run
 from got_train.run_report import folder, gallery, inputs, page, results, use
 from tests.chromium import PROGRAM, Chromium
 
@@ -94,7 +95,7 @@ def tuned(tmp_path_factory):
     settings["data"] |= {"on_bad": "drop", "max_tokens": 256}
     settings["train"] |= {"validate_every": 2, "threads": 1, "output_dir": str(place / "run")}
     (place / "my.yaml").write_text(yaml.safe_dump(settings))
-    check.check(load_config(place / "my.yaml"), measure=False)
+    check_run(load_config(place / "my.yaml"), measure=False)
     assert train.main([str(place / "my.yaml")]) == 0
     return place / "run"
 

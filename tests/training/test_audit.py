@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 import pytest
 
-from got_train.config.schema import load_config
+from got_train.config.loader import load_config
 from got_train.modeling.vision import Vision
 from got_train.training import optimizer, run, trainer
 from got_train.training.callbacks.gradient_audit import AuditError, fingerprint, norm

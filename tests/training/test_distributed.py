@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 from visualdl import LogReader
 
-from got_train.config.schema import load_config
+from got_train.config.loader import load_config
 from got_train.training import run
 
 pytestmark = pytest.mark.slow

@@ -2,14 +2,16 @@
 
 import json
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
 from got_train.cli import trace
-from got_train.config.schema import load_config
+from got_train.config.loader import load_config
 from got_train.data.collator import Collator
 from got_train.training import run
 from got_train.training.ledger import DROPPED, Entry, Ledger, LedgerError, read_ledger
+from got_train.training.trace import open_trace
 
 DROP = ("data.on_bad=drop", "train.steps=10")
 
@@ -55,7 +57,7 @@ def test_the_rows_of_every_step_are_those_that_the_collator_got(fit, broken, col
     if micro == 2:
         source = f"{{path: {broken}/data.jsonl, weight: 1}}"
         overrides += [f"data.train=[{source}]", f"data.replay=[{source}]", "data.replay_share=0.5"]
-    opened = trace.open_trace(trace.Path(trained(fit, *overrides)))
+    opened = open_trace(Path(trained(fit, *overrides)))
     got = defaultdict(list)
     for number, batch in enumerate(collated):
         got[1 + number * micro // 8] += batch

@@ -9,22 +9,14 @@ import numpy as np
 import paddle
 import pytest
 
+from got_train.checkpoint.adapters import Adapters, fill_adapter, weights_hash
 from got_train.checkpoint.weights import WeightsError, load_model, load_vision, save_model
 from got_train.cli import merge
-from got_train.config.schema import ConfigError, load_config
+from got_train.config.checks import ConfigError
+from got_train.config.loader import load_config
 from got_train.inference.reader import load_reader
+from got_train.modeling.lora import MATRICES, Adapter, AdapterError, attach, detach, target_layers
 from got_train.training import run
-from got_train.training.adapters import (
-    MATRICES,
-    Adapter,
-    AdapterError,
-    Adapters,
-    attach,
-    detach,
-    fill_adapter,
-    target_layers,
-    weights_hash,
-)
 
 ROOT = Path(__file__).parents[2]
 ALL = "lora.parts=[vision, projector, decoder]"
@@ -217,8 +209,8 @@ def test_settings_that_contradict_each_other_are_refused(fit, base, overrides, m
 @pytest.fixture
 def two_adapters(base, tmp_path, monkeypatch):
     """Folders a and b of one base, other in rank, layers and parts; a brings a projector of its own."""
+    from got_train.checkpoint.adapters import save_adapter
     from got_train.tokenizer import load_tokenizer
-    from got_train.training.adapters import save_adapter
 
     def make(name, seed, rank, parts, whole):
         model = load_model(base)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import train
-from got_train.config.schema import load_config
+from got_train.config.loader import load_config
 from got_train.training import run
 from got_train.training.checkpoints import checkpoints
 

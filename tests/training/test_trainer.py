@@ -11,7 +11,9 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
-from got_train.config.schema import ConfigError, OptimSettings, load_config
+from got_train.config.checks import ConfigError
+from got_train.config.loader import load_config
+from got_train.config.schema import OptimSettings
 from got_train.data.records import RecordError
 from got_train.training import checkpoints, run, trainer
 from got_train.training.callbacks import progress

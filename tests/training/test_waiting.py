@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from got_train.config.schema import load_config
+from got_train.config.loader import load_config
 from got_train.training import run
 from got_train.training.loader import WAITING
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy
 
 from got_train.formats import latex
+from got_train.formats.tikz import compiled
 
-from .geometry import compiled
 from .values import Value, Values, missing
 
 NAMES = ("cdm_f1", "cdm_precision", "cdm_recall", "cdm_exact")

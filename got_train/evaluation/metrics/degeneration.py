@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from . import music
-from .charts import ChartError, chart
+from got_train.formats import kern
+from got_train.formats.charts import ChartError, chart
+
 from .kinds import is_music
 from .molecules import molecule, smiles, unavailable
 from .spots import SpottingError, spots
@@ -72,7 +73,7 @@ def faults(text: str, kind: str | None = None) -> list[str]:
             found.append(f"{name} is not closed")
     latex = [text] if kind in ("formula", "geometry") else (match[0] for match in _LATEX.finditer(text))
     found += [f"{mark} is not closed in LaTeX" for mark in dict.fromkeys(filter(None, map(_odd_mark, latex)))]
-    if (kind == "music" or is_music(text)) and (fault := music.fault(text)):
+    if (kind == "music" or is_music(text)) and (fault := kern.fault(text)):
         found.append(f"**kern: {fault}")
     if kind == "molecule" and unavailable() is None and molecule(smiles(text)) is None:
         found.append("the molecule is invalid")

@@ -54,7 +54,7 @@ class Pictures:
 
     def _file(self, prediction: Prediction) -> DataFile | None:
         """Data that an earlier evaluation read is opened once more, if it is there."""
-        from got_train.evaluation.predictions import open_data
+        from got_train.evaluation.inputs import open_data
 
         name = prediction.data
         if name not in self._data and name in self._sources:

@@ -7,7 +7,7 @@ from functools import partial
 import paddle
 from paddle import nn
 
-from got_train.cpu.settings import give_back_holes
+from got_train.cpu.heap import give_back_holes
 from got_train.modeling.got import Got
 
 

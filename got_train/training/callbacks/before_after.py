@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from got_train.evaluation.comparison import WORSE, Skill, skill_table, skills
-from got_train.evaluation.predictions import DataFile, Prediction, read_predictions
+from got_train.evaluation.inputs import read_predictions
+from got_train.evaluation.predictions import DataFile, Prediction
 from got_train.evaluation.provenance import (
     METRICS,
     PREDICTIONS,
@@ -26,8 +27,8 @@ from got_train.evaluation.provenance import (
     write_lines,
 )
 from got_train.evaluation.scores import summary
-from got_train.training.checkpoints import AFTER, BEFORE, SKILLS, SKILLS_FILE, UNFINISHED
 from got_train.training.measurement import VALIDATION, Measurement, Measuring, Rows
+from got_train.training.run_files import AFTER, BEFORE, SKILLS, SKILLS_FILE, UNFINISHED
 
 if TYPE_CHECKING:
     from got_train.training.trainer import GotTrainer

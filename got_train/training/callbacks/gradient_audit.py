@@ -20,7 +20,7 @@ from got_train.cpu.parallel_jit import array
 from got_train.modeling.config import PARTS
 from got_train.modeling.got import Got
 from got_train.training.adapters import trains
-from got_train.training.checkpoints import AUDIT_FILE
+from got_train.training.run_files import AUDIT_FILE
 
 
 class AuditError(RuntimeError):

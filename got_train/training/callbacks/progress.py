@@ -10,8 +10,7 @@ from tqdm import tqdm
 
 from got_train.profiling.memory import peak_memory
 from got_train.training.loader import WAITING
-
-from .validation import VALIDATION_LOSS
+from got_train.training.run_files import VALIDATION_LOSS
 
 
 class Progress(TrainerCallback):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +12,14 @@ import paddle
 from paddlenlp.trainer import TrainerCallback
 from tqdm import tqdm
 
-from got_train.config.schema import Config
 from got_train.data.collator import Collator
 from got_train.data.records import Record
-from got_train.evaluation.scored import lower_is_better
 from got_train.generation.generate import evaluating
 from got_train.inference.reader import Answer, Question, Reader
 from got_train.modeling.got import Got
-from got_train.training.checkpoints import STATE_FILE, STOPPED, read_json
+from got_train.training.early_stopping import Goal
 from got_train.training.measurement import Journal, Measurement, Measuring, draw_curves
+from got_train.training.run_files import LOSS, STOPPED, VALIDATION_LOSS
 
 from .before_after import fallen
 
@@ -30,10 +27,6 @@ if TYPE_CHECKING:
     from visualdl import LogWriter
 
     from got_train.training.trainer import GotTrainer
-
-LOSS = "loss"
-KEPT = "validation_"  # so begins what stays in the run's log
-VALIDATION_LOSS = f"{KEPT}{LOSS}"
 
 
 @paddle.no_grad()
@@ -48,34 +41,6 @@ def validation_loss(got: Got, collator: Collator, records: Sequence[Record], row
             total += float(output.loss_sum)
             tokens += int(output.label_count)
     return total, tokens
-
-
-@dataclass(frozen=True)
-class Goal:
-    """The number of a run's log that decides on its best weights and its early end."""
-
-    name: str  # loss, or a metric
-
-    @property
-    def key(self) -> str:
-        return f"{KEPT}{self.name}"
-
-    @property
-    def lower(self) -> bool:
-        """Whether less is better."""
-        return self.name == LOSS or lower_is_better(self.name)
-
-    def values(self, history: Sequence[dict]) -> list[float]:
-        return [entry[self.key] for entry in history if self.key in entry]
-
-    def since_best(self, values: Sequence[float]) -> int:
-        """Validations after the first that was best; none that was no number is."""
-        cost = [math.inf if math.isnan(value) else value if self.lower else -value for value in values]
-        return len(cost) - 1 - int(np.argmin(cost)) if cost else 0
-
-    def waited(self, values: Sequence[float], patience: int) -> bool:
-        """Whether that many have come in vain; never with 0."""
-        return bool(patience) and self.since_best(values) >= patience
 
 
 class Validation(TrainerCallback):
@@ -180,14 +145,6 @@ def reader_of(trainer: GotTrainer, tokens: int) -> Reader:
     """Reads with the model in training, as infer.py does with a checkpoint."""
     collator = trainer.loader.collator
     return Reader(trainer.model, collator.tokenizer, max_new_tokens=tokens, max_tiles=collator.max_tiles)
-
-
-def has_stopped(checkpoint: Path, config: Config) -> bool:
-    """Whether a run ended early at this checkpoint."""
-    history = read_json(checkpoint / STATE_FILE)["log_history"]
-    goal = Goal(config.measure.best)
-    waited = goal.waited(goal.values(history), config.train.patience)
-    return waited or any(STOPPED in entry for entry in history)
 
 
 class Gallery:

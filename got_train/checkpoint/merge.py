@@ -1,0 +1,86 @@
+"""An adapter and its base become one checkpoint, checked by logits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .convert import probe, rounded, widest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+CLOSE = 1e-4  # of the largest logit: what xW + sxAB and x(W + sAB) may differ in float32
+
+
+class MergeError(ValueError):
+    """A merged model that does not compute what base and adapter do."""
+
+
+def merge(
+    adapter: str | os.PathLike,
+    result: str | os.PathLike,
+    base: str | os.PathLike | None = None,
+    layout: str | None = None,
+    dtype: str | None = None,
+) -> None:
+    """Merge and print every finding; raises MergeError if the result is not equal to base and adapter."""
+    from got_train.modeling.lora import detach
+    from got_train.tokenizer import load_tokenizer
+
+    from .adapters import base_of, load_adapted
+    from .weights import WeightFile, load_model, save_model
+
+    base = base or base_of(adapter)
+    dtype = dtype or widest(WeightFile(base))
+    model = load_adapted(adapter, base)
+    both = probe(model)
+    merged = probe(detach(model, fold=True))
+    _check(_difference("merged", both, merged), CLOSE * abs(both).max(), adapter)
+    if dtype != "float32":
+        merged = probe(rounded(model, dtype))
+        _difference(f"merged and rounded to {dtype}", both, merged)
+    result = Path(result).resolve()
+    made = result.with_name(f".{result.name}.merging")
+    shutil.rmtree(made, ignore_errors=True)
+    try:
+        with _writing(result):
+            save_model(model, made, layout, dtype, load_tokenizer(adapter))
+        del model  # one of the released size is 2 GB
+        _check(_difference("read back", merged, probe(load_model(made))), 0, adapter)
+        os.replace(made, result)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    print(f"{result}: done")
+
+
+@contextmanager
+def _writing(result: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise MergeError(f"{result}: cannot be written ({error}); another disk or folder") from error
+
+
+def _difference(what: str, expected: np.ndarray, found: np.ndarray) -> float:
+    largest = float(abs(expected - found).max())
+    print(
+        f"{what}: largest difference {largest:.3g} in {expected.shape[0]} x {expected.shape[1]} logits, "
+        f"which reach {abs(expected).max():.3g}",
+        flush=True,
+    )
+    return largest
+
+
+def _check(difference: float, bound: float, adapter: str | os.PathLike) -> None:
+    if not difference <= bound:
+        raise MergeError(
+            f"{adapter}: merged, the logits move by {difference:.3g}, not by {bound:.3g}; nothing written"
+        )

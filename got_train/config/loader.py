@@ -1,0 +1,155 @@
+"""YAML and overrides become frozen dataclasses; unknown keys, wrong types and bad choices are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from got_train.modeling.config import ModelConfigError
+
+from .checks import ConfigError, nearest, require
+from .schema import Config
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """A YAML file and `section.key=value` overrides, which win. Raises ConfigError with file and key."""
+    import yaml
+
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; give a YAML file such as configs/nano/stage1.yaml")
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), strict_loader()) or {}
+        require(isinstance(values, dict), f"holds {values!r}; sections such as model, data, train are needed")
+        for override in overrides:
+            apply_override(values, override)
+        return build(Config, values)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1
+        raise ConfigError(
+            f"{path}:{line}: not YAML ({error.problem}); key: value, indented with spaces"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}); a text file") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def strict_loader() -> type:
+    """PyYAML's safe loader, which by itself would take the last of two equal keys and drop the first."""
+    import yaml
+
+    class StrictLoader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+            keys = [str(key.value) for key, _ in node.value]
+            for place, (key, _) in enumerate(node.value):
+                twice = f"{keys[place]} (line {key.start_mark.line + 1}) stands there a second time"
+                require(keys[place] not in keys[:place], f"{twice}; keep one of them")
+            return super().construct_mapping(node, deep)
+
+    return StrictLoader
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    import yaml
+
+    key, equals, text = override.partition("=")
+    require(
+        bool(equals) and "." in key, f"{override!r}: an override reads section.key=value, e.g. optim.lr=1e-4"
+    )
+    *sections, last = key.split(".")
+    for section in sections:
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
+        require(isinstance(values, dict), f"{override!r}: {section} is a value; it has no keys below it")
+    try:
+        values[last] = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{override!r}: {text!r} is not YAML; a value, a [list] or a {{mapping}}"
+        ) from error
+
+
+def build(kind: type, values: Any, where: str = "") -> Any:
+    """A dataclass from nested mappings, with every key and type checked."""
+    require(isinstance(values, dict), f"{where or 'config'} must be a mapping of settings; got {values!r}")
+    hints = typing.get_type_hints(kind)
+    known = [item.name for item in dataclasses.fields(kind)]
+    before = f"{where}." if where else ""
+    for key in values:
+        require(key in known, f"{before}{key}: no such setting; {nearest(str(key), known)}")
+    arguments = {key: _convert(value, hints[key], before + key) for key, value in values.items()}
+    try:
+        return kind(**arguments)
+    except ModelConfigError as error:  # its message begins with the section
+        raise ConfigError(f"{where.rpartition('.')[0]}.{error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{before}{error}") from error
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(value, choices, where)
+    if origin is Literal:
+        require(value in choices, f"{where} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+        return value
+    if origin is tuple:
+        require(isinstance(value, (list, tuple)), f"{where} must be a list; got {value!r}")
+        return tuple(_convert(item, choices[0], f"{where}[{index}]") for index, item in enumerate(value))
+    if origin is dict:
+        require(isinstance(value, dict), f"{where} must be a mapping; got {value!r}")
+        return {
+            _convert(key, choices[0], where): _convert(value[key], choices[1], f"{where}.{key}")
+            for key in value
+        }
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where)
+    return _convert_scalar(value, hint, where)
+
+
+def _convert_union(value: Any, choices: tuple, where: str) -> Any:
+    if value is None and type(None) in choices:
+        return None
+    sequence = isinstance(value, (list, tuple))
+    fitting = [c for c in choices if c is not type(None) and (typing.get_origin(c) is tuple) == sequence]
+    if not fitting or isinstance(value, dict):
+        names = ["a list" if typing.get_origin(c) is tuple else c.__name__ for c in choices]
+        raise ConfigError(f"{where} must be {' or '.join(names)}; got {value!r}")
+    return _convert(value, fitting[0], where)
+
+
+def _convert_scalar(value: Any, hint: type, where: str) -> Any:
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            value = float(value)
+        except ValueError:
+            raise ConfigError(f"{where} must be a number; got {value!r}") from None
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} must be a finite number; got {value}")
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{where} must be of type {hint.__name__}; got {value!r}")
+    return value
+
+
+def dump_config(config: Config) -> str:
+    """The whole config as YAML that load_config reads back to an equal one."""
+    import yaml
+
+    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

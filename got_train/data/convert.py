@@ -1,0 +1,260 @@
+"""Data of one format written as another; what a format cannot say is counted and named."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+from got_train import prompts
+from got_train.images import EncodedImage, image_files, open_image
+
+from .formats import RowReader
+from .image_copies import PictureCopies
+from .labels.readers import are_labels, labelled_pages
+from .labels.to_spots import TASKS, Choices, page_records, picture_size
+from .record import DataFileError, Record, RecordError, short
+from .records import as_row, read_records
+
+NAMES = {"records": "records.jsonl", "got": "got.json", "ms_swift": "ms_swift.jsonl"}  # in a folder
+
+
+IMAGE = "<image>"
+
+
+DROPPABLE = ("glyphs",)
+
+
+Rows = Iterator[Record | RecordError]
+
+
+class ConversionError(ValueError):
+    """Flags that do not go together, or a source of which nothing can be converted."""
+
+
+def convert(options: argparse.Namespace, counts: Counter[str]) -> tuple[int, int]:
+    """Writes OUT, and what was refused beside it; the number of rows of each."""
+    out = _out(options)
+    if out.exists() and any(os.path.exists(file) and out.samefile(file) for file in _read_files(options)):
+        raise ConversionError(f"--out: {out} is the source itself; another file or folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished, refusals = out.with_name(out.name + ".tmp"), _refusals(out)
+    refusals.unlink(missing_ok=True)
+    try:
+        with open(unfinished, "w", encoding="utf-8", newline="\n") as file, _Refusals(refusals) as refuse:
+            written, refused = _write(file, refuse, options, counts)
+        if not written:
+            raise ConversionError(f"{options.source}: no row can be converted; {_cause(refusals, counts)}")
+        os.replace(unfinished, out)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return written, refused
+
+
+def _write(
+    file: TextIO, refuse: Callable[[RecordError], None], options: argparse.Namespace, counts: Counter[str]
+) -> tuple[int, int]:
+    folder = _out(options).parent
+    copies = PictureCopies(folder / "images") if options.copy_images else None
+    written = refused = 0
+    for record in _rows(options, counts):
+        try:
+            row = _converted(record, options, folder, copies)
+        except RecordError as error:
+            refuse(error)
+            refused += 1
+            continue
+        file.write(_separator(options.to, written) + json.dumps(row, ensure_ascii=False))
+        written += 1
+    file.write("\n]\n" if options.to == "got" else "\n")
+    return written, refused
+
+
+class _Refusals:
+    """A file of causes that is there only if there are any."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file = path, None
+
+    def __enter__(self) -> Callable[[RecordError], None]:
+        return self._add
+
+    def _add(self, error: RecordError) -> None:
+        if self._file is None:
+            self._file = open(self._path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+        self._file.write(json.dumps({"cause": str(error)}, ensure_ascii=False) + "\n")
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _rows(options: argparse.Namespace, counts: Counter[str]) -> Rows:
+    if os.path.exists(options.source) and are_labels(options.source):
+        given = [name for name in ("task", "columns", "split") if getattr(options, name)]
+        if given:
+            raise ConversionError(f"--{given[0]}: for records; {options.source} has labels, see --tasks")
+        return _label_rows(options, counts)
+    if options.tasks or options.order:
+        raise ConversionError(f"--tasks, --order: for labels with positions; {options.source} has records")
+    return _record_rows(options)
+
+
+def _record_rows(options: argparse.Namespace) -> Rows:
+    pairs = [pair.partition("=") for pair in options.columns or ()]
+    for key, _, name in pairs:
+        if not key or not name:
+            raise ConversionError(f"--columns: {key or name!r}; KEY=NAME, as text=ocr")
+    columns = {key: name for key, _, name in pairs}
+    records = read_records(
+        options.source,
+        image_root=options.image_root,
+        allow_empty=options.allow_empty,
+        check_files=True,
+        task=options.task,
+        columns=columns or None,
+        split=options.split,
+    )
+    for place in range(len(records)):
+        try:
+            yield records[place]
+        except DataFileError:
+            raise
+        except RecordError as error:
+            yield error
+
+
+def _label_rows(options: argparse.Namespace, counts: Counter[str]) -> Rows:
+    tasks = tuple((options.tasks or "spot").split(","))
+    unknown = [task for task in tasks if task not in TASKS]
+    if unknown:
+        raise ConversionError(f"--tasks: {unknown[0]!r}; some of {','.join(TASKS)}")
+    choices = Choices(tasks, options.order, options.illegible, options.allow_empty)
+    for page in labelled_pages(options.source, options.image_root):
+        try:
+            yield from [page] if isinstance(page, RecordError) else page_records(page, choices, counts)
+        except RecordError as error:
+            yield error
+
+
+def _converted(
+    record: Record | RecordError, options: argparse.Namespace, folder: Path, copies: PictureCopies | None
+) -> dict:
+    """The row of a record, read back and found to say the same."""
+    if isinstance(record, RecordError):
+        raise record
+    if options.to != "records":
+        record = _sayable(record, options.drop)
+    if copies is not None:
+        together = options.to == "got" and len(record.images) > 1  # which names their folder
+        images = copies.several(record.images) if together else tuple(map(copies.one, record.images))
+        record = replace(record, images=images)
+    row = SAID[options.to](record, as_row(record, folder))
+    reader = RowReader(root=str(folder), allow_empty=True)
+    back = reader.record(row, record.where)
+    if _plain(back) != _plain(record):
+        raise RecordError(f"{record.where}: would be read back as {short(back)}; left out")
+    return row
+
+
+def _sayable(record: Record, drop: Sequence[str]) -> Record:
+    """The record with its box in thousandths, as a question names it; refused if words cannot say it."""
+    if record.glyphs and "glyphs" not in drop:
+        raise RecordError(
+            f"{record.where}: {len(record.glyphs)} glyphs, which only records say; --drop glyphs"
+        )
+    if IMAGE in record.text:
+        raise RecordError(f"{record.where}: the text holds {IMAGE}, which stands for a picture there")
+    record = replace(record, glyphs=())
+    if record.box is None or record.box_unit == "thousandth":
+        return record
+    try:
+        box = prompts.thousandths(record.box, _size(record.images[0]))
+    except prompts.PromptError as error:
+        raise RecordError(f"{record.where}: {error}") from error
+    return replace(record, box=tuple(box), box_unit="thousandth")
+
+
+def _own(record: Record, row: dict) -> dict:
+    return row
+
+
+def _got(record: Record, row: dict) -> dict:
+    images = row["images"]
+    if len(images) > 1:
+        folder = os.path.dirname(record.images[0])
+        if [os.path.abspath(path) for path in image_files(folder)] != list(
+            map(os.path.abspath, record.images)
+        ):
+            raise RecordError(
+                f"{record.where}: {len(images)} images that are no folder of their own, which is how GOT "
+                "names several; --copy-images makes one"
+            )
+        images = [os.path.dirname(images[0])]
+    asked, said = f"{IMAGE}\n{_question(record)}", record.text
+    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": said}]
+    return {"image": images[0], "conversations": turns}
+
+
+def _swift(record: Record, row: dict) -> dict:
+    asked = IMAGE * len(row["images"]) + _question(record)
+    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": record.text}]
+    return {"messages": turns, "images": row["images"]}
+
+
+SAID: dict[str, Callable[[Record, dict], dict]] = {"records": _own, "got": _got, "ms_swift": _swift}
+
+
+def _question(record: Record) -> str:
+    return prompts.query(record.task, record.box, record.color)
+
+
+def _plain(record: Record) -> Record:
+    """With paths that can be compared."""
+    paths = tuple(
+        image if isinstance(image, EncodedImage) else os.path.abspath(image) for image in record.images
+    )
+    return replace(record, images=paths)
+
+
+def _size(image: str | EncodedImage) -> tuple[int, int]:
+    return open_image(image).size if isinstance(image, EncodedImage) else picture_size(image)
+
+
+def _separator(target: str, written: int) -> str:
+    if target == "got":
+        return ",\n" if written else "[\n"
+    return "\n" if written else ""
+
+
+def _out(options: argparse.Namespace) -> Path:
+    """OUT itself if it has the ending of its format, else the file of the usual name in it."""
+    out, name = Path(options.out), NAMES[options.to]
+    if out.suffix in (".json", ".jsonl"):
+        if out.suffix != Path(name).suffix:
+            raise ConversionError(
+                f"--out: {out}; {options.to} is written as {Path(name).suffix}, or into a folder"
+            )
+        return out
+    return out / name
+
+
+def _read_files(options: argparse.Namespace) -> list[str]:
+    """What OUT must not be: the source, or the file of that name in it."""
+    return [options.source, os.path.join(options.source, NAMES["records"])]
+
+
+def _refusals(out: Path) -> Path:
+    return out.with_name(out.stem + ".refused.jsonl")
+
+
+def _cause(refusals: Path, counts: Counter[str]) -> str:
+    if not refusals.exists():
+        return ", ".join(f"{count} {cause}" for cause, count in counts.items() if count) or "it has none"
+    with open(refusals, encoding="utf-8") as file:
+        return f"the first cause of {refusals}: {json.loads(next(iter(file)))['cause']}"

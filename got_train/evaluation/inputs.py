@@ -1,0 +1,82 @@
+"""What is evaluated: records, benchmarks, answers that exist."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+from .predictions import DataFile, Prediction, PredictionError, _prediction, _rows, names_of, records_hash
+
+
+def open_data(sources: Sequence[str | os.PathLike | Mapping[str, Any]]) -> list[DataFile]:
+    """The records of each file or folder; all are read once, so that a bad line stops here.
+
+    A source is a path, or a mapping with a path and what `read_records` or a benchmark's reader takes.
+    """
+    options = [dict(each) if isinstance(each, Mapping) else {"path": os.fspath(each)} for each in sources]
+    paths = [each.pop("path") for each in options]
+    return [_opened(*each) for each in zip(names_of(paths), paths, options, strict=True)]
+
+
+def _opened(name: str, path: str, options: dict[str, Any]) -> DataFile:
+    from got_train.data.records import read_records
+
+    if options.get("benchmark"):
+        from .benchmarks import open_benchmark
+
+        records, notes = open_benchmark(path, **options)
+    else:
+        records, notes = read_records(path, **{"allow_empty": True, **options}), ()
+    return DataFile(name, path, records, records_hash(records, Path(path).parent), options, notes)
+
+
+def read_predictions(path: str | os.PathLike) -> list[Prediction]:
+    """Predictions of a JSONL file or a JSON list, with keys prediction and reference, or answer and label.
+
+    The latter are GOT's. task, box, color, finished and whatever else a line of ours holds may be there.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PredictionError(f"{path}: {error}; a UTF-8 file of predictions") from error
+    found = [_prediction(row, where) for rows in _rows(text, str(path)) for row, where in _blocks(*rows)]
+    if not found:
+        raise PredictionError(f"{path}: holds no predictions; at least one")
+    return found
+
+
+def read_pairs(references: str, answers: str) -> list[Prediction]:
+    """Predictions of two folders of .txt or .md files, by their names; a missing answer is a failure."""
+    wanted, found = _texts(references), _texts(answers)
+    if strange := sorted({*found} - {*wanted}):
+        raise PredictionError(f"{answers}: {strange[0]} has no reference in {references}")
+    return [
+        Prediction(text, found[name], id=name, where=name)
+        if name in found
+        else Prediction(text, id=name, where=name, failed=f"no {name} in {answers}")
+        for name, text in wanted.items()
+    ]
+
+
+def _texts(folder: str) -> dict[str, str]:
+    """The texts of a folder by their files' names without suffix."""
+    files = sorted(file for file in Path(folder).iterdir() if file.suffix in (".txt", ".md"))
+    if not files:
+        raise PredictionError(f"{folder}: no .txt or .md file; one a page")
+    if twice := [file for file, other in zip(files, files[1:], strict=False) if file.stem == other.stem]:
+        raise PredictionError(f"{folder}: {twice[0].stem} is there twice; one file a page")
+    return {file.stem: file.read_text(encoding="utf-8-sig").rstrip("\n") for file in files}
+
+
+def _blocks(row: object, where: str) -> Iterator[tuple[object, str]]:
+    """The row, or of a page of OmniDocBench its blocks that have an answer."""
+    if isinstance(row, dict) and "layout_dets" in row:
+        from .benchmarks import omnidocbench
+
+        yield from ((block, where) for block in omnidocbench.blocks(row, where))
+    else:
+        yield row, where

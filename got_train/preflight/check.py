@@ -1,0 +1,203 @@
+"""Is a run ready: config, rows and first steps, one verdict. Knows no command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from got_train.atomic_write import write_whole
+from got_train.config.loader import dump_config
+from got_train.config.schema import Config, SourceSettings
+from got_train.data.records import Record, RecordError
+from got_train.modeling.config import GotConfig
+from got_train.requirements import InstallationError, need_paddle
+from got_train.training.run import count_steps, find_tokenizer, make_output_dir, open_source
+
+from . import config_checks, duplicates, verdict
+from .findings import ERROR, WARNING, Finding, Findings
+from .rows import Examiner
+from .scan import HELD_OUT, Seen, Source, scan
+from .statistics import Statistics, plain_scripts
+
+QUARANTINE = "quarantine.jsonl"
+
+
+def check(config: Config, workers: int = 0, sample: int = 0, measure: bool = True) -> dict[str, Any]:
+    """All that is found about a run, as check.json holds it; the two files are written.
+
+    `sample`: rows of each source at most, evenly spaced (0: all). `workers` 0: in this process alone.
+    """
+    began, findings = time.monotonic(), Findings()
+    output = make_output_dir(config)
+    found: dict[str, Any] = {"verdict": "", "config_sha256": _hash(config), "sample": sample}
+    findings.extend(config_checks.doubts(config))
+    seen = _scanned(config, findings, workers, sample, output / QUARANTINE)
+    if seen is None:
+        found |= {"sources": [], "scripts": {}, "unmeasured": "the rows could not be looked at"}
+    else:
+        found |= _described(seen, config.data.max_tokens)
+        found |= _needs(config, findings, seen, measure)
+    found |= {
+        "findings": [kind.plain() for kind in findings.kinds()],
+        "seconds": round(time.monotonic() - began, 1),
+        "quarantine": str(output / QUARANTINE) if (output / QUARANTINE).exists() else "",
+    }
+    found["verdict"] = verdict.verdict(found["findings"])
+    found["report"] = str(output / verdict.FILE)
+    _write(found, output / verdict.FILE)
+    return found
+
+
+def refused(error: Exception) -> dict[str, Any]:
+    """The verdict on a config that cannot be read."""
+    findings = Findings()
+    findings.add(Finding.of(error, "config"))
+    found = {"sources": [], "scripts": {}, "findings": [kind.plain() for kind in findings.kinds()]}
+    return {"verdict": verdict.NOT_READY, **found, "quarantine": ""}
+
+
+def _scanned(config: Config, findings: Findings, workers: int, sample: int, quarantine: Path) -> Seen | None:
+    try:
+        tokenizer = find_tokenizer(config.model)
+        sizes = config_checks.model_sizes(config, tokenizer)
+        collator = config_checks.build_collator(config, sizes, tokenizer)
+    except (ValueError, OSError, KeyError) as error:
+        findings.add(Finding.of(error, "model", where="model"))
+        return None
+    sources = _sources(config, findings, sample)
+    if not sources:
+        return None
+    bad = WARNING if config.data.on_bad == "drop" else ERROR
+    level = {place: bad for place, source in enumerate(sources) if source.role not in HELD_OUT}
+    seen = _scan(sources, Examiner(collator, level), workers, quarantine)
+    for kind in seen.findings.kinds():
+        findings.merge(kind)
+    for finding, count in duplicates.findings(seen):
+        findings.add(finding, count)
+    findings.extend(_said_of(config, seen, sizes))
+    return seen
+
+
+def _scan(sources: Sequence[Source], examiner: Examiner, workers: int, quarantine: Path) -> Seen:
+    from tqdm import tqdm
+
+    counted = [source.rows() for source in sources]
+    total = None if any(rows is None for rows in counted) else sum(map(len, counted))
+    with tqdm(total=total, unit="row", file=sys.stderr, disable=None) as bar:
+        return scan(sources, examiner, workers, quarantine, bar.update)
+
+
+def _sources(config: Config, findings: Findings, sample: int) -> list[Source]:
+    """Those of the config that can be opened; the others are findings."""
+    data = config.data
+    named = [
+        ("train", data.sources),
+        ("replay", data.replay_sources),
+        ("validation", data.validation_sources),
+        ("probe", config.measure.probes),
+    ]
+    if not data.sources:
+        findings.add(
+            Finding(ERROR, "config", "data.train", "no data", "a file of records, e.g. data.train=my.jsonl")
+        )
+    made = []
+    for role, sources in named:
+        for source in sources:
+            opened = _opened(source, findings)
+            if opened is not None:
+                made.append(Source(role, source.path, opened, sample))
+    return made
+
+
+def _opened(source: SourceSettings, findings: Findings) -> Sequence[Record] | None:
+    try:
+        return open_source(source)
+    except (RecordError, OSError) as error:
+        findings.add(Finding.of(error, "source", where=source.path))
+        return None
+
+
+def _said_of(config: Config, seen: Seen, sizes: GotConfig) -> list[Finding]:
+    """What the numbers of all rows together say against the config."""
+    found = []
+    train = seen.total("train")
+    usable = sum(each.rows - each.bad for each in _of_role(seen, "train"))
+    if train and not usable:
+        found.append(
+            Finding(ERROR, "source", "data.train", f"none of {train:,} rows can be used", "see each below")
+        )
+    learnt = [*_of_role(seen, "train"), *_of_role(seen, "replay")]
+    found += config_checks.script_doubts(config, _merged(learnt))
+    for role in ("train", "validation"):
+        found.append(config_checks.legibility_doubt(_merged(_of_role(seen, role)), sizes.vision.patch, role))
+    counted = all(source.rows() is not None for source in seen.sources)
+    if counted and train:
+        found.append(config_checks.steps_doubt(config, count_steps(config, _rows_of_epoch(config, seen))))
+    return [finding for finding in found if finding is not None]
+
+
+def _rows_of_epoch(config: Config, seen: Seen) -> int:
+    replay = [len(source.records) for source in seen.sources if source.role == "replay"]
+    train = [len(source.records) for source in seen.sources if source.role == "train"]
+    return sum(train) + round(config.data.replay_share * sum(replay))
+
+
+def _of_role(seen: Seen, role: str) -> list[Statistics]:
+    pairs = zip(seen.sources, seen.statistics, strict=True)
+    return [statistics for source, statistics in pairs if source.role == role]
+
+
+def _merged(parts: Sequence[Statistics]) -> Statistics:
+    whole = Statistics()
+    for part in parts:
+        whole.merge(part)
+    return whole
+
+
+def _described(seen: Seen, most: int) -> dict[str, Any]:
+    pairs = zip(seen.sources, seen.statistics, strict=True)
+    sources = [
+        {"role": each.role, "path": each.path, **numbers.plain(), "too_long": numbers.tokens.above(most)}
+        for each, numbers in pairs
+    ]
+    return {"sources": sources, "scripts": plain_scripts(_merged(seen.statistics).scripts)}
+
+
+def _needs(config: Config, findings: Findings, seen: Seen, measure: bool) -> dict[str, Any]:
+    """Memory, time and disk, or why they are not measured."""
+    longest = _longest(config, seen)
+    if not measure or not longest:
+        return {"unmeasured": "--no-measure" if longest else "no row of data.train can be used"}
+    try:
+        need_paddle()
+        from . import estimates
+
+        needs = estimates.measure(config, longest)
+    except InstallationError as error:
+        return {"unmeasured": str(error)}
+    except Exception as error:
+        if not (isinstance(error, OSError) or type(error).__module__.startswith("got_train.")):
+            raise  # a fault of ours, which needs its traceback
+        findings.add(Finding.of(error, "start", where="train"))
+        return {"unmeasured": "the run does not start"}
+    findings.extend(estimates.faults(needs, config))
+    return {"needs": needs}
+
+
+def _longest(config: Config, seen: Seen) -> list[Record]:
+    """Those of one micro-batch; the same again where there are fewer."""
+    rows = [(source, row) for _, source, row in seen.longest if seen.sources[source].role not in HELD_OUT]
+    return [seen.sources[source].records[row] for source, row in rows[: config.train.micro_batch_size]]
+
+
+def _hash(config: Config) -> str:
+    return hashlib.sha256(dump_config(config).encode()).hexdigest()
+
+
+def _write(found: dict[str, Any], path: Path) -> None:
+    write_whole(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
