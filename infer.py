@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from got_train.errors import ImageError, UsageError
 from got_train.inference.job import _say, _task, read, watch
 
 if TYPE_CHECKING:
@@ -20,10 +21,6 @@ READ, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 MOST_BEAMS = 64
 FORMATS = ("html", "md", "docx", "json", "txt")
 _APART = "one would overwrite the other, so read them into an --output_dir each"
-
-
-class UsageError(ValueError):
-    """Flags that do not go together."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -108,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from got_train.requirements import InstallationError, need_paddle
+    from got_train.errors import RequirementError
+    from got_train.requirements import need_paddle
 
     try:
         questions, names = ([], []) if options.video_file else plan(options)
@@ -116,16 +114,14 @@ def run(options: argparse.Namespace) -> int:
             _check_video(options)
         need_paddle()
         reader = load(options, questions)
-    except (InstallationError, ValueError, OSError) as error:
+    except (RequirementError, ValueError, OSError) as error:
         _say(str(error))
         return WRONG_USAGE
-    from got_train.generation.generate import GenerateError
-    from got_train.inference.journal import JournalError
-    from got_train.inference.video import VideoError
+    from got_train.errors import GenerationError, InferenceError
 
     try:
         causes = watch(reader, options) if options.video_file else read(reader, questions, names, options)
-    except (GenerateError, JournalError, VideoError) as error:  # GenerateError: weights that give no numbers
+    except (GenerationError, InferenceError) as error:  # GenerationError: weights that give no numbers
         _say(str(error))
         return WRONG_USAGE
     if causes:
@@ -297,11 +293,11 @@ def _inputs(names: Sequence[str]) -> list[str]:
 
 def _check_region(task: str, box: list[float] | None, color: str | None, page: Page) -> None:
     """A region that does not fit the first page is told at once, not when the weights are loaded."""
-    from got_train import images, prompts
+    from got_train import prompts
 
     try:
         size = None if box is None else page.open().size
-    except (images.ImageError, OSError):
+    except (ImageError, OSError):
         return  # the page will be listed among the failures
     prompts.query(task, box, color, size)
 

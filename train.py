@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 
-from got_train.config.checks import ConfigError
 from got_train.config.loader import dump_config, load_config
 from got_train.config.schema import Config
+from got_train.errors import ConfigError
 from got_train.requirements import need_paddle
 from got_train.training.signals import Interruption
 

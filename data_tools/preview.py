@@ -205,7 +205,8 @@ def _shortened(where: str) -> str:
 
 
 def _picture(source: object, record: Record, side: int) -> str:
-    from got_train.images import ImageError, open_image
+    from got_train.errors import ImageError
+    from got_train.images import open_image
 
     try:
         image = open_image(source)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from got_train.config import checks, loader
-from got_train.config.checks import ConfigError
+from got_train.errors import ConfigError
 
 ENGINES = (
     *("lines", "scene", "pages", "pdf", "handwriting", "formulas", "tables", "markdown", "molecules"),

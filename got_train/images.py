@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .cpu.resize import squash
+from .errors import ImageError
 
 if TYPE_CHECKING:
     import pypdfium2
@@ -40,10 +41,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _MOST_PAGES = 100_000  # a page list longer than this is a typing error, and would fill the memory
-
-
-class ImageError(ValueError):
-    """A picture, PDF, page list or tile range that cannot be used, named with the reason."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from numbers import Integral, Real
 from operator import ge, gt, le
 
+from .errors import PromptError
+
 START, END = "<|im_start|>", "<|im_end|>"
 IMAGE_START, IMAGE_TOKEN, IMAGE_END = "<img>", "<imgpad>", "</img>"
 SYSTEM = "You should follow the instructions carefully and explain your answers in detail."
@@ -40,10 +42,6 @@ DIALECTS = (*SPACES, "stage1")
 
 Box = Sequence[float] | str
 Size = tuple[int, int]
-
-
-class PromptError(ValueError):
-    """A prompt that GOT was never taught."""
 
 
 def build_prompt(

@@ -5,12 +5,10 @@ from __future__ import annotations
 import warnings
 from importlib.util import find_spec
 
+from .errors import RequirementError
+
 # what Paddle and paddlenlp 3.0.0b4 tell every user about themselves, and no user can act on
 _NOISE = (r"No ccache found", r"Setuptools is replacing distutils", r"[\s\S]*swiglu", r"pkg_resources is")
-
-
-class InstallationError(RuntimeError):
-    """A package that a command needs is absent."""
 
 
 def need_paddle() -> None:
@@ -19,11 +17,11 @@ def need_paddle() -> None:
     Every command calls this before it imports them, so their warnings about themselves are silenced here.
     """
     if find_spec("paddle") is None:
-        raise InstallationError(
+        raise RequirementError(
             "PaddlePaddle is not installed; on a CPU: pip install 'got_train[cpu]', on a GPU: install "
             "paddlepaddle-gpu for your CUDA"
         )
     if find_spec("paddlenlp") is None:
-        raise InstallationError("paddlenlp is not installed; pip install got_train brings it")
+        raise RequirementError("paddlenlp is not installed; pip install got_train brings it")
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)

@@ -15,6 +15,7 @@ from pathlib import Path
 import regex
 import tiktoken
 
+from .errors import CheckpointError
 from .prompts import END, IMAGE_END, IMAGE_START, IMAGE_TOKEN, START
 
 # Qwen's own: one digit at a time. The tokenizer.json of transformers has \p{N}{1,3} and gives the same ids,
@@ -46,17 +47,15 @@ LETTERS |= {byte: chr(256 + i) for i, byte in enumerate(sorted(set(range(256)) -
 BYTES = {letter: byte for byte, letter in LETTERS.items()}
 
 
-class TokenizerError(ValueError):
-    """Files that hold no tokenizer of ours, or ids and text that a tokenizer cannot take."""
-
-
 class Tokenizer:
     """Byte-level BPE as Qwen and GOT use it: ids are ranks, and the special tokens follow the ranks."""
 
     def __init__(self, ranks: dict[bytes, int], specials: Sequence[str] = GOT_SPECIALS) -> None:
         wrong = [word for word in {*specials, *NANO_SPECIALS} if list(specials).count(word) != 1]
         if wrong:
-            raise TokenizerError(f"special tokens: {sorted(wrong)[0]} is missing or repeated; name each once")
+            raise CheckpointError(
+                f"special tokens: {sorted(wrong)[0]} is missing or repeated; name each once"
+            )
         self.ranks = ranks
         self.size = len(ranks) + len(specials)
         self.specials = {word: len(ranks) + i for i, word in enumerate(specials)}
@@ -98,7 +97,7 @@ class Tokenizer:
         """Write a fast tokenizer of transformers that gives the same ids, into a folder of its own."""
         path = _new_folder(folder) / TRANSFORMERS_FILE
         if path.with_name(RANKS_FILE).exists():
-            raise TokenizerError(f"{folder}: {RANKS_FILE} needs its own {CONFIG_FILE}; use another folder")
+            raise CheckpointError(f"{folder}: {RANKS_FILE} needs its own {CONFIG_FILE}; use another folder")
         flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
         added = {i: {"content": word, **flags, "special": True} for word, i in self.specials.items()}
         split = {"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": False}
@@ -132,7 +131,7 @@ class Tokenizer:
         known = [int(i) for i in ids]
         for i in known:
             if not 0 <= i < self.size:
-                raise TokenizerError(f"id {i} is no token; ids are 0..{self.size - 1}")
+                raise CheckpointError(f"id {i} is no token; ids are 0..{self.size - 1}")
         return known
 
 
@@ -145,12 +144,14 @@ class OptTokenizer(Tokenizer):
     def __init__(self, vocab: dict[str, int], merges: Sequence[tuple[str, str]]) -> None:
         missing = [word for word in (OPT_PAD, OPT_START, *BYTES) if word not in vocab]
         if missing:
-            raise TokenizerError(f"vocabulary: no {missing[0]!r}, so it is not OPT's; GOT's is {RANKS_FILE}")
+            raise CheckpointError(f"vocabulary: no {missing[0]!r}, so it is not OPT's; GOT's is {RANKS_FILE}")
         ranks = {bytes([byte]): byte for byte in range(256)}
         for number, pair in enumerate(merges, start=1):
             word = "".join(pair)
             if len(pair) != 2 or not {*pair, word} <= vocab.keys():
-                raise TokenizerError(f"merge {number}: {' '.join(pair)!r} is not two words of the vocabulary")
+                raise CheckpointError(
+                    f"merge {number}: {' '.join(pair)!r} is not two words of the vocabulary"
+                )
             ranks.setdefault(_bytes(word), len(ranks))
         self.vocab, self.merges = vocab, merges
         self.bpe = _encoding(GPT2_PATTERN, ranks, {})
@@ -173,7 +174,7 @@ class OptTokenizer(Tokenizer):
         *image, words = prompt.split(IMAGE_TOKEN)
         strange = "".join(image) or next((word for word in NANO_SPECIALS if word in words), "")
         if strange:
-            raise TokenizerError(f"prompt: OPT cannot read {strange[:20]!r}; build it in the stage1 dialect")
+            raise CheckpointError(f"prompt: OPT cannot read {strange[:20]!r}; build it in the stage1 dialect")
         return [self.image_id] * len(image) + [self.start_id, *self.encode(words)]
 
     def decode_bytes(self, ids: Iterable[int], skip_special: bool = True) -> bytes:
@@ -191,7 +192,7 @@ class OptTokenizer(Tokenizer):
         path.with_name(MERGES_FILE).write_text("\n".join(lines), encoding="utf-8")
 
     def to_transformers(self, folder: str | Path) -> None:
-        raise TokenizerError(f"{folder}: transformers has no GOT of stage 1; export one of a later stage")
+        raise CheckpointError(f"{folder}: transformers has no GOT of stage 1; export one of a later stage")
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
@@ -207,16 +208,16 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         pairs = [line.split(" ") for line in lines if line and not line.startswith("#version:")]
         return OptTokenizer(_read_json(vocab), pairs)
     if not folder.is_dir():
-        raise TokenizerError(f"{folder}: no such folder; one with a tokenizer, such as a checkpoint")
+        raise CheckpointError(f"{folder}: no such folder; one with a tokenizer, such as a checkpoint")
     names = f"{RANKS_FILE}, {TRANSFORMERS_FILE}, or {VOCAB_FILE} with {MERGES_FILE}"
-    raise TokenizerError(f"{folder}: no tokenizer here; looked for {names}")
+    raise CheckpointError(f"{folder}: no tokenizer here; looked for {names}")
 
 
 def train_tokenizer(texts: Iterable[str], size: int, specials: Sequence[str] = NANO_SPECIALS) -> Tokenizer:
     """A small tokenizer of exactly `size` ids in Qwen's form: the commonest pair becomes the next word."""
     ranks = {bytes([byte]): byte for byte in range(256)}
     if size < len(ranks) + len(specials):
-        raise TokenizerError(f"size: {size} cannot hold 256 bytes and {len(specials)} special tokens")
+        raise CheckpointError(f"size: {size} cannot hold 256 bytes and {len(specials)} special tokens")
     texts = (unicodedata.normalize("NFC", text) for text in texts)
     pieces = Counter(piece.encode() for text in texts for piece in regex.findall(PATTERN, text))
     pairs = {piece: _pairs(piece, ranks) for piece in pieces}
@@ -226,7 +227,7 @@ def train_tokenizer(texts: Iterable[str], size: int, specials: Sequence[str] = N
     while len(ranks) + len(specials) < size:
         word, count = max(counts.items(), key=itemgetter(1, 0), default=(b"", 0))  # bytes decide a tie
         if count < 2:
-            raise TokenizerError(
+            raise CheckpointError(
                 f"size: {size} needs more text; after {len(ranks) - 256} words no pair recurs"
             )
         ranks[word] = len(ranks)
@@ -244,11 +245,11 @@ def _from_ranks(path: Path) -> Tokenizer:
             word, rank = line.split()
             ranks[base64.b64decode(word, validate=True)] = int(rank)
         except ValueError:
-            raise TokenizerError(f"{path}:{number}: expected base64 and a rank; got {line[:40]!r}") from None
+            raise CheckpointError(f"{path}:{number}: expected base64 and a rank; got {line[:40]!r}") from None
     config = path.with_name(CONFIG_FILE)
     specials = _read_json(config).get("special_tokens") if config.is_file() else None
     if specials is None and len(ranks) != GOT_RANKS:
-        raise TokenizerError(f"{config}: no special_tokens; only GOT's {GOT_RANKS} ranks do without them")
+        raise CheckpointError(f"{config}: no special_tokens; only GOT's {GOT_RANKS} ranks do without them")
     return Tokenizer(_checked(ranks, path), GOT_SPECIALS if specials is None else specials)
 
 
@@ -257,29 +258,29 @@ def _from_transformers(path: Path) -> Tokenizer:
     data = _read_json(path)
     model = data.get("model") or {}
     if model.get("type") != "BPE":
-        raise TokenizerError(f"{path}: a model of type {model.get('type')}; it must be a byte-level BPE")
+        raise CheckpointError(f"{path}: a model of type {model.get('type')}; it must be a byte-level BPE")
     vocab = model["vocab"]
     merges = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]]
     if (vocab.get(OPT_PAD), vocab.get(OPT_START)) == (1, 2):
         return OptTokenizer(vocab, merges)
     cut = json.dumps(data.get("pre_tokenizer"))
     if not any(json.dumps(pattern) in cut for pattern in (PATTERN, THREE_DIGITS)):
-        raise TokenizerError(
+        raise CheckpointError(
             f"{path}: pre_tokenizer is not Qwen's, so ids would differ; use GOT's or our own"
         )
     added = {word["content"]: word["id"] for word in data.get("added_tokens", [])}
     words = sorted(vocab.keys() - added.keys(), key=vocab.get)
     if any(letter not in BYTES for word in words for letter in word):
-        raise TokenizerError(f"{path}: the vocabulary is not byte-level; it must be in GPT-2's letters")
+        raise CheckpointError(f"{path}: the vocabulary is not byte-level; it must be in GPT-2's letters")
     ranks = _checked({_bytes(word): vocab[word] for word in words}, path)
     made = [vocab.get("".join(pair), -1) for pair in merges]
     if made != sorted(made) or set(made) != {rank for word, rank in ranks.items() if len(word) > 1}:
-        raise TokenizerError(f"{path}: the ids do not follow the merges, as they must for ranks to be ids")
+        raise CheckpointError(f"{path}: the ids do not follow the merges, as they must for ranks to be ids")
     if any(word.isascii() and word.isdigit() and len(word) > 1 for word in words):
-        raise TokenizerError(f"{path}: has words of several digits; GOT's BPE reads one digit at a time")
+        raise CheckpointError(f"{path}: has words of several digits; GOT's BPE reads one digit at a time")
     specials = sorted(added, key=added.get)
     if [added[word] for word in specials] != list(range(len(ranks), len(ranks) + len(specials))):
-        raise TokenizerError(f"{path}: the added tokens must take the ids from {len(ranks)} on, each one")
+        raise CheckpointError(f"{path}: the added tokens must take the ids from {len(ranks)} on, each one")
     if len(ranks) == GOT_RANKS and tuple(specials) == GOT_SPECIALS[: len(specials)]:
         specials = GOT_SPECIALS  # Qwen1.5 names the first three; GOT's take the next ids
     return Tokenizer(ranks, specials)
@@ -287,10 +288,10 @@ def _from_transformers(path: Path) -> Tokenizer:
 
 def _checked(ranks: dict[bytes, int], path: Path) -> dict[bytes, int]:
     if list(ranks.values()) != list(range(len(ranks))):
-        raise TokenizerError(f"{path}: the ranks must be 0..{len(ranks) - 1} in order, each for one word")
+        raise CheckpointError(f"{path}: the ranks must be 0..{len(ranks) - 1} in order, each for one word")
     missing = [byte for byte in range(256) if bytes([byte]) not in ranks]
     if missing:
-        raise TokenizerError(f"{path}: byte {missing[0]} has no rank; all 256 must have one")
+        raise CheckpointError(f"{path}: byte {missing[0]} has no rank; all 256 must have one")
     return ranks
 
 
@@ -341,7 +342,7 @@ def _read_json(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise TokenizerError(f"{path}: not JSON ({error})") from None
+        raise CheckpointError(f"{path}: not JSON ({error})") from None
 
 
 def _write_json(path: Path, data: dict) -> None:

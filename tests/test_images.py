@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 
 from got_train import images
 from got_train.cpu import resize
-from got_train.images import ImageError, grid, normalise, open_image, parse_pages, pdf_pages, tile, view
+from got_train.errors import ImageError
+from got_train.images import grid, normalise, open_image, parse_pages, pdf_pages, tile, view
 
 FIXTURES = Path(__file__).parent / "fixtures"
 RELEASED = json.loads((FIXTURES / "tiles.json").read_text())  # by transformers 5.23's processor

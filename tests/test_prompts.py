@@ -7,16 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from got_train.prompts import (
-    TASKS,
-    PromptError,
-    build_prompt,
-    nearest_query,
-    parse_box,
-    parse_query,
-    query,
-    thousandths,
-)
+from got_train.errors import PromptError
+from got_train.prompts import TASKS, build_prompt, nearest_query, parse_box, parse_query, query, thousandths
 
 GOLDEN = json.loads((Path(__file__).parent / "fixtures" / "prompts.json").read_text(encoding="utf-8"))
 SYSTEM = "You should follow the instructions carefully and explain your answers in detail."

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from got_train.errors import CheckpointError
 from got_train.prompts import build_prompt
 from got_train.tokenizer import (
     GOT_SPECIALS,
     NANO_SPECIALS,
     OptTokenizer,
     Tokenizer,
-    TokenizerError,
     load_tokenizer,
     train_tokenizer,
 )
@@ -93,9 +93,9 @@ def test_training_is_deterministic_whatever_the_order(nano: Tokenizer):
 
 
 def test_a_size_that_the_text_cannot_fill_is_refused():
-    with pytest.raises(TokenizerError, match="^size: 300 needs more text; after 2 words no pair recurs"):
+    with pytest.raises(CheckpointError, match="^size: 300 needs more text; after 2 words no pair recurs"):
         train_tokenizer(["abab", "abab", "ab"], 300)
-    with pytest.raises(TokenizerError, match="^size: 100 cannot hold 256 bytes and 6 special tokens"):
+    with pytest.raises(CheckpointError, match="^size: 100 cannot hold 256 bytes and 6 special tokens"):
         train_tokenizer(TEXTS, 100)
 
 
@@ -137,7 +137,7 @@ def test_half_a_character_decodes_to_its_bytes():
 
 @pytest.mark.parametrize("wrong", [-1, 330, -100])
 def test_an_id_that_is_no_token_is_refused(nano: Tokenizer, wrong: int):
-    with pytest.raises(TokenizerError, match=f"^id {wrong} is no token; ids are 0..329"):
+    with pytest.raises(CheckpointError, match=f"^id {wrong} is no token; ids are 0..329"):
         nano.decode([1, wrong])
 
 
@@ -187,7 +187,7 @@ def test_merges_as_pairs_and_three_digits_at_a_time_are_read_too(nano: Tokenizer
 
 def test_an_export_does_not_overwrite_a_saved_tokenizer(nano: Tokenizer, tmp_path: Path):
     nano.save(tmp_path)
-    with pytest.raises(TokenizerError, match="qwen.tiktoken needs its own tokenizer_config.json"):
+    with pytest.raises(CheckpointError, match="qwen.tiktoken needs its own tokenizer_config.json"):
         nano.to_transformers(tmp_path)
 
 
@@ -223,7 +223,7 @@ def test_a_tokenizer_json_that_ranks_cannot_hold_is_refused(
     data = json.loads(path.read_text(encoding="utf-8"))
     change(data)
     path.write_text(json.dumps(data), encoding="utf-8")
-    with pytest.raises(TokenizerError, match=f"tokenizer.json: {message}"):
+    with pytest.raises(CheckpointError, match=f"tokenizer.json: {message}"):
         load_tokenizer(tmp_path)
 
 
@@ -257,9 +257,9 @@ def check_against_transformers(python: str, tokenizer: Tokenizer, folder: Path) 
 
 def test_an_empty_folder_is_refused_with_what_was_looked_for(tmp_path: Path):
     names = "qwen.tiktoken, tokenizer.json, or vocab.json with merges.txt"
-    with pytest.raises(TokenizerError, match=f"no tokenizer here; looked for {names}"):
+    with pytest.raises(CheckpointError, match=f"no tokenizer here; looked for {names}"):
         load_tokenizer(tmp_path)
-    with pytest.raises(TokenizerError, match="no such folder; one with a tokenizer"):
+    with pytest.raises(CheckpointError, match="no such folder; one with a tokenizer"):
         load_tokenizer(tmp_path / "nowhere")
 
 
@@ -283,7 +283,7 @@ def test_a_damaged_ranks_file_is_refused_by_line(change, message: str, nano: Tok
     nano.save(tmp_path)
     path = tmp_path / "qwen.tiktoken"
     path.write_text("\n".join(change(path.read_text().splitlines())))
-    with pytest.raises(TokenizerError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         load_tokenizer(tmp_path)
 
 
@@ -291,17 +291,17 @@ def test_a_small_tokenizer_without_its_list_of_specials_is_refused(nano: Tokeniz
     nano.save(tmp_path)
     (tmp_path / "tokenizer_config.json").unlink()
     with pytest.raises(
-        TokenizerError, match="tokenizer_config.json: no special_tokens; only GOT's 151643 ranks"
+        CheckpointError, match="tokenizer_config.json: no special_tokens; only GOT's 151643 ranks"
     ):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("{")
-    with pytest.raises(TokenizerError, match="tokenizer_config.json: not JSON"):
+    with pytest.raises(CheckpointError, match="tokenizer_config.json: not JSON"):
         load_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("specials", [NANO_SPECIALS[:-1], (*NANO_SPECIALS, "<imgpad>")])
 def test_special_tokens_must_be_there_once(specials: tuple[str, ...], nano: Tokenizer):
-    with pytest.raises(TokenizerError, match="^special tokens: <imgpad> is missing or repeated"):
+    with pytest.raises(CheckpointError, match="^special tokens: <imgpad> is missing or repeated"):
         Tokenizer(nano.ranks, specials)
 
 
@@ -364,7 +364,7 @@ def test_opt_special_and_unused_ids_decode_to_nothing(opt: OptTokenizer):
     ids = [opt.image_id, 2, opt.vocab["in"], opt.vocab["madeupword0000"], opt.size - 2, 1]
     assert opt.decode(ids) == "in"
     assert opt.decode([opt.image_id, 2, opt.vocab["in"], 1], skip_special=False) == "<imgpad></s>in<pad>"
-    with pytest.raises(TokenizerError, match="is no token"):
+    with pytest.raises(CheckpointError, match="is no token"):
         opt.decode([opt.size])
 
 
@@ -398,12 +398,12 @@ def test_opt_is_saved_and_read_back_also_from_tokenizer_json(opt: OptTokenizer, 
 
 def test_opt_refuses_the_prompt_of_another_stage(opt: OptTokenizer):
     with pytest.raises(
-        TokenizerError, match="^prompt: OPT cannot read '<.im_start.>system.*; build it in the stage1"
+        CheckpointError, match="^prompt: OPT cannot read '<.im_start.>system.*; build it in the stage1"
     ):
         opt.encode_prompt(build_prompt("ocr"))
-    with pytest.raises(TokenizerError, match="^prompt: OPT cannot read '<.im_end.>'"):
+    with pytest.raises(CheckpointError, match="^prompt: OPT cannot read '<.im_end.>'"):
         opt.encode_prompt("<imgpad>OCR:<|im_end|>")
-    with pytest.raises(TokenizerError, match="transformers has no GOT of stage 1"):
+    with pytest.raises(CheckpointError, match="transformers has no GOT of stage 1"):
         opt.to_transformers("anywhere")
 
 
@@ -411,11 +411,11 @@ def test_a_vocabulary_that_is_not_opts_is_refused(tmp_path: Path):
     opt_files(tmp_path)
     vocab = json.loads((tmp_path / "vocab.json").read_text(encoding="utf-8"))
     (tmp_path / "vocab.json").write_text(json.dumps({w: i for w, i in vocab.items() if w != "<pad>"}))
-    with pytest.raises(TokenizerError, match="^vocabulary: no '<pad>', so it is not OPT's; GOT's is"):
+    with pytest.raises(CheckpointError, match="^vocabulary: no '<pad>', so it is not OPT's; GOT's is"):
         load_tokenizer(tmp_path)
     opt_files(tmp_path)
     (tmp_path / "merges.txt").write_text("#version: 0.2\nh e\nx y\n")
-    with pytest.raises(TokenizerError, match="^merge 2: 'x y' is not two words of the vocabulary"):
+    with pytest.raises(CheckpointError, match="^merge 2: 'x y' is not two words of the vocabulary"):
         load_tokenizer(tmp_path)
 
 

@@ -35,11 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--size", type=int, default=384, help="tokens, special ones included (default: 384)")
     options = parser.parse_args(arguments)
-    from got_train.tokenizer import TokenizerError, train_tokenizer
+    from got_train.errors import CheckpointError
+    from got_train.tokenizer import train_tokenizer
 
     try:
         train_tokenizer(texts(), options.size).save(options.out)
-    except TokenizerError as error:
+    except CheckpointError as error:
         print(f"tokenizer: {error}", file=sys.stderr)
         return 2
     return 0

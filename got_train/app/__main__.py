@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from got_train.errors import UsageError
+
 if TYPE_CHECKING:
     from .server import Server
 
 WRONG_USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
 MOST_MODELS = 2
-
-
-class AppError(ValueError):
-    """A page that cannot be opened."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,14 +46,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from got_train.requirements import InstallationError
+    from got_train.errors import RequirementError
 
     options = parser().parse_args(arguments)
     try:
         return run(options)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (InstallationError, ValueError, OSError) as error:
+    except (RequirementError, ValueError, OSError) as error:
         print(f"app: {error}", file=sys.stderr)
         return WRONG_USAGE
 
@@ -66,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         import starlette  # noqa: F401
         import uvicorn
     except ImportError as error:
-        raise AppError(f"{error.name} is not installed; pip install got_train[app]") from error
+        raise UsageError(f"{error.name} is not installed; pip install got_train[app]") from error
     from got_train.requirements import need_paddle
 
     need_paddle()
@@ -95,11 +93,11 @@ def run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     folders = options.model_name_or_path
     if len(folders) > MOST_MODELS or len(set(folders)) < len(folders):
-        raise AppError(f"--model_name_or_path: {', '.join(folders)}; one checkpoint, or two different ones")
+        raise UsageError(f"--model_name_or_path: {', '.join(folders)}; one checkpoint, or two different ones")
     if not options.max_upload_mb > 0:
-        raise AppError(f"--max_upload_mb: {options.max_upload_mb}; more than 0")
+        raise UsageError(f"--max_upload_mb: {options.max_upload_mb}; more than 0")
     if options.corrections.suffix != ".jsonl" or options.corrections.is_dir():
-        raise AppError(f"--corrections: {options.corrections}; a .jsonl file")
+        raise UsageError(f"--corrections: {options.corrections}; a .jsonl file")
 
 
 def _listening(options: argparse.Namespace) -> socket.socket:
@@ -110,7 +108,7 @@ def _listening(options: argparse.Namespace) -> socket.socket:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((options.host, options.port))
     except (OSError, OverflowError) as error:
-        raise AppError(
+        raise UsageError(
             f"--port: {options.host}:{options.port} cannot be opened ({error}); another"
         ) from error
     return opened

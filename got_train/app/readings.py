@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from got_train.errors import RequestError
 from got_train.formats import spots as spotting
 from got_train.inference.output import ENDED
 from got_train.tokenizer import LINE_BREAK
@@ -22,7 +23,7 @@ Event = dict[str, Any]
 MOST_WAITING = 8  # readings in the queue; more are refused, so that nobody waits without end
 
 
-class BusyError(ValueError):
+class BusyError(RequestError):
     """More is asked for than will be read soon."""
 
 

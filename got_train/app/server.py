@@ -22,14 +22,15 @@ from starlette.routing import Route
 
 from got_train import images, prompts
 from got_train.data.record import RecordError
+from got_train.errors import ImageError, RenderingError, RequestError
 from got_train.inference.reader import Page, Question
 from got_train.rendering.document import Reading
-from got_train.rendering.export import FORMATS, FormatError, export
+from got_train.rendering.export import FORMATS, export
 
 from .corrections import Corrections
 from .guard import Guard
 from .readings import BusyError, Event, Readings
-from .uploads import KINDS, MOST_PAGES, UploadError, Uploads, preview
+from .uploads import KINDS, MOST_PAGES, Uploads, preview
 
 MOST_TEXT = 1 << 20  # bytes of a request that is no file
 TASKS = ("ocr", "format", "spot")
@@ -45,10 +46,6 @@ MEDIA = {
 _HERE = Path(__file__).parent
 _FILES = {"/": ("page.html", "text/html"), "/page.js": ("page.js", "text/javascript")}
 _FILES["/page.css"] = ("page.css", "text/css")
-
-
-class RequestError(ValueError):
-    """A request that the page does not make."""
 
 
 class Server:
@@ -187,7 +184,7 @@ def _told(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request
             return await answer(request)
         except BusyError as error:
             return JSONResponse({"error": str(error)}, 503)
-        except (RequestError, UploadError, RecordError, FormatError, images.ImageError) as error:
+        except (RequestError, RecordError, RenderingError, ImageError) as error:
             return JSONResponse({"error": str(error)}, 400)
         except OSError as error:  # a full disk, a folder that may not be written
             return JSONResponse({"error": str(error)}, 500)

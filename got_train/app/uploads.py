@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from got_train import images
+from got_train.errors import RequestError
 from got_train.images import EncodedImage
 from got_train.inference.pages import Page, find_pages
 
@@ -26,10 +27,6 @@ MOST_PAGES = 500  # of a file
 MOST_PIXELS = 100_000_000  # of a picture: 300 MB as RGB
 PREVIEW_SIDE = 1600  # pixels
 _ODD = re.compile(r"[^\w.() -]")
-
-
-class UploadError(ValueError):
-    """A file that is not taken, or a page that is not there."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +52,13 @@ class Uploads:
         """Where the bytes of a new file go; refused by its name's ending before any of them is read."""
         suffix = Path(plain_name(name)).suffix.lower()
         if suffix not in KINDS:
-            raise UploadError(f"{plain_name(name)}: not a picture or PDF; one of {', '.join(KINDS)}")
+            raise RequestError(f"{plain_name(name)}: not a picture or PDF; one of {', '.join(KINDS)}")
         folder = self._folder / secrets.token_urlsafe(16)
         folder.mkdir(mode=0o700)
         return folder / f"file{suffix}"
 
-    def too_large(self, name: str) -> UploadError:
-        return UploadError(f"{plain_name(name)}: over {self.most_bytes / 2**20:g} MB; a smaller file")
+    def too_large(self, name: str) -> RequestError:
+        return RequestError(f"{plain_name(name)}: over {self.most_bytes / 2**20:g} MB; a smaller file")
 
     def accept(self, file: Path, name: str) -> Upload:
         """The upload of a file that lies at its place; its first page is opened, so it is one."""
@@ -70,7 +67,7 @@ class Uploads:
             with self._lock:
                 upload = Upload(file.parent.name, name, file.parent, tuple(find_pages([file])))
                 if len(upload.pages) > MOST_PAGES:
-                    raise UploadError(f"{name}: {len(upload.pages)} pages; up to {MOST_PAGES}, so split it")
+                    raise RequestError(f"{name}: {len(upload.pages)} pages; up to {MOST_PAGES}, so split it")
                 _check_pixels(file, name)
                 self._page(upload, 1)
                 self._kept[upload.key] = upload
@@ -79,7 +76,7 @@ class Uploads:
                 return upload
         except ValueError as error:
             self.drop(file.parent)
-            raise UploadError(str(error).replace(str(file), name)) from error
+            raise RequestError(str(error).replace(str(file), name)) from error
 
     def drop(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -89,13 +86,13 @@ class Uploads:
         with self._lock:
             upload = self._kept.get(key)
             if upload is None:
-                raise UploadError("this file is not here any more; hand it in again")
+                raise RequestError("this file is not here any more; hand it in again")
             if not 1 <= number <= len(upload.pages):
-                raise UploadError(f"{upload.name}: no page {number}; pages 1 to {len(upload.pages)}")
+                raise RequestError(f"{upload.name}: no page {number}; pages 1 to {len(upload.pages)}")
             try:
                 return self._page(upload, number)
             except ValueError as error:
-                raise UploadError(str(error).replace(str(upload.pages[0].file), upload.name)) from error
+                raise RequestError(str(error).replace(str(upload.pages[0].file), upload.name)) from error
 
     def _page(self, upload: Upload, number: int) -> EncodedImage:
         page = upload.pages[number - 1]
@@ -132,4 +129,4 @@ def _check_pixels(file: Path, name: str) -> None:
     except Exception:  # Pillow raises nearly every built-in exception on damaged files
         return
     if width * height > MOST_PIXELS:
-        raise UploadError(f"{name}: {width} x {height} pixels; up to {MOST_PIXELS:,}, so scale it down")
+        raise RequestError(f"{name}: {width} x {height} pixels; up to {MOST_PIXELS:,}, so scale it down")

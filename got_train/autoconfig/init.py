@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from got_train.config.checks import ConfigError
 from got_train.config.loader import load_config
 from got_train.config.schema import Config, ModelSettings
 from got_train.data.records import write_records
+from got_train.errors import CheckpointError, ConfigError
 from got_train.preflight import config_checks, duplicates
 from got_train.preflight.rows import Examiner
 from got_train.preflight.scan import Seen, Source, scan
 from got_train.preflight.statistics import Numbers, Statistics
-from got_train.tokenizer import TokenizerError
 from got_train.training.run import find_tokenizer
 
 from .documents import Document, find, read_all
@@ -50,7 +49,7 @@ def init(wish: Wish) -> str:
     try:
         tokenizer = find_tokenizer(config.model)
         sizes = config_checks.model_sizes(config, tokenizer)
-    except (TokenizerError, ConfigError) as error:
+    except (CheckpointError, ConfigError) as error:
         advice = "--init_from names the checkpoint to start from, such as the folder of the released weights"
         raise ConfigError(f"{error}; {advice}") from error
     found, notes = find(wish.folder, wish.task)

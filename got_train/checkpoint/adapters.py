@@ -18,7 +18,8 @@ from .weights import WeightFile, linear_names, load_model
 if TYPE_CHECKING:
     from got_train.modeling.got import Got
     from got_train.tokenizer import Tokenizer
-from got_train.modeling.lora import Adapter, AdapterError, _is_kept, attach, detach
+from got_train.errors import CheckpointError
+from got_train.modeling.lora import Adapter, _is_kept, attach, detach
 
 ADAPTER_WEIGHTS = "adapter.safetensors"
 
@@ -51,7 +52,7 @@ def read_adapter(folder: str | os.PathLike) -> Adapter:
         values |= {key: tuple(values[key]) for key in ("layers", "whole")}
         return Adapter(**values)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AdapterError(f"{path}: not an adapter ({error}); a folder that a LoRA run wrote") from error
+        raise CheckpointError(f"{path}: not an adapter ({error}); a folder that a LoRA run wrote") from error
 
 
 def fill_adapter(model: Got, folder: str | os.PathLike) -> None:
@@ -65,7 +66,7 @@ def fill_adapter(model: Got, folder: str | os.PathLike) -> None:
         if (shape := list(wanted[name].shape)) != stored[name].shape:
             faults.append(f"{name}: the file has {stored[name].shape}, the model {shape}")
     if faults:
-        raise AdapterError("\n  ".join([f"{path}: {len(faults)} weights do not fit:", *faults]))
+        raise CheckpointError("\n  ".join([f"{path}: {len(faults)} weights do not fit:", *faults]))
     for name, parameter in wanted.items():
         parameter.set_value(paddle.to_tensor(stored[name].read()).astype(parameter.dtype))
 
@@ -84,7 +85,7 @@ def base_of(folder: str | os.PathLike) -> str:
     """Where an adapter says that its base is; refused if it is not there."""
     base = read_adapter(folder).base
     if not Path(base).exists():
-        raise AdapterError(
+        raise CheckpointError(
             f"{folder}: its base {base} is not there; put it back, or name both "
             f"(infer.py --model_name_or_path BASE --adapter {folder}, or got_train.cli.merge --base BASE)"
         )
@@ -121,7 +122,7 @@ class Adapters:
         try:
             attach(self.model, adapter)
             fill_adapter(self.model, folder)
-        except AdapterError:
+        except CheckpointError:
             self.use(None)
             raise
 
@@ -129,7 +130,7 @@ class Adapters:
         adapter = read_adapter(folder)
         self._hash = self._hash or weights_hash(self.base, self.model)
         if adapter.base_sha256 != self._hash:
-            raise AdapterError(
+            raise CheckpointError(
                 f"{folder}: an adapter of {adapter.base}, and {self.base} has other weights; give the model "
                 "that it was trained on"
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from got_train.errors import CheckpointError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -14,18 +16,14 @@ if TYPE_CHECKING:
     from .weights import WeightFile
 
 
-class ConvertError(ValueError):
-    """Folders that cannot be converted, or a result that is not what it was made from."""
-
-
 def check_places(source: Path, result: Path) -> None:
     """Refuse a source that is not there, and a result that would replace anything."""
     if not source.exists():
-        raise ConvertError(f"{source}: no such folder or file")
+        raise CheckpointError(f"{source}: no such folder or file")
     if result.resolve() in (source.resolve(), *source.resolve().parents):
-        raise ConvertError(f"{result}: is or holds the source; give another folder")
+        raise CheckpointError(f"{result}: is or holds the source; give another folder")
     if result.exists() and (not result.is_dir() or any(result.iterdir())):
-        raise ConvertError(f"{result}: exists and is not an empty folder; give a new one")
+        raise CheckpointError(f"{result}: exists and is not an empty folder; give a new one")
 
 
 def convert(source: Path, result: Path, layout: str, dtype: str | None = None) -> None:
@@ -52,7 +50,7 @@ def convert(source: Path, result: Path, layout: str, dtype: str | None = None) -
     tokens, words = expected.shape
     print(f"read back: largest difference {difference:.3g} in {tokens} x {words} logits")
     if not difference == 0:
-        raise ConvertError(f"{result}: does not compute what {source} does; do not use it")
+        raise CheckpointError(f"{result}: does not compute what {source} does; do not use it")
     print("done")
 
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from got_train.modeling.config import DecoderConfig, GotConfig, ModelConfigError, VisionConfig
+from got_train.errors import ConfigError
+from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 
 OURS = "got_train"  # the key under which our checkpoints keep the whole GotConfig
 
@@ -75,16 +76,16 @@ def check_decoder(folder: Path, decoder: DecoderConfig) -> None:
     for name in ("heads", "rope_theta", "norm_eps"):
         needed, ours = getattr(theirs, name), getattr(decoder, name)
         if needed != ours:
-            raise ModelConfigError(f"decoder.{name} ({ours}) must be {needed}, as {path} has it")
+            raise ConfigError(f"decoder.{name} ({ours}) must be {needed}, as {path} has it")
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelConfigError(f"{path}: not JSON ({error}); the whole file of the checkpoint") from error
+        raise ConfigError(f"{path}: not JSON ({error}); the whole file of the checkpoint") from error
     if not isinstance(values, dict):
-        raise ModelConfigError(f"{path}: a {type(values).__name__}; an object, as checkpoints have it")
+        raise ConfigError(f"{path}: a {type(values).__name__}; an object, as checkpoints have it")
     return values
 
 
@@ -94,15 +95,15 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        raise ModelConfigError(f"{path}: no {error}") from error
+        raise ConfigError(f"{path}: no {error}") from error
     except (ValueError, TypeError) as error:
-        raise ModelConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _check_form(values: dict[str, Any], form: dict[str, Any]) -> None:
     for key, only in form.items():
         if values.get(key, only) != only:
-            raise ModelConfigError(f"{key} is {values[key]!r}; only {only!r} can be computed")
+            raise ConfigError(f"{key} is {values[key]!r}; only {only!r} can be computed")
 
 
 def _from_transformers(values: dict[str, Any]) -> GotConfig:
@@ -132,7 +133,7 @@ def _decoder(values: dict[str, Any]) -> DecoderConfig:
     found = {ours: values[theirs] for ours, theirs in _DECODER.items() if values.get(theirs) is not None}
     absent = [_DECODER[name] for name in _SIZES if name not in found]
     if absent:
-        raise ModelConfigError(f"no {', '.join(absent)}; the decoder's sizes must be there")
+        raise ConfigError(f"no {', '.join(absent)}; the decoder's sizes must be there")
     rope = values.get("rope_parameters") or {}  # transformers 5
     _check_form(rope, {"rope_type": "default"})
     # 10,000 is what Qwen2's own code takes where its config.json is silent
@@ -162,7 +163,7 @@ def vision_from_shapes(shapes: dict[str, list[int]]) -> VisionConfig:
     everywhere = [index for index, table in enumerate(tables) if table[0] == 2 * grid - 1]
     windows = {(table[0] + 1) // 2 for index, table in enumerate(tables) if index not in everywhere}
     if len(windows) > 1:
-        raise ModelConfigError(f"windows of {sorted(windows)} patches; all windowed layers must share one")
+        raise ConfigError(f"windows of {sorted(windows)} patches; all windowed layers must share one")
     neck = shapes["vision.neck.conv1.weight"][0]
     return VisionConfig(
         image_side=grid * patch,
@@ -180,7 +181,7 @@ def vision_from_shapes(shapes: dict[str, list[int]]) -> VisionConfig:
 
 class _Shapes(dict):
     def __missing__(self, name: str) -> None:
-        raise ModelConfigError(f"{name} is not among the weights, which alone tell the encoder's sizes")
+        raise ConfigError(f"{name} is not among the weights, which alone tell the encoder's sizes")
 
 
 def config_json(config: GotConfig, layout: str, dtype: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from got_train.errors import CheckpointError
+
 from .convert import probe, rounded, widest
 
 if TYPE_CHECKING:
@@ -16,10 +18,6 @@ if TYPE_CHECKING:
 
 
 CLOSE = 1e-4  # of the largest logit: what xW + sxAB and x(W + sAB) may differ in float32
-
-
-class MergeError(ValueError):
-    """A merged model that does not compute what base and adapter do."""
 
 
 def merge(
@@ -66,7 +64,7 @@ def _writing(result: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise MergeError(f"{result}: cannot be written ({error}); another disk or folder") from error
+        raise CheckpointError(f"{result}: cannot be written ({error}); another disk or folder") from error
 
 
 def _difference(what: str, expected: np.ndarray, found: np.ndarray) -> float:
@@ -81,6 +79,6 @@ def _difference(what: str, expected: np.ndarray, found: np.ndarray) -> float:
 
 def _check(difference: float, bound: float, adapter: str | os.PathLike) -> None:
     if not difference <= bound:
-        raise MergeError(
+        raise CheckpointError(
             f"{adapter}: merged, the logits move by {difference:.3g}, not by {bound:.3g}; nothing written"
         )

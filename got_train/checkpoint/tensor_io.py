@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from got_train.errors import CheckpointError
+
 _NUMPY = {"float64": "<f8", "float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
 _SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _PYTORCH = {
@@ -26,10 +28,6 @@ _PYTORCH = {
     "HalfStorage": "float16",
     "BFloat16Storage": "bfloat16",
 }
-
-
-class TensorFileError(ValueError):
-    """A file that holds no tensors, or not all of what it promises."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def tensors_in(path: Path) -> dict[str, Stored]:
             raise FileNotFoundError(f"{file}: no such file of weights; all that belong to the checkpoint")
         for name, tensor in (_safetensors if file.suffix == ".safetensors" else _pytorch)(file).items():
             if name in found:
-                raise TensorFileError(f"{file}: {name} is in another file of {path} already")
+                raise CheckpointError(f"{file}: {name} is in another file of {path} already")
             found[name] = tensor
     return found
 
@@ -67,7 +65,7 @@ def _files_in(folder: Path) -> list[Path]:
         try:
             return sorted({folder / name for name in json.loads(index.read_text())["weight_map"].values()})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TensorFileError(f"{index}: not an index of weights ({error}); copy it again") from error
+            raise CheckpointError(f"{index}: not an index of weights ({error}); copy it again") from error
     for pattern in ("*.safetensors", "*.pth", "pytorch_model*.bin"):
         if files := sorted(folder.glob(pattern)):
             return files
@@ -78,11 +76,11 @@ def _files_in(folder: Path) -> list[Path]:
 
 def _values(buffer: Any, dtype: str, shape: list[int], where: str, **layout: Any) -> np.ndarray:
     if dtype not in _NUMPY:
-        raise TensorFileError(f"{where} holds {dtype}; weights are {', '.join(_NUMPY)}")
+        raise CheckpointError(f"{where} holds {dtype}; weights are {', '.join(_NUMPY)}")
     try:
         array = np.ndarray(shape, _NUMPY[dtype], buffer, **layout)
     except (TypeError, ValueError) as error:
-        raise TensorFileError(f"{where}: {shape} of {dtype} do not fit its bytes ({error})") from error
+        raise CheckpointError(f"{where}: {shape} of {dtype} do not fit its bytes ({error})") from error
     if dtype == "bfloat16":  # the upper half of a float32
         array = (array.astype("<u4") << 16).view("<f4")
     return array
@@ -98,9 +96,9 @@ def _safetensors(file: Path) -> dict[str, Stored]:
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
             end = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
         except (ValueError, AttributeError, TypeError, KeyError):
-            raise TensorFileError(f"{file}: not a safetensors file, or cut off; copy it again") from None
+            raise CheckpointError(f"{file}: not a safetensors file, or cut off; copy it again") from None
     if size < end:
-        raise TensorFileError(f"{file}: has {size} bytes of {end}; it was not copied to its end")
+        raise CheckpointError(f"{file}: has {size} bytes of {end}; it was not copied to its end")
     values = np.memmap(file, mode="r", offset=8 + length) if entries else None
     return {name: _safetensor(values, entry, f"{file}: {name}") for name, entry in entries.items()}
 
@@ -119,15 +117,15 @@ def _pytorch(file: Path) -> dict[str, Stored]:
         with archive.open(pickled) as opened:
             state = _Unpickler(opened, archive, pickled.removesuffix("data.pkl"), file).load()
     except (zipfile.BadZipFile, StopIteration):
-        raise TensorFileError(
+        raise CheckpointError(
             f"{file}: not a file of PyTorch 1.6 or later, or cut off; copy it again"
         ) from None
     except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, TypeError, ValueError) as error:
-        raise TensorFileError(f"{file}: {error}") from error
+        raise CheckpointError(f"{file}: {error}") from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         state = state["model"]  # Vary-tiny keeps its weights there, beside the optimizer's
     if not isinstance(state, dict):
-        raise TensorFileError(f"{file}: holds a {type(state).__name__}; it must be a dictionary of tensors")
+        raise CheckpointError(f"{file}: holds a {type(state).__name__}; it must be a dictionary of tensors")
     return {name: tensor for name, tensor in state.items() if isinstance(tensor, Stored)}
 
 

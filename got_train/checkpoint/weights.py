@@ -17,6 +17,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from got_train.errors import CheckpointError
 from got_train.modeling.config import GotConfig
 from got_train.modeling.got import MEAN, STD, Got
 
@@ -29,24 +30,20 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safete
 _TOKENIZERS = ("qwen.tiktoken", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 
 
-class WeightsError(ValueError):
-    """Weights that do not fit the model, or that nobody can read."""
-
-
 class WeightFile:
     """The tensors of one folder or file under our names, read one at a time."""
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         if (self.path / "adapter.json").is_file():
-            raise WeightsError(
+            raise CheckpointError(
                 f"{self.path}: an adapter, not a whole model; python -m got_train.cli.merge makes one of it"
             )
         stored = self._by_canonical_name()
         self.layout = layouts.detect(list(stored))
         if self.layout is None:
             some = ", ".join(sorted(stored)[:3]) or "none at all"
-            raise WeightsError(
+            raise CheckpointError(
                 f"{self.path}: no known layout has names like {some}; known are GOT's original, "
                 "transformers' and PaddleMIX's, Vary-tiny's of stage 1, SAM's, Qwen's and OPT's"
             )
@@ -89,10 +86,10 @@ class WeightFile:
         if head.shape != words.shape:
             head = head.T  # [width, vocabulary], as Paddle has an untied one
         if head.shape != words.shape:
-            raise WeightsError(f"{self.path}: lm_head is {self.head.shape}, the embedding {words.shape}")
+            raise CheckpointError(f"{self.path}: lm_head is {self.head.shape}, the embedding {words.shape}")
         if not np.array_equal(head, words):
             difference = np.abs(head.astype("float32") - words).max()
-            raise WeightsError(
+            raise CheckpointError(
                 f"{self.path}: lm_head differs from the embedding by up to {difference:.3g}; GOT's are tied "
                 "and equal"
             )
@@ -102,7 +99,7 @@ class WeightFile:
         for name, tensor in tensors_in(self.path).items():
             canonical = layouts.canonical(name)
             if canonical in found:
-                raise WeightsError(f"{self.path}: {canonical} is there twice, once as {name}")
+                raise CheckpointError(f"{self.path}: {canonical} is there twice, once as {name}")
             found[canonical] = tensor
         return found
 
@@ -136,7 +133,7 @@ def load_model(folder: str | os.PathLike, dtype: str = "float32") -> Got:
     _check_dtype(dtype)
     source = WeightFile(folder)
     if source.layout not in layouts.LAYOUTS:
-        raise WeightsError(f"{folder}: these are weights of {source.layout} alone, not of a whole GOT")
+        raise CheckpointError(f"{folder}: these are weights of {source.layout} alone, not of a whole GOT")
     config = read_config(source.folder, source.shapes())
     with unfilled(dtype):
         model = Got(config)
@@ -157,7 +154,7 @@ def load_vision(model: Got, path: str | os.PathLike) -> list[str]:
     """
     source = WeightFile(path)
     if not source.names("vision."):
-        raise WeightsError(f"{path}: no encoder among these weights of {source.layout}")
+        raise CheckpointError(f"{path}: no encoder among these weights of {source.layout}")
     absent = ["vision.net_2.weight", "vision.net_3.weight"] if source.layout in layouts.ENCODERS else []
     fill(model, source, "vision.", absent)
     return absent
@@ -170,7 +167,7 @@ def load_decoder(model: Got, path: str | os.PathLike) -> None:
     """
     source, embedding = WeightFile(path), _embedding(model)
     if not source.names("decoder."):
-        raise WeightsError(f"{path}: no decoder among these weights of {source.layout}")
+        raise CheckpointError(f"{path}: no decoder among these weights of {source.layout}")
     check_decoder(source.folder, model.config.decoder)
     source.check_head(embedding)
     if embedding in source.tensors and source.tensors[embedding].shape[0] > model.config.decoder.vocab_size:
@@ -191,7 +188,7 @@ def fill(model: Got, source: WeightFile, prefix: str = "", absent: list[str] | N
         if shape != needed:
             faults.append(f"{name}: the file has {shape}, the model {needed}")
     if faults:
-        raise WeightsError(
+        raise CheckpointError(
             "\n  ".join([f"{source.path}: {len(faults)} weights do not fit the model:", *sorted(faults)])
         )
     for name, parameter in wanted.items():
@@ -208,9 +205,9 @@ def _embedding(model: Got) -> str:
 
 def _check_dtype(dtype: str) -> None:
     if dtype not in ("float32", "bfloat16", "float16"):
-        raise WeightsError(f"dtype must be float32, bfloat16 or float16; got {dtype!r}")
+        raise CheckpointError(f"dtype must be float32, bfloat16 or float16; got {dtype!r}")
     if dtype != "float32" and paddle.get_device() == "cpu":
-        raise WeightsError(f"dtype {dtype}: Paddle has no {dtype} kernels on the CPU; use float32")
+        raise CheckpointError(f"dtype {dtype}: Paddle has no {dtype} kernels on the CPU; use float32")
 
 
 @contextlib.contextmanager
@@ -242,9 +239,9 @@ def save_model(
     allowed = ("vary",) if model.config.decoder.kind == "opt" else ("original", "transformers", "paddlemix")
     layout = layout or allowed[0]
     if layout not in allowed:
-        raise WeightsError(f"layout must be one of {', '.join(allowed)}; got {layout!r}")
+        raise CheckpointError(f"layout must be one of {', '.join(allowed)}; got {layout!r}")
     if layout == "transformers" and model.config.vision.out_width != model.config.decoder.width:
-        raise WeightsError(
+        raise CheckpointError(
             f"layout transformers: vision.out_width ({model.config.vision.out_width}) must be decoder.width "
             f"({model.config.decoder.width}) there; use original"
         )

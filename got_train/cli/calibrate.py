@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from got_train.atomic_write import write_whole
-from got_train.inference.calibration import CalibrateError, calibrate, table
+from got_train.errors import InferenceError
+from got_train.inference.calibration import calibrate, table
 from got_train.inference.confidence import CALIBRATION
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     for name in ("limit", "batch_size", "max_new_tokens", "threads"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise CalibrateError(f"--{name}: {getattr(options, name)}; at least 1")
+            raise InferenceError(f"--{name}: {getattr(options, name)}; at least 1")
     records = list(read_records(options.data, allow_empty=True))[: options.limit]
     settings.tune(options.threads)
     reader = load_reader(

@@ -10,12 +10,11 @@ import argparse
 import json
 import sys
 
-from got_train.config.checks import ConfigError
 from got_train.config.loader import load_config
 from got_train.cpu import settings
+from got_train.errors import ConfigError, DataError
 from got_train.preflight import verdict
 from got_train.preflight.check import check, refused
-from got_train.preflight.scan import CheckError
 
 from .options import count
 
@@ -52,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = check(config, workers, options.sample, not options.no_measure)
     except ConfigError as error:
         found = refused(error)
-    except (CheckError, OSError) as error:
+    except (DataError, OSError) as error:
         print(f"check: {error}", file=sys.stderr)
         return NOT_READY
     except KeyboardInterrupt:

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=DTYPES, help="of the weights written; SRC's own if not given")
     options = parser.parse_args(arguments)
 
-    from got_train.requirements import InstallationError, need_paddle
+    from got_train.errors import RequirementError
+    from got_train.requirements import need_paddle
 
     try:
         check_places(Path(options.source), Path(options.result))
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         settings.tune()
         convert(Path(options.source), Path(options.result), options.layout, options.dtype)
-    except (InstallationError, ValueError, OSError) as error:
+    except (RequirementError, ValueError, OSError) as error:
         print(f"convert: {error}", file=sys.stderr)
         return 2
     return 0

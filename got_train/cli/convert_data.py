@@ -10,9 +10,10 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from got_train.data.convert import DROPPABLE, NAMES, ConversionError, _out, _refusals, convert
+from got_train.data.convert import DROPPABLE, NAMES, _out, _refusals, convert
 from got_train.data.labels.to_spots import ILLEGIBLE, ORDERS
 from got_train.data.record import RecordError
+from got_train.errors import DataError
 
 CONVERTED, SOME_REFUSED, WRONG_USAGE = 0, 1, 2
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     counts: Counter[str] = Counter()
     try:
         written, refused = convert(options, counts)
-    except (ConversionError, RecordError, OSError) as error:
+    except (DataError, RecordError, OSError) as error:
         named = isinstance(error, OSError) and error.filename
         print(f"convert_data: {f'{named}: {error.strerror}' if named else error}", file=sys.stderr)
         return WRONG_USAGE

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from got_train.config import loader
+from got_train.errors import EvaluationError
 from got_train.evaluation.compare import compare_files
-from got_train.evaluation.provenance import EvaluationError, model_hash
+from got_train.evaluation.provenance import model_hash
 from got_train.evaluation.runs import check_counts, evaluate, run_config, score_file
 
 if TYPE_CHECKING:
@@ -80,14 +81,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    from got_train.requirements import InstallationError
+    from got_train.errors import RequirementError
 
     try:
         return run(options)
     except KeyboardInterrupt:
         _say("interrupted; the answers so far are kept, the same command goes on from them")
         return INTERRUPTED
-    except (InstallationError, ValueError, OSError) as error:
+    except (RequirementError, ValueError, OSError) as error:
         _say(str(error))
         return WRONG_USAGE
 

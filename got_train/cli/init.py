@@ -14,10 +14,9 @@ from pathlib import Path
 
 from got_train import prompts
 from got_train.autoconfig.init import Wish, init
-from got_train.config.checks import ConfigError
 from got_train.cpu import settings
 from got_train.data.records import RecordError
-from got_train.preflight.scan import CheckError
+from got_train.errors import ConfigError, DataError
 
 from .options import count
 
@@ -82,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("init: interrupted; no config is written", file=sys.stderr)
         return INTERRUPTED
-    except (ConfigError, RecordError, CheckError, OSError) as error:
+    except (ConfigError, RecordError, DataError, OSError) as error:
         print(f"init: {error}", file=sys.stderr)
         return FAILED
 

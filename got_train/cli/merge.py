@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=DTYPES, help="of the weights written (default: the base's)")
     options = parser.parse_args(arguments)
 
-    from got_train.requirements import InstallationError, need_paddle
+    from got_train.errors import RequirementError
+    from got_train.requirements import need_paddle
 
     try:
         check_places(Path(options.adapter), Path(options.result))
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("merge: interrupted; nothing is written", file=sys.stderr)
         return INTERRUPTED
-    except (InstallationError, ValueError, OSError) as error:
+    except (RequirementError, ValueError, OSError) as error:
         print(f"merge: {error}", file=sys.stderr)
         return REFUSED
     return MERGED

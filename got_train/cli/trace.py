@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked.add_argument("--step", type=int, metavar="N", help="from 1, as in logs and checkpoints")
     asked.add_argument("--row", metavar="FILE:LINE", help="as messages and quarantine name it")
     options = parser.parse_args(arguments)
-    from got_train.requirements import InstallationError
+    from got_train.errors import RequirementError
 
     try:
         trace = open_trace(Path(options.run))
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted")
         return INTERRUPTED
-    except (InstallationError, ValueError, OSError) as error:
+    except (RequirementError, ValueError, OSError) as error:
         _say(str(error))
         return WRONG_USAGE
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-
-class ConfigError(ValueError):
-    """A setting that does not exist or cannot be."""
+from got_train.errors import ConfigError
 
 
 def require(condition: bool, message: str) -> None:

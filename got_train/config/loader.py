@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from got_train.errors import ConfigError
 from got_train.modeling.config import ModelConfigError
 
-from .checks import ConfigError, nearest, require
+from .checks import nearest, require
 from .schema import Config
 
 

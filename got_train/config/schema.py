@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from got_train.errors import ConfigError
 from got_train.modeling.config import DecoderConfig, VisionConfig
 
-from .checks import ConfigError, nearest, require
+from .checks import nearest, require
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from got_train import images, prompts
+from got_train.errors import PromptError
 from got_train.modeling.config import IGNORED
 from got_train.tokenizer import Tokenizer
 
@@ -104,7 +105,7 @@ class Collator:
                 dialect=self.dialect,
                 view_tokens=self.view_tokens,
             )
-        except prompts.PromptError as error:
+        except PromptError as error:
             raise RecordError(f"{record.where}: {error}") from error
 
     def blank(self) -> Sample:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from got_train import prompts
+from got_train.errors import DataError, PromptError
 from got_train.images import EncodedImage, image_files, open_image
 
 from .formats import RowReader
@@ -33,15 +34,11 @@ DROPPABLE = ("glyphs",)
 Rows = Iterator[Record | RecordError]
 
 
-class ConversionError(ValueError):
-    """Flags that do not go together, or a source of which nothing can be converted."""
-
-
 def convert(options: argparse.Namespace, counts: Counter[str]) -> tuple[int, int]:
     """Writes OUT, and what was refused beside it; the number of rows of each."""
     out = _out(options)
     if out.exists() and any(os.path.exists(file) and out.samefile(file) for file in _read_files(options)):
-        raise ConversionError(f"--out: {out} is the source itself; another file or folder")
+        raise DataError(f"--out: {out} is the source itself; another file or folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished, refusals = out.with_name(out.name + ".tmp"), _refusals(out)
     refusals.unlink(missing_ok=True)
@@ -49,7 +46,7 @@ def convert(options: argparse.Namespace, counts: Counter[str]) -> tuple[int, int
         with open(unfinished, "w", encoding="utf-8", newline="\n") as file, _Refusals(refusals) as refuse:
             written, refused = _write(file, refuse, options, counts)
         if not written:
-            raise ConversionError(f"{options.source}: no row can be converted; {_cause(refusals, counts)}")
+            raise DataError(f"{options.source}: no row can be converted; {_cause(refusals, counts)}")
         os.replace(unfinished, out)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -98,10 +95,10 @@ def _rows(options: argparse.Namespace, counts: Counter[str]) -> Rows:
     if os.path.exists(options.source) and are_labels(options.source):
         given = [name for name in ("task", "columns", "split") if getattr(options, name)]
         if given:
-            raise ConversionError(f"--{given[0]}: for records; {options.source} has labels, see --tasks")
+            raise DataError(f"--{given[0]}: for records; {options.source} has labels, see --tasks")
         return _label_rows(options, counts)
     if options.tasks or options.order:
-        raise ConversionError(f"--tasks, --order: for labels with positions; {options.source} has records")
+        raise DataError(f"--tasks, --order: for labels with positions; {options.source} has records")
     return _record_rows(options)
 
 
@@ -109,7 +106,7 @@ def _record_rows(options: argparse.Namespace) -> Rows:
     pairs = [pair.partition("=") for pair in options.columns or ()]
     for key, _, name in pairs:
         if not key or not name:
-            raise ConversionError(f"--columns: {key or name!r}; KEY=NAME, as text=ocr")
+            raise DataError(f"--columns: {key or name!r}; KEY=NAME, as text=ocr")
     columns = {key: name for key, _, name in pairs}
     records = read_records(
         options.source,
@@ -133,7 +130,7 @@ def _label_rows(options: argparse.Namespace, counts: Counter[str]) -> Rows:
     tasks = tuple((options.tasks or "spot").split(","))
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
-        raise ConversionError(f"--tasks: {unknown[0]!r}; some of {','.join(TASKS)}")
+        raise DataError(f"--tasks: {unknown[0]!r}; some of {','.join(TASKS)}")
     choices = Choices(tasks, options.order, options.illegible, options.allow_empty)
     for page in labelled_pages(options.source, options.image_root):
         try:
@@ -175,7 +172,7 @@ def _sayable(record: Record, drop: Sequence[str]) -> Record:
         return record
     try:
         box = prompts.thousandths(record.box, _size(record.images[0]))
-    except prompts.PromptError as error:
+    except PromptError as error:
         raise RecordError(f"{record.where}: {error}") from error
     return replace(record, box=tuple(box), box_unit="thousandth")
 
@@ -237,9 +234,7 @@ def _out(options: argparse.Namespace) -> Path:
     out, name = Path(options.out), NAMES[options.to]
     if out.suffix in (".json", ".jsonl"):
         if out.suffix != Path(name).suffix:
-            raise ConversionError(
-                f"--out: {out}; {options.to} is written as {Path(name).suffix}, or into a folder"
-            )
+            raise DataError(f"--out: {out}; {options.to} is written as {Path(name).suffix}, or into a folder")
         return out
     return out / name
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from got_train import images as pictures
 from got_train import prompts
+from got_train.errors import PromptError
 from got_train.images import EncodedImage
 
 from .record import Record, RecordError, check_images, nearest, short
@@ -40,7 +41,7 @@ class RowReader:
         read = next((READERS[key] for key in READERS if key in row), _own)
         try:
             return self.ready(read(row, where, self.root))
-        except prompts.PromptError as error:
+        except PromptError as error:
             raise RecordError(f"{where}: {error}") from error
 
     def wanted(self, names: Sequence[str], where: str) -> list[str]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from got_train import prompts
+from got_train.errors import DataError
 from got_train.formats import spots as spotting
 from got_train.images import EncodedImage
 
 UNITS = ("pixel", "thousandth")  # thousandth: of the image's width or height, as the prompt says it
 
 
-class RecordError(ValueError):
+class RecordError(DataError):
     """A data file or one of its records that cannot be used, named by file and line."""
 
 

@@ -10,17 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .provenance import (
-    METRICS,
-    PREDICTIONS,
-    REPORT,
-    SAMPLES,
-    EvaluationError,
-    read_json,
-    write_json,
-    write_lines,
-    write_text,
-)
+from got_train.errors import EvaluationError
+
+from .provenance import METRICS, PREDICTIONS, REPORT, SAMPLES, read_json, write_json, write_lines, write_text
 
 if TYPE_CHECKING:
     from .predictions import DataFile

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from got_train.errors import EvaluationError
+
 from .scored import Sample, lower_is_better, task_name
 from .scores import ALL, COUNTS, RATES, at, markdown, shown
 from .statistics import LEVEL, Difference, holm, mcnemar, paired
@@ -18,10 +20,6 @@ BETTER, WORSE, UNTOLD, SAME = "better", "worse", "cannot be told", "unchanged"
 MAIN = ("edit_distance", "exact_match", "f1", "bleu")  # of every kind; beside them those of the kind itself
 _SURE = 1 - LEVEL
 Row = Sequence[Sample]
-
-
-class ComparisonError(ValueError):
-    """Runs that say nothing about one another."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +81,14 @@ def matched(before: Row, after: Row) -> list[tuple[Sample, Sample]]:
     """Samples of the same rows, in the order of the second run."""
     first = {each.prediction.name: each for each in before}
     if len(first) < len(before):
-        raise ComparisonError("the first run has rows of the same name; an id of its own for each")
+        raise EvaluationError("the first run has rows of the same name; an id of its own for each")
     pairs = [(first[each.prediction.name], each) for each in after if each.prediction.name in first]
     if not pairs:
-        raise ComparisonError("no row in common; predictions of the same data, or with equal ids")
+        raise EvaluationError("no row in common; predictions of the same data, or with equal ids")
     for one, other in pairs:
         if one.prediction.reference != other.prediction.reference:
             texts = f"{one.prediction.reference[:40]!r} and {other.prediction.reference[:40]!r}"
-            raise ComparisonError(f"{one.prediction.name}: {texts}; the same reference in both runs")
+            raise EvaluationError(f"{one.prediction.name}: {texts}; the same reference in both runs")
     return pairs
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     pass
-from .predictions import DataFile, Prediction, PredictionError, _prediction, _rows, names_of, records_hash
+from got_train.errors import EvaluationError
+
+from .predictions import DataFile, Prediction, _prediction, _rows, names_of, records_hash
 
 
 def open_data(sources: Sequence[str | os.PathLike | Mapping[str, Any]]) -> list[DataFile]:
@@ -42,10 +44,10 @@ def read_predictions(path: str | os.PathLike) -> list[Prediction]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise PredictionError(f"{path}: {error}; a UTF-8 file of predictions") from error
+        raise EvaluationError(f"{path}: {error}; a UTF-8 file of predictions") from error
     found = [_prediction(row, where) for rows in _rows(text, str(path)) for row, where in _blocks(*rows)]
     if not found:
-        raise PredictionError(f"{path}: holds no predictions; at least one")
+        raise EvaluationError(f"{path}: holds no predictions; at least one")
     return found
 
 
@@ -53,7 +55,7 @@ def read_pairs(references: str, answers: str) -> list[Prediction]:
     """Predictions of two folders of .txt or .md files, by their names; a missing answer is a failure."""
     wanted, found = _texts(references), _texts(answers)
     if strange := sorted({*found} - {*wanted}):
-        raise PredictionError(f"{answers}: {strange[0]} has no reference in {references}")
+        raise EvaluationError(f"{answers}: {strange[0]} has no reference in {references}")
     return [
         Prediction(text, found[name], id=name, where=name)
         if name in found
@@ -66,9 +68,9 @@ def _texts(folder: str) -> dict[str, str]:
     """The texts of a folder by their files' names without suffix."""
     files = sorted(file for file in Path(folder).iterdir() if file.suffix in (".txt", ".md"))
     if not files:
-        raise PredictionError(f"{folder}: no .txt or .md file; one a page")
+        raise EvaluationError(f"{folder}: no .txt or .md file; one a page")
     if twice := [file for file, other in zip(files, files[1:], strict=False) if file.stem == other.stem]:
-        raise PredictionError(f"{folder}: {twice[0].stem} is there twice; one file a page")
+        raise EvaluationError(f"{folder}: {twice[0].stem} is there twice; one file a page")
     return {file.stem: file.read_text(encoding="utf-8-sig").rstrip("\n") for file in files}
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from got_train import prompts
 from got_train.atomic_write import write_whole
+from got_train.errors import EvaluationError, PromptError
 
 if TYPE_CHECKING:
     from got_train.data.records import Record
@@ -26,10 +27,6 @@ UNTOLD = "text"  # the task of predictions that name none
 Key = tuple[str | None, int | None]
 # what a file of predictions may call them, ours first, then GOT's and Fox's, ms-swift's
 _NAMES = {"reference": ("reference", "label", "labels"), "prediction": ("prediction", "answer", "response")}
-
-
-class PredictionError(ValueError):
-    """A file that holds no predictions, or those of something else."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +189,7 @@ def _rows(text: str, path: str) -> Iterator[tuple[object, str]]:
         try:
             yield from ((row, f"{path}[{place}]") for place, row in enumerate(json.loads(text)))
         except json.JSONDecodeError as error:
-            raise PredictionError(
+            raise EvaluationError(
                 f"{path}: not JSON: {error}; a list of objects, or one object a line"
             ) from error
         return
@@ -201,12 +198,12 @@ def _rows(text: str, path: str) -> Iterator[tuple[object, str]]:
             try:
                 yield json.loads(line), f"{path}:{number}"
             except json.JSONDecodeError as error:
-                raise PredictionError(f"{path}:{number}: not JSON: {error}; one object a line") from error
+                raise EvaluationError(f"{path}:{number}: not JSON: {error}; one object a line") from error
 
 
 def _prediction(row: object, where: str) -> Prediction:
     if not isinstance(row, dict):
-        raise PredictionError(f"{where}: {str(row)[:60]!r}; an object with prediction and reference")
+        raise EvaluationError(f"{where}: {str(row)[:60]!r}; an object with prediction and reference")
     texts = {name: _text(row, name, where) for name in _NAMES}
     known = {key: row[key] for key in Prediction.__dataclass_fields__ if row.get(key) is not None}
     known |= {key: tuple(known[key]) for key in ("box", "images") if isinstance(known.get(key), list)}
@@ -220,7 +217,7 @@ def _prediction(row: object, where: str) -> Prediction:
 def _text(row: dict[str, Any], asked: str, where: str) -> str:
     value = next((row[name] for name in _NAMES[asked] if row.get(name) is not None), None)
     if not isinstance(value, str):
-        raise PredictionError(f"{where}: {' or '.join(_NAMES[asked][:2])} is {str(value)[:60]!r}; a text")
+        raise EvaluationError(f"{where}: {' or '.join(_NAMES[asked][:2])} is {str(value)[:60]!r}; a text")
     return value
 
 
@@ -234,7 +231,7 @@ def _of_question(question: str) -> dict[str, Any]:
     words = question.rpartition("</img>")[2].rpartition("<image>")[2].strip() + " "
     try:
         task, box, color = prompts.parse_query(words)
-    except prompts.PromptError:
+    except PromptError:
         return {}
     region = {} if box is None else {"box": tuple(box), "box_unit": "thousandth"}
     return {"task": task, "color": color, **region}
@@ -247,7 +244,7 @@ def names_of(paths: Sequence[str]) -> Sequence[str]:
         if len(set(names)) == len(names):
             return names
     if len(set(paths)) < len(paths):
-        raise PredictionError(f"data: {max(paths, key=paths.count)} is given twice; each file once")
+        raise EvaluationError(f"data: {max(paths, key=paths.count)} is given twice; each file once")
     return paths
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from got_train.atomic_write import write_whole
+from got_train.errors import EvaluationError
 
 if TYPE_CHECKING:
     from got_train.inference.reader import Reader
@@ -31,10 +32,6 @@ REPORT = "report.html"
 _MODEL = ("config.json", "model*.safetensors*", "*.pth", "*.bin", "qwen.tiktoken", "tokenizer*.json")
 _MODEL += ("vocab.json", "merges.txt", "adapter.json", "adapter.safetensors")
 _TRAINING = ("rng_state", "optimizer", "scheduler", "scaler", "training_args")
-
-
-class EvaluationError(ValueError):
-    """An evaluation that cannot be made or continued."""
 
 
 def model_hash(folder: str | os.PathLike) -> str:

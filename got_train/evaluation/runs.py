@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from got_train.config import loader
+from got_train.errors import EvaluationError
 
 from .compare import checked_differences, read_samples, write_report
 from .provenance import (
@@ -19,7 +20,6 @@ from .provenance import (
     PREDICTIONS,
     SAMPLES,
     SETTINGS,
-    EvaluationError,
     check_same,
     described,
     read_json,

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import yaml
 
 from got_train.config import loader
-from got_train.config.checks import ConfigError
 from got_train.config.schema import SourceSettings
+from got_train.errors import ConfigError
 
 from .metrics.text import FIXED
 

@@ -12,6 +12,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from got_train.errors import EvaluationError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -21,10 +23,6 @@ LEVEL = 0.95
 EXACT = 12  # clusters up to which all 2 ** n exchanges are tried
 _CELLS = 4_000_000  # of a matrix of random numbers made at once
 _EQUAL = 1e-12  # what rounding may change in a sum of scores
-
-
-class StatisticsError(ValueError):
-    """Numbers that say nothing about one another."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,9 @@ def intervals(
     numerators = _matrix(numerators)
     denominators = np.ones_like(numerators) if denominators is None else _matrix(denominators)
     if numerators.shape != denominators.shape:
-        raise StatisticsError(f"denominators {denominators.shape}; as many as numerators {numerators.shape}")
+        raise EvaluationError(f"denominators {denominators.shape}; as many as numerators {numerators.shape}")
     if not len(numerators):
-        raise StatisticsError("intervals: no values; at least one row")
+        raise EvaluationError("intervals: no values; at least one row")
     columns = numerators.shape[1]
     sums = _cluster_sums(np.hstack([numerators, denominators]), clusters)
     drawn = np.concatenate([counts @ sums for counts in _resampled(len(sums), draws)])
@@ -91,9 +89,9 @@ def paired(
     import numpy as np
 
     if len(first) != len(second):
-        raise StatisticsError(f"paired: {len(first)} and {len(second)} values; as many in both")
+        raise EvaluationError(f"paired: {len(first)} and {len(second)} values; as many in both")
     if not len(first):
-        raise StatisticsError("paired: no values; at least one pair")
+        raise EvaluationError("paired: no values; at least one pair")
     change = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
     sums = _cluster_sums(change[:, None], clusters)
     low, high = interval(change, clusters=clusters, draws=draws)
@@ -113,7 +111,7 @@ def paired(
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, float]:
     """Of yes/no values: how often only the second is yes, only the first, and the exact two-sided p."""
     if len(first) != len(second):
-        raise StatisticsError(f"mcnemar: {len(first)} and {len(second)} values; as many in both")
+        raise EvaluationError(f"mcnemar: {len(first)} and {len(second)} values; as many in both")
     pairs = [(bool(one), bool(other)) for one, other in zip(first, second, strict=True)]
     won, lost = pairs.count((False, True)), pairs.count((True, False))
     changed = won + lost
@@ -145,7 +143,7 @@ def _cluster_sums(values: np.ndarray, clusters: Sequence[Hashable] | None) -> np
     if clusters is None:
         return values
     if len(clusters) != len(values):
-        raise StatisticsError(f"clusters: {len(clusters)} for {len(values)} rows; one for each")
+        raise EvaluationError(f"clusters: {len(clusters)} for {len(values)} rows; one for each")
     places: dict[Hashable, int] = {}
     of_row = [places.setdefault(cluster, len(places)) for cluster in clusters]
     sums = np.zeros((len(places), values.shape[1]))

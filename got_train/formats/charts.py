@@ -11,6 +11,8 @@ from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
+from got_train.errors import AnswerError
+
 TITLES = ("title", "source", "x_title", "y_title")
 
 
@@ -18,10 +20,6 @@ NO_TITLE = "None"
 
 
 TEXT_THETA, NUMBER_THETA = 0.5, 0.1  # of RMS: beyond these a key or a number is wrong
-
-
-class ChartError(ValueError):
-    """An answer that is no chart."""
 
 
 def chart(text: str) -> dict[str, Any]:
@@ -35,7 +33,7 @@ def chart(text: str) -> dict[str, Any]:
             continue
         if isinstance(read, dict) and isinstance(_values(read), dict):
             return read
-    raise ChartError("no object with values")
+    raise AnswerError("no object with values")
 
 
 def title(prediction: str | Sequence[str], reference: str | Sequence[str]) -> float | None:

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from got_train.errors import AnswerError
+
 from . import node_packages
 
 Node = dict[str, Any]
@@ -48,10 +50,6 @@ _SIZE_NAMES = "tiny sixptsize scriptsize footnotesize small normalsize large Lar
 _SIZES = _SIZE_NAMES.split()
 _BIG = ("", "big", "Big", "bigg", "Bigg")
 _SIDES = {"mopen": "l", "mclose": "r", "mrel": "m"}
-
-
-class FormulaError(ValueError):
-    """A formula that KaTeX does not understand."""
 
 
 def unavailable() -> str | None:
@@ -95,11 +93,11 @@ def function(code: str, name: str) -> Callable[..., str]:
 
     def ask(source: str, *options: bool) -> str:
         if re.search("[\0\ud800-\udfff]", source):  # half a character ends quickjs, and a zero the text
-            raise FormulaError("characters that no text has")
+            raise AnswerError("characters that no text has")
         try:
             return call(source, *options)
         except quickjs.JSException as error:
-            raise FormulaError(str(error).splitlines()[0].removeprefix("ParseError: ")) from None
+            raise AnswerError(str(error).splitlines()[0].removeprefix("ParseError: ")) from None
 
     return ask
 
@@ -110,7 +108,7 @@ def _function(code: str, name: str) -> Callable[..., str]:
 
     reason = unavailable()
     if reason:
-        raise FormulaError(reason)
+        raise AnswerError(reason)
     context = quickjs.Context()
     context.set_memory_limit(MEMORY)
     context.set_time_limit(SECONDS)
@@ -129,7 +127,7 @@ def _group(node: Node | None) -> Iterator[str]:
         return
     write = _WRITERS.get(node["type"])
     if write is None:
-        raise FormulaError(f"a part of the type {node['type']}, which has no tokens here")
+        raise AnswerError(f"a part of the type {node['type']}, which has no tokens here")
     yield from write(node)
 
 

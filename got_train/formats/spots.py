@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from got_train import prompts
+from got_train.errors import AnswerError, PromptError
 
 BREAK = "<br>"  # a line end inside a text, for a line of the answer is one text
 SAME_LINE = 0.5  # of the lower box's height that two boxes share if they stand beside each other
@@ -22,10 +23,6 @@ _LINE = re.compile(r"\[ *" + r" *, *".join(["([0-9]{1,4})"] * 4) + r" *\](?: (.*
 _LINE_ENDS = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2
-
-
-class SpottingError(ValueError):
-    """Texts and boxes that the grammar cannot say."""
 
 
 @dataclass(frozen=True)
@@ -122,15 +119,15 @@ def reading_order(boxes: Sequence[Sequence[float]]) -> list[int]:
 def _written(number: int, spot: Spot, image_size: tuple[int, int] | None) -> str:
     text = _LINE_ENDS.sub("\n", spot.text.strip())
     if not text:
-        raise SpottingError(f"spot {number}: no text in the box {list(spot.box)}; leave it out")
+        raise AnswerError(f"spot {number}: no text in the box {list(spot.box)}; leave it out")
     if BREAK in text:
-        raise SpottingError(f"spot {number}: {text[:60]!r} holds {BREAK}, which stands for a line end")
+        raise AnswerError(f"spot {number}: {text[:60]!r} holds {BREAK}, which stands for a line end")
     if len(spot.box) != 4:
-        raise SpottingError(f"spot {number}: box {list(spot.box)}; four numbers x1, y1, x2, y2")
+        raise AnswerError(f"spot {number}: box {list(spot.box)}; four numbers x1, y1, x2, y2")
     try:
         corners = prompts.thousandths(spot.box, image_size)
-    except prompts.PromptError as error:
-        raise SpottingError(f"spot {number}: {error}") from error
+    except PromptError as error:
+        raise AnswerError(f"spot {number}: {error}") from error
     text = BREAK.join(part.strip() for part in text.split("\n"))
     return f"[{','.join(map(str, corners))}] {text}"
 

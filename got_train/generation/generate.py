@@ -12,15 +12,16 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from got_train.errors import GenerationError
 from got_train.modeling.got import Got
 
 from . import beam_search
 from .decode import Steps, without
-from .hypothesis import GenerateError, Hypothesis
+from .hypothesis import Hypothesis
 from .no_repeat_ngram import Ngrams, NoRepeat
 from .repetition import Loop
 
-__all__ = ["GenerateError", "Generated", "Loop", "NoRepeat", "evaluating", "generate"]
+__all__ = ["Generated", "Loop", "NoRepeat", "evaluating", "generate"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def generate(
     _check(ids, mask, rule, num_beams)
     _check_views(model, ids, 0 if pixel_values is None else len(pixel_values))
     if num_beams > 1 and on_token is not None:
-        raise GenerateError(f"num_beams: {num_beams} with on_token; no token of a beam is certain")
+        raise GenerationError(f"num_beams: {num_beams} with on_token; no token of a beam is certain")
     stops = frozenset(model.config.stop_tokens if stop_tokens is None else stop_tokens)
     prompts = [row[seen > 0].tolist() for row, seen in zip(ids, mask, strict=True)]
     answers = [
@@ -123,7 +124,7 @@ def evaluating(model: nn.Layer) -> Iterator[None]:
 def _room(model: Got, tokens: int) -> int:
     positions = model.config.decoder.max_positions
     if tokens >= positions:
-        raise GenerateError(f"prompt: {tokens} tokens leave no room in the decoder's {positions} positions")
+        raise GenerationError(f"prompt: {tokens} tokens leave no room in the decoder's {positions} positions")
     return positions - tokens
 
 
@@ -134,27 +135,29 @@ def _limits(model: Got, prompts: Sequence[Sequence[int]], most: int | Sequence[i
         return rooms
     wanted = [most] * len(rooms) if isinstance(most, int) else list(most)
     if len(wanted) != len(rooms) or min(wanted) < 1:
-        raise GenerateError(f"max_new_tokens: {most}; at least 1, one for all rows or for each")
+        raise GenerationError(f"max_new_tokens: {most}; at least 1, one for all rows or for each")
     return list(map(min, rooms, wanted))
 
 
 def _check(ids: np.ndarray, mask: np.ndarray, rule: NoRepeat, num_beams: int) -> None:
     if ids.ndim != 2 or 0 in ids.shape:
-        raise GenerateError(f"input_ids: shape {list(ids.shape)}; rows of tokens, (B, T)")
+        raise GenerationError(f"input_ids: shape {list(ids.shape)}; rows of tokens, (B, T)")
     if mask.shape != ids.shape:
-        raise GenerateError(f"attention_mask: shape {list(mask.shape)}; that of input_ids, {list(ids.shape)}")
+        raise GenerationError(
+            f"attention_mask: shape {list(mask.shape)}; that of input_ids, {list(ids.shape)}"
+        )
     if not np.isin(mask, (0, 1)).all() or not (np.diff(mask, axis=1) >= 0).all() or not mask[:, -1].all():
-        raise GenerateError("attention_mask: not zeros followed by ones; padding stands on the left")
+        raise GenerationError("attention_mask: not zeros followed by ones; padding stands on the left")
     if num_beams < 1:
-        raise GenerateError(f"num_beams: {num_beams}; at least 1")
+        raise GenerationError(f"num_beams: {num_beams}; at least 1")
     if rule.size < 0:
-        raise GenerateError(f"no_repeat: n-grams of {rule.size}; 0 (off) or more")
+        raise GenerationError(f"no_repeat: n-grams of {rule.size}; 0 (off) or more")
     if 0 < rule.window < rule.size:
-        raise GenerateError(f"no_repeat: a window of {rule.window} holds no n-gram of {rule.size}")
+        raise GenerationError(f"no_repeat: a window of {rule.window} holds no n-gram of {rule.size}")
 
 
 def _check_views(model: Got, ids: np.ndarray, views: int) -> None:
     """Before the encoder runs, which takes long."""
     holes, given = int((ids == model.config.image_token).sum()), views * model.config.vision.view_tokens
     if holes != given:
-        raise GenerateError(f"input_ids: {holes} image tokens, but {views} views give {given}")
+        raise GenerationError(f"input_ids: {holes} image tokens, but {views} views give {given}")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 import math
 
+from got_train.errors import GenerationError
+
 from .no_repeat_ngram import Ngrams
 from .repetition import Loop, Tail
-
-
-class GenerateError(ValueError):
-    """Prompts that cannot be decoded, or weights that give no numbers."""
 
 
 class Hypothesis:
@@ -27,7 +25,7 @@ class Hypothesis:
 
     def add(self, token: int, log_prob: float) -> None:
         if math.isnan(log_prob):
-            raise GenerateError(
+            raise GenerationError(
                 f"token {len(self.ids) + 1}: the logits hold nan or inf; the weights are damaged or need "
                 "float32"
             )

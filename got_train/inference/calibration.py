@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from rapidfuzz.distance import Levenshtein
 
+from got_train.errors import InferenceError
+
 from .confidence import LEVELS, calibration_error, fit_scale, spans, units
 
 if TYPE_CHECKING:
     from got_train.data.record import Record
 
     from .reader import Reader
-
-
-class CalibrateError(ValueError):
-    """Records from which no temperature can be learnt."""
 
 
 @dataclass
@@ -55,7 +53,7 @@ def fit(observed: Observed) -> dict[str, Any]:
     probabilities, right = observed.some(0, 1)
     if all(right) or not any(right):
         what = "right" if right and all(right) else "wrong"
-        raise CalibrateError(f"all {len(right)} were {what}; records of which the model reads some wrong")
+        raise InferenceError(f"all {len(right)} were {what}; records of which the model reads some wrong")
     whole = fit_scale(probabilities, right)
     half = fit_scale(*observed.some(0, 2))
     held_out, held_right = observed.some(1, 2)
@@ -83,15 +81,15 @@ def calibrate(reader: Reader, records: Sequence[Record], batch_size: int) -> dic
         else:
             readings.append((reader.pieces(answer), record.text))
     if len(readings) < 2:
-        raise CalibrateError(f"{len(readings)} records were read; at least 2, better 100 ({causes[:1]})")
+        raise InferenceError(f"{len(readings)} records were read; at least 2, better 100 ({causes[:1]})")
     levels, left_out = {}, {}
     for level, observed in observe(readings).items():
         try:
             levels[level] = fit(observed)
-        except CalibrateError as error:
+        except InferenceError as error:
             left_out[level] = str(error)
     if not levels:
-        raise CalibrateError(f"{left_out['word']}")
+        raise InferenceError(f"{left_out['word']}")
     return {"levels": levels, "left_out": left_out, "records": len(readings), "failed": causes}
 
 

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from got_train.errors import InferenceError
+
 CALIBRATION = "calibration.json"  # beside the weights
 LEVELS = ("token", "word", "line")
 # Scripts without spaces: each character is a word.
@@ -24,10 +26,6 @@ _WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\s{_IDEOGRAPHS}]+")
 _LINE = re.compile(r"\S(?:[^\n]*\S)?")
 _CLOSEST = 1e-6  # to 0 and 1: float32 tells no more
 LEAST_SLOPE = 0.05  # so that the order of confidences stays
-
-
-class ConfidenceError(ValueError):
-    """A calibration that cannot be read."""
 
 
 class Span(NamedTuple):
@@ -78,11 +76,11 @@ def load_calibration(folder: str | os.PathLike) -> Calibration | None:
             if level in levels
         }
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfidenceError(f"{file}: no calibration ({error!r}); make it anew with calibrate") from error
+        raise InferenceError(f"{file}: no calibration ({error!r}); make it anew with calibrate") from error
     if not found or not all(
         0 < each.temperature < math.inf and math.isfinite(each.shift) for each in found.values()
     ):
-        raise ConfidenceError(f"{file}: {found}; a positive temperature and a shift by level")
+        raise InferenceError(f"{file}: {found}; a positive temperature and a shift by level")
     return Calibration(found)
 
 

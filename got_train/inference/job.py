@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from got_train.errors import InferenceError
+
 if TYPE_CHECKING:
     from .journal import Journal
     from .reader import Answer, Question, Reader
@@ -30,10 +32,10 @@ def read(
     reader: Reader, questions: list[Question], names: list[str], options: argparse.Namespace
 ) -> list[str]:
     """Writes every answer; returns the causes of those that there are not."""
-    from got_train.images import ImageError
+    from got_train.errors import ImageError, InferenceError
 
     from . import output
-    from .reader import Failure, ReadingError
+    from .reader import Failure
 
     several = len(questions) > 1
     causes = []
@@ -55,7 +57,7 @@ def read(
             cause = result.cause if isinstance(result, Failure) else ""
             try:
                 told = "failed" if cause else _keep(result, reader, options, names[place], journal, several)
-            except (ImageError, ReadingError) as error:  # the page may be gone when its boxes are drawn
+            except (ImageError, InferenceError) as error:  # the page may be gone when its boxes are drawn
                 cause, told = str(error), "failed"
             if cause:
                 causes.append(cause)
@@ -145,7 +147,7 @@ def watch(reader: Reader, options: argparse.Namespace) -> list[str]:
                 page = Page(images.EncodedImage(name, picture.getvalue()))
                 begun = True
                 yield Question((page,), _task(options), auto_crop=options.crop == "auto")
-        except video.VideoError as error:  # what was read before the damage is not thrown away
+        except InferenceError as error:  # what was read before the damage is not thrown away
             if not begun:
                 raise
             causes.append(str(error))

@@ -13,13 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from got_train.errors import InferenceError
+
 from .pages import Page
 
 JOURNAL = "journal.jsonl"
-
-
-class JournalError(ValueError):
-    """A folder that another job writes to, or has read with other settings."""
 
 
 class Journal:
@@ -86,7 +84,7 @@ class Journal:
             if place == 0:
                 self._check(row)
             elif not {"key", "stamp"} <= row.keys():
-                raise JournalError(f"{self.path}: {line[:40]!r} is no row of a page; move the file away")
+                raise InferenceError(f"{self.path}: {line[:40]!r} is no row of a page; move the file away")
             else:
                 self._places[row["key"]], self._stamps[row["key"]] = place, row["stamp"]
             whole = place + len(line)
@@ -97,11 +95,13 @@ class Journal:
     def _check(self, row: dict[str, Any]) -> None:
         before = row.get("settings")
         if not isinstance(before, dict):
-            raise JournalError(f"{self.path}:1: no settings; the journal of another program? another folder")
+            raise InferenceError(
+                f"{self.path}:1: no settings; the journal of another program? another folder"
+            )
         for name in {**before, **self.settings}:
             old, new = before.get(name), self.settings.get(name)
             if old != new:
-                raise JournalError(
+                raise InferenceError(
                     f"{self.path}: read with {name} {json.dumps(old)}, now {json.dumps(new)}; another "
                     "--output_dir, or the same settings to go on"
                 )
@@ -126,9 +126,9 @@ def _parsed(line: bytes, path: Path) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise JournalError(f"{path}: {line[:40]!r} is no row ({error}); move the file away") from error
+        raise InferenceError(f"{path}: {line[:40]!r} is no row ({error}); move the file away") from error
     if not isinstance(row, dict):
-        raise JournalError(f"{path}: {line[:40]!r} is no row; move the file away to read all anew")
+        raise InferenceError(f"{path}: {line[:40]!r} is no row; move the file away to read all anew")
     return row
 
 
@@ -141,7 +141,9 @@ def _lock(file: Any, path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise JournalError(f"{path}: another job is writing here; wait for it, or another folder") from error
+        raise InferenceError(
+            f"{path}: another job is writing here; wait for it, or another folder"
+        ) from error
 
 
 def _key(pages: Sequence[Page]) -> str:

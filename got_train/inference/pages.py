@@ -14,12 +14,9 @@ from pathlib import Path
 from PIL import Image
 
 from got_train import images
+from got_train.errors import InferenceError
 
 PDF, TIFF = (".pdf",), (".tif", ".tiff")
-
-
-class ReadingError(ValueError):
-    """Inputs that are not there, or a checkpoint whose parts do not fit one another."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Page:
             pictures = images.image_frames(self.file, self.number)
         for picture in pictures:
             return picture
-        raise ReadingError(f"{self}: no such page; the file has fewer")
+        raise InferenceError(f"{self}: no such page; the file has fewer")
 
 
 def find_pages(names: Iterable[str | os.PathLike], numbers: Sequence[int] | None = None) -> list[Page]:
@@ -60,7 +57,7 @@ def find_pages(names: Iterable[str | os.PathLike], numbers: Sequence[int] | None
     files = [file for name in names for file in _files(os.fspath(name))]
     pages = [page for file in files for page in _pages(file, numbers)]
     if numbers is not None and all(page.number is None for page in pages):
-        raise ReadingError(f"pages: {files[0]} has no pages to pick; a PDF or a TIFF of several pages has")
+        raise InferenceError(f"pages: {files[0]} has no pages to pick; a PDF or a TIFF of several pages has")
     return pages
 
 
@@ -69,13 +66,17 @@ def _files(name: str) -> list[str]:
         pdfs = [file for file in os.listdir(name) if file.lower().endswith(PDF) and file[0] != "."]
         files = images.image_files(name) + [os.path.join(name, file) for file in pdfs]
         if not files:
-            raise ReadingError(f"{name}: no picture and no PDF in this folder; sub-folders are not searched")
+            raise InferenceError(
+                f"{name}: no picture and no PDF in this folder; sub-folders are not searched"
+            )
         return sorted(files, key=images.natural_order)
     if os.path.exists(name):
         return [name]
     files = [file for file in glob.glob(name, recursive=True) if os.path.isfile(file)]
     if not files:
-        raise ReadingError(f"{name}: no such file; a picture, a PDF, a folder or a pattern like scans/*.png")
+        raise InferenceError(
+            f"{name}: no such file; a picture, a PDF, a folder or a pattern like scans/*.png"
+        )
     return sorted(files, key=images.natural_order)
 
 

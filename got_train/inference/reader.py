@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from got_train import images, prompts
-from got_train.tokenizer import LINE_BREAK, Tokenizer, TokenizerError, load_tokenizer
+from got_train.errors import CheckpointError, ImageError, InferenceError, PromptError
+from got_train.tokenizer import LINE_BREAK, Tokenizer, load_tokenizer
 
 from .confidence import Calibration, Span, load_calibration, mark, spans
-from .pages import Page, ReadingError, find_pages
+from .pages import Page, find_pages
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from got_train.generation.no_repeat_ngram import NoRepeat
     from got_train.modeling.got import Got
 
-__all__ = ["Answer", "Failure", "Page", "Question", "Reader", "ReadingError", "find_pages", "load_reader"]
+__all__ = ["Answer", "Failure", "Page", "Question", "Reader", "find_pages", "load_reader"]
 
 NO_REPEAT = 20  # the original's no_repeat_ngram_size for one image; it sets none for several views
 CONTEXT = 8192  # tokens of prompt and answer that GOT's last stage trained with (paper, 4.1)
@@ -117,7 +118,7 @@ class Reader:
     def __post_init__(self) -> None:
         config, tokenizer = self.model.config, self.tokenizer
         if tokenizer.image_id != config.image_token or tokenizer.size > config.decoder.vocab_size:
-            raise ReadingError(
+            raise InferenceError(
                 f"tokenizer: {tokenizer.size} ids with the image at {tokenizer.image_id}; the model has "
                 f"{config.decoder.vocab_size} with the image at {config.image_token}"
             )
@@ -262,8 +263,8 @@ class Reader:
             ids = self.tokenizer.encode_prompt(prompt)
             if len(ids) >= config.decoder.max_positions:
                 places = config.decoder.max_positions
-                raise ReadingError(f"a prompt of {len(ids)} tokens; the decoder has {places} positions")
-        except (images.ImageError, prompts.PromptError, TokenizerError, ReadingError, OSError) as error:
+                raise InferenceError(f"a prompt of {len(ids)} tokens; the decoder has {places} positions")
+        except (ImageError, PromptError, CheckpointError, InferenceError, OSError) as error:
             cause = str(error)
             named = cause.startswith(str(question.pages[0].file))
             return Failure(question, cause if named else f"{question}: {cause}")
@@ -380,7 +381,9 @@ def load_reader(
     from got_train.checkpoint.weights import load_model
 
     if not Path(folder).is_dir():
-        raise ReadingError(f"{folder}: no such folder; a checkpoint has config.json, weights and a tokenizer")
+        raise InferenceError(
+            f"{folder}: no such folder; a checkpoint has config.json, weights and a tokenizer"
+        )
     tokenizer = load_tokenizer(adapter or folder)  # first, as it takes a moment and weights may take a minute
     if adapter is not None:
         model = load_adapted(adapter, folder, dtype)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rapidfuzz.fuzz import ratio
 
+from got_train.errors import InferenceError
+
 if TYPE_CHECKING:
     import av
     from PIL import Image
@@ -24,10 +26,6 @@ BLOCK = 16  # pixels of its squares
 CHANGE = 12  # grey levels by which one square differs on average; compression alone makes 1 to 3
 SAME = 90  # of 100: texts as like as that are one, read twice
 FORMATS = ("text", "json", "srt")
-
-
-class VideoError(ValueError):
-    """A video that cannot be read, or no program to read it with."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def frames(path: str | os.PathLike, every: float = EVERY) -> Iterator[Frame]:
             yield Frame(before[0], time, _upright(before[1]))
         before, seen = (time, frame), squares
     if before is None:
-        raise VideoError(f"{path}: no frame in it; a whole video file")
+        raise InferenceError(f"{path}: no frame in it; a whole video file")
     yield Frame(before[0], time + every, _upright(before[1]))
 
 
@@ -122,7 +120,7 @@ def _sampled(path: str | os.PathLike, every: float) -> Iterator[tuple[float, av.
     try:
         with av.open(os.fspath(path)) as container:
             if not container.streams.video:
-                raise VideoError(f"{path}: no video in it; a file with moving pictures")
+                raise InferenceError(f"{path}: no video in it; a file with moving pictures")
             first, due = None, 0.0
             for frame in container.decode(container.streams.video[0]):
                 if frame.time is None:
@@ -132,7 +130,7 @@ def _sampled(path: str | os.PathLike, every: float) -> Iterator[tuple[float, av.
                     due = time + every
                     yield time, frame
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: cannot be read ({error}); a whole video file such as MP4") from error
+        raise InferenceError(f"{path}: cannot be read ({error}); a whole video file such as MP4") from error
 
 
 def _change(before: np.ndarray, now: np.ndarray) -> float:

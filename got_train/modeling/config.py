@@ -6,12 +6,14 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from got_train.errors import ConfigError
+
 IGNORED = -100  # label of a position that is not supervised
 PARTS = ("vision", "projector", "decoder")
 
 
-class ModelConfigError(ValueError):
-    """A size that no GOT model can have."""
+class ModelConfigError(ConfigError):
+    """Sizes that no model can have; the message begins with the section."""
 
 
 def _check(condition: bool, message: str) -> None:

@@ -11,6 +11,7 @@ import paddle
 from paddle import nn
 
 from got_train.checkpoint.weights import linear_names
+from got_train.errors import CheckpointError
 
 from .layers import Linear
 
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
 
 MATRICES = (".lora_A", ".lora_B")
-
-
-class AdapterError(ValueError):
-    """An adapter that cannot be read, or a model that it does not belong to."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def target_layers(model: Got, parts: Sequence[str], targets: Sequence[str] = ())
     for target in targets:
         if not any(_fits(name, target) for name in linears):
             ends = ", ".join(sorted({name.rpartition(".")[2] for name in linears}))
-            raise AdapterError(
+            raise CheckpointError(
                 f"lora.targets: no layer of {', '.join(parts)} is {target!r}; there are {ends}"
             )
     return tuple(name for name in linears if not targets or any(_fits(name, each) for each in targets))
@@ -98,7 +95,7 @@ def _like(kind: type, linear: nn.Linear, **settings: object) -> nn.Linear:
 def _layer(model: nn.Layer, name: str) -> nn.Layer:
     for step in name.split("."):
         if not hasattr(model, step):
-            raise AdapterError(f"adapter: this model has no layer {name}; an adapter of the same sizes")
+            raise CheckpointError(f"adapter: this model has no layer {name}; an adapter of the same sizes")
         model = getattr(model, step)
     return model
 

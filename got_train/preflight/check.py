@@ -14,8 +14,9 @@ from got_train.atomic_write import write_whole
 from got_train.config.loader import dump_config
 from got_train.config.schema import Config, SourceSettings
 from got_train.data.records import Record, RecordError
+from got_train.errors import RequirementError
 from got_train.modeling.config import GotConfig
-from got_train.requirements import InstallationError, need_paddle
+from got_train.requirements import need_paddle
 from got_train.training.run import count_steps, find_tokenizer, make_output_dir, open_source
 
 from . import config_checks, duplicates, verdict
@@ -178,7 +179,7 @@ def _needs(config: Config, findings: Findings, seen: Seen, measure: bool) -> dic
         from . import estimates
 
         needs = estimates.measure(config, longest)
-    except InstallationError as error:
+    except RequirementError as error:
         return {"unmeasured": str(error)}
     except Exception as error:
         if not (isinstance(error, OSError) or type(error).__module__.startswith("got_train.")):

@@ -14,9 +14,9 @@ from got_train.checkpoint import layouts
 from got_train.checkpoint.adapters import ADAPTER_FILE
 from got_train.checkpoint.hf_config import read_config, vision_from_shapes
 from got_train.checkpoint.tensor_io import tensors_in
-from got_train.config.checks import ConfigError
 from got_train.config.schema import Config
 from got_train.data.collator import Collator
+from got_train.errors import ConfigError
 from got_train.evaluation.scored import metric_fault
 from got_train.modeling.config import GotConfig
 from got_train.tokenizer import Tokenizer

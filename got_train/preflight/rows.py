@@ -16,6 +16,7 @@ from got_train.data import text_height
 from got_train.data.collator import Collator
 from got_train.data.record import split_message
 from got_train.data.records import DataFileError, Record, RecordError
+from got_train.errors import ImageError
 from got_train.evaluation.metrics.degeneration import repeats
 from got_train.images import EncodedImage
 
@@ -135,7 +136,7 @@ def subject_of(error: Exception) -> str:
         return "length"
     if said.startswith("empty answer"):
         return "answer"
-    if isinstance(error.__cause__, images.ImageError):
+    if isinstance(error.__cause__, ImageError):
         return "picture"
     return _SUBJECTS.get(said.partition(":")[0].partition(" ")[0], "row")
 

@@ -22,6 +22,7 @@ import numpy as np
 from got_train import workers as processes
 from got_train.data.record import where_of
 from got_train.data.records import DataFileError, Record, RecordError, RecordStream
+from got_train.errors import DataError
 
 from . import fingerprints as prints
 from .findings import Finding, Findings
@@ -33,10 +34,6 @@ CLOSELY = 2000  # rows of a source whose lines of text and scripts are looked at
 STREAM_STRIDE = 9  # the same of a stream, whose rows are not counted: every ninth
 HELD_OUT = ("validation", "probe")  # roles of rows that no run trains on
 LONGEST = 64  # rows kept of which the run is measured
-
-
-class CheckError(ValueError):
-    """A check that cannot go on, though nothing is said against the data."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +205,7 @@ class _Pool:
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
-            raise CheckError(
+            raise DataError(
                 f"--workers {self.workers}: a process was ended from outside, perhaps for want of memory; "
                 "fewer workers, or 0"
             ) from error

@@ -15,13 +15,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from got_train.errors import ConfigError
 from got_train.modeling.config import PARTS, DecoderConfig, GotConfig, VisionConfig
 
 Attention = Literal["causal", "full"]
-
-
-class FlopsError(ValueError):
-    """Work that no model can be given."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +72,9 @@ class Work:
         }
         for name, value in numbers.items():
             if value < 0:
-                raise FlopsError(f"flops: {name} holds {value}; numbers from 0")
+                raise ConfigError(f"flops: {name} holds {value}; numbers from 0")
         if self.supervised > sum(self.samples):
-            raise FlopsError(
+            raise ConfigError(
                 f"flops: {self.supervised} supervised tokens of {sum(self.samples)}; at most as many"
             )
 
@@ -199,7 +196,7 @@ def training(
     """
     wrong = [name for name in trains if name not in PARTS]
     if wrong or not trains:
-        raise FlopsError(f"flops: trains holds {', '.join(wrong) or 'nothing'}; some of {', '.join(PARTS)}")
+        raise ConfigError(f"flops: trains holds {', '.join(wrong) or 'nothing'}; some of {', '.join(PARTS)}")
     vision_trains, projector_trains, decoder_trains = (part in trains for part in PARTS)
     layers = decoder_layers(config.decoder, work.samples, attention)
     behind = (  # products, whether their weights train, whether a gradient passes to what is before them

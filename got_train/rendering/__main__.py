@@ -9,9 +9,10 @@ from pathlib import Path
 
 from got_train import images, prompts
 from got_train.atomic_write import write_whole
+from got_train.errors import ImageError, RenderingError
 
 from .document import PLAIN, Reading
-from .export import FORMATS, TABLES, FormatError, export
+from .export import FORMATS, TABLES, export
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--image: {len(options.image)} for {len(options.answers)} answers; one each, or none")
     try:
         if options.output.resolve() in [file.resolve() for file in (*options.answers, *options.image)]:
-            raise FormatError(f"--output: {options.output} is what is shown; another file")
+            raise RenderingError(f"--output: {options.output} is what is shown; another file")
         pictures = [images.open_image(file) for file in options.image] or [None] * len(options.answers)
         document = [
             Reading(file.name, _text(file), options.task, picture)
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"rendering: {error.filename}: {error.strerror}; a file that can be used", file=sys.stderr)
         return 2
-    except (FormatError, images.ImageError) as error:
+    except (RenderingError, ImageError) as error:
         print(f"rendering: {error}", file=sys.stderr)
         return 2
     return 0
@@ -52,7 +53,7 @@ def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise FormatError(f"{file}: {error}; an answer's text in UTF-8") from error
+        raise RenderingError(f"{file}: {error}; an answer's text in UTF-8") from error
 
 
 if __name__ == "__main__":

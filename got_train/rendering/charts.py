@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 
+from got_train.errors import AnswerError, RenderingError
 from got_train.formats import charts
 
-from .html import RenderingError, escaped
+from .html import escaped
 
 COLOURS = ("#3566a8", "#d1782b", "#4b9a5f", "#b04a4a", "#7d64b0", "#8a6d4f", "#c768a5", "#777777")
 WIDTH, HEIGHT = 560, 320
@@ -61,7 +62,7 @@ def read(text: str) -> Chart:
     """The chart of a text; braces that its end lacks are added and told."""
     try:
         found = charts.chart(text)
-    except charts.ChartError as error:
+    except AnswerError as error:
         raise RenderingError(f"this is no chart: {error}") from error
     values = next((found[key] for key in ("values", "data") if key in found), None)
     if values is None:

@@ -14,10 +14,11 @@ from typing import Literal
 
 from PIL import Image
 
+from got_train.errors import RenderingError
 from got_train.formats.tables import find_tables
 
 from . import charts, markup, mathpix, music, repair, spots, tikz
-from .html import RenderingError, escaped, picture, shown_as_source
+from .html import escaped, picture, shown_as_source
 
 Kind = Literal["score", "spots", "plain", "drawing", "chart", "table", "markdown"]
 PLAIN = ("ocr", "multi_crop_ocr", "scene")  # tasks without markup

@@ -9,10 +9,12 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from got_train.errors import RenderingError
+
 from . import charts, mathpix, word
 from .blocks import Block, blocks, pieces
 from .document import Reading, kinds, render
-from .html import RenderingError, escaped
+from .html import escaped
 from .markup import table as safe_table
 from .table_grid import grid
 
@@ -23,19 +25,15 @@ _MARKS = re.compile(r"^(?P<number>\d{1,9})(?P<dot>[.)])(?!\S)|(?P<sign>[\\`*_\[\
 _FENCES = {"drawing": "latex", "score": "kern", "chart": "json", "spots": "", "plain": ""}
 
 
-class FormatError(ValueError):
-    """A format that is not known, or whose library is missing."""
-
-
 def export(document: Sequence[Reading], form: str, tables: str = "html") -> bytes:
     """The document in one of FORMATS; tables of Markdown as HTML, or as pipes where no cell spans others."""
     if form not in FORMATS or tables not in TABLES:
-        raise FormatError(
+        raise RenderingError(
             f"format: {form}, tables {tables}; one of {', '.join(FORMATS)} and {', '.join(TABLES)}"
         )
     if form == "docx":
         if reason := word.unavailable():
-            raise FormatError(f"format: docx; {reason}")
+            raise RenderingError(f"format: docx; {reason}")
         return word.written(document)
     writers: dict[str, Callable[[], str]] = {
         "html": lambda: render(document),

@@ -9,10 +9,6 @@ import base64
 import html
 
 
-class RenderingError(ValueError):
-    """Something that cannot be drawn; the message is the reason, fit to be shown beside the source."""
-
-
 def escaped(text: str) -> str:
     """Text as HTML; U+0000, which HTML cannot hold, is shown by its symbol, and a CR stays one."""
     whole = text.encode("utf-8", "replace").decode("utf-8") if _halved(text) else text

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from lxml import etree
 from lxml.html import HtmlElement, HTMLParser, fromstring
 
+from got_train.errors import AnswerError, RenderingError
 from got_train.formats import latex
 
 from . import molecules
 from .blocks import Block, blocks, pieces
-from .html import RenderingError, escaped, inline_source, picture, shown_as_source
+from .html import escaped, inline_source, picture, shown_as_source
 
 _RENDER = """
 function mathml(source, block) {
@@ -80,7 +81,7 @@ def mathml(source: str, display: bool) -> str:
         raise RenderingError(f"formulas need node or KaTeX: {reason}")
     try:
         found = latex.function(_RENDER, "mathml")(source.strip(), display)
-    except latex.FormulaError as error:
+    except AnswerError as error:
         raise RenderingError(f"KaTeX refuses this formula: {error}") from error
     match = re.search(r"<math.*</math>", found, re.DOTALL)
     found = re.sub(r"<annotation\b.*?</annotation>", "", match[0] if match else "", flags=re.DOTALL)

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from lxml.html import HtmlElement, HTMLParser, fromstring
 
+from got_train.errors import RenderingError
 from got_train.formats import node_packages
 
-from .html import RenderingError, inline_source
+from .html import inline_source
 from .sanitize import clean
 from .subprocesses import run
 

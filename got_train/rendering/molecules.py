@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from .html import RenderingError
+from got_train.errors import RenderingError
 
 SIZE = (280, 200)  # pixels
 LONGEST = 2000  # characters

@@ -10,9 +10,9 @@ import re
 import sys
 from importlib.util import find_spec
 
+from got_train.errors import RenderingError
 from got_train.formats import kern
 
-from .html import RenderingError
 from .subprocesses import run
 
 SECONDS = 60.0  # for one score; a page takes a third of a second

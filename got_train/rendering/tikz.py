@@ -12,10 +12,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from got_train.errors import RenderingError
 from got_train.formats.tikz import LIBRARIES, unavailable
 
 from . import repair
-from .html import RenderingError
 from .subprocesses import run
 
 SECONDS = 30.0  # for one drawing; one second is usual

@@ -14,10 +14,11 @@ from typing import Any
 
 from lxml import etree
 
+from got_train.errors import RenderingError
+
 from . import charts, markup, molecules, music, tikz
 from .blocks import Block, blocks, pieces
 from .document import Reading, kinds
-from .html import RenderingError
 from .table_grid import grid
 
 WIDTH = 6.0  # inches of a page's text

@@ -15,10 +15,11 @@ from typing import Any
 
 from got_train.config.loader import dump_config, load_config
 from got_train.config.schema import Config
+from got_train.errors import TrainingError
 from got_train.evaluation.provenance import SAMPLES, SETTINGS
 from got_train.preflight.verdict import FILE as CHECK_FILE
 from got_train.training.checkpoints import checkpoints, step_of
-from got_train.training.ledger import Entry, LedgerError, read_ledger
+from got_train.training.ledger import Entry, read_ledger
 from got_train.training.run_files import (
     AFTER,
     AUDIT_FILE,
@@ -34,10 +35,6 @@ from got_train.training.run_files import (
 )
 
 Curve = list[tuple[int, float]]  # (step, value)
-
-
-class RunError(ValueError):
-    """A folder that holds no run, or a file in it that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ def _config(folder: Path, models: Sequence[Path]) -> Config:
     for model in models:
         if (model / RUN_FILE).is_file():
             return load_config(model / RUN_FILE)
-    raise RunError(
+    raise TrainingError(
         f"{folder}: no checkpoint and no final model with a {RUN_FILE}; a folder that train.py wrote"
     )
 
@@ -118,7 +115,7 @@ def _config(folder: Path, models: Sequence[Path]) -> Config:
 def _ledger(folder: Path) -> Mapping[int, Entry]:
     try:
         return read_ledger(folder)
-    except LedgerError:
+    except TrainingError:
         if any(folder.glob("ledger-*.jsonl")) and any(
             path.stat().st_size for path in folder.glob("ledger-*")
         ):
@@ -132,7 +129,9 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RunError(f"{path}: not JSON ({error}); delete it, and the page is made without it") from error
+        raise TrainingError(
+            f"{path}: not JSON ({error}); delete it, and the page is made without it"
+        ) from error
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -145,7 +144,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             if line:
                 yield json.loads(line)
         except ValueError as error:
-            raise RunError(f"{path}:{number}: not JSON ({error}); take the line out") from error
+            raise TrainingError(f"{path}:{number}: not JSON ({error}); take the line out") from error
 
 
 def _curves(folder: Path) -> tuple[dict[str, Curve], list[tuple[float, float]]]:

@@ -17,8 +17,9 @@ from got_train.checkpoint.adapters import (
     weights_hash,
 )
 from got_train.checkpoint.weights import load_model
+from got_train.errors import CheckpointError
 from got_train.modeling.config import PARTS
-from got_train.modeling.lora import MATRICES, Adapter, AdapterError, attach, detach, target_layers
+from got_train.modeling.lora import MATRICES, Adapter, attach, detach, target_layers
 
 if TYPE_CHECKING:
     from got_train.config.schema import Config
@@ -74,7 +75,7 @@ def _check_continues(folder: str, before: Adapter, now: Adapter) -> None:
         old, new = getattr(before, key), getattr(now, key)
         if old != new:
             shown = "" if key in ("base_sha256", "layers") else f" ({old}, now {new})"
-            raise AdapterError(
+            raise CheckpointError(
                 f"model.init_from {folder}: an adapter with other {key}{shown}; keep lora and parts as they "
                 "were, or merge it first (python -m got_train.cli.merge)"
             )

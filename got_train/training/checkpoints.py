@@ -11,16 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from got_train.errors import CheckpointError, TrainingError
+
 from .run_files import DELETING, UNFINISHED
 
 _NAME = re.compile(r"checkpoint-(\d+)$")
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that a run cannot go on from."""
-
-
-class SaveError(OSError):
+class SaveError(TrainingError, OSError):
     """A checkpoint that could not be written; the one before it is whole."""
 
 

@@ -19,6 +19,7 @@ import paddle
 from paddlenlp.trainer import TrainerCallback
 
 from got_train.atomic_write import write_whole
+from got_train.errors import TrainingError
 from got_train.modeling import vision
 
 SUFFIX = ".features"
@@ -26,7 +27,7 @@ _DIGEST = hashlib.sha256().digest_size
 _MEGABYTE = 1e6
 
 
-class FeatureCacheError(OSError):
+class FeatureCacheError(TrainingError, OSError):
     """Features that could not be written."""
 
 

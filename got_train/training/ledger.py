@@ -16,12 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from got_train.atomic_write import write_whole
+from got_train.errors import TrainingError
 
 DROPPED = -1  # stands for the mark of a row that could not be used
-
-
-class LedgerError(ValueError):
-    """A ledger that cannot be read, or that does not hold what is asked for."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,9 @@ def read_ledger(output_dir: str | os.PathLike) -> dict[int, Entry]:
         for entry in _entries(path):
             found[entry.step] = found[entry.step] + entry if entry.step in found else entry
     if not found:
-        raise LedgerError(f"{output_dir}: no ledger-*.jsonl with a step; the folder of a run that has begun")
+        raise TrainingError(
+            f"{output_dir}: no ledger-*.jsonl with a step; the folder of a run that has begun"
+        )
     return found
 
 
@@ -92,7 +91,7 @@ def _entries(path: Path) -> Iterator[Entry]:
             row = json.loads(line)
             yield Entry(row["step"], row["rows"], int(row["sum"], 16), tuple(row.get("dropped", ())))
         except (ValueError, KeyError, TypeError) as error:
-            raise LedgerError(f"{path}:{number}: not a line of a ledger ({error}); take it out") from error
+            raise TrainingError(f"{path}:{number}: not a line of a ledger ({error}); take it out") from error
 
 
 def _cut(path: Path, step: int) -> None:

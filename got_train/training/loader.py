@@ -22,11 +22,11 @@ import numpy as np
 import paddle
 
 from got_train import workers as processes
-from got_train.config.checks import ConfigError
 from got_train.data.collator import Collator
 from got_train.data.mixture import Mixture
 from got_train.data.record import where_of
 from got_train.data.records import DataFileError, RecordError
+from got_train.errors import ConfigError, TrainingError
 from got_train.modeling.config import IGNORED
 
 from .bad_rows import Quarantine
@@ -37,7 +37,7 @@ WAITING = "waiting_for_data"  # what the share of time that the model had no bat
 _AHEAD = 2  # micro-batches that a worker is asked for beforehand, Paddle's default
 
 
-class WorkerError(RuntimeError):
+class WorkerError(TrainingError, RuntimeError):
     """A process of data.workers that is no more."""
 
 

@@ -17,10 +17,10 @@ import numpy as np
 import paddle
 from tqdm import tqdm
 
-from got_train.config.checks import ConfigError
 from got_train.config.schema import Config
 from got_train.data.mixture import spread
 from got_train.data.records import Record
+from got_train.errors import ConfigError
 from got_train.evaluation.metrics import degeneration, kinds, text
 from got_train.evaluation.predictions import DataFile, Prediction, names_of, read_rows, records_hash
 from got_train.evaluation.provenance import write_lines

@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from got_train.config.checks import ConfigError
 from got_train.config.loader import load_config
 from got_train.config.schema import Config, ModelSettings, SourceSettings, differences
 from got_train.cpu import settings as cpu
 from got_train.data.collator import Collator
 from got_train.data.mixture import Mixture, replayed, spread
 from got_train.data.records import Record, RecordError, RecordStream, open_stream, read_records
+from got_train.errors import ConfigError
 from got_train.tokenizer import Tokenizer, load_tokenizer
 
 from .checkpoints import begin, checkpoints, clean, publish, read_json, saving

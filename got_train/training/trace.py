@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from got_train.errors import TrainingError
+
 if TYPE_CHECKING:
     from got_train.config.schema import Config
     from got_train.data.mixture import Mixture
     from got_train.tokenizer import Tokenizer
 
     from .ledger import Entry
-
-
-class TraceError(ValueError):
-    """A question that this run's ledger cannot answer."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Trace:
 
     def entry(self, step: int) -> Entry:
         if step not in self.ledger:
-            raise TraceError(
+            raise TrainingError(
                 f"step {step}: the ledger has {min(self.ledger)} to {max(self.ledger)}; one of them"
             )
         return self.ledger[step]
@@ -85,7 +83,7 @@ class Trace:
         for source in self.mixture.sources:
             if any(where_of(source, place) == row for place in range(len(source))):
                 return
-        raise TraceError(f"--row {row}: no row of this run; as it names them, such as {self.where(0)}")
+        raise TrainingError(f"--row {row}: no row of this run; as it names them, such as {self.where(0)}")
 
 
 def open_trace(run: Path) -> Trace:
@@ -100,7 +98,7 @@ def open_trace(run: Path) -> Trace:
     final = run / FINAL
     folders = [folder for folder in (final, *reversed(kept)) if (folder / RUN_FILE).is_file()]
     if not folders:
-        raise TraceError(f"{run}: no checkpoint and no final model; nothing of this run was kept")
+        raise TrainingError(f"{run}: no checkpoint and no final model; nothing of this run was kept")
     config = load_config(folders[0] / RUN_FILE)
     saved = max(ledger) if final.exists() else step_of(kept[-1])
     return Trace(config, build_mixture(config), find_tokenizer(config.model), ledger, saved)

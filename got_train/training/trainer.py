@@ -23,6 +23,7 @@ from got_train.checkpoint.adapters import fill_adapter, save_adapter
 from got_train.checkpoint.weights import fill_from, save_model
 from got_train.config.loader import dump_config
 from got_train.config.schema import Config
+from got_train.errors import TrainingError
 from got_train.modeling.config import IGNORED
 from got_train.modeling.got import Got
 from got_train.modeling.lora import Adapter
@@ -52,7 +53,7 @@ GLYPH_HEAD = "glyph_head.pdparams"
 BEST_FILE = "best.json"
 
 
-class NonFiniteError(ArithmeticError):
+class NonFiniteError(TrainingError, ArithmeticError):
     """A loss or gradient that is no number; raised before anything is updated."""
 
 

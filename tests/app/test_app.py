@@ -25,9 +25,10 @@ from got_train.app import uploads as limits
 from got_train.app.corrections import Corrections
 from got_train.app.readings import MOST_WAITING, BusyError, Readings
 from got_train.app.server import Server
-from got_train.app.uploads import UploadError, Uploads, plain_name
+from got_train.app.uploads import Uploads, plain_name
 from got_train.data.record import RecordError
 from got_train.data.records import read_records
+from got_train.errors import RequestError
 from got_train.images import EncodedImage
 from got_train.inference import confidence
 from got_train.inference.reader import Answer, Page, Question, load_reader
@@ -303,17 +304,17 @@ def test_pictures_pages_and_files_are_limited(tmp_path, monkeypatch):
 
     small = Image.new("L", (4, 3))
     monkeypatch.setattr(limits, "MOST_PIXELS", 11)
-    with pytest.raises(UploadError, match=r"a.png: 4 x 3 pixels; up to 11, so scale it down"):
+    with pytest.raises(RequestError, match=r"a.png: 4 x 3 pixels; up to 11, so scale it down"):
         accept(small, "a.png")
     monkeypatch.setattr(limits, "MOST_PIXELS", 12)
     monkeypatch.setattr(limits, "MOST_PAGES", 2)
-    with pytest.raises(UploadError, match=r"a.tif: 3 pages; up to 2, so split it"):
+    with pytest.raises(RequestError, match=r"a.tif: 3 pages; up to 2, so split it"):
         accept(small, "a.tif", save_all=True, append_images=[small] * 2)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(limits, "MOST_FILES", 2)
     kept = [accept(small, "a.png") for _ in range(3)]
     assert len(list(tmp_path.iterdir())) == 2
-    with pytest.raises(UploadError, match="not here any more"):
+    with pytest.raises(RequestError, match="not here any more"):
         place.page(kept[0].key, 1)
     assert place.page(kept[1].key, 1).name == "a.png"
 

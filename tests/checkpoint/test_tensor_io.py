@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from got_train.checkpoint.tensor_io import TensorFileError, tensors_in
+from got_train.checkpoint.tensor_io import tensors_in
+from got_train.errors import CheckpointError
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_a_missing_shard_is_named(tmp_path):
 def test_a_tensor_in_two_files_is_refused(tmp_path, arrays_made):
     for file in ("a", "b"):
         save_file({"one": arrays_made["one"]}, str(tmp_path / f"{file}.safetensors"))
-    with pytest.raises(TensorFileError, match=r"b\.safetensors: one is in another file of "):
+    with pytest.raises(CheckpointError, match=r"b\.safetensors: one is in another file of "):
         tensors_in(tmp_path)
 
 
@@ -91,7 +92,7 @@ def test_a_file_that_lacks_100_bytes_is_refused_by_name(tmp_path, arrays_made):
     save_file(arrays_made, str(file))
     size = file.stat().st_size
     os.truncate(file, size - 100)
-    with pytest.raises(TensorFileError) as refused:
+    with pytest.raises(CheckpointError) as refused:
         tensors_in(tmp_path)
     assert str(refused.value) == f"{file}: has {size - 100} bytes of {size}; it was not copied to its end"
 
@@ -100,21 +101,21 @@ def test_a_file_that_lacks_100_bytes_is_refused_by_name(tmp_path, arrays_made):
 def test_a_file_cut_in_its_header_is_refused_by_name(tmp_path, arrays_made, length):
     save_file(arrays_made, str(tmp_path / "model.safetensors"))
     os.truncate(tmp_path / "model.safetensors", length)
-    with pytest.raises(TensorFileError, match="model.safetensors: not a safetensors file, or cut"):
+    with pytest.raises(CheckpointError, match="model.safetensors: not a safetensors file, or cut"):
         tensors_in(tmp_path)
 
 
 def test_a_pointer_of_git_lfs_is_refused_by_name(tmp_path):
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1596760\n"
     (tmp_path / "model.safetensors").write_text(pointer)
-    with pytest.raises(TensorFileError, match="model.safetensors: not a safetensors file"):
+    with pytest.raises(CheckpointError, match="model.safetensors: not a safetensors file"):
         tensors_in(tmp_path)
 
 
 def test_a_header_that_promises_more_than_its_bytes_is_refused(tmp_path):
     header = json.dumps({"x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}).encode()
     (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
-    with pytest.raises(TensorFileError, match=r"model.safetensors: x: \[3\] of float32 do not fit its bytes"):
+    with pytest.raises(CheckpointError, match=r"model.safetensors: x: \[3\] of float32 do not fit its bytes"):
         tensors_in(tmp_path)["x"].read()
 
 
@@ -126,7 +127,7 @@ def test_whole_numbers_are_no_weights(tmp_path, write_pth, kind, name):
     else:
         save_file(state, str(file))
     with pytest.raises(
-        TensorFileError, match=f"holds {name}; weights are float64, float32, float16, bfloat16"
+        CheckpointError, match=f"holds {name}; weights are float64, float32, float16, bfloat16"
     ):
         tensors_in(file)["x"].read()
 
@@ -139,7 +140,7 @@ class Malicious:
 def test_a_pth_that_calls_a_function_is_refused_and_nothing_is_called(monkeypatch, tmp_path, write_pth):
     monkeypatch.chdir(tmp_path)
     write_pth(tmp_path / "bad.pth", {"model": {"image_encoder.pos_embed": Malicious()}})
-    with pytest.raises(TensorFileError, match=r"bad\.pth: holds a posix\.mkdir; only tensors are read"):
+    with pytest.raises(CheckpointError, match=r"bad\.pth: holds a posix\.mkdir; only tensors are read"):
         tensors_in(tmp_path / "bad.pth")
     assert not (tmp_path / "made_by_a_pickle").exists()
 
@@ -147,11 +148,11 @@ def test_a_pth_that_calls_a_function_is_refused_and_nothing_is_called(monkeypatc
 @pytest.mark.parametrize("content", [b"", b"\x80\x02}q\x00.", b"PK\x03\x04"])
 def test_a_pth_that_is_no_zip_is_refused_by_name(tmp_path, content):
     (tmp_path / "old.pth").write_bytes(content)
-    with pytest.raises(TensorFileError, match=r"old\.pth: not a file of PyTorch 1\.6 or later, or cut off"):
+    with pytest.raises(CheckpointError, match=r"old\.pth: not a file of PyTorch 1\.6 or later, or cut off"):
         tensors_in(tmp_path / "old.pth")
 
 
 def test_a_pth_of_a_list_is_refused(tmp_path, write_pth):
     write_pth(tmp_path / "list.pth", [1, 2])
-    with pytest.raises(TensorFileError, match="holds a list; it must be a dictionary of tensors"):
+    with pytest.raises(CheckpointError, match="holds a list; it must be a dictionary of tensors"):
         tensors_in(tmp_path / "list.pth")

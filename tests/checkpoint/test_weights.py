@@ -14,14 +14,14 @@ from got_train.checkpoint import layouts, weights
 from got_train.checkpoint.hf_config import vision_from_shapes
 from got_train.checkpoint.weights import (
     WeightFile,
-    WeightsError,
     load_decoder,
     load_model,
     load_vision,
     save_model,
     unfilled,
 )
-from got_train.modeling.config import GotConfig, ModelConfigError, VisionConfig
+from got_train.errors import CheckpointError, ConfigError
+from got_train.modeling.config import GotConfig, VisionConfig
 from got_train.modeling.got import Got
 
 GOT_LAYOUTS = ("original", "transformers", "paddlemix")
@@ -296,7 +296,7 @@ def test_an_lm_head_that_differs_by_a_hundredth_is_refused(copied):
         return tensors
 
     with pytest.raises(
-        WeightsError, match="lm_head differs from the embedding by up to 0.01; GOT's are tied"
+        CheckpointError, match="lm_head differs from the embedding by up to 0.01; GOT's are tied"
     ):
         load_model(rewritten(copied("original"), change))
 
@@ -305,7 +305,7 @@ def test_an_lm_head_of_another_shape_is_refused_and_a_turned_one_accepted(got_ti
     folder = rewritten(copied("original"), lambda t: {**t, "lm_head.weight": t["lm_head.weight"].T.copy()})
     assert same(load_model(folder), load_model(got_tiny))
     rewritten(folder, lambda t: {**t, "lm_head.weight": t["lm_head.weight"][:, :-1].copy()})
-    with pytest.raises(WeightsError, match=r"lm_head is \[64, 539\], the embedding"):
+    with pytest.raises(CheckpointError, match=r"lm_head is \[64, 539\], the embedding"):
         load_model(folder)
 
 
@@ -332,7 +332,7 @@ def test_one_tensor_of_a_wrong_shape_does_not_turn_all_the_others(random_model, 
     save_model(random_model(), tmp_path / "made", layout)
     name = {"original": "model", "paddlemix": "qwen2"}[layout] + ".vision_tower_high.blocks.0.attn.qkv.weight"
     rewritten(tmp_path / "made", lambda t: {**t, name: t[name].T.copy()})
-    with pytest.raises(WeightsError, match="1 weights do not fit the model") as refused:
+    with pytest.raises(CheckpointError, match="1 weights do not fit the model") as refused:
         load_model(tmp_path / "made")
     assert str(refused.value).endswith(
         "vision.blocks.0.attn.qkv.weight: the file has [48, 16], the model [16, 48]"
@@ -345,7 +345,7 @@ def test_a_file_turned_by_halves_is_refused(copied):
     folder = rewritten(
         copied("original"), lambda t: {n: v.T.copy() if n.endswith(turn) else v for n, v in t.items()}
     )
-    with pytest.raises(WeightsError, match="weights do not fit the model"):
+    with pytest.raises(CheckpointError, match="weights do not fit the model"):
         load_model(folder)
 
 
@@ -363,7 +363,7 @@ def test_everything_that_does_not_fit_is_in_one_message(copied):
         return tensors
 
     folder = rewritten(copied("original"), change)
-    with pytest.raises(WeightsError) as refused:
+    with pytest.raises(CheckpointError) as refused:
         load_model(folder)
     assert str(refused.value).splitlines() == [
         f"{folder}: 6 weights do not fit the model:",
@@ -382,22 +382,20 @@ def test_everything_that_does_not_fit_is_in_one_message(copied):
 def test_an_original_file_that_does_not_tell_the_encoders_sizes_is_refused(copied, name):
     whole = f"model.vision_tower_high.{name}"
     folder = rewritten(copied("original"), lambda t: {n: v for n, v in t.items() if n != whole})
-    with pytest.raises(
-        ModelConfigError, match="is not among the weights, which alone tell the encoder's sizes"
-    ):
+    with pytest.raises(ConfigError, match="is not among the weights, which alone tell the encoder's sizes"):
         load_model(folder)
 
 
 def test_a_tensor_named_in_two_ways_is_refused(copied):
     name = "vision_tower.pos_embed"
     folder = rewritten(copied("transformers"), lambda t: {**t, f"model.{name}": t[name]})
-    with pytest.raises(WeightsError, match="vision_tower.pos_embed is there twice"):
+    with pytest.raises(CheckpointError, match="vision_tower.pos_embed is there twice"):
         load_model(folder)
 
 
 def test_names_of_no_known_layout_are_refused(tmp_path):
     save_file({"bert.pooler.weight": np.zeros([2, 2], "float32")}, str(tmp_path / "model.safetensors"))
-    with pytest.raises(WeightsError, match=r"no known layout has names like bert\.pooler\.weight"):
+    with pytest.raises(CheckpointError, match=r"no known layout has names like bert\.pooler\.weight"):
         load_model(tmp_path)
 
 
@@ -410,7 +408,7 @@ def test_a_decoder_alone_is_no_got(copied):
             if n.startswith("model.layers") or n in ("model.embed_tokens.weight", "model.norm.weight")
         },
     )
-    with pytest.raises(WeightsError, match="these are weights of qwen alone, not of a whole GOT"):
+    with pytest.raises(CheckpointError, match="these are weights of qwen alone, not of a whole GOT"):
         load_model(folder)
 
 
@@ -439,7 +437,7 @@ def test_a_config_of_something_else_is_refused_by_key(copied, layout, section, c
     config = json.loads(path.read_text())
     (config if section is None else config[section]).update(change)
     path.write_text(json.dumps(config))
-    with pytest.raises(ModelConfigError) as refused:
+    with pytest.raises(ConfigError) as refused:
         load_model(path.parent)
     assert str(path) in str(refused.value) and message in str(refused.value)
 
@@ -454,7 +452,7 @@ def test_a_silent_config_means_qwen2s_rope_of_10000_and_a_spoken_one_1000000(cop
 
 
 def test_half_precision_on_the_cpu_is_refused(got_tiny):
-    with pytest.raises(WeightsError, match="dtype bfloat16: Paddle has no bfloat16 kernels on the CPU"):
+    with pytest.raises(CheckpointError, match="dtype bfloat16: Paddle has no bfloat16 kernels on the CPU"):
         load_model(got_tiny, "bfloat16")
 
 
@@ -524,13 +522,13 @@ def test_a_vary_file_without_net_3_is_refused(got_tiny, tmp_path):
     tensors = vary_names(tensors_of(got_tiny / "original"))
     del tensors["visual_encoder.net_3.weight"]
     save_file(tensors, str(tmp_path / "vary.safetensors"))
-    with pytest.raises(WeightsError, match="missing: vision.net_3.weight"):
+    with pytest.raises(CheckpointError, match="missing: vision.net_3.weight"):
         load_vision(Got(load_model(got_tiny).config), tmp_path / "vary.safetensors")
 
 
 def test_an_encoder_with_more_layers_than_the_model_is_refused(random_model, tmp_path):
     save_model(random_model(layers=4), tmp_path / "made")
-    with pytest.raises(WeightsError, match="not of this model: vision.blocks.3.attn.qkv.weight"):
+    with pytest.raises(CheckpointError, match="not of this model: vision.blocks.3.attn.qkv.weight"):
         load_vision(random_model(), tmp_path / "made")
 
 
@@ -597,7 +595,7 @@ def test_a_vocabulary_smaller_than_the_models_is_refused(random_model, tmp_path)
     folder = qwen_folder(random_model(seed=1), tmp_path, rows=3)
     model = random_model(seed=2, decoder={"vocab_size": 48})
     with pytest.raises(
-        WeightsError, match=r"embed_tokens.weight: the file has \[43, 16\], the model \[48, 16\]"
+        CheckpointError, match=r"embed_tokens.weight: the file has \[43, 16\], the model \[48, 16\]"
     ):
         load_decoder(model, folder)
 
@@ -614,7 +612,7 @@ def test_a_decoder_that_computes_otherwise_with_equal_shapes_is_refused(
     random_model, tmp_path, config, message
 ):
     folder = qwen_folder(random_model(seed=1), tmp_path, **config)
-    with pytest.raises(ModelConfigError) as refused:
+    with pytest.raises(ConfigError) as refused:
         load_decoder(random_model(seed=2), folder)
     assert str(refused.value).startswith(message)
 
@@ -622,13 +620,17 @@ def test_a_decoder_that_computes_otherwise_with_equal_shapes_is_refused(
 def test_an_untied_qwen_is_refused(random_model, tmp_path):
     folder = qwen_folder(random_model(seed=1), tmp_path)
     rewritten(folder, lambda t: {**t, "lm_head.weight": t["lm_head.weight"] + 1})
-    with pytest.raises(WeightsError, match="lm_head differs from the embedding by up to 1; GOT's are tied"):
+    with pytest.raises(
+        CheckpointError, match="lm_head differs from the embedding by up to 1; GOT's are tied"
+    ):
         load_decoder(random_model(seed=2), folder)
 
 
 def test_a_decoder_with_more_layers_than_the_model_is_refused(random_model, tmp_path):
     folder = qwen_folder(random_model(seed=1, decoder={"layers": 3}), tmp_path)
-    with pytest.raises(WeightsError, match="not of this model: decoder.model.layers.2.mlp.down_proj.weight"):
+    with pytest.raises(
+        CheckpointError, match="not of this model: decoder.model.layers.2.mlp.down_proj.weight"
+    ):
         load_decoder(random_model(seed=2), folder)
 
 
@@ -652,15 +654,15 @@ def test_opts_decoder_is_taken_under_both_prefixes(write_pth, random_model, tmp_
     load_decoder(model, tmp_path / "opt")
     assert same(model, source, "decoder.")
     (tmp_path / "opt" / "config.json").write_text(json.dumps({**described, "do_layer_norm_before": False}))
-    with pytest.raises(ModelConfigError, match="do_layer_norm_before is False; only True can be computed"):
+    with pytest.raises(ConfigError, match="do_layer_norm_before is False; only True can be computed"):
         load_decoder(model, tmp_path / "opt")
 
 
 def test_an_encoder_has_no_decoder_to_give_and_a_decoder_no_encoder(got_tiny, random_model, tmp_path):
     save_file(sam_names(tensors_of(got_tiny / "original")), str(tmp_path / "sam.safetensors"))
-    with pytest.raises(WeightsError, match="no decoder among these weights of sam"):
+    with pytest.raises(CheckpointError, match="no decoder among these weights of sam"):
         load_decoder(random_model(), tmp_path / "sam.safetensors")
-    with pytest.raises(WeightsError, match="no encoder among these weights of qwen"):
+    with pytest.raises(CheckpointError, match="no encoder among these weights of qwen"):
         load_vision(random_model(), qwen_folder(random_model(), tmp_path))
 
 
@@ -676,14 +678,14 @@ def test_an_encoder_has_no_decoder_to_give_and_a_decoder_no_encoder(got_tiny, ra
     ],
 )
 def test_a_layout_that_the_model_cannot_have_is_refused(random_model, tmp_path, kind, layout, allowed):
-    with pytest.raises(WeightsError, match=f"layout must be one of {allowed}.*; got '{layout}'"):
+    with pytest.raises(CheckpointError, match=f"layout must be one of {allowed}.*; got '{layout}'"):
         save_model(random_model(kind), tmp_path / "made", layout)
     assert not list(tmp_path.iterdir())
 
 
 def test_transformers_has_no_projector_that_changes_the_width(random_model, tmp_path):
     model = random_model(out_width=24)
-    with pytest.raises(WeightsError, match=r"vision.out_width \(24\) must be decoder.width \(16\) there"):
+    with pytest.raises(CheckpointError, match=r"vision.out_width \(24\) must be decoder.width \(16\) there"):
         save_model(model, tmp_path / "made", "transformers")
     save_model(model, tmp_path / "made", "original")
     assert same(load_model(tmp_path / "made"), model)

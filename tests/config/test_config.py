@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from got_train.config.checks import ConfigError
 from got_train.config.loader import build, dump_config, load_config
 from got_train.config.schema import Config, ModelSettings, SourceSettings, differences
+from got_train.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SHIPPED = sorted(path for path in CONFIGS.glob("*/*.yaml") if path.parent.name != "data")  # those are recipes

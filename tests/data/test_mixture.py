@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from got_train.config.checks import ConfigError
 from got_train.config.loader import build
 from got_train.config.schema import Config
 from got_train.data.mixture import BLOCK, Mixture, replayed, spread
+from got_train.errors import ConfigError
 from got_train.training import run
 from got_train.training.loader import StepPlan
 

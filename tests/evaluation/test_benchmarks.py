@@ -10,7 +10,8 @@ from rapidfuzz.distance import Levenshtein
 
 from got_train.cli import evaluate as command
 from got_train.data.record import RecordError
-from got_train.evaluation.benchmarks import BenchmarkError, checks, fox, olmocr, omnidocbench
+from got_train.errors import EvaluationError
+from got_train.evaluation.benchmarks import checks, fox, olmocr, omnidocbench
 from got_train.evaluation.inputs import open_data, read_pairs, read_predictions
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -94,7 +95,7 @@ def test_an_order_with_edits_is_found_near():
 )
 def test_a_bad_check_is_refused_with_its_line(tmp_path, line, message):
     (tmp_path / "t.jsonl").write_text(line + "\n")
-    with pytest.raises(BenchmarkError, match=f"t.jsonl:1: {message}"):
+    with pytest.raises(EvaluationError, match=f"t.jsonl:1: {message}"):
         checks.read_checks(str(tmp_path / "t.jsonl"))
 
 
@@ -269,7 +270,7 @@ def test_a_fox_question_without_its_region_is_refused(tmp_path):
     (tmp_path / "en_box_ocr.json").write_text(json.dumps([{"image": "a.png", "conversations": turns}]))
     with pytest.raises(RecordError, match="a box or point in thousandths"):
         fox.open_records(str(tmp_path))
-    with pytest.raises(BenchmarkError, match="none of Fox's files"):
+    with pytest.raises(EvaluationError, match="none of Fox's files"):
         fox.open_records(str(tmp_path / "nowhere"))
 
 

@@ -6,8 +6,9 @@ import random
 import pytest
 
 from got_train.cli import evaluate as command
-from got_train.cli.evaluate import EvaluationError, compare_files
-from got_train.evaluation.comparison import BETTER, SAME, UNTOLD, WORSE, ComparisonError, skill_table, skills
+from got_train.cli.evaluate import compare_files
+from got_train.errors import EvaluationError
+from got_train.evaluation.comparison import BETTER, SAME, UNTOLD, WORSE, skill_table, skills
 from got_train.evaluation.predictions import Prediction
 from got_train.evaluation.scored import lower_is_better, samples
 from got_train.evaluation.scores import shortfalls
@@ -87,13 +88,13 @@ def test_only_rows_of_both_runs_count_and_the_order_is_no_matter():
     before, after = run([2] * 10), run([1] * 8, start=2)
     mixed = random.Random(1).sample(after, len(after))
     assert skills(before, mixed, ["edit_distance"])[0].difference.rows == 8
-    with pytest.raises(ComparisonError, match="^no row in common"):
+    with pytest.raises(EvaluationError, match="^no row in common"):
         skills(before, run([1], start=50))
 
 
 def test_other_references_under_the_same_name_are_refused():
     other = samples([Prediction("other", "other", id="ocr 0")])
-    with pytest.raises(ComparisonError, match="^ocr 0: 'harbour' and 'other'; the same reference"):
+    with pytest.raises(EvaluationError, match="^ocr 0: 'harbour' and 'other'; the same reference"):
         skills(run([1]), other)
 
 

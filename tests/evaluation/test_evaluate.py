@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from got_train.cli import evaluate as command
-from got_train.cli.evaluate import EvaluationError, compare_files, evaluate, model_hash, score_file
+from got_train.cli.evaluate import compare_files, evaluate, model_hash, score_file
 from got_train.data.records import Record, write_records
+from got_train.errors import EvaluationError, InferenceError
 from got_train.evaluation.inputs import open_data, read_predictions
-from got_train.evaluation.predictions import PredictionError
 from got_train.evaluation.scores import markdown
 from got_train.inference import reader as reading
-from got_train.inference.reader import Answer, Failure, ReadingError
+from got_train.inference.reader import Answer, Failure
 from got_train.tokenizer import train_tokenizer
 
 
@@ -250,7 +250,7 @@ def test_files_are_named_by_what_tells_them_apart(records, tmp_path):
     both = [tmp_path / "x/records.jsonl", tmp_path / "y/records.jsonl"]
     assert [file.name for file in open_data(both)] == ["x", "y"]
     assert [file.name for file in open_data([records(ROWS[:1], "valid"), both[0]])] == ["valid", "records"]
-    with pytest.raises(PredictionError, match="records.jsonl is given twice"):
+    with pytest.raises(EvaluationError, match="records.jsonl is given twice"):
         open_data([both[0], both[0]])
 
 
@@ -340,12 +340,12 @@ def test_scene_text_is_scored_by_character(tmp_path):
 )
 def test_a_bad_file_of_predictions_is_refused_with_its_place(tmp_path, content, message):
     (tmp_path / "p.jsonl").write_text(content)
-    with pytest.raises(PredictionError, match=message):
+    with pytest.raises(EvaluationError, match=message):
         read_predictions(tmp_path / "p.jsonl")
 
 
 def test_a_missing_file_of_predictions_is_refused(tmp_path):
-    with pytest.raises(PredictionError, match="No such file"):
+    with pytest.raises(EvaluationError, match="No such file"):
         read_predictions(tmp_path / "p.jsonl")
 
 
@@ -544,6 +544,6 @@ def test_a_stage_1_checkpoint_is_evaluated_on_its_ocr(tiny, pages, tmp_path):
 
 
 def test_a_folder_without_a_checkpoint_is_refused(records, tmp_path):
-    with pytest.raises(ReadingError, match="no such folder"):
+    with pytest.raises(InferenceError, match="no such folder"):
         run(tmp_path / "nowhere", records(ROWS), tmp_path / "out")
     assert not (tmp_path / "out").exists()

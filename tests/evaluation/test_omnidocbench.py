@@ -6,14 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from got_train.errors import AnswerError
 from got_train.evaluation.metrics import omnidocbench_text
-from got_train.evaluation.metrics.omnidocbench_text import (
-    NAME,
-    NormalisationError,
-    normalised,
-    page_rate,
-    score,
-)
+from got_train.evaluation.metrics.omnidocbench_text import NAME, normalised, page_rate, score
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures" / "metrics_golden_kinds.json").read_text("utf-8"))
 needs_pylatexenc = pytest.mark.skipif(find_spec("pylatexenc") is None, reason="needs pylatexenc")
@@ -49,6 +44,6 @@ def test_without_pylatexenc_texts_without_formulas_are_still_scored(monkeypatch)
     monkeypatch.setitem(sys.modules, "pylatexenc", None)
     monkeypatch.setitem(sys.modules, "pylatexenc.latex2text", None)
     assert score("a b", "ab")[NAME] == 0.0
-    with pytest.raises(NormalisationError, match="pylatexenc is not installed"):
+    with pytest.raises(AnswerError, match="pylatexenc is not installed"):
         normalised("$x^2$")
     assert score("$x^2$", "x")[NAME] is None

@@ -9,7 +9,7 @@ from PIL import Image
 
 from got_train.cli import evaluate as command
 from got_train.config import loader
-from got_train.config.checks import ConfigError
+from got_train.errors import ConfigError
 from got_train.evaluation import schema
 from got_train.evaluation.inputs import open_data
 from got_train.evaluation.metrics import characters, pages

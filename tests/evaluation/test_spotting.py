@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from got_train.evaluation.metrics.spots import SpottingError, averages, iou, score, spots
+from got_train.errors import AnswerError
+from got_train.evaluation.metrics.spots import averages, iou, score, spots
 from got_train.formats import spots as spotting
 
 REFERENCE = "[0, 0, 10, 10] one\n[20, 0, 30, 10] two"
@@ -20,7 +21,7 @@ def test_the_overlap_of_boxes_by_hand():
 def test_lines_and_json_say_the_same():
     rows = [{"box": [0, 0, 10, 10], "text": "one"}, {"bbox": [30, 10, 20, 0], "text": " two "}]
     assert spots(json.dumps(rows)) == spots(REFERENCE) == spots("(0,0,10,10): one\n\n[20.0, 0, 30, 10]  two ")
-    with pytest.raises(SpottingError, match="line 2: 'words' is no"):
+    with pytest.raises(AnswerError, match="line 2: 'words' is no"):
         spots("[0, 0, 1, 1] a\nwords")
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from got_train.errors import EvaluationError
 from got_train.evaluation import statistics
-from got_train.evaluation.statistics import StatisticsError, holm, interval, intervals, mcnemar, paired
+from got_train.evaluation.statistics import holm, interval, intervals, mcnemar, paired
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures/metrics_golden_statistics.json").read_text())
 FIRST, SECOND = GOLDEN["paired_scores_a"], GOLDEN["paired_scores_b"]
@@ -95,10 +96,10 @@ def test_equal_runs_have_no_difference():
 
 
 def test_numbers_that_do_not_belong_together_are_refused():
-    with pytest.raises(StatisticsError, match="^paired: 2 and 1 values"):
+    with pytest.raises(EvaluationError, match="^paired: 2 and 1 values"):
         paired([1, 2], [1])
-    with pytest.raises(StatisticsError, match="^clusters: 1 for 2 rows"):
+    with pytest.raises(EvaluationError, match="^clusters: 1 for 2 rows"):
         interval([1, 2], clusters=["a"])
-    with pytest.raises(StatisticsError, match="no values"):
+    with pytest.raises(EvaluationError, match="no values"):
         paired([], [])
     assert all(map(math.isnan, intervals(np.zeros((2, 1)), np.zeros((2, 1)))[0]))

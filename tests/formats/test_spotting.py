@@ -12,9 +12,10 @@ from got_train.cli import convert_data
 from got_train.data.collator import Collator
 from got_train.data.record import Record, RecordError
 from got_train.data.records import read_records
+from got_train.errors import AnswerError, PromptError
 from got_train.formats import spots as spotting
-from got_train.formats.spots import Spot, SpottingError, parse, pixel_box, reading_order, reading_rows, write
-from got_train.prompts import PromptError, build_prompt, parse_query, query
+from got_train.formats.spots import Spot, parse, pixel_box, reading_order, reading_rows, write
+from got_train.prompts import build_prompt, parse_query, query
 from got_train.rendering.boxes import draw_boxes
 from got_train.tokenizer import load_tokenizer
 
@@ -63,7 +64,7 @@ def test_a_line_end_inside_a_text_is_a_mark_and_white_space_around_it_goes():
     ],
 )
 def test_what_the_grammar_cannot_say_is_refused(spot, size, cause):
-    with pytest.raises(SpottingError) as raised:
+    with pytest.raises(AnswerError) as raised:
         write([spot], size)
     assert str(raised.value).startswith(cause)
 

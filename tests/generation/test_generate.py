@@ -12,7 +12,8 @@ import got_train.generation.decode as steps
 import got_train.generation.generate as decoding
 import got_train.modeling.decoder as decoders
 from got_train.checkpoint.weights import load_model
-from got_train.generation.generate import GenerateError, Loop, generate
+from got_train.errors import GenerationError
+from got_train.generation.generate import Loop, generate
 from got_train.generation.no_repeat_ngram import Ngrams, NoRepeat
 from got_train.generation.repetition import Tail
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
@@ -213,7 +214,9 @@ def test_positions_end_a_row_at_96_tokens_and_a_prompt_of_96_is_refused(model):
     made = generate(model, ids, None, mask, max_new_tokens=4096, stop_tokens=())
     assert [len(row) for row in made.ids] == [6, 16]
     assert made.finished == ["length", "length"]
-    with pytest.raises(GenerateError, match="^prompt: 96 tokens leave no room in the decoder's 96 positions"):
+    with pytest.raises(
+        GenerationError, match="^prompt: 96 tokens leave no room in the decoder's 96 positions"
+    ):
         generate(model, np.array([prompt(96, 0, 4)]))
 
 
@@ -463,12 +466,12 @@ def test_dropout_is_off_while_decoding_and_layers_keep_their_modes():
 )
 def test_wrong_arguments_are_refused(change, message):
     right = {"input_ids": np.array([PROMPTS[0]]), "pixel_values": some_views(1)}
-    with pytest.raises(GenerateError, match=message):
+    with pytest.raises(GenerationError, match=message):
         generate(tiny(), **{**right, **change})
 
 
 def test_weights_that_give_no_numbers_are_refused():
     model = tiny()
     model.projector.bias.set_value(paddle.full_like(model.projector.bias, math.nan))
-    with pytest.raises(GenerateError, match="^token 1: the logits hold nan or inf"):
+    with pytest.raises(GenerationError, match="^token 1: the logits hold nan or inf"):
         alone(model, 0)

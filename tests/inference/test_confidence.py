@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from got_train.cli import calibrate
+from got_train.errors import InferenceError
 from got_train.inference import calibration
 from got_train.inference.confidence import (
     CALIBRATION,
     Calibration,
-    ConfidenceError,
     Scale,
     calibration_error,
     fit_scale,
@@ -132,7 +132,7 @@ def reader_questions(folder):
 )
 def test_a_calibration_that_is_none_is_refused(tmp_path, text):
     (tmp_path / CALIBRATION).write_text(text)
-    with pytest.raises(ConfidenceError, match=CALIBRATION):
+    with pytest.raises(InferenceError, match=CALIBRATION):
         load_calibration(tmp_path)
 
 

@@ -15,13 +15,13 @@ import got_train.generation.generate as decoding
 from got_train import images, prompts
 from got_train.checkpoint.weights import save_model
 from got_train.data.records import Record
+from got_train.errors import InferenceError
 from got_train.inference.reader import (
     Answer,
     Failure,
     Page,
     Question,
     Reader,
-    ReadingError,
     Stream,
     find_pages,
     load_reader,
@@ -135,12 +135,12 @@ def test_every_kind_of_page_opens_as_its_picture(scans):
 )
 def test_what_is_not_there_is_refused(tmp_path, name, message):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ReadingError, match=message):
+    with pytest.raises(InferenceError, match=message):
         find_pages([tmp_path / name])
 
 
 def test_page_numbers_without_any_pdf_are_refused(scans):
-    with pytest.raises(ReadingError, match="^pages: .*page1.png has no pages to pick"):
+    with pytest.raises(InferenceError, match="^pages: .*page1.png has no pages to pick"):
         find_pages([scans / "page1.png"], [1, 2])
 
 
@@ -326,12 +326,12 @@ def test_a_checkpoint_of_stage_1_reads_in_its_own_words_and_knows_ocr_only(scans
 
 def test_a_tokenizer_of_another_model_is_refused(reader):
     other = train_tokenizer(["ab " * 9], 264)
-    with pytest.raises(ReadingError, match="^tokenizer: 264 ids with the image at 263; the model has 270"):
+    with pytest.raises(InferenceError, match="^tokenizer: 264 ids with the image at 263; the model has 270"):
         Reader(reader.model, other)
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ReadingError, match="no such folder; a checkpoint has"):
+    with pytest.raises(InferenceError, match="no such folder; a checkpoint has"):
         load_reader(tmp_path / "absent")
 
 

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 import infer
+from got_train.errors import InferenceError
 from got_train.inference import video
-from got_train.inference.video import Cue, Frame, VideoError, clock, cues, frames, written
+from got_train.inference.video import Cue, Frame, clock, cues, frames, written
 
 from .test_reading import tiny_checkpoint
 
@@ -74,14 +75,14 @@ def test_cues_as_text_json_and_srt():
 
 def test_files_that_are_no_video_are_refused(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no video at all")
-    with pytest.raises(VideoError, match="a.mp4: cannot be read"):
+    with pytest.raises(InferenceError, match="a.mp4: cannot be read"):
         list(frames(tmp_path / "a.mp4"))
     with av.open(str(tmp_path / "b.wav"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
         sound.sample_rate = 8000
         container.mux(stream.encode(sound))
-    with pytest.raises(VideoError, match="b.wav: no video in it"):
+    with pytest.raises(InferenceError, match="b.wav: no video in it"):
         list(frames(tmp_path / "b.wav"))
 
 
@@ -114,7 +115,7 @@ def test_what_was_read_before_a_damaged_frame_is_kept(tmp_path, capfd, monkeypat
     def broken(path):
         for start in (0, 2):
             yield Frame(start, start + 2, Image.new("RGB", (64, 64), "white" if start else "black"))
-        raise VideoError(f"{path}: cannot be read (damage); a whole video file such as MP4")
+        raise InferenceError(f"{path}: cannot be read (damage); a whole video file such as MP4")
 
     monkeypatch.setattr(video, "frames", broken)
     (tmp_path / "a.mp4").touch()

@@ -4,9 +4,10 @@ import numpy as np
 import paddle
 import pytest
 
+from got_train.errors import RequirementError
 from got_train.generation.decode import Steps
 from got_train.modeling.config import DecoderConfig
-from got_train.modeling.cpu.bf16_decoder import NarrowDecoderError, narrow
+from got_train.modeling.cpu.bf16_decoder import narrow
 from got_train.modeling.decoder import build_decoder
 from got_train.modeling.layers import row_products
 
@@ -70,5 +71,5 @@ def test_products_with_bfloat16_equal_those_of_float64(rows):
 
 def test_a_gpu_is_told_of_its_own_type(monkeypatch):
     monkeypatch.setattr(paddle, "get_device", lambda: "gpu:0")
-    with pytest.raises(NarrowDecoderError, match=r"gpu:0 is no CPU; --dtype bfloat16 there"):
+    with pytest.raises(RequirementError, match=r"gpu:0 is no CPU; --dtype bfloat16 there"):
         narrow(paddle.nn.Linear(2, 2))

@@ -7,9 +7,10 @@ import paddle
 import pytest
 
 from got_train.cpu import settings
+from got_train.errors import RequirementError
 from got_train.modeling import rel_pos_attention
 from got_train.modeling.config import VisionConfig
-from got_train.modeling.cpu.bf16_encoder import StaticVision, StaticVisionError
+from got_train.modeling.cpu.bf16_encoder import StaticVision
 from got_train.modeling.vision import Vision
 
 NANO = Path(__file__).parents[2] / "configs" / "nano" / "weights" / "stage3"
@@ -66,5 +67,5 @@ def test_the_trained_nano_reads_8_pages_to_the_same_text(tmp_path, capfd, part):
 
 def test_a_processor_without_bfloat16_is_refused(monkeypatch):
     monkeypatch.setattr(settings, "has_bfloat16", lambda: False)
-    with pytest.raises(StaticVisionError, match=r"encoder in bfloat16: cpu is no CPU with avx512_bf16"):
+    with pytest.raises(RequirementError, match=r"encoder in bfloat16: cpu is no CPU with avx512_bf16"):
         StaticVision(made(), 1)

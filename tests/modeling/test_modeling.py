@@ -12,8 +12,9 @@ import pytest
 
 from got_train.checkpoint import layouts
 from got_train.checkpoint.weights import load_model, unfilled
+from got_train.errors import ConfigError
 from got_train.modeling import causal_attention, rel_pos_attention
-from got_train.modeling.config import DecoderConfig, GotConfig, ModelConfigError, VisionConfig
+from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 from got_train.modeling.got import Got, parameter_count
 from got_train.modeling.layers import LayerNorm
 from got_train.modeling.vision import Attention, join_windows, split_windows
@@ -388,7 +389,7 @@ def test_stage_1_has_221595648_parameters():
     ],
 )
 def test_sizes_that_no_model_has_are_refused(part, sizes, message):
-    with pytest.raises(ModelConfigError) as refused:
+    with pytest.raises(ConfigError) as refused:
         part(**sizes)
     assert str(refused.value).startswith(message)
 

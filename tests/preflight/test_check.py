@@ -14,10 +14,10 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from got_train.cli import check
-from got_train.config.checks import ConfigError
 from got_train.data import text_height
 from got_train.data.collator import Collator
 from got_train.data.records import read_records
+from got_train.errors import ConfigError
 from got_train.preflight import config_checks as settings
 from got_train.preflight import duplicates, fingerprints
 from got_train.preflight.findings import Finding

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from got_train.errors import RenderingError
 from got_train.formats import latex
 from got_train.formats.tikz import unavailable
 from got_train.rendering import charts, mathpix, music, repair, subprocesses, tikz
 from got_train.rendering.document import Reading, kinds, render
 from got_train.rendering.export import export
-from got_train.rendering.html import RenderingError
 from got_train.rendering.mathpix import written
 from got_train.rendering.sanitize import clean
 

@@ -6,11 +6,12 @@ import re
 
 import pytest
 
+from got_train.errors import RenderingError
 from got_train.formats import latex, node_packages
 from got_train.rendering import __main__ as command
 from got_train.rendering import mathpix, word
 from got_train.rendering.document import Reading
-from got_train.rendering.export import FormatError, export
+from got_train.rendering.export import export
 from got_train.rendering.table_grid import grid
 
 MarkdownIt = pytest.importorskip("markdown_it").MarkdownIt
@@ -108,10 +109,10 @@ def test_formulas_in_word_are_words_own():
 
 
 def test_a_format_that_is_none_and_a_missing_library_are_told(monkeypatch):
-    with pytest.raises(FormatError, match="format: pdf, tables html; one of html, md, docx, json, txt"):
+    with pytest.raises(RenderingError, match="format: pdf, tables html; one of html, md, docx, json, txt"):
         export([], "pdf")
     monkeypatch.setattr(word, "find_spec", lambda name: None)
-    with pytest.raises(FormatError, match="docx and mathml2omml not installed"):
+    with pytest.raises(RenderingError, match="docx and mathml2omml not installed"):
         export([], "docx")
 
 
@@ -183,8 +184,8 @@ def test_reports_draw_scores_drawings_and_charts_until_their_time_is_used_up(mon
 
 
 def test_reports_draw_the_same_text_once_and_say_why_not(monkeypatch):
+    from got_train.errors import RenderingError
     from got_train.evaluation.report import renderings
-    from got_train.rendering.html import RenderingError
 
     asked = []
 

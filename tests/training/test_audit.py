@@ -8,9 +8,10 @@ import paddle
 import pytest
 
 from got_train.config.loader import load_config
+from got_train.errors import TrainingError
 from got_train.modeling.vision import Vision
 from got_train.training import optimizer, run, trainer
-from got_train.training.callbacks.gradient_audit import AuditError, fingerprint, norm
+from got_train.training.callbacks.gradient_audit import fingerprint, norm
 
 FROZEN = ("parts.vision.train=false", "train.steps=1")
 
@@ -43,7 +44,7 @@ def test_a_part_cut_off_from_the_loss_is_found(fit, monkeypatch):
     message = (
         r"step 1: parts.vision.train is true, but only 0 of \d+ parameters got a gradient; the run would"
     )
-    with pytest.raises(AuditError, match=message):
+    with pytest.raises(TrainingError, match=message):
         fit("train.steps=2")
 
 
@@ -57,7 +58,7 @@ def test_a_part_that_the_optimizer_lacks_is_found(fit, monkeypatch):
 
     monkeypatch.setattr(trainer, "build_optimizer", partial)
     message = "parts.projector.train is true, but only 1 of 2 parameters are in the optimizer"
-    with pytest.raises(AuditError, match=message):
+    with pytest.raises(TrainingError, match=message):
         fit("train.steps=2")
 
 
@@ -69,7 +70,7 @@ def test_a_part_that_should_stay_but_trains_is_found(fit, monkeypatch):
         trainer, "build_optimizer", lambda model, config, *others: whole(model, policy, *others)
     )
     message = r"parts.vision.train is false, but (\d+) of \1 parameters are in the optimizer"
-    with pytest.raises(AuditError, match=message):
+    with pytest.raises(TrainingError, match=message):
         fit(*FROZEN)
 
 
@@ -77,7 +78,7 @@ def test_a_frozen_part_that_gets_a_gradient_is_found(fit, monkeypatch):
     """It would cost time and memory, and weigh in the norm that all gradients are clipped by."""
     monkeypatch.setattr(trainer, "freeze", lambda model, config: None)
     with pytest.raises(
-        AuditError, match=r"parts.vision.train is false, but (\d+) of \1 parameters got a gradient"
+        TrainingError, match=r"parts.vision.train is false, but (\d+) of \1 parameters got a gradient"
     ):
         fit(*FROZEN)
 
@@ -88,13 +89,13 @@ def test_an_update_that_changes_nothing_is_found(fit, monkeypatch):
         r"step 1: parts.vision.train is true, but none of \d+ parameters has changed; "
         r"parts.projector.train is true, but none of 2 .*; parts.decoder.train is true, but none of "
     )
-    with pytest.raises(AuditError, match=message):
+    with pytest.raises(TrainingError, match=message):
         fit("train.steps=2")
 
 
 def test_the_run_is_stopped_before_a_checkpoint_is_written(fit, tmp_path, monkeypatch):
     monkeypatch.setattr(optimizer.PartwiseAdamW, "step", lambda self: None)
-    with pytest.raises(AuditError):
+    with pytest.raises(TrainingError):
         run.train(load_config(fit.path, ["train.save_every=1"]))
     assert not list((tmp_path / "run").glob("checkpoint-*"))
     assert (tmp_path / "run" / "audit.json").exists()

@@ -9,8 +9,8 @@ import paddle
 import pytest
 
 from got_train import modeling
-from got_train.config.checks import ConfigError
 from got_train.config.loader import load_config
+from got_train.errors import ConfigError
 from got_train.modeling.vision import Vision
 from got_train.training import feature_cache
 from got_train.training.dry_run import dry_run

@@ -9,10 +9,8 @@ import paddle
 import pytest
 from paddle.base import core
 
-from got_train.checkpoint.weights import save_model
-from got_train.config.checks import ConfigError
 from got_train.config.loader import load_config
-from got_train.modeling.causal_attention import Samples, causal_attention
+from got_train.errors import ConfigError
 from got_train.training import run
 from got_train.training.callbacks.gradient_audit import gradient, norm
 from got_train.training.optimizer_state import Slice, join_state, split_state

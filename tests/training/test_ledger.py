@@ -9,8 +9,9 @@ import pytest
 from got_train.cli import trace
 from got_train.config.loader import load_config
 from got_train.data.collator import Collator
+from got_train.errors import TrainingError
 from got_train.training import run
-from got_train.training.ledger import DROPPED, Entry, Ledger, LedgerError, read_ledger
+from got_train.training.ledger import DROPPED, Entry, Ledger, read_ledger
 from got_train.training.trace import open_trace
 
 DROP = ("data.on_bad=drop", "train.steps=10")
@@ -107,7 +108,7 @@ def test_processes_add_up_and_lost_steps_of_all_of_them_are_forgotten(tmp_path):
     assert list(read_ledger(tmp_path)) == [1, 2]
     assert all(path.read_text().count("\n") == 2 for path in tmp_path.glob("ledger-*.jsonl"))
     (tmp_path / "ledger-0.jsonl").write_text("{}\n")
-    with pytest.raises(LedgerError, match="ledger-0.jsonl:1: not a line of a ledger"):
+    with pytest.raises(TrainingError, match="ledger-0.jsonl:1: not a line of a ledger"):
         read_ledger(tmp_path)
 
 

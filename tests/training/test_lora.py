@@ -10,12 +10,12 @@ import paddle
 import pytest
 
 from got_train.checkpoint.adapters import Adapters, fill_adapter, weights_hash
-from got_train.checkpoint.weights import WeightsError, load_model, load_vision, save_model
+from got_train.checkpoint.weights import load_model, load_vision, save_model
 from got_train.cli import merge
-from got_train.config.checks import ConfigError
 from got_train.config.loader import load_config
+from got_train.errors import CheckpointError, ConfigError
 from got_train.inference.reader import load_reader
-from got_train.modeling.lora import MATRICES, Adapter, AdapterError, attach, detach, target_layers
+from got_train.modeling.lora import MATRICES, Adapter, attach, detach, target_layers
 from got_train.training import run
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +108,9 @@ def test_targets_are_ends_of_names_or_patterns_and_a_stranger_is_refused(random_
         "1.mlp.up_proj",
         "1.self_attn.q_proj",
     ]
-    with pytest.raises(AdapterError, match="lora.targets: no layer of projector is 'q_proj'; there are proj"):
+    with pytest.raises(
+        CheckpointError, match="lora.targets: no layer of projector is 'q_proj'; there are proj"
+    ):
         target_layers(model, ("projector",), ("q_proj",))
 
 
@@ -248,13 +250,15 @@ def test_an_adapter_refuses_another_base_and_takes_a_moved_one(base, two_adapter
     other = load_model(base)
     other.projector.bias.set_value(other.projector.bias + 1e-6)
     save_model(other, tmp_path / "other")
-    with pytest.raises(AdapterError, match="other has other weights; give the model that it was trained on"):
+    with pytest.raises(
+        CheckpointError, match="other has other weights; give the model that it was trained on"
+    ):
         load_reader(tmp_path / "other", adapter=a)
     save_model(load_model(base), tmp_path / "moved", "transformers", None, load_reader(base).tokenizer)
     assert np.array_equal(logits_of(load_reader(tmp_path / "moved", adapter=a).model), expected)
     card = json.loads((a / "adapter.json").read_text())
     (a / "adapter.json").write_text(json.dumps(card | {"base": "/nowhere"}))
-    with pytest.raises(AdapterError, match="its base /nowhere is not there; put it back, or name both"):
+    with pytest.raises(CheckpointError, match="its base /nowhere is not there; put it back, or name both"):
         load_reader(a)
 
 
@@ -263,15 +267,15 @@ def test_an_adapter_folder_that_is_damaged_leaves_the_model_as_it_was(base, two_
     (b / "adapter.safetensors").write_bytes((a / "adapter.safetensors").read_bytes())
     model = load_model(base)
     before = logits_of(model)
-    with pytest.raises(AdapterError, match="weights do not fit:\n  missing: projector.lora_A"):
+    with pytest.raises(CheckpointError, match="weights do not fit:\n  missing: projector.lora_A"):
         Adapters(model, base).use(b)
     assert np.array_equal(logits_of(model), before)
     (b / "adapter.json").write_text("{")
-    with pytest.raises(AdapterError, match="adapter.json: not an adapter"):
+    with pytest.raises(CheckpointError, match="adapter.json: not an adapter"):
         load_reader(b)
     for load in (load_model, lambda folder: load_vision(model, folder)):
         with pytest.raises(
-            WeightsError, match="an adapter, not a whole model; python -m got_train.cli.merge"
+            CheckpointError, match="an adapter, not a whole model; python -m got_train.cli.merge"
         ):
             load(a)
 
@@ -291,7 +295,9 @@ def test_a_run_goes_on_from_an_adapter_or_from_it_merged(fit, base, tmp_path, wi
     full = fit("train.output_dir=" + str(tmp_path / "full"))
     merged = {f"got.{name}": value.numpy() for name, value in detach(model, fold=True).named_parameters()}
     assert gap(merged, full.before) == 0 and full.trainer.adapter is None
-    with pytest.raises(AdapterError, match=r"an adapter with other rank \(2, now 3\); keep lora and parts"):
+    with pytest.raises(
+        CheckpointError, match=r"an adapter with other rank \(2, now 3\); keep lora and parts"
+    ):
         fit("lora.rank=3", *FROZEN)
 
 

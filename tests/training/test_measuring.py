@@ -14,9 +14,9 @@ from visualdl import LogReader
 
 from got_train.checkpoint.weights import save_model
 from got_train.cli import evaluate
-from got_train.config.checks import ConfigError
 from got_train.config.loader import load_config
 from got_train.data.records import read_records
+from got_train.errors import ConfigError
 from got_train.evaluation import comparison
 from got_train.evaluation.predictions import DataFile, Prediction
 from got_train.evaluation.scored import samples

@@ -105,11 +105,11 @@ def ends_with(monkeypatch, capsys, tmp_path):
 
 
 def test_faults_of_data_files_and_numbers_are_one_line(ends_with, tmp_path):
-    from got_train.checkpoint.weights import WeightsError
     from got_train.data.records import RecordError
+    from got_train.errors import CheckpointError
     from got_train.training.trainer import NonFiniteError
 
-    for error in (RecordError("a:3: no"), WeightsError("w"), NonFiniteError("step 3: loss nan")):
+    for error in (RecordError("a:3: no"), CheckpointError("w"), NonFiniteError("step 3: loss nan")):
         assert ends_with(error) == (1, f"train.py: {error}\n")
     said = "No space left on device; there is no checkpoint yet\n"
     assert ends_with(OSError(28, "No space left on device", "x")) == (1, f"train.py: x: {said}")

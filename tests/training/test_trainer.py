@@ -11,10 +11,10 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
-from got_train.config.checks import ConfigError
 from got_train.config.loader import load_config
 from got_train.config.schema import OptimSettings
 from got_train.data.records import RecordError
+from got_train.errors import CheckpointError, ConfigError
 from got_train.training import checkpoints, run, trainer
 from got_train.training.callbacks import progress
 from got_train.training.loader import StepPlan
@@ -324,7 +324,7 @@ def test_a_checkpoint_without_its_optimizer_state_is_refused(fit, tmp_path):
     message = (
         rf"checkpoint-1 is not whole \(no optimizer state of got\.vision\..* and {count - 1} others in opt"
     )
-    with pytest.raises(checkpoints.CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         fit("train.steps=1", checkpoint=place)
 
 

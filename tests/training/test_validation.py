@@ -10,9 +10,9 @@ import pytest
 from visualdl import LogReader
 
 from got_train.checkpoint.weights import load_model
-from got_train.config.checks import ConfigError
 from got_train.config.loader import load_config
 from got_train.data.records import read_records
+from got_train.errors import ConfigError
 from got_train.training import run
 from got_train.training.callbacks import validation
 from got_train.training.callbacks.ema import WeightAverage

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from PIL import Image, UnidentifiedImageError
 
 from got_train.data.record import Record, RecordError, short
+from got_train.errors import AnswerError
 from got_train.formats import spots as spotting
-from got_train.formats.spots import Box, Spot, SpottingError
+from got_train.formats.spots import Box, Spot
 from got_train.images import FORMATS
 
 TASKS = ("spot", "box", "ocr")
@@ -140,7 +141,7 @@ def _placed(
 def _written(where: str, spots: Sequence[Spot], size: tuple[int, int]) -> str:
     try:
         return spotting.write(spots, size)
-    except SpottingError as error:
+    except AnswerError as error:
         raise RecordError(f"{where}: {error}") from error
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from got_train.errors import EvaluationError
+
 if TYPE_CHECKING:
     from got_train.data.records import Record
     from got_train.evaluation.predictions import DataFile, Prediction
@@ -19,15 +21,11 @@ NAMES = ("fox", "onechart", "omnidocbench", "olmocr")
 Notes = Sequence[Mapping[str, Any]]
 
 
-class BenchmarkError(ValueError):
-    """A benchmark's file, or answers to it, that cannot be used."""
-
-
 def open_benchmark(path: str, benchmark: str, **options: Any) -> tuple[Sequence[Record], Notes]:
     """The records of a benchmark, and for each the further fields of its predictions."""
     allowed = {"image_root", "allow_empty"}
     if strange := sorted({*options} - allowed):
-        raise BenchmarkError(f"{path}: {strange[0]} does not go with benchmark {benchmark}; image_root does")
+        raise EvaluationError(f"{path}: {strange[0]} does not go with benchmark {benchmark}; image_root does")
     return _module(benchmark).open_records(path, options.get("image_root"))
 
 
@@ -69,14 +67,14 @@ def read_folder(
     """The texts of a folder's files with these stems; None for those that are not there."""
     folder = Path(path)
     if not folder.is_dir():
-        raise BenchmarkError(f"{path}: no folder; one with a file {names[0]}{suffixes[-1]} and so on")
+        raise EvaluationError(f"{path}: no folder; one with a file {names[0]}{suffixes[-1]} and so on")
     found = []
     for name in names:
         files = [folder / f"{name}{suffix}" for suffix in suffixes]
         file = next((file for file in files if file.is_file()), None)
         found.append(None if file is None else file.read_text(encoding="utf-8"))
     if not any(text is not None for text in found):
-        raise BenchmarkError(f"{path}: no answer to any row; files such as {names[0]}{suffixes[-1]}")
+        raise EvaluationError(f"{path}: no answer to any row; files such as {names[0]}{suffixes[-1]}")
     return found
 
 
@@ -89,5 +87,5 @@ def _read_texts(path: str, file: DataFile) -> list[str | None]:
         Path(str(record.images[0])).stem for record in map(file.records.__getitem__, range(len(file.records)))
     ]
     if len({*names}) < len(names):
-        raise BenchmarkError(f"{path}: several rows of one image; answers as a file with ids instead")
+        raise EvaluationError(f"{path}: several rows of one image; answers as a file with ids instead")
     return read_folder(path, names)

@@ -18,7 +18,7 @@ from lxml.html import HtmlElement, HTMLParser, fromstring
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
 
-from . import BenchmarkError
+from got_train.errors import EvaluationError
 
 Result = tuple[bool, str]
 Cell = tuple[int, int]  # row and column of its upper left corner
@@ -62,12 +62,12 @@ def read_checks(path: str) -> list[dict[str, Any]]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise BenchmarkError(f"{path}: {error}; a file of checks, one a line") from error
+        raise EvaluationError(f"{path}: {error}; a file of checks, one a line") from error
     rows = [_row(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
     names = [row["id"] for row in rows]
     if not rows or len({*names}) < len(names):
         twice = f"id {max(names, key=names.count)} twice" if rows else "no checks"
-        raise BenchmarkError(f"{path}: {twice}; checks with an id of its own for each")
+        raise EvaluationError(f"{path}: {twice}; checks with an id of its own for each")
     return rows
 
 
@@ -128,20 +128,20 @@ def _row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise BenchmarkError(f"{where}: not JSON: {error}; one check a line") from error
+        raise EvaluationError(f"{where}: not JSON: {error}; one check a line") from error
     if not isinstance(row, dict) or row.get("type") not in TYPES:
         named = row.get("type") if isinstance(row, dict) else line[:40]
-        raise BenchmarkError(f"{where}: type is {named!r}; one of {', '.join(TYPES)}")
+        raise EvaluationError(f"{where}: type is {named!r}; one of {', '.join(TYPES)}")
     for key in ("pdf", "id", *_NEEDED[row["type"]]):
         if not isinstance(row.get(key), str) or not row[key].strip():
-            raise BenchmarkError(f"{where}: {key} is {row.get(key)!r}; a text")
+            raise EvaluationError(f"{where}: {key} is {row.get(key)!r}; a text")
     row = {"page": 1, "max_diffs": 0, **{key: value for key, value in row.items() if value is not None}}
     if type(row["max_diffs"]) is not int or row["max_diffs"] < 0:
-        raise BenchmarkError(f"{where}: max_diffs is {row['max_diffs']!r}; a whole number, 0 or more")
+        raise EvaluationError(f"{where}: max_diffs is {row['max_diffs']!r}; a whole number, 0 or more")
     if row["type"] == "order" and row["max_diffs"] > min(len(row["before"]), len(row["after"])) // 2:
-        raise BenchmarkError(f"{where}: max_diffs {row['max_diffs']}; at most half of before and after")
+        raise EvaluationError(f"{where}: max_diffs {row['max_diffs']}; at most half of before and after")
     if row["type"] == "format" and row["format"] not in _FORMATS:
-        raise BenchmarkError(f"{where}: format is {row['format']!r}; one of {', '.join(_FORMATS)}")
+        raise EvaluationError(f"{where}: format is {row['format']!r}; one of {', '.join(_FORMATS)}")
     return row
 
 

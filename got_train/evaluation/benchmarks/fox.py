@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from got_train import prompts
 from got_train.data.record import Record, RecordError
-
-from . import BenchmarkError
+from got_train.errors import EvaluationError
 
 if TYPE_CHECKING:
     from got_train.evaluation.predictions import DataFile
@@ -56,7 +55,7 @@ def open_records(path: str, image_root: str | None = None) -> tuple[list[Record]
     files = [Path(path)] if Path(path).is_file() else [Path(path) / f"{name}.json" for name in SUB_TASKS]
     files = [file for file in files if file.is_file()]
     if not files or any(file.stem not in SUB_TASKS for file in files):
-        raise BenchmarkError(
+        raise EvaluationError(
             f"{path}: none of Fox's files; {', '.join(f'{name}.json' for name in SUB_TASKS)}"
         )
     records, notes = [], []
@@ -70,16 +69,16 @@ def open_records(path: str, image_root: str | None = None) -> tuple[list[Record]
 
 def read_answers(path: str, file: DataFile) -> list[str | None]:
     """Refused: Fox's result files hold their labels and need no data beside them."""
-    raise BenchmarkError(f"{path}: result files of Fox hold their labels; give --predictions without --data")
+    raise EvaluationError(f"{path}: result files of Fox hold their labels; give --predictions without --data")
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
     try:
         rows = json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise BenchmarkError(f"{file}: not JSON: {error}; one of Fox's files") from error
+        raise EvaluationError(f"{file}: not JSON: {error}; one of Fox's files") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BenchmarkError(f"{file}: no list of rows; one of Fox's files")
+        raise EvaluationError(f"{file}: no list of rows; one of Fox's files")
     return rows
 
 

@@ -20,10 +20,11 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
 from got_train.data.record import Record
+from got_train.errors import EvaluationError
 from got_train.evaluation.metrics import formulas, omnidocbench_text, tables
 from got_train.formats.tables import find_tables, with_html_tables
 
-from . import BenchmarkError, read_folder
+from . import read_folder
 
 if TYPE_CHECKING:
     from got_train.evaluation.predictions import DataFile, Prediction
@@ -247,7 +248,7 @@ def _best(options: Sequence[Pair], gains: Sequence[float]) -> list[Pair]:
         options={"mip_rel_gap": 0, "time_limit": _SECONDS},
     )
     if found.x is None:
-        raise BenchmarkError(f"no way to pair {len(blocks)} blocks: {found.message}")
+        raise EvaluationError(f"no way to pair {len(blocks)} blocks: {found.message}")
     return [pair for pair, chosen in zip(options, found.x, strict=True) if chosen > 0.5]
 
 
@@ -356,9 +357,9 @@ def _pages(path: str) -> list[dict[str, Any]]:
             os.path.splitext(page["page_info"]["image_path"])[0] for page in pages if page["layout_dets"]
         ]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BenchmarkError(f"{path}: no pages with layout_dets and page_info: {error!r}") from error
+        raise EvaluationError(f"{path}: no pages with layout_dets and page_info: {error!r}") from error
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise BenchmarkError(f"{path}: image {twice[0]} twice; a page for each")
+        raise EvaluationError(f"{path}: image {twice[0]} twice; a page for each")
     return pages
 
 

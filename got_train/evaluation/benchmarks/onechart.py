@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from got_train.data.record import Record
-
-from . import BenchmarkError
+from got_train.errors import EvaluationError
 
 if TYPE_CHECKING:
     from got_train.evaluation.predictions import DataFile
@@ -27,7 +26,7 @@ def open_records(path: str, image_root: str | None = None) -> tuple[list[Record]
         records.append(Record((image,), "format", label, where=f"{path}[{place}]"))
         notes.append({"id": row["images"], "groups": {"benchmark": "chart"}})
     if len({note["id"] for note in notes}) < len(notes):
-        raise BenchmarkError(f"{path}: an image twice; one row each")
+        raise EvaluationError(f"{path}: an image twice; one row each")
     return records, notes
 
 
@@ -36,7 +35,7 @@ def read_answers(path: str, file: DataFile) -> list[str | None]:
     found = {row["imagename"]: row["answer"] for row in _rows(path, ("imagename", "answer"))}
     names = [note["id"] for note in file.notes]
     if strange := sorted({*found} - {*names}):
-        raise BenchmarkError(f"{path}: an answer to {strange[0]}, which {file.path} has not")
+        raise EvaluationError(f"{path}: an answer to {strange[0]}, which {file.path} has not")
     texts = [found.get(name) for name in names]
     return [json.dumps(text, ensure_ascii=False) if isinstance(text, dict) else text for text in texts]
 
@@ -45,9 +44,9 @@ def _rows(path: str, keys: tuple[str, str]) -> list[dict[str, Any]]:
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise BenchmarkError(
+        raise EvaluationError(
             f"{path}: not JSON: {error}; a list of objects with {' and '.join(keys)}"
         ) from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) and {*keys} <= {*row} for row in rows):
-        raise BenchmarkError(f"{path}: no list of objects with {' and '.join(keys)}")
+        raise EvaluationError(f"{path}: no list of objects with {' and '.join(keys)}")
     return rows

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy
 
+from got_train.errors import AnswerError, EvaluationError
 from got_train.formats import latex
 from got_train.formats.tikz import compiled
 
@@ -78,10 +79,6 @@ _KNOWN = (  # answer, reference, F1: what the self-test must find
 )
 
 
-class CdmError(ValueError):
-    """A formula that cannot be set in colors."""
-
-
 @dataclass(frozen=True)
 class Symbol:
     """A symbol of a formula and its box in the picture: left, top, right, bottom."""
@@ -97,11 +94,11 @@ def score(prediction: str, reference: str) -> Values:
         return missing(NAMES, reason)
     try:
         expected = symbols(reference)
-    except (CdmError, latex.FormulaError) as error:
+    except (EvaluationError, AnswerError) as error:
         return missing(NAMES, f"the reference: {error}")
     try:
         found = symbols(prediction)
-    except (CdmError, latex.FormulaError):
+    except (EvaluationError, AnswerError):
         found = ()
     return Values(_rates(found, expected))
 
@@ -123,7 +120,7 @@ def unavailable() -> str | None:
     for answer, reference, right in _KNOWN:
         try:
             found = _rates(symbols(answer), symbols(reference))["cdm_f1"]
-        except (CdmError, latex.FormulaError) as error:
+        except (EvaluationError, AnswerError) as error:
             return f"the self-test failed: {error}"
         if abs(found - right) > 1e-9:
             return f"the self-test failed: {answer} for {reference} has {found}, not {right}"
@@ -139,7 +136,7 @@ def symbols(formula: str) -> tuple[Symbol, ...]:
     writer = _Colored(tokens)
     source = writer.formula()
     if len(writer.tokens) > MOST:
-        raise CdmError(f"{len(writer.tokens)} symbols; at most {MOST} are looked at")
+        raise EvaluationError(f"{len(writer.tokens)} symbols; at most {MOST} are looked at")
     boxes = _boxes(_picture(source), len(writer.tokens))
     return tuple(Symbol(*pair) for pair in zip(writer.tokens, boxes, strict=True) if pair[1] is not None)
 
@@ -253,7 +250,7 @@ class _Colored:
                 self.closed = self.rest.pop()
                 return
             yield self._next()
-        raise CdmError(f"{end} is missing")
+        raise EvaluationError(f"{end} is missing")
 
     def _raw_group(self) -> Iterator[str]:
         if self._drop("{"):
@@ -285,7 +282,7 @@ def _picture(source: str) -> numpy.ndarray:
         file = Path(folder) / "formula.tex"
         file.write_text(_DOCUMENT % (_chinese_font() if chinese else "", source), encoding="utf-8")
         if not compiled(file, SECONDS, "xelatex" if chinese else "pdflatex"):
-            raise CdmError("LaTeX does not set it")
+            raise EvaluationError("LaTeX does not set it")
         with pypdfium2.PdfDocument(file.with_suffix(".pdf")) as document:
             sharp = {"no_smoothtext": True, "no_smoothpath": True}
             page = document[0].render(scale=DPI / 72, **sharp)
@@ -295,7 +292,7 @@ def _picture(source: str) -> numpy.ndarray:
 @cache
 def _chinese_font() -> str:
     if shutil.which("xelatex") is None or shutil.which("fc-match") is None:
-        raise CdmError("Chinese characters, for which xelatex and a font are needed")
+        raise EvaluationError("Chinese characters, for which xelatex and a font are needed")
     asked = ["fc-match", "sans:lang=zh-cn", "-f", "%{family[0]}"]
     name = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
     return rf"\usepackage{{xeCJK}}\setCJKmainfont{{{name}}}"

@@ -13,11 +13,11 @@ from typing import Any
 import numpy
 from rapidfuzz.distance import Levenshtein
 
+from got_train.errors import AnswerError
 from got_train.formats.charts import (
     NO_TITLE,
     NUMBER_THETA,
     TITLES,
-    ChartError,
     Table,
     _anls,
     _table,
@@ -42,7 +42,7 @@ def score(prediction: str, reference: str) -> Values:
     """SCRM as sim_*, ap_* (the share of thresholds reached) and em; titles; rms_*; parses: is it a chart."""
     try:
         expected = chart(reference)
-    except ChartError as error:
+    except AnswerError as error:
         names = (
             *(f"{kind}_{name}" for kind in ("sim", "ap") for name in TOLERANCES),
             "em",
@@ -54,7 +54,7 @@ def score(prediction: str, reference: str) -> Values:
         )
     try:
         found: dict[str, Any] | None = chart(prediction)
-    except ChartError:
+    except AnswerError:
         found = None
     sims = {name: similarity(_values(found or {}), _values(expected), name) for name in TOLERANCES}
     if found is None:

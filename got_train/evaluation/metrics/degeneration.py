@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from got_train.errors import AnswerError
 from got_train.formats import kern
-from got_train.formats.charts import ChartError, chart
+from got_train.formats.charts import chart
 
 from .kinds import is_music
 from .molecules import molecule, smiles, unavailable
-from .spots import SpottingError, spots
+from .spots import spots
 from .values import Values, means
 
 NAMES = ("no_end", "repeated_tail", "empty", "length_ratio", "invented", "invalid_structure")
@@ -80,12 +81,12 @@ def faults(text: str, kind: str | None = None) -> list[str]:
     if kind == "chart":
         try:
             chart(text)
-        except ChartError as error:
+        except AnswerError as error:
             found.append(f"the chart: {error}")
     if kind == "spot":
         try:
             spots(text)
-        except SpottingError as error:
+        except AnswerError as error:
             found.append(f"the spots: {error}")
     return found
 

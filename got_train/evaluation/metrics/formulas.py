@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from rapidfuzz.distance import Levenshtein
 
+from got_train.errors import AnswerError
 from got_train.formats import latex
 
 from .values import Value, Values, means
@@ -37,7 +38,7 @@ def score(prediction: str, reference: str) -> Values:
     if reason is None:
         try:
             expected = latex.tokens(reference)
-        except latex.FormulaError as error:
+        except AnswerError as error:
             reason = f"KaTeX does not take the reference: {error}"
     if reason is not None:
         return Values(values | dict.fromkeys(TOKEN_NAMES), dict.fromkeys(TOKEN_NAMES, reason))
@@ -66,7 +67,7 @@ def normalised(formula: str) -> str:
 def _by_tokens(prediction: str, expected: list[str]) -> dict[str, Value]:
     try:
         found = latex.tokens(prediction)
-    except latex.FormulaError:
+    except AnswerError:
         return {"token_edit": float(bool(expected)), "token_exact": False, "parses": False}
     return {
         "token_edit": Levenshtein.normalized_distance(found, expected),

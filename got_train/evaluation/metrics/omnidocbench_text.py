@@ -9,6 +9,8 @@ import re
 
 from rapidfuzz.distance import Levenshtein
 
+from got_train.errors import AnswerError
+
 from .values import Values, missing
 from .values import rate as _rate
 
@@ -20,15 +22,11 @@ _MARKS = ("\\t", "\\n", "\t", "\n", "/t", "/n")
 _OTHER = re.compile(r"[^\w\u4e00-\u9fff]")
 
 
-class NormalisationError(ValueError):
-    """A text with formulas that cannot be turned into Unicode for want of pylatexenc."""
-
-
 def score(prediction: str, reference: str) -> Values:
     """The edits over the longer text's length, both normalised; as `parts` too, for the rate of a page."""
     try:
         found, expected = normalised(prediction), normalised(reference)
-    except NormalisationError as error:
+    except AnswerError as error:
         return missing([NAME], str(error))
     edits, longest = Levenshtein.distance(found, expected), max(len(found), len(expected))
     return Values({NAME: edits / longest if longest else 0.0}, parts={NAME: (edits, longest)})
@@ -59,7 +57,7 @@ def _unicode(formula: str, written: str) -> str:
     try:
         from pylatexenc.latex2text import LatexNodes2Text
     except ImportError:
-        raise NormalisationError("pylatexenc is not installed; `pip install pylatexenc`") from None
+        raise AnswerError("pylatexenc is not installed; `pip install pylatexenc`") from None
     try:
         # a backslash at the end would take what follows
         return LatexNodes2Text().latex_to_text(formula + " " * formula.endswith("\\")).strip()

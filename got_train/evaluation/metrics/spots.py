@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy
 from rapidfuzz.distance import Levenshtein
 
+from got_train.errors import AnswerError
 from got_train.formats import spots as spotting
 
 from .values import Values, means, missing, rate
@@ -23,10 +24,6 @@ OVERLAP = 0.5  # intersection over union from which on two boxes are one
 KINDS = ("boxes", "spotting")  # by the place alone; with the text
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
 _LINE = re.compile(rf"\s*[\[(]{','.join([_NUMBER] * 4)}[\])]\s*:?\s*(.*?)\s*")
-
-
-class SpottingError(ValueError):
-    """An answer that holds no boxes in a form known here."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ def score(prediction: str, reference: str, overlap: float = OVERLAP) -> Values:
     rates = [f"{kind}_{name}" for kind in KINDS for name in ("precision", "recall", "f1")]
     try:
         expected = spots(reference)
-    except SpottingError as error:
+    except AnswerError as error:
         return missing([*rates, "text_edit", "parses"], f"the reference: {error}")
     found, parses = _answered(prediction, reference)
     near = _overlaps(found, expected) >= overlap
@@ -100,7 +97,7 @@ def _answered(prediction: str, reference: str) -> tuple[list[Spot], bool]:
     if _is_json(prediction) or spotting.parse(reference)[1]:
         try:
             return spots(prediction), True
-        except SpottingError:
+        except AnswerError:
             return [], False
     found, faults = spotting.parse(prediction)
     return [Spot(each.box, each.text) for each in found], not faults
@@ -119,7 +116,7 @@ def _of_lines(text: str) -> list[Spot]:
     for number, line in enumerate(text.splitlines(), 1):
         match = _LINE.fullmatch(line)
         if match is None and line.strip():
-            raise SpottingError(f"line {number}: {line.strip()[:40]!r} is no `[x1, y1, x2, y2] text`")
+            raise AnswerError(f"line {number}: {line.strip()[:40]!r} is no `[x1, y1, x2, y2] text`")
         if match is not None:
             found.append(_spot(match.groups()[:4], match[5]))
     return found
@@ -130,7 +127,7 @@ def _of_json(text: str) -> list[Spot]:
         rows = json.loads(text)
         return [_spot(row.get("box", row.get("bbox")), row.get("text", "")) for row in rows]
     except (ValueError, TypeError, AttributeError) as error:
-        raise SpottingError(f"no list of boxes with texts: {error}") from None
+        raise AnswerError(f"no list of boxes with texts: {error}") from None
 
 
 def _spot(box: Sequence[float | str], text: str) -> Spot:

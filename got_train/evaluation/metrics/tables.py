@@ -19,6 +19,7 @@ from lxml.html import HtmlElement, HTMLParser, fromstring
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
+from got_train.errors import AnswerError
 from got_train.formats.tables import find_tables
 
 from .values import Values, means
@@ -34,10 +35,6 @@ _TEXT = re.compile(
     r"|math|m[a-z]+|ul|ol|li|font|small|big|code|del|ins|hr|html|body|input|strike|tt|annotation|semantics)\b[^<]*>)",
     re.IGNORECASE,
 )
-
-
-class TableSizeError(ValueError):
-    """Two tables whose distance would take more memory or time than is allowed."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def score(prediction: str, reference: str, seconds: float = SECONDS) -> Values:
         return Values({"teds": 1.0, "teds_s": 1.0, "closed": closed})
     try:
         return Values({**both(*sides, seconds), "closed": closed})
-    except TableSizeError as error:
+    except AnswerError as error:
         return Values({"teds": None, "teds_s": None, "closed": closed}, dict.fromkeys(NAMES, str(error)))
 
 
@@ -129,7 +126,7 @@ def similarity(
         return 0.0
     largest = max(first.size, second.size)
     if largest > LARGEST:
-        raise TableSizeError(f"a table of {largest:,} elements; at most {LARGEST:,}")
+        raise AnswerError(f"a table of {largest:,} elements; at most {LARGEST:,}")
     if not largest:
         return 1.0
     renames = _renames(first, second, structure_only)
@@ -209,7 +206,7 @@ def _distance(first: Tree, second: Tree, renames: numpy.ndarray, deadline: float
     for row, leaf in enumerate(first.firsts):
         for starts, columns in shapes if leaf != row else ():
             if time.monotonic() > deadline:
-                raise TableSizeError(
+                raise AnswerError(
                     f"tables of {len(first.tags):,} and {len(second.tags):,} nodes took too long"
                 )
             trees[row, columns] = _pairs(first, row, starts, columns, trees, renames)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageDraw
 
 from got_train import images
+from got_train.errors import ImageError
 
 if TYPE_CHECKING:
     from got_train.evaluation.predictions import DataFile, Prediction
@@ -38,7 +39,7 @@ class Pictures:
             return {"cause": "the prediction names no picture"}
         try:
             opened = [images.open_image(source) for source in self._originals(prediction)[:_SHOWN]]
-        except (images.ImageError, ValueError, OSError) as error:
+        except (ImageError, ValueError, OSError) as error:
             return {"cause": str(error)}
         small = [self._small(picture, prediction) for picture in opened]
         more = max(0, len(prediction.images) - _SHOWN)

@@ -10,8 +10,9 @@ import time
 from dataclasses import dataclass, field
 from html import escape
 
+from got_train.errors import RenderingError
 from got_train.rendering import charts, markup, molecules, music, tikz
-from got_train.rendering.html import RenderingError, picture
+from got_train.rendering.html import picture
 from got_train.rendering.markup import table as safe_table
 
 __all__ = ["Budget", "drawn", "safe_table"]

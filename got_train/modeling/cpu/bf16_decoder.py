@@ -12,11 +12,8 @@ import paddle
 from paddle import nn
 
 from got_train.cpu import kernels
+from got_train.errors import RequirementError
 from got_train.modeling.layers import Linear, row_products
-
-
-class NarrowDecoderError(ValueError):
-    """A device whose own kernels know bfloat16."""
 
 
 class NarrowLinear(nn.Layer):
@@ -38,7 +35,7 @@ class NarrowLinear(nn.Layer):
 def narrow(decoder: nn.Layer) -> None:
     """Round its linear weights and word embeddings, which are the head's too; adapters stay as they are."""
     if not paddle.get_device().startswith("cpu"):
-        raise NarrowDecoderError(
+        raise RequirementError(
             f"decoder in bfloat16: {paddle.get_device()} is no CPU; --dtype bfloat16 there"
         )
     for parent in decoder.sublayers(include_self=True):

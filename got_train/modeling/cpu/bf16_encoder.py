@@ -15,14 +15,11 @@ import paddle
 from paddle import inference
 
 from got_train.cpu import settings
+from got_train.errors import RequirementError
 from got_train.modeling.vision import Vision
 
 # the first drops a reshape that is needed, the second takes linear layers away from oneDNN (paddle 3.3.1)
 BROKEN_PASSES = ("operator_reshape_onednn_fuse_pass", "matmul_add_act_fuse_pass")
-
-
-class StaticVisionError(ValueError):
-    """A machine without units for bfloat16."""
 
 
 class StaticVision:
@@ -30,7 +27,7 @@ class StaticVision:
 
     def __init__(self, vision: Vision, threads: int) -> None:
         if not paddle.get_device().startswith("cpu") or not settings.has_bfloat16():
-            raise StaticVisionError(
+            raise RequirementError(
                 f"encoder in bfloat16: {paddle.get_device()} is no CPU with avx512_bf16 or amx_bf16; float32"
             )
         self.vision, self.threads = vision, threads

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from got_train.errors import EvaluationError
 from got_train.evaluation.comparison import WORSE, Skill, skill_table, skills
 from got_train.evaluation.inputs import read_predictions
 from got_train.evaluation.predictions import DataFile, Prediction
@@ -20,7 +21,6 @@ from got_train.evaluation.provenance import (
     PREDICTIONS,
     SAMPLES,
     SETTINGS,
-    EvaluationError,
     check_same,
     described,
     write_json,

@@ -17,14 +17,11 @@ from paddlenlp.trainer import TrainerCallback
 
 from got_train.config.schema import Config
 from got_train.cpu.parallel_jit import array
+from got_train.errors import TrainingError
 from got_train.modeling.config import PARTS
 from got_train.modeling.got import Got
 from got_train.training.adapters import trains
 from got_train.training.run_files import AUDIT_FILE
-
-
-class AuditError(RuntimeError):
-    """A part that trains although it should not, or does not although it should."""
 
 
 @dataclass
@@ -122,7 +119,7 @@ class GradientAudit(TrainerCallback):
     def _judge(self, step: int) -> None:
         faults = [f"parts.{part}.train {seen.fault()}" for part, seen in self.parts.items() if seen.fault()]
         if faults:
-            raise AuditError(
+            raise TrainingError(
                 f"step {step}: {'; '.join(faults)}; the run would not train what its config says, see "
                 f"{self.path}"
             )
