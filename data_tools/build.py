@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,7 @@ class Source:
     shards: int
     expected: float  # records of all shards
     redrawn: bool  # whether a rejected page was made anew, or left out
+    without: dict[str, str]  # what was asked for and cannot be made here, such as Chinese, and why
     of: tuple[str, ...] = ()  # the sources that it takes records of
 
     def mine(self, shard: tuple[int, int]) -> list[int]:
@@ -101,6 +102,7 @@ class Build:
         self.skipped: dict[str, str] = {}
         self.waiting: dict[str, str] = {}
         self.failed: dict[str, str] = {}
+        self._said: set[tuple[str, str]] = set()
 
     def run(self, strict: bool = False) -> dict[str, Any]:
         """Make all that can be made; returns the summary, which stands in the recipe's folder too."""
@@ -126,7 +128,11 @@ class Build:
             inputs = self._inputs(name)
             if inputs is None:
                 return
-            self.sources[name] = self._source(name, inputs)
+            self.sources[name] = self._source(name, inputs, strict)
+            for what, cause in self.sources[name].without.items():
+                if (what, cause) not in self._said:  # most sources miss the same
+                    _say(f"without {what}: {cause}")
+                self._said.add((what, cause))
             return
         except MISSING as error:
             cause = missing(error)
@@ -155,15 +161,15 @@ class Build:
             raise _Absent(f"{' and '.join(of)}, whose records it takes, are skipped")
         return inputs
 
-    def _source(self, name: str, inputs: tuple[str, ...]) -> Source:
-        arguments = tuple(self.recipe.arguments(name, inputs))
+    def _source(self, name: str, inputs: tuple[str, ...], strict: bool) -> Source:
+        arguments = tuple(self.recipe.arguments(name, inputs, strict))
         engine, out = self.recipe.engine(name), self.recipe.folder(name)
         make_shards(engine, arguments, (NOTHING, NOTHING))
         settings = json.loads((out / produce.STATE / "settings.json").read_text())
         pages, shards = settings["count"], -(-settings["count"] // settings["shard_pages"])
         expected = pages * self.recipe.sources[name].rows_each
-        redrawn = settings.get("redrawn", True)
-        return Source(name, engine, arguments, out, pages, shards, expected, redrawn, inputs)
+        redrawn, without = settings.get("redrawn", True), settings.get("without", {})
+        return Source(name, engine, arguments, out, pages, shards, expected, redrawn, without, inputs)
 
     def _make(self, names: list[str], progress: _Progress) -> None:
         parts = self._parts([self.sources[name] for name in names if name in self.sources])
@@ -230,6 +236,7 @@ class Build:
             "tokens": sum(count.tokens for each in counts for count in each.values()),
             "rejected": dict(rejected.most_common()),
             "redrawn": source.redrawn,
+            "without": source.without,
             "missing_shards": source.shards - len(made),
             "counts": counts,
         }
@@ -297,7 +304,7 @@ def _bar(made: int, total: int) -> tqdm:
 
 def make_shards(engine: str, arguments: Sequence[str], shard: tuple[int, int]) -> None:
     """What the engine's command would make, in this process and without its bar."""
-    module = importlib.import_module(f"data_tools.{engine}")
+    module = importlib.import_module(f"data_tools.engines.{engine}")
     words = [*arguments, "--num_workers=1", f"--shard={shard[0]}/{shard[1]}"]
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         args = module.parser().parse_args(words)
@@ -368,7 +375,17 @@ def train_snippet(recipe: Recipe, sources: dict[str, Any]) -> str:
     ]
     left = [name for name in recipe.sources if name not in weighted]
     notes = [f"# not in it, for it could not be made here: {', '.join(left)}\n"] if left else []
+    notes += [f"# without {what}\n" for what in _without(sources)]
     return "# for data.train of a run; weights in millions of records\n" + "".join(notes) + _listed(entries)
+
+
+def _without(sources: Mapping[str, Any]) -> list[str]:
+    """What could not be made here, in which sources, and why; their rows are there, made of the rest."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, source in sources.items():
+        for what, cause in source["without"].items():
+            found.setdefault((what, cause), []).append(name)
+    return [f"{what}: {', '.join(names)}: {cause}" for (what, cause), names in found.items()]
 
 
 def replay_snippet(recipe: Recipe) -> str:
@@ -415,6 +432,7 @@ def table(summary: dict[str, Any]) -> str:
     ]
     lines += ["", " rejected  cause"] if causes else []
     lines += [f"{count:>9,}  {cause}" for count, cause in sorted(causes, key=lambda each: -each[0])]
+    lines += [f"without {what}" for what in _without(summary["sources"])]
     for what in ("skipped", "waiting", "failed"):
         lines += [f"{what}: {name}: {cause}" for name, cause in summary[what].items()]
     unfinished = sum(each["missing_shards"] for each in summary["sources"].values())

@@ -16,7 +16,7 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -38,7 +38,7 @@ PNG_COLOURS = {"L": 0, "RGB": 2}  # mode of a picture -> colour type of a PNG
 ROW_GROUP = 50  # rows; a reader decodes this many pictures to reach one
 
 
-NOT_BYTES = ("out", "num_workers", "shard")
+NOT_BYTES = ("out", "num_workers", "shard", "strict")
 
 
 class OutputError(ValueError):
@@ -247,9 +247,18 @@ def generator(plan_seed: int, engine: str, index: int, attempt: int) -> numpy.ra
     return numpy.random.default_rng([plan_seed, zlib.crc32(engine.encode()), index, attempt])
 
 
-def write(engine: Engine, args: argparse.Namespace, count: int, **resolved: Any) -> dict[str, Any]:
-    """Make what a command's options ask for; `resolved` is what they led to. Returns the counts."""
-    chosen = settings(args, **resolved)
+def write(
+    engine: Engine,
+    args: argparse.Namespace,
+    count: int,
+    without: Mapping[str, str] | None = None,
+    **resolved: Any,
+) -> dict[str, Any]:
+    """Make what a command's options ask for; `resolved` is what they led to. Returns the counts.
+
+    `without` names what was asked for and cannot be made here, such as Chinese, and why.
+    """
+    chosen = settings(args, **resolved) | ({"without": dict(without)} if without else {})
     plan = Plan(args.out, args.container, count, args.seed, args.shard_pages, chosen)
     return produce(engine, plan, num_workers=args.num_workers, shard=args.shard)
 
@@ -300,6 +309,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     print(f"{summary['rows']} records of {summary['pages']} pages in {summary['out']}", file=sys.stderr)
     for cause, count in rejected.items():
         print(f"  rejected: {count:>8} ({100 * count / max(1, tried):.2f} %)  {cause}", file=sys.stderr)
+    for what, cause in summary["without"].items():
+        print(f"  without {what}: {cause}", file=sys.stderr)
     for cause, count in summary.get("left_out", {}).items():
         print(f"  left out: {count:>8} files  {cause}", file=sys.stderr)
     if summary["missing_shards"]:
@@ -438,6 +449,7 @@ def _summary(plan: Plan, finished: list[int]) -> dict[str, Any]:
         "rows": sum(state["rows"] for state in states),
         "rejected": dict(rejected.most_common()),
         "redrawn": plan.settings.get("redrawn", True),
+        "without": plan.settings.get("without", {}),
         "missing_shards": plan.shards - len(finished),
     }
     write_whole(plan.out / STATE / "summary.json", json.dumps(summary, indent=1) + "\n")

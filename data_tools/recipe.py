@@ -22,7 +22,15 @@ ENGINES = (
     *("music", "geometry", "charts", "negatives"),
 )
 OF_RECORDS = ("regions", "crops", "multipage")  # these take the records of others
-OURS = ("out", "count", "seed", "records", "num_workers", "shard")  # options that the recipe itself gives
+OURS = (
+    "out",
+    "count",
+    "seed",
+    "records",
+    "num_workers",
+    "shard",
+    "strict",
+)  # options that the recipe itself gives
 FOLDERS = ("pdfs", "texts", "line_images", "kern", "csv", "smiles", "tex", "backgrounds", "photos")
 LEAST_SHARDS = 8  # of a source, so that several processes share even a small one
 MILLION = 1_000_000
@@ -107,7 +115,7 @@ class Recipe:
         """Records that a source is to have at this scale."""
         return max(1, round(self.sources[name].rows * self.scale))
 
-    def arguments(self, name: str, inputs: Sequence[str]) -> list[str]:
+    def arguments(self, name: str, inputs: Sequence[str], strict: bool = False) -> list[str]:
         """The source's command, without its share of the work; `inputs` are those of its `of` that exist."""
         source = self.sources[name]
         parser = quiet_parser(self.engine(name))
@@ -118,6 +126,8 @@ class Recipe:
         pages = max(1, round(self.rows(name) / source.rows_each))
         if "count" in options:
             words.append(f"--count={pages}")
+        if strict and "strict" in options:
+            words.append("--strict")
         if "shard_pages" not in source.options:
             most = options["shard_pages"].default
             words.append(f"--shard_pages={min(most, math.ceil(pages / LEAST_SHARDS))}")

@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import shutil
 import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from .fonts import SUFFIXES, FontError, find_fonts
 
@@ -30,7 +31,16 @@ HANDWRITING = {
     "rufscript": "fonts-rufscript",
     "steve": "fonts-sjfonts",
 }
+LANGUAGES = {"en": "English", "zh": "Chinese"}
 UNFIT = ("dkgBI", "dkgIt", "breipfont", "LXGWWenKaiMono")  # letters over each other; the same again
+
+
+Texts = TypeVar("Texts")
+Fonts = TypeVar("Fonts")
+
+
+class NoFontsError(FontError):
+    """No font of a kind is installed at all."""
 
 
 class Face(NamedTuple):
@@ -46,7 +56,9 @@ def faces(language: str = "") -> tuple[Face, ...]:
     """The installed faces, or those that cover a language, sorted by file name; copies count once."""
     program = shutil.which("fc-list")
     if program is None:
-        raise FontError("fonts: fc-list is not installed; install fontconfig, or name font files and folders")
+        raise NoFontsError(
+            "fonts: fc-list is not installed; install fontconfig, or name font files and folders"
+        )
     pattern = f":lang={language}" if language else ":"
     listed = subprocess.run(
         [program, "--format", "%{file}\t%{index}\t%{family[0]}\n", pattern],
@@ -68,9 +80,9 @@ def chinese_fonts(names: str = "all") -> list[Path]:
         face.path for face in faces(CHINESE) if face.index == 0 and not face.family.endswith(OTHER_COUNTRIES)
     ]
     if not found:
-        raise FontError(
-            "fonts: no font with Chinese is installed; fonts-wqy-microhei, fonts-arphic-ukai and "
-            "fonts-lxgw-wenkai are such packages"
+        raise NoFontsError(
+            "fonts: no font with Chinese is installed; install fonts-wqy-microhei, fonts-arphic-ukai or "
+            "fonts-lxgw-wenkai, as `make data-tools` does"
         )
     return found
 
@@ -95,8 +107,31 @@ def handwriting_fonts(names: str = "all") -> list[Path]:
     ]
     if not found:
         packages = ", ".join(sorted(set(HANDWRITING.values())))
-        raise FontError(f"fonts: no handwriting font is installed; these packages have some: {packages}")
+        raise NoFontsError(
+            f"fonts: no handwriting font is installed; install one of {packages}, as `make data-tools` does"
+        )
     return found
+
+
+def with_fonts(
+    texts: Mapping[str, Texts], find: Mapping[str, Callable[[], Fonts]], strict: bool
+) -> tuple[dict[str, tuple[Texts, Fonts]], dict[str, str]]:
+    """Texts and fonts by language, and why a language is left out: no font for it is installed.
+
+    NoFontsError where none is left, or with `strict` where one would be left out.
+    """
+    found: dict[str, tuple[Texts, Fonts]] = {}
+    without: dict[str, str] = {}
+    for language, own in texts.items():
+        try:
+            found[language] = own, find[language]()
+        except NoFontsError as error:
+            if strict or len(texts) == 1:
+                raise
+            without[LANGUAGES[language]] = str(error)
+    if not found:
+        raise NoFontsError(next(iter(without.values())))
+    return found, without
 
 
 def named_fonts(names: str) -> list[Path]:

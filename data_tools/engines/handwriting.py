@@ -341,21 +341,27 @@ def _jsonl(listed: Path) -> list[tuple[str, Sample]]:
     return found
 
 
-def _languages(args: argparse.Namespace) -> tuple[scene.Language, ...]:
+def _languages(args: argparse.Namespace) -> tuple[tuple[scene.Language, ...], dict[str, str]]:
     """As scene.languages, in handwriting fonts; those with Chinese write Latin like a printed book."""
     hands = {
         "en": lambda font: missing(font, COMMON_CHINESE) != "",
         "zh": lambda font: missing(font, COMMON_CHINESE) == "",
     }
     names = {"en": args.fonts, "zh": args.fonts_zh}
-    found = []
-    for name, documents in corpora.by_language(args).items():
+
+    def find(name: str) -> list[Path]:
         fonts = system_fonts.handwriting_fonts(names[name])
         fit = [font for font in fonts if names[name] != "all" or hands[name](font)]
         if not fit:
-            raise HandwritingError(f"fonts: no handwriting font for {name} is installed; name one by --fonts")
-        found.append(scene.Language(name, documents, tuple(fit)))
-    return tuple(found)
+            raise system_fonts.NoFontsError(
+                f"fonts: no handwriting font for {system_fonts.LANGUAGES[name]} is installed; "
+                "`make data-tools` installs some"
+            )
+        return fit
+
+    finders = {name: functools.partial(find, name) for name in names}
+    chosen, without = system_fonts.with_fonts(corpora.by_language(args), finders, args.strict)
+    return tuple(scene.Language(name, texts, tuple(fit)) for name, (texts, fit) in chosen.items()), without
 
 
 def parser() -> argparse.ArgumentParser:
@@ -380,12 +386,12 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
     shape = (args.side, args.side) if args.side else (args.width, args.height)
     samples = find_samples(Path(args.line_images), args.split) if args.line_images else ()
-    chosen = () if samples else _languages(args)
+    chosen, without = ((), {}) if samples else _languages(args)
     engine = HandwritingEngine(
         chosen, samples, shape, args.lines, args.font_size, args.degrade, name=f"handwriting-{args.split}"
     )
     fonts = {each.name: [font.stem for font in each.fonts] for each in chosen}
-    return produce.write(engine, args, args.count, fonts=fonts, samples=len(samples))
+    return produce.write(engine, args, args.count, without, fonts=fonts, samples=len(samples))
 
 
 def main(arguments: list[str] | None = None) -> int:

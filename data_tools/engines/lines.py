@@ -339,15 +339,20 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
     fonts = find_fonts(args.fonts.split(","))
     words, chinese = _words(args)
-    chinese_fonts = system_fonts.chinese_fonts(args.fonts_zh) if chinese else []
-    shape = (args.side, args.side) if args.side else (args.width, args.height)
     alphabet = ALPHABETS.get(args.text, "") if args.language != "zh" else ""
+    texts = {"en": words or alphabet, "zh": chinese}
+    find = {"en": lambda: fonts, "zh": lambda: system_fonts.chinese_fonts(args.fonts_zh)}
+    asked = {language: text for language, text in texts.items() if text}
+    found, without = system_fonts.with_fonts(asked, find, args.strict)
+    chinese, chinese_fonts = found.get("zh", ((), ()))
+    shape = (args.side, args.side) if args.side else (args.width, args.height)
     engine = LineEngine(
         tuple(fonts), args.tasks, shape, args.font_size, args.lines, args.characters, args.scatter,
         words, alphabet, args.glyphs, name=f"lines-{args.split}",
         chinese=chinese, chinese_fonts=tuple(chinese_fonts), degrade=args.degrade,
     )  # fmt: skip
-    return produce.write(engine, args, args.count, fonts=[font.stem for font in (*fonts, *chinese_fonts)])
+    names = [font.stem for font in (*fonts, *chinese_fonts)]
+    return produce.write(engine, args, args.count, without, fonts=names)
 
 
 def _words(args: argparse.Namespace) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:

@@ -311,13 +311,14 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         name: json.loads((renderers.find_package(name) / "package.json").read_text())["version"]
         for name in PACKAGES
     }
-    languages = tuple(_with_single_fonts(language) for language in scene.languages(args))
+    chosen, without = scene.languages(args)
+    languages = tuple(_with_single_fonts(language) for language in chosen)
     engine = MarkdownEngine(
         languages, args.width, args.font_size, renderers.find_program("chromium"), args.degrade, args.image,
         name=f"markdown-{args.split}",
     )  # fmt: skip
     fonts = {each.name: [font.stem for font in each.fonts] for each in languages}
-    return produce.write(engine, args, args.count, fonts=fonts, drawn_by=versions)
+    return produce.write(engine, args, args.count, without, fonts=fonts, drawn_by=versions)
 
 
 def _with_single_fonts(language: scene.Language) -> scene.Language:

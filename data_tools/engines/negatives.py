@@ -263,14 +263,15 @@ def parser() -> argparse.ArgumentParser:
 def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
     photos = scene.find_photos(Path(args.photos) if args.photos else None)
-    chosen = scene.languages(args)
+    chosen, without = scene.languages(args)
     scenery = scene.SceneEngine((), photos, (), (640, 480), args.font_size, (1, 1))
     engine = NegativeEngine(
         chosen, scenery, args.kinds, (args.width, args.height), args.font_size, args.degrade,
         name=f"negatives-{args.split}",
     )  # fmt: skip
     fonts = {each.name: [font.stem for font in each.fonts] for each in chosen}
-    return produce.write(engine, args, args.count, fonts=fonts, photo_names=[path.name for path in photos])
+    names = [path.name for path in photos]
+    return produce.write(engine, args, args.count, without, fonts=fonts, photo_names=names)
 
 
 def main(arguments: list[str] | None = None) -> int:

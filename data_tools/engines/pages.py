@@ -563,12 +563,12 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
     if args.columns[1] > MOST_COLUMNS:
         raise PageError(f"--columns {args.columns[1]}: pages have one to three columns; give 1, 2, 3 or 1-3")
-    faces = {
+    find = {
         "en": lambda: find_faces(args.fonts.split(",")),
         "zh": lambda: find_faces([str(path) for path in system_fonts.chinese_files(args.fonts_zh)]),
     }
-    found = corpora.by_language(args).items()
-    first, *others = (Language(name, documents, faces[name]()) for name, documents in found)
+    found, without = system_fonts.with_fonts(corpora.by_language(args), find, args.strict)
+    first, *others = (Language(name, documents, faces) for name, (documents, faces) in found.items())
     shape = (args.side, args.side) if args.side else (args.width, args.height)
     engine = PageEngine(
         first.documents, first.faces, args.tasks, shape, args.dpi, args.font_size, args.columns, args.image,
@@ -576,7 +576,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         degrade=args.degrade, tell_blocks=args.blocks,
     )  # fmt: skip
     names = [f"{face.family} {face.style} {face.weight}" for each in (first, *others) for face in each.faces]
-    return produce.write(engine, args, args.count, fonts=names)
+    return produce.write(engine, args, args.count, without, fonts=names)
 
 
 def main(arguments: list[str] | None = None) -> int:

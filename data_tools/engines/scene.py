@@ -408,14 +408,14 @@ def add_language_arguments(parser: argparse.ArgumentParser, fonts: str) -> None:
     )
 
 
-def languages(args: argparse.Namespace) -> tuple[Language, ...]:
-    """Documents and fonts as the options of add_language_arguments ask."""
-    chosen = corpora.by_language(args)
-    fonts = {
+def languages(args: argparse.Namespace) -> tuple[tuple[Language, ...], dict[str, str]]:
+    """Documents and fonts as the options of add_language_arguments ask, and the languages left out."""
+    find = {
         "en": lambda: find_fonts(args.fonts.split(",")),
         "zh": lambda: system_fonts.chinese_fonts(args.fonts_zh),
     }
-    return tuple(Language(name, found, tuple(fonts[name]())) for name, found in chosen.items())
+    chosen, without = system_fonts.with_fonts(corpora.by_language(args), find, args.strict)
+    return tuple(Language(name, texts, tuple(fonts)) for name, (texts, fonts) in chosen.items()), without
 
 
 def parser() -> argparse.ArgumentParser:
@@ -444,13 +444,14 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     shape = (args.side, args.side) if args.side else (args.width, args.height)
     if args.font_size[0] < 12:
         raise SceneError(f"--font_size {args.font_size[0]}: text turned in space needs 12 pixels or more")
-    photos, chosen = find_photos(args.backgrounds), languages(args)
+    photos, (chosen, without) = find_photos(args.backgrounds), languages(args)
     engine = SceneEngine(
         chosen, photos, args.tasks, shape, args.font_size, args.regions, args.degrade,
         name=f"scene-{args.split}",
     )  # fmt: skip
     fonts = {each.name: [font.stem for font in each.fonts] for each in chosen}
-    return produce.write(engine, args, args.count, fonts=fonts, backgrounds=[path.name for path in photos])
+    backgrounds = [path.name for path in photos]
+    return produce.write(engine, args, args.count, without, fonts=fonts, backgrounds=backgrounds)
 
 
 def main(arguments: list[str] | None = None) -> int:

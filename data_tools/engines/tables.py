@@ -498,6 +498,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--chinese", type=degrade.share, default=0.0, help="share of the made up (default: 0)"
     )
+    options.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse where fonts or programs for Chinese are missing, instead of leaving it out",
+    )
     options.add_argument("--chinese_fonts", default="all", help="names, files or folders (default: all)")
     options.add_argument("--columns", type=produce.span, default=(2, 7), help="(default: 2-7)")
     options.add_argument(
@@ -513,14 +518,8 @@ def parser() -> argparse.ArgumentParser:
 
 def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
-    programs = ("pdflatex", *(["xelatex"] if args.chinese or args.csv else []))
-    drawn_by = [renderers.program_version(program) for program in programs]
-    for file in (
-        "multirow.sty",
-        "booktabs.sty",
-        "lmodern.sty",
-        *(["xeCJK.sty"] if args.chinese or args.csv else []),
-    ):
+    drawn_by = [renderers.program_version("pdflatex")]
+    for file in ("multirow.sty", "booktabs.sty", "lmodern.sty"):
         renderers.find_tex_file(file)
     if args.columns[0] < 2:
         raise TableError(f"--columns {args.columns[0]}: a table has two columns or more; give a range from 2")
@@ -532,13 +531,17 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         raise TableError(
             "--frames: neither scikit-learn nor vega_datasets is installed; install one or give --csv"
         )
-    paths = tuple(system_fonts.chinese_fonts(args.chinese_fonts)) if args.chinese or strange else ()
-    if len(paths) > MOST_FONTS:
-        raise TableError(
-            f"--chinese_fonts: {len(paths)} fonts; LaTeX is told of {MOST_FONTS} at most, name fewer"
-        )
+    chinese, paths, without = args.chinese, (), {}
+    if args.chinese or strange:
+        try:
+            xelatex, paths = _chinese(args.chinese_fonts)
+            drawn_by.append(xelatex)
+        except (renderers.RendererError, system_fonts.NoFontsError) as error:
+            if args.strict or (args.chinese == 1 and not frames):
+                raise
+            chinese, without = 0.0, {system_fonts.LANGUAGES["zh"]: str(error)}
     engine = TableEngine(
-        corpora.documents(args.split, args.sources), frames, args.from_frames, args.chinese, paths,
+        corpora.documents(args.split, args.sources), frames, args.from_frames, chinese, paths,
         args.columns, args.rows, args.dpi, args.seed, args.degrade, args.image, name=f"tables-{args.split}",
     )  # fmt: skip
     found = [frame.name for frame in frames]
@@ -546,11 +549,24 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         engine,
         args,
         args.count,
+        without,
         csv=[path.name for path in args.csv],
         data=found,
         drawn_by=drawn_by,
         faces=[path.stem for path in paths],
     )
+
+
+def _chinese(names: str) -> tuple[str, tuple[Path, ...]]:
+    """The version of XeLaTeX, which sets Chinese, and the fonts."""
+    version = renderers.program_version("xelatex")
+    renderers.find_tex_file("xeCJK.sty")
+    paths = tuple(system_fonts.chinese_fonts(names))
+    if len(paths) > MOST_FONTS:
+        raise TableError(
+            f"--chinese_fonts: {len(paths)} fonts; LaTeX is told of {MOST_FONTS} at most, name fewer"
+        )
+    return version, paths
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -119,11 +119,16 @@ def sentences(paragraph: str) -> list[str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options --language and --texts, beside --split and --sources of output.add_text_arguments."""
+    """The options --language, --texts and --strict, beside those of produce.add_text_arguments."""
     parser.add_argument("--language", choices=LANGUAGES, default="en", help="(default: %(default)s)")
     parser.add_argument(
         "--texts",
         help="folder with .txt files in UTF-8, paragraphs parted by empty lines, instead of --sources",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse where no font for one of both languages is installed, instead of leaving it out",
     )
 
 

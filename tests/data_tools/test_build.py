@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from data_tools import build, produce, recipe
+from data_tools.drawing import system_fonts
 from data_tools.text import token_counts
 from got_train.config.loader import load_config
 from got_train.data.records import read_records
@@ -224,6 +225,46 @@ def test_a_missing_program_is_skipped_by_one_line_and_refused_by_strict(write, t
     assert run(path, "--strict", f"out={tmp_path / 'strict'}") == 2
     assert capsys.readouterr().err == "sources.geometry: pdflatex: not found; `make data-tools` installs it\n"
     assert not list((tmp_path / "strict").rglob("*.parquet"))
+
+
+@pytest.fixture
+def no_system_fonts(tmp_path, monkeypatch):
+    """fontconfig knows no folder; pip's fonts are found without it."""
+    (tmp_path / "fonts.conf").write_text("<fontconfig></fontconfig>")
+    monkeypatch.setenv("FONTCONFIG_FILE", str(tmp_path / "fonts.conf"))
+    system_fonts.faces.cache_clear()
+    yield
+    system_fonts.faces.cache_clear()
+
+
+@pytest.mark.usefixtures("no_system_fonts")
+def test_without_chinese_fonts_the_pages_are_those_of_english_and_one_line_says_so(write, tmp_path, capsys):
+    def sources(language):
+        words = {"sources": "pydoc", "language": language}
+        return {
+            "lines": {"rows": 8, "options": words},
+            "scene": {"rows": 4, "options": {**words, "width": 320, "height": 240}},
+            "regions": {"rows": 8, "of": ["lines"], "options": {"tasks": ["box"]}},
+        }
+
+    both, english = tmp_path / "both", tmp_path / "english"
+    path = write(sources=sources("both"))
+    assert run(path, f"out={both}") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("without Chinese: ")]
+    assert len(said) == 2 and said[1].startswith(
+        "without Chinese: lines, scene: fonts: "
+    )  # met; in the table
+    snippet = (both / "train.yaml").read_text()
+    assert f"# {said[1]}\n" in snippet and "could not be made" not in snippet
+    assert json.loads((both / "summary.json").read_text())["sources"]["regions"]["without"] == {}
+    assert run(write(sources=sources("en")), f"out={english}") == 0
+    assert made(both) == made(english) != {}
+    capsys.readouterr()
+
+    path = write(sources=sources("both"))
+    assert run(path, "--strict", f"out={tmp_path / 'strict'}") == 2
+    assert capsys.readouterr().err.startswith("sources.lines: fonts: ")
+    assert not list((tmp_path / "strict").rglob("*.json"))  # so that it can begin once the fonts are there
 
 
 def test_what_fails_in_a_worker_leaves_the_others_and_ends_with_1(write, tmp_path, capsys):

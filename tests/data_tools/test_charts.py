@@ -227,3 +227,16 @@ def test_of_400_random_charts_2_percent_at_most_are_rejected_before_they_are_dra
             numbers = chart.series[0].numbers
             assert min(numbers) >= 0.05 * sum(numbers)  # a slice has room for its label
     assert rejected <= 8, rejected
+
+
+def test_a_look_whose_program_is_missing_is_left_out_unless_it_is_the_only_one(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(renderers, "NODE_FOLDER", tmp_path)
+    words = ["--count=2", "--sources=pydoc", "--num_workers=1", f"--out={tmp_path / 'both'}"]
+    both = charts.make(charts.parser().parse_args([*words, "--looks=matplotlib,echarts"]))
+    assert both["without"] == {
+        "the look echarts": "npm package echarts: not found in data_tools/node; `make data-tools` installs it"
+    }
+    assert both["rows"] == 2
+    for refused in (["--looks=echarts"], ["--looks=matplotlib,echarts", "--strict"]):
+        with pytest.raises(renderers.RendererError, match="npm package echarts: not found"):
+            charts.make(charts.parser().parse_args([*words, *refused]))

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -320,13 +321,15 @@ def test_datasets_opens_the_parquet_with_pictures(tmp_path: Path) -> None:
     assert json.loads(ocr["meta"])["font"] in ("DejaVuSans", "DejaVuSerif")
 
 
-@pytest.mark.parametrize("module", ["fonts", "lines", "pages", "pdf"])
+@pytest.mark.parametrize("module", ["drawing.fonts", "engines.lines", "engines.pages", "engines.pdf"])
 def test_help_comes_in_under_a_second(module: str) -> None:
-    start = time.monotonic()
-    made = subprocess.run(
-        [sys.executable, "-m", f"data_tools.{module}", "--help"], cwd=ROOT, capture_output=True
+    """Of the processor's time, which others on the machine do not lengthen."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, "-m", f"data_tools.{module}", "--help"], cwd=ROOT, capture_output=True, check=True
     )
-    assert made.returncode == 0 and time.monotonic() - start < 1
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
 @pytest.mark.parametrize(

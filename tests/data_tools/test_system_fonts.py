@@ -50,6 +50,29 @@ def test_a_font_is_found_by_family_file_and_name_and_others_are_refused() -> Non
         system_fonts.named_fonts("DejaVuSans,No Such Font")
 
 
+def test_a_language_without_fonts_is_left_out_unless_it_is_asked_for_alone_or_strictly() -> None:
+    def none() -> list[Path]:
+        raise system_fonts.NoFontsError("no font")
+
+    def wrong() -> list[Path]:
+        raise FontError("'X' is not installed")
+
+    texts, find = {"en": ("a",), "zh": ("b",)}, {"en": lambda: ["A"], "zh": none}
+    assert system_fonts.with_fonts(texts, find, strict=False) == (
+        {"en": (("a",), ["A"])},
+        {"Chinese": "no font"},
+    )
+    for asked, finders, strict in (
+        (texts, find, True),
+        ({"zh": ("b",)}, find, False),
+        (texts, {"en": none, "zh": none}, False),
+    ):
+        with pytest.raises(system_fonts.NoFontsError, match="no font"):
+            system_fonts.with_fonts(asked, finders, strict)
+    with pytest.raises(FontError, match="'X' is not installed"):  # a font that was named
+        system_fonts.with_fonts(texts, {**find, "zh": wrong}, strict=False)
+
+
 def test_without_fontconfig_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     system_fonts.faces.cache_clear()
     monkeypatch.setattr(shutil, "which", lambda _: None)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data_tools import produce
-from data_tools.drawing import renderers
+from data_tools.drawing import renderers, system_fonts
 from data_tools.engines import tables
 from data_tools.engines.tables import Cell, Frame, Table, TableEngine, TableError
 from data_tools.text import corpora
@@ -178,3 +178,19 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(TableError, match=r"a\.csv: cannot be read"):
         tables.read_csv(path)
+
+
+@latex
+def test_without_what_sets_chinese_the_english_tables_are_made(tmp_path, monkeypatch):
+    def none(names):
+        raise system_fonts.NoFontsError("no font")
+
+    monkeypatch.setattr(system_fonts, "chinese_fonts", none)
+    monkeypatch.setattr(renderers, "program_version", str)
+    monkeypatch.setattr(renderers, "find_tex_file", str)
+    words = ["--count=3", "--sources=pydoc", "--num_workers=1", f"--out={tmp_path / 'out'}"]
+    summary = tables.make(tables.parser().parse_args([*words, "--chinese=0.5"]))
+    assert (summary["rows"], summary["without"]) == (3, {"Chinese": "no font"})
+    for refused in (["--chinese=1"], ["--chinese=0.5", "--strict"]):
+        with pytest.raises(system_fonts.NoFontsError):
+            tables.make(tables.parser().parse_args([*words, *refused]))

@@ -37,7 +37,7 @@ def rows(tmp_path):
     from pyarrow import parquet
 
     def rows(engine, *words, count=COUNT):
-        module = import_module(f"data_tools.{engine}")
+        module = import_module(f"data_tools.engines.{engine}")
         out = tmp_path / engine
         fixed = [f"--out={out}", f"--count={count}", "--seed=20", "--num_workers=1"]
         try:

@@ -14,7 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 from data_tools.drawing import renderers
 
-from .chart import LINE, PIE_LEAST, PLOT, Chart, ChartError, Drawing, Placed, ems, rgb, text_color
+from .chart import (
+    LINE,
+    PIE_LEAST,
+    PLOT,
+    Chart,
+    ChartError,
+    Drawing,
+    Placed,
+    apart,
+    check_colors,
+    ems,
+    free_sides,
+    lightness,
+    rgb,
+    segments,
+    text_color,
+)
 
 if TYPE_CHECKING:
     import numpy
@@ -62,7 +78,7 @@ def draw(chart: Chart, font: Path, rng: numpy.random.Generator) -> Drawing:
     from PIL import Image
 
     look = random_look(chart, rng)
-    chart.check_colors([rgb(color) for color in _palette(chart, look)[: len(chart.series)]])
+    check_colors([rgb(color) for color in _palette(chart, look)[: len(chart.series)]])
     question = {"option": option(chart, look), "width": look.width, "height": look.height, "font": str(font)}
     answer = renderers.node(SCRIPT, *PACKAGES).ask(question)
     if "error" in answer:
@@ -133,8 +149,8 @@ def _palette(chart: Chart, look: Look) -> list[str]:
     """The theme's colours, those of the series unlike each other."""
     colors = ["#" + color for color in PALETTES[look.palette].split()]
     turned = colors[look.first :] + colors[: look.first]
-    names = {rgb(color): color for color in turned if not look.dark or chart.lightness(rgb(color)) > 0.05}
-    return [names[color] for color in chart.apart(names, len(chart.series))]
+    names = {rgb(color): color for color in turned if not look.dark or lightness(rgb(color)) > 0.05}
+    return [names[color] for color in apart(names, len(chart.series))]
 
 
 def _titles(chart: Chart, look: Look, ink: str) -> list[dict[str, Any]]:
@@ -304,8 +320,8 @@ def _positions(chart: Chart, look: Look) -> list[list[dict[str, Any]]]:
     told = [chart.value_text(number) for series in chart.series for number in series.numbers]
     sizes = [(ems(text) * look.em, LINE * look.em) for text in told]
     sides = [chart.prefers(row, place) for row, points in enumerate(rows) for place in range(len(points))]
-    taken = numpy.concatenate([chart.segments(line) for line in lines])
-    found = chart.free_sides([point for row in rows for point in row], sizes, sides, taken, look.em)
+    taken = numpy.concatenate([segments(line) for line in lines])
+    found = free_sides([point for row in rows for point in row], sizes, sides, taken, look.em)
     styles = iter([{"position": side, "distance": gap, "color": _ink(look)} for side, gap in found])
     return [[next(styles) for _ in row] for row in rows]
 

@@ -342,15 +342,29 @@ def parser() -> argparse.ArgumentParser:
 
 def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
-    chosen = scene.languages(args)
-    engine = ChartEngine(chosen, args.kinds, args.looks, args.degrade, name=f"charts-{args.split}")
+    chosen, without = scene.languages(args)
+    drawn_by, missing_looks = _versions(args.looks, args.strict)
+    engine = ChartEngine(chosen, args.kinds, tuple(drawn_by), args.degrade, name=f"charts-{args.split}")
     fonts = {each.name: [font.stem for font in each.fonts] for each in chosen}
-    return produce.write(engine, args, args.count, fonts=fonts, drawn_by=_versions(args.looks))
+    return produce.write(
+        engine, args, args.count, {**without, **missing_looks}, fonts=fonts, drawn_by=drawn_by
+    )
 
 
-def _versions(looks: tuple[str, ...]) -> dict[str, str]:
+def _versions(looks: tuple[str, ...], strict: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """The version of each look's program, and the looks left out, as theirs is not installed."""
+    from data_tools.drawing.renderers import RendererError
+
     known = {"matplotlib": lambda: metadata.version("matplotlib"), "echarts": _echarts_version}
-    return {look: known[look]() for look in looks}
+    versions, without = {}, {}
+    for look in looks:
+        try:
+            versions[look] = known[look]()
+        except RendererError as error:
+            if strict or len(looks) == 1:
+                raise
+            without[f"the look {look}"] = str(error)
+    return versions, without
 
 
 def _echarts_version() -> str:

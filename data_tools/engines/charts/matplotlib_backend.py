@@ -14,8 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from data_tools import produce
 
-from . import chart
-from .chart import PIE_LEAST, PLOT, Chart, Drawing, Placed, ems, lightness
+from .chart import (
+    PIE_LEAST,
+    PLOT,
+    Chart,
+    Drawing,
+    Placed,
+    apart,
+    beside,
+    check_colors,
+    ems,
+    free_sides,
+    lightness,
+    segments,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +81,7 @@ def draw(chart: Chart, font: Path, rng: numpy.random.Generator) -> Drawing:
     from PIL import Image
 
     look = random_look(chart, rng)
-    chart.check_colors(look.colors[: len(chart.series)])
+    check_colors(look.colors[: len(chart.series)])
     paper = "#202020" if look.dark else "white"
     with matplotlib.rc_context({"text.usetex": False, "text.parse_math": False, "hatch.linewidth": 0.6}):
         figure = Figure((look.width / DPI, look.height / DPI), DPI, facecolor=paper)
@@ -128,7 +140,7 @@ def _colors(
         first = rng.random()
         hues = [(first + place / count) % 1 for place in range(count)]
         colors = [colorsys.hsv_to_rgb(hue, 0.75, (0.65, 0.9)[place % 2]) for place, hue in enumerate(hues)]
-    shuffled = chart.apart((colors[place] for place in rng.permutation(len(colors))), series)
+    shuffled = apart((colors[place] for place in rng.permutation(len(colors))), series)
     return tuple(tuple(round(float(part), 3) for part in color) for color in shuffled[:count])
 
 
@@ -440,7 +452,7 @@ class _Plot:
     def _beside_point(
         self, text: str, point: tuple[float, float], side: str, size: tuple[float, float], gap: float
     ) -> None:
-        x, y = chart.beside((0, 0), size, side, gap)
+        x, y = beside((0, 0), size, side, gap)
         self._annotate(text, point, (x, -y))
 
     def _annotate(
@@ -485,8 +497,8 @@ class _Plot:
                 sides.append(chart.prefers(row, place))
         drawn = self._flip(self.axes.transData.transform(points)).tolist()
         sizes = [self._size(text) for text in told]
-        taken = numpy.concatenate([chart.segments(self._flip(line())) for line in self._outlines])
-        found = chart.free_sides(drawn, sizes, sides, taken, self.look.em)
+        taken = numpy.concatenate([segments(self._flip(line())) for line in self._outlines])
+        found = free_sides(drawn, sizes, sides, taken, self.look.em)
         for text, point, size, (side, gap) in zip(told, points, sizes, found, strict=True):
             self._beside_point(text, point, side, size, gap)
 
