@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
-from got_train.evaluation.metrics import degeneration, tables, text
+from got_train.evaluation.metrics import degeneration, teds, text
 
 CHARACTERS = 2000
 WRONG = 0.03
@@ -55,7 +55,7 @@ def main() -> None:
             _report(f"{language}, nltk's edit distance alone", lambda pair: edit_distance(*pair), pairs[:2])  # noqa: B023
     for rows, columns in SIZES:
         pairs = [(_table(source, rows, columns), _table(source, rows, columns)) for _ in range(3)]
-        _report(f"tables of {rows} x {columns}, TEDS and TEDS-S", lambda pair: tables.both(*pair), pairs)
+        _report(f"tables of {rows} x {columns}, TEDS and TEDS-S", lambda pair: teds.both(*pair), pairs)
         if find_spec("apted"):
             _report(f"tables of {rows} x {columns}, apted for TEDS alone", _by_apted, pairs[:1])
 

@@ -1,4 +1,4 @@
-"""What a worker process owes the one that started it; needs no paddle."""
+"""Worker processes: they end with the one that started them, and share work in order. Needs no paddle."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+MAX_CHUNK = 16  # items handed to a process at once
 
 
 def serve(parent: int) -> None:
@@ -21,3 +28,16 @@ def _leave_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
+
+
+def in_processes(
+    function: Callable[..., Result], items: Sequence[tuple[Any, ...]], processes: int = 1
+) -> Iterator[Result]:
+    """The results of a module's function for each item's arguments, in order and as they are ready."""
+    if processes == 1 or len(items) < 2:
+        yield from (function(*item) for item in items)
+        return
+    chunk = max(1, min(MAX_CHUNK, len(items) // processes))
+    # spawned, because a fork of a process with threads may never wake up
+    with ProcessPoolExecutor(processes, get_context("spawn"), serve, (os.getpid(),)) as pool:
+        yield from pool.map(function, *zip(*items, strict=True), chunksize=chunk)

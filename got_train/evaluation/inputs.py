@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
 from got_train.errors import EvaluationError
 
-from .predictions import DataFile, Prediction, _prediction, _rows, names_of, records_hash
+from .predictions import DataFile, Prediction, json_rows, names_of, parse_prediction, records_hash
 
 
 def open_data(sources: Sequence[str | os.PathLike | Mapping[str, Any]]) -> list[DataFile]:
@@ -45,7 +43,9 @@ def read_predictions(path: str | os.PathLike) -> list[Prediction]:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{path}: {error}; a UTF-8 file of predictions") from error
-    found = [_prediction(row, where) for rows in _rows(text, str(path)) for row, where in _blocks(*rows)]
+    found = [
+        parse_prediction(row, where) for rows in json_rows(text, str(path)) for row, where in _blocks(*rows)
+    ]
     if not found:
         raise EvaluationError(f"{path}: holds no predictions; at least one")
     return found

@@ -172,7 +172,7 @@ def _kept(path: Path) -> list[Prediction]:
         return []
     text = path.read_text(encoding="utf-8", errors="replace")
     whole, _, torn = text.rpartition("\n")  # a killed run may have begun a line
-    found = [_prediction(row, where) for row, where in _rows(whole, str(path))]
+    found = [parse_prediction(row, where) for row, where in json_rows(whole, str(path))]
     kept = [prediction for prediction in found if not prediction.failed]
     if torn or len(kept) < len(found):
         write_whole(path, "".join(map(_line, kept)))
@@ -183,7 +183,7 @@ def _line(prediction: Prediction) -> str:
     return json.dumps(prediction.row(), ensure_ascii=False) + "\n"
 
 
-def _rows(text: str, path: str) -> Iterator[tuple[object, str]]:
+def json_rows(text: str, path: str) -> Iterator[tuple[object, str]]:
     """The values of a JSON list, or of JSON lines, each with its place."""
     if text.lstrip().startswith("["):
         try:
@@ -201,7 +201,7 @@ def _rows(text: str, path: str) -> Iterator[tuple[object, str]]:
                 raise EvaluationError(f"{path}:{number}: not JSON: {error}; one object a line") from error
 
 
-def _prediction(row: object, where: str) -> Prediction:
+def parse_prediction(row: object, where: str) -> Prediction:
     if not isinstance(row, dict):
         raise EvaluationError(f"{where}: {str(row)[:60]!r}; an object with prediction and reference")
     texts = {name: _text(row, name, where) for name in _NAMES}

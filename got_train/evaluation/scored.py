@@ -14,10 +14,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .metrics import characters, degeneration, kinds, pages, text
+from got_train.formats.answer_types import ANSWER_TYPES, answer_type
+from got_train.workers import in_processes
+
+from .metrics import characters, degeneration, pages, task_metrics, text
 from .metrics.values import Values
 from .predictions import Prediction
-from .workers import in_processes
 
 _SLOW = ("table", "geometry")  # kinds of which one pair may take a second and more
 _FEW = 8  # of them a process, for it takes a second to start
@@ -66,7 +68,7 @@ def samples(
 ) -> list[Sample]:
     """All that were asked, scored, formulas by CDM if it has time. A failed row scores as an empty answer."""
     asked = [each for each in predictions if each.not_asked is None]
-    found = [kinds.kind_of(each.reference, each.task) for each in asked]
+    found = [answer_type(each.reference, each.task) for each in asked]
     own = _own_scores(found, [(each.prediction, each.reference) for each in asked], progress)
     if cdm_seconds:
         _add_cdm(own, asked, found, cdm_seconds, progress)
@@ -114,7 +116,7 @@ def _processes(parts: int) -> int:
 def metric_fault(name: str) -> str:
     """What is wrong with the name of a metric, if anything; of a kind's own only the kind is known here."""
     known = (*text.FIXED, *degeneration.NAMES)
-    if name.partition(".")[0] in kinds.KINDS if "." in name else name in known:
+    if name.partition(".")[0] in ANSWER_TYPES if "." in name else name in known:
         return ""
     return f"no metric {name}; loss, {', '.join(known)}, or KIND.METRIC such as table.teds"
 
@@ -157,7 +159,7 @@ def length_bin(length: int) -> str:
 
 def averages_of(kind: str, scores: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """The averages of a kind's own metrics, as the kind defines them."""
-    return (pages if kind == "page" else kinds.module_of(kind)).averages(scores)
+    return (pages if kind == "page" else task_metrics.module_of(kind)).averages(scores)
 
 
 def _own_scores(found: Sequence[str], pairs: Sequence[tuple[str, str]], progress: bool) -> list[Values]:
@@ -165,10 +167,10 @@ def _own_scores(found: Sequence[str], pairs: Sequence[tuple[str, str]], progress
     own = [
         Values(pages.score(*pair) if kind == "page" else {}) for kind, pair in zip(found, pairs, strict=True)
     ]
-    places = [place for place, kind in enumerate(found) if kind in kinds.MODULES]
+    places = [place for place, kind in enumerate(found) if kind in task_metrics.MODULES]
     slow = sum(found[place] in _SLOW for place in places)
     wanted = [(found[place], *pairs[place]) for place in places]
-    scores = kinds.score_all(wanted, _processes(slow // _FEW))
+    scores = task_metrics.score_all(wanted, _processes(slow // _FEW))
     shown = tqdm(scores, total=len(wanted), unit="pair", desc="kinds", disable=None if progress else True)
     for place, score in zip(places, shown, strict=True):
         own[place] = score

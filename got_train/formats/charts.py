@@ -31,7 +31,7 @@ def chart(text: str) -> dict[str, Any]:
             read = parse(text)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
-        if isinstance(read, dict) and isinstance(_values(read), dict):
+        if isinstance(read, dict) and isinstance(values_of(read), dict):
             return read
     raise AnswerError("no object with values")
 
@@ -79,7 +79,7 @@ def table(text: str) -> Table:
     return Table(named, rows[0], tuple(rows[1:])) if rows else Table(named)
 
 
-def _anls(first: str, second: str) -> float:
+def anls(first: str, second: str) -> float:
     distance = Levenshtein.normalized_distance(first, second)
     return 1 - distance if distance < TEXT_THETA else 0.0
 
@@ -88,7 +88,7 @@ def _likeness(first: str, second: str) -> float:
     return 1 - Levenshtein.normalized_distance(first.lower(), second.lower())
 
 
-def _values(read: Mapping[str, Any]) -> Any:
+def values_of(read: Mapping[str, Any]) -> Any:
     """The values of a chart; an object without titles is values itself."""
     for key in ("values", "data"):
         if key in read:
@@ -96,15 +96,15 @@ def _values(read: Mapping[str, Any]) -> Any:
     return {key: value for key, value in read.items() if key not in TITLES}
 
 
-def _title(read: Mapping[str, Any], name: str) -> str:
+def title_of(read: Mapping[str, Any], name: str) -> str:
     held = read.get(name, NO_TITLE)
     return held if isinstance(held, str) else str(held)
 
 
-def _table(read: Mapping[str, Any]) -> Table:
+def to_table(read: Mapping[str, Any]) -> Table:
     """The values as RMS takes them: a row a key and a column, or a column for each name of the series."""
-    values = _values(read)
-    named = None if _title(read, "title") == NO_TITLE else _title(read, "title").lower()
+    values = values_of(read)
+    named = None if title_of(read, "title") == NO_TITLE else title_of(read, "title").lower()
     series = {key: cell if isinstance(cell, dict) else {"value": cell} for key, cell in values.items()}
     heads = dict.fromkeys(str(name) for cells in series.values() for name in cells)
     rows = [

@@ -73,7 +73,7 @@ def _symbols(text: str) -> list[str]:
     return text.replace("\n", " <b> ").replace("\t", " <t> ").split(" ")
 
 
-_CUTS = {"music_cer": str, "music_ser": _symbols, "music_ler": lambda text: text.split("\n")}
+CUTS = {"music_cer": str, "music_ser": _symbols, "music_ler": lambda text: text.split("\n")}
 
 
 def _opening_fault(tokens: Sequence[str]) -> str | None:

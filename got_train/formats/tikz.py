@@ -34,6 +34,7 @@ DOCUMENT = r"""\documentclass[tikz,border=2pt]{standalone}
 """
 
 
+TIKZPICTURE = re.compile(r"\\begin\{tikzpicture\}.*?(?:\\end\{tikzpicture\}|\Z)", re.DOTALL)
 # as DeTikZify cuts it
 _TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|[{}\[\]]|[^\s\\{}\[\]]+")
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from got_train import images, prompts
 from got_train.atomic_write import write_whole
 from got_train.errors import ImageError, RenderingError
+from got_train.formats.answer_types import PLAIN_TASKS
 
-from .document import PLAIN, Reading
+from .document import Reading
 from .export import FORMATS, TABLES, export
 
 
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", choices=FORMATS, help="default: by the output's suffix")
     parser.add_argument("--tables", choices=TABLES, default="html", help="of md (default html)")
     parser.add_argument(
-        "--task", choices=sorted({*prompts.TASKS, *PLAIN}), default="format", help="(default format)"
+        "--task", choices=sorted({*prompts.TASKS, *PLAIN_TASKS}), default="format", help="(default format)"
     )
     parser.add_argument(
         "--image", nargs="*", type=Path, default=[], metavar="FILE", help="a page's picture each"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from got_train.formats.tables import find_tables
+from got_train.formats.tikz import TIKZPICTURE
 
 from .mathpix import DOLLARS, formula_in_dollars
-from .tikz import DRAWING
 
 Kind = Literal["heading", "paragraph", "caption", "list", "table", "formula", "drawing", "code"]
 _BLOCK = re.compile(
@@ -95,7 +95,7 @@ def _piece(match: re.Match) -> Piece | None:
 
 
 def _candidates(text: str) -> Iterator[tuple[int, int, Block]]:
-    for match in DRAWING.finditer(text):
+    for match in TIKZPICTURE.finditer(text):
         yield match.start(), match.end(), Block("drawing", match[0], match[0])
     for table in find_tables(text):
         yield table.start, table.end, _table(text[table.start : table.end], table.html)

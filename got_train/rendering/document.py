@@ -1,27 +1,23 @@
 """One self-contained HTML page for what was read: every page, system and drawing; nothing is fetched.
 
-Decides what an answer is, in the original's order: a score, text with boxes, plain text, drawings, a chart,
-Mathpix markdown. What was mended or cannot be drawn is said; the text as it was read ends every page.
+What an answer is, formats.answer_types says. What was repaired or cannot be drawn is said on the page; the
+text as it was read ends every page.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from PIL import Image
 
 from got_train.errors import RenderingError
-from got_train.formats.tables import find_tables
+from got_train.formats.answer_types import PLAIN_TASKS, PartType, answer_parts
 
 from . import charts, markup, mathpix, music, repair, spots, tikz
 from .html import escaped, picture, shown_as_source
 
-Kind = Literal["score", "spots", "plain", "drawing", "chart", "table", "markdown"]
-PLAIN = ("ocr", "multi_crop_ocr", "scene")  # tasks without markup
 LONGEST = 200_000  # characters of a page; an answer has a quarter of that at most
 DEEPEST = 40  # environments inside one another
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -37,10 +33,14 @@ class Reading:
     task: str = "format"
     image: Image.Image | None = None
 
+    def parts(self) -> list[tuple[PartType, str]]:
+        """What the answer is made of, in its order."""
+        return [("plain", self.text)] if too_much(self) else answer_parts(self.text, self.task)
+
 
 @dataclass(eq=False)  # two pages may hold the same text
 class _Part:
-    kind: Kind
+    kind: PartType
     text: str
     html: str | None = None  # "" is a part of which nothing is to be seen, such as an empty frame
 
@@ -70,24 +70,11 @@ def render(document: Sequence[Reading], title: str = "OCR result") -> str:
     )
 
 
-def kinds(text: str, task: str) -> list[tuple[Kind, str]]:
-    """What an answer is made of; only formatted ones are cut into drawings, HTML tables and the rest."""
-    if "**kern" in text:
-        before, _, score = text.partition("**kern")
-        line = before.rfind("\n") + 1
-        head = [("plain", before[:line])] if before[:line].strip() else []
-        return [*head, ("score", before[line:] + "**kern" + score)]
-    if task == "spot":
-        return [("spots", text)]
-    if task in PLAIN or too_much(text):
-        return [("plain", text)]
-    if "\\begin{tikzpicture}" not in text and re.match(r"\s*\{\s*['\"]", text):
-        return [("chart", text)]
-    return list(_cut(text))
-
-
-def too_much(text: str) -> str | None:
-    """Why a formatted text is shown as it was read: what is in it is too long or too deep to be cut."""
+def too_much(reading: Reading) -> str | None:
+    """Why a formatted text is shown as it was read: it is too long, or nested too deeply, to be cut."""
+    text = reading.text
+    if reading.task in (*PLAIN_TASKS, "spot") or "**kern" in text:
+        return None
     if len(text) > LONGEST:
         return f"{len(text):,} characters; up to {LONGEST:,} are set"
     environments, braces = repair.depth(text)
@@ -96,22 +83,11 @@ def too_much(text: str) -> str | None:
     return None
 
 
-def _cut(text: str) -> list[tuple[Kind, str]]:
-    found = [(match.start(), match.end(), "drawing") for match in tikz.DRAWING.finditer(text)]
-    found += [(table.start, table.end, "table") for table in find_tables(text) if table.form == "html"]
-    parts, end = [], 0
-    for start, after, kind in sorted(found):
-        if start >= end:
-            parts += [("markdown", text[end:start]), (kind, text[start:after])]
-            end = after
-    return [part for part in [*parts, ("markdown", text[end:])] if part[1].strip()]
-
-
 def _page(reading: Reading) -> _Page:
     page = _Page(reading)
-    reason = None if reading.task in (*PLAIN, "spot") else too_much(reading.text)
-    page.notes += [f"shown as it was read: {reason}"] if reason and "**kern" not in reading.text else []
-    for kind, text in kinds(reading.text, reading.task):
+    reason = too_much(reading)
+    page.notes += [f"shown as it was read: {reason}"] if reason else []
+    for kind, text in reading.parts():
         if kind == "markdown":
             mended = repair.page(text)
             page.notes += mended.notes

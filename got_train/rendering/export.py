@@ -13,7 +13,7 @@ from got_train.errors import RenderingError
 
 from . import charts, mathpix, word
 from .blocks import Block, blocks, pieces
-from .document import Reading, kinds, render
+from .document import Reading, render
 from .html import escaped
 from .markup import table as safe_table
 from .table_grid import grid
@@ -51,7 +51,7 @@ def as_json(document: Sequence[Reading]) -> str:
             "label": reading.label,
             "task": reading.task,
             "text": reading.text,
-            "blocks": [row for kind, text in kinds(reading.text, reading.task) for row in _rows(kind, text)],
+            "blocks": [row for kind, text in reading.parts() for row in _rows(kind, text)],
         }
         for reading in document
     ]
@@ -62,7 +62,7 @@ def markdown(document: Sequence[Reading], tables: str = "html") -> str:
     r"""Markdown with $...$ for formulas; HTML in an answer is text, and a price keeps its dollar by a \."""
     pages = []
     for reading in document:
-        parts = [_part(kind, text, tables) for kind, text in kinds(reading.text, reading.task)]
+        parts = [_part(kind, text, tables) for kind, text in reading.parts()]
         pages.append("\n\n".join(part for part in parts if part))
     return "\n\n---\n\n".join(pages) + "\n"
 

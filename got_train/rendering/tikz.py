@@ -23,7 +23,6 @@ MEMORY = 2 * 2**30
 LONGEST = 100_000  # characters
 SCALE = 2.5  # pixels a point, where no SVG can be made
 LARGEST = 4000  # points of a side
-DRAWING = re.compile(r"\\begin\{tikzpicture\}.*?(?:\\end\{tikzpicture\}|\Z)", re.DOTALL)
 _ENVIRONMENT = {  # TeX reads and writes nothing outside, and makes no fonts
     "openin_any": "p",
     "openout_any": "p",

@@ -18,7 +18,7 @@ from got_train.errors import RenderingError
 
 from . import charts, markup, molecules, music, tikz
 from .blocks import Block, blocks, pieces
-from .document import Reading, kinds
+from .document import Reading
 from .table_grid import grid
 
 WIDTH = 6.0  # inches of a page's text
@@ -40,7 +40,7 @@ def written(document: Sequence[Reading]) -> bytes:
     for number, reading in enumerate(document):
         if number:
             file.add_page_break()
-        for kind, text in kinds(reading.text, reading.task):
+        for kind, text in reading.parts():
             _part(file, kind, text)
     kept = io.BytesIO()
     file.save(kept)

@@ -21,11 +21,12 @@ from got_train.config.schema import Config
 from got_train.data.mixture import spread
 from got_train.data.records import Record
 from got_train.errors import ConfigError
-from got_train.evaluation.metrics import degeneration, kinds, text
+from got_train.evaluation.metrics import degeneration, text
 from got_train.evaluation.predictions import DataFile, Prediction, names_of, read_rows, records_hash
 from got_train.evaluation.provenance import write_lines
 from got_train.evaluation.scored import Sample, averages_of, metric_fault, samples, task_name
 from got_train.evaluation.scores import ALL
+from got_train.formats.answer_types import answer_type
 from got_train.inference.reader import Reader
 
 from .run_files import MEASUREMENTS
@@ -107,7 +108,7 @@ def _chosen(sets: Sequence[RecordSet], most: int, seed: int) -> tuple[list[DataF
 
 def _sort(record: Record) -> tuple[Hashable, ...]:
     """What a record asks for, and what its answer is."""
-    kind = kinds.kind_of(record.text, record.task)
+    kind = answer_type(record.text, record.task)
     return record.task, record.box is not None, record.color is not None, kind
 
 
@@ -205,7 +206,7 @@ def check_metric(name: str, files: Sequence[DataFile]) -> None:
         return
     records = [(file, place) for file in files for place in range(len(file.records))]
     right = [file.prediction(place, prediction=file.records[place].text) for file, place in records]
-    of_kind = [each for each in right if kinds.kind_of(each.reference, each.task) == kind]
+    of_kind = [each for each in right if answer_type(each.reference, each.task) == kind]
     if not of_kind:
         raise ConfigError(f"measure.best: {name}, and no row of data.validation is a {kind}; such as loss")
     known = averages(samples(of_kind[:1]))

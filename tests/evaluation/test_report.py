@@ -13,10 +13,11 @@ from got_train.cli import evaluate as command
 from got_train.evaluation.predictions import DataFile, Prediction
 from got_train.evaluation.report import page
 from got_train.evaluation.report.pictures import Pictures
-from got_train.evaluation.report.renderings import drawn, safe_table
+from got_train.evaluation.report.renderings import drawn
 from got_train.evaluation.scored import samples
 from got_train.evaluation.scores import summary
 from got_train.html import charts
+from got_train.rendering.markup import table as safe_table
 from tests.chromium import PROGRAM, Chromium
 
 TABLE = r"\begin{tabular}{ll} a & b \\ \multicolumn{2}{c}{c} \\ \end{tabular}"

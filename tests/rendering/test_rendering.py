@@ -15,7 +15,7 @@ from got_train.errors import RenderingError
 from got_train.formats import latex
 from got_train.formats.tikz import unavailable
 from got_train.rendering import charts, mathpix, music, repair, subprocesses, tikz
-from got_train.rendering.document import Reading, kinds, render
+from got_train.rendering.document import Reading, render
 from got_train.rendering.export import export
 from got_train.rendering.mathpix import written
 from got_train.rendering.sanitize import clean
@@ -199,7 +199,7 @@ def test_every_page_of_a_document_is_there(without_node):
     ],
 )
 def test_the_order_of_decisions_is_kern_plain_tikz_chart_markdown(text, task, expected):
-    assert [kind for kind, _ in kinds(text, task)] == expected
+    assert [kind for kind, _ in Reading("", text, task).parts()] == expected
 
 
 @needs_katex

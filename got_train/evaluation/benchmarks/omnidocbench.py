@@ -21,7 +21,7 @@ from rapidfuzz.process import cdist
 
 from got_train.data.record import Record
 from got_train.errors import EvaluationError
-from got_train.evaluation.metrics import formulas, omnidocbench_text, tables
+from got_train.evaluation.metrics import formulas, omnidocbench_text, teds
 from got_train.formats.tables import find_tables, with_html_tables
 
 from . import read_folder
@@ -287,10 +287,10 @@ def _order(matched: Sequence[Pair]) -> float:
 
 def _table_scores(truth: Sequence[str], read: Sequence[str]) -> list[Mapping[str, float | None]]:
     """Of each table of the page, with that of the answer which is most like it; 0 without one."""
-    pairs, _ = _match(truth, read, tables.normalised, merged=1)
+    pairs, _ = _match(truth, read, teds.normalised, merged=1)
     nothing = {"teds": 0.0, "teds_s": 0.0}
     return [
-        tables.score(read[theirs.start], truth[ours.start]) if theirs else nothing for ours, theirs in pairs
+        teds.score(read[theirs.start], truth[ours.start]) if theirs else nothing for ours, theirs in pairs
     ]
 
 

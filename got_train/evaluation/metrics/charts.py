@@ -19,12 +19,12 @@ from got_train.formats.charts import (
     NUMBER_THETA,
     TITLES,
     Table,
-    _anls,
-    _table,
-    _title,
-    _values,
+    anls,
     chart,
     title,
+    title_of,
+    to_table,
+    values_of,
 )
 
 from .values import Value, Values, means
@@ -56,20 +56,20 @@ def score(prediction: str, reference: str) -> Values:
         found: dict[str, Any] | None = chart(prediction)
     except AnswerError:
         found = None
-    sims = {name: similarity(_values(found or {}), _values(expected), name) for name in TOLERANCES}
+    sims = {name: similarity(values_of(found or {}), values_of(expected), name) for name in TOLERANCES}
     if found is None:
         sims = dict.fromkeys(TOLERANCES, 0.0)
-    rms_scores = (0.0, 0.0, 0.0) if found is None else rms(_table(found), _table(expected))
+    rms_scores = (0.0, 0.0, 0.0) if found is None else rms(to_table(found), to_table(expected))
     return Values(
         {
             **{f"sim_{name}": sim for name, sim in sims.items()},
             **{f"ap_{name}": _reached(sim) for name, sim in sims.items()},
             "em": sims["strict"] >= 1,
-            **{name: title(_title(found or {}, name), _title(expected, name)) for name in TITLES},
+            **{name: title(title_of(found or {}, name), title_of(expected, name)) for name in TITLES},
             **dict(zip(RMS_NAMES, rms_scores, strict=True)),
             "parses": found is not None,
         },
-        {name: "the reference has none" for name in TITLES if _title(expected, name) == NO_TITLE},
+        {name: "the reference has none" for name in TITLES if title_of(expected, name) == NO_TITLE},
     )
 
 
@@ -122,7 +122,7 @@ def _matched(
         return float(not found), float(not expected), float(not found and not expected)
     from scipy.optimize import linear_sum_assignment  # here, for it takes long to load
 
-    costs = numpy.array([[1 - _anls(key, other) for other, _ in found] for key, _ in expected])
+    costs = numpy.array([[1 - anls(key, other) for other, _ in found] for key, _ in expected])
     rows, columns = linear_sum_assignment(costs)
     total = sum(_point(expected[row], found[column]) for row, column in zip(rows, columns, strict=True))
     if not total:
@@ -132,12 +132,12 @@ def _matched(
 
 
 def _point(expected: tuple[str, str], found: tuple[str, str]) -> float:
-    key = _anls(expected[0], found[0])
+    key = anls(expected[0], found[0])
     wanted, number = _rms_number(expected[1]), _rms_number(found[1])
     if number is not None and wanted:
         error = abs((wanted - number) / wanted)
         return key * (1 - error) if error < NUMBER_THETA else 0.0
-    return key if expected[1] == found[1] else key * _anls(expected[1], found[1])
+    return key if expected[1] == found[1] else key * anls(expected[1], found[1])
 
 
 def _rms_number(text: str) -> float | None:

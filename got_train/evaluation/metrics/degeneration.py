@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from got_train.errors import AnswerError
 from got_train.formats import kern
+from got_train.formats.answer_types import is_music
 from got_train.formats.charts import chart
 
-from .kinds import is_music
 from .molecules import molecule, smiles, unavailable
 from .spots import spots
 from .values import Values, means

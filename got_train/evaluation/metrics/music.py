@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rapidfuzz.distance import Levenshtein
 
-from got_train.formats.kern import _CUTS, notes, parses
+from got_train.formats.kern import CUTS, notes, parses
 
 from .values import Values, means, rate
 
@@ -19,7 +19,7 @@ RATES = ("music_cer", "music_ser", "music_ler")
 def score(prediction: str, reference: str) -> Values:
     """The rates of this pair, each edits over the reference's length; and whether the answer parses."""
     rates, parts = {}, {}
-    for name, cut in _CUTS.items():
+    for name, cut in CUTS.items():
         found, expected = cut(prediction), cut(reference)
         edits = Levenshtein.distance(found, expected)
         rates[name] = edits / len(expected) if expected else float(edits > 0)

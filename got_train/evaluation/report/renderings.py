@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from html import escape
 
 from got_train.errors import RenderingError
+from got_train.formats.tikz import TIKZPICTURE
 from got_train.rendering import charts, markup, molecules, music, tikz
 from got_train.rendering.html import picture
-from got_train.rendering.markup import table as safe_table
-
-__all__ = ["Budget", "drawn", "safe_table"]
 
 _SMILES = re.compile(r"<smiles>(.*?)</smiles>", re.DOTALL)
 _LONGEST = 20_000  # characters of a text that is drawn
@@ -80,7 +78,7 @@ def _score(text: str) -> str:
 
 
 def _drawing(text: str) -> str:
-    found = tikz.DRAWING.search(text)
+    found = TIKZPICTURE.search(text)
     if found is None:
         raise RenderingError("this is no tikzpicture")
     figure = tikz.figure(found[0], _SECONDS)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from got_train.evaluation.metrics import tables
-from got_train.evaluation.metrics.tables import normalised, score, similarity, teds, tree
+from got_train.evaluation.metrics import teds as teds_module
+from got_train.evaluation.metrics.teds import normalised, score, similarity, teds, tree
 from got_train.formats.tables import find_tables, to_html, with_html_tables
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures" / "metrics_golden_kinds.json").read_text("utf-8"))
@@ -177,7 +177,7 @@ def test_apted_finds_the_same_distance_between_200_random_tables():
         def __init__(self, element):
             self.kind = element.tag, element.get("colspan"), element.get("rowspan")
             cell = element.tag == "td"
-            self.text = "".join(tables._content(element)) if cell else ""
+            self.text = "".join(teds_module._content(element)) if cell else ""
             self.children = [] if cell else [Node(child) for child in element]
 
     class Costs(apted.Config):
@@ -187,7 +187,7 @@ def test_apted_finds_the_same_distance_between_200_random_tables():
     source = random.Random(5)
     for _ in range(200):
         sides = [random_table(source) for _ in range(2)]
-        roots = [tables._parsed(side).find("body/table") for side in sides]
+        roots = [teds_module._parsed(side).find("body/table") for side in sides]
         distance = apted.APTED(*map(Node, roots), Costs()).compute_edit_distance()
         elements = max(sum(1 for _ in root.iterdescendants()) for root in roots)
         assert similarity(*map(tree, sides)) == pytest.approx(1 - distance / (elements or 1), abs=1e-9), sides

@@ -1,6 +1,6 @@
-"""What a reference is made of, and so which metrics its prediction is worth.
+"""What kind of thing an answer is: decides which metrics a reference is worth and how a reading is drawn.
 
-Knows how references are written and which module scores which; computes no metric itself.
+Knows how answers are written; neither metrics nor drawing.
 """
 
 from __future__ import annotations
@@ -8,30 +8,19 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator, Sequence
-from importlib import import_module
-from types import ModuleType
 from typing import Literal, get_args
 
-from got_train.evaluation.workers import in_processes
-from got_train.formats import spots
-from got_train.formats.tables import find_tables
+from . import spots
+from .tables import find_tables
+from .tikz import TIKZPICTURE
 
-from .values import Values
-
-Kind = Literal["text", "page", "table", "formula", "molecule", "music", "geometry", "chart", "spot", "blank"]
-KINDS: tuple[str, ...] = get_args(Kind)
-MODULES = {  # of this package, each with `score` of a pair and `averages` of many
-    "table": "tables",
-    "formula": "formulas",
-    "molecule": "molecules",
-    "music": "music",
-    "geometry": "geometry",
-    "chart": "charts",
-    "spot": "spotting",
-}
-PLAIN = ("ocr", "multi_crop_ocr", "scene")  # tasks whose answers have no markup
-NAMES = {"smiles": "molecule", "kern": "music", "tikz": "geometry", "plain": "text", "format": None}
+AnswerType = Literal[
+    "text", "page", "table", "formula", "molecule", "music", "geometry", "chart", "spot", "blank"
+]
+PartType = Literal["score", "spots", "plain", "drawing", "chart", "table", "markdown"]
+ANSWER_TYPES: tuple[str, ...] = get_args(AnswerType)
+PLAIN_TASKS = ("ocr", "multi_crop_ocr", "scene")  # their answers have no markup
+TASK_TYPES = {"smiles": "molecule", "kern": "music", "tikz": "geometry", "plain": "text", "format": None}
 _FORMULAS = re.compile(
     r"(?:\s|\\\[.*?\\\]|\\\(.*?\\\)|\$\$.*?\$\$|\$[^$]+\$"
     r"|\\begin\{(?P<name>equation|align|aligned|gather|multline|eqnarray|math|displaymath)(?P<star>\*?)\}"
@@ -48,39 +37,47 @@ _FRAME = re.compile(
 )
 
 
-def kind_of(reference: str, task: str | None = None) -> Kind:
-    """A task that is called after a kind decides; else the words do, blank or one thing before a mixture."""
+def answer_type(reference: str, task: str | None = None) -> AnswerType:
+    """A task that is named after a type decides; else the words do, blank or one thing before a mixture."""
     text = reference.strip()
     if not text:
         return "blank"
-    named = NAMES.get(task or "", task)
-    if named in KINDS:
+    named = TASK_TYPES.get(task or "", task)
+    if named in ANSWER_TYPES:
         return named
     if is_music(text):
         return "music"
-    if task in PLAIN:
+    if task in PLAIN_TASKS:
         return "text"
-    for kind, test in _WHOLES.items():
+    for name, test in _WHOLES.items():
         if test(text):
-            return kind
+            return name
     return "page" if _MARKUP.search(text) or find_tables(text) else "text"
 
 
-def module_of(kind: str) -> ModuleType | None:
-    """What scores a kind beside the text metrics; None for texts, pages and blanks."""
-    name = MODULES.get(kind)
-    return import_module(f".{name}", __package__) if name else None
-
-
-def score(kind: str, prediction: str, reference: str) -> Values:
-    """The metrics of a pair that its kind has beside the text metrics; empty if it has none."""
-    module = module_of(kind)
-    return module.score(prediction, reference) if module else Values({})
-
-
-def score_all(pairs: Sequence[tuple[str, str, str]], processes: int = 1) -> Iterator[Values]:
-    """`score` of each (kind, prediction, reference), in order and as they are ready."""
-    return in_processes(score, pairs, processes)
+def answer_parts(text: str, task: str) -> list[tuple[PartType, str]]:
+    """What an answer is made of, in the original's order: a score, text with boxes, plain text, a chart, or
+    formatted text, which alone is cut into drawings, HTML tables and Mathpix markdown.
+    """
+    if "**kern" in text:
+        before, _, score = text.partition("**kern")
+        line = before.rfind("\n") + 1
+        head = [("plain", before[:line])] if before[:line].strip() else []
+        return [*head, ("score", before[line:] + "**kern" + score)]
+    if task == "spot":
+        return [("spots", text)]
+    if task in PLAIN_TASKS:
+        return [("plain", text)]
+    if "\\begin{tikzpicture}" not in text and re.match(r"\s*\{\s*['\"]", text):
+        return [("chart", text)]
+    found = [(match.start(), match.end(), "drawing") for match in TIKZPICTURE.finditer(text)]
+    found += [(table.start, table.end, "table") for table in find_tables(text) if table.form == "html"]
+    parts, end = [], 0
+    for start, after, name in sorted(found):
+        if start >= end:
+            parts += [("markdown", text[end:start]), (name, text[start:after])]
+            end = after
+    return [part for part in [*parts, ("markdown", text[end:])] if part[1].strip()]
 
 
 def is_music(text: str) -> bool:

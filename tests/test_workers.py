@@ -9,7 +9,7 @@ from tests.forked_runs import gone
 
 RUN = """
 import time
-from got_train.evaluation.workers import in_processes
+from got_train.workers import in_processes
 if __name__ == "__main__":
     for done in in_processes(time.sleep, [(0,)] * 32 + [(600,)] * 32, 2):
         print("begun", flush=True)
