@@ -6,6 +6,7 @@ Damaged files, scans, pages with a broken text layer or dense mathematics are le
 from __future__ import annotations
 
 import argparse
+import atexit
 import ctypes
 import functools
 import re
@@ -170,11 +171,24 @@ def _names_math_font(name: bytes) -> bool:
     return MATH_FONT.search(name.decode("latin-1")) is not None
 
 
-@functools.lru_cache(maxsize=1)
+_open: dict[Path, pypdfium2.PdfDocument] = {}  # one at most, as pages of a file follow each other
+
+
 def _document(path: Path) -> pypdfium2.PdfDocument:
+    """The file, open until a page of another one is asked for or the process ends."""
     import pypdfium2
 
-    return pypdfium2.PdfDocument(path)
+    if path not in _open:
+        _close()
+        atexit.unregister(_close)
+        atexit.register(_close)  # after pdfium's import, so before it closes itself
+        _open[path] = pypdfium2.PdfDocument(path)
+    return _open[path]
+
+
+def _close() -> None:
+    while _open:
+        _open.popitem()[1].close()
 
 
 def find_pages(folder: Path, split: str) -> tuple[tuple[tuple[str, int], ...], Counter[str]]:

@@ -374,8 +374,8 @@ def test_a_page_says_its_source_and_its_markdown_is_mathpix_like() -> None:
     style = pages.replace(STYLE, numbered=True)
     import pypdfium2
 
-    page = pypdfium2.PdfDocument(set_page(blocks, style))[0]
-    found = pages.match(blocks, text_layer.read_lines(page, 900, 1200))
+    with pypdfium2.PdfDocument(set_page(blocks, style)) as document:
+        found = pages.match(blocks, text_layer.read_lines(document[0], 900, 1200))
     assert [block for block, _ in found] == blocks
     assert len(found[2][1]) == 2
     assert pages.markdown(blocks) == (
@@ -414,13 +414,14 @@ def test_boxes_of_a_page_hold_what_pdfium_itself_finds_there(tmp_path: Path) -> 
     import pypdfium2
 
     blocks = [pages.Block("section", "Head"), pages.Block("paragraph", "Of many words, gypsy style. " * 12)]
-    page = pypdfium2.PdfDocument(set_page(blocks))[0]
-    found = text_layer.read_lines(page, 900, 1200)
-    assert len(found) > 4
-    for line in found:
-        x1, y1, x2, y2 = (value / 2 for value in text_layer.pixel_box([line], 900, 1200))  # 144 dpi
-        inside = page.get_textpage().get_text_bounded(x1, 600 - y2, x2, 600 - y1)
-        assert inside.split() == line.text.split()
+    with pypdfium2.PdfDocument(set_page(blocks)) as document:
+        page = document[0]
+        found = text_layer.read_lines(page, 900, 1200)
+        assert len(found) > 4
+        for line in found:
+            x1, y1, x2, y2 = (value / 2 for value in text_layer.pixel_box([line], 900, 1200))  # 144 dpi
+            inside = page.get_textpage().get_text_bounded(x1, 600 - y2, x2, 600 - y1)
+            assert inside.split() == line.text.split()
 
 
 @pytest.mark.parametrize("columns", [1, 2])
@@ -499,6 +500,13 @@ def test_a_pdf_gives_exactly_its_lines_and_bad_pages_are_counted_by_cause(pdfs: 
         "rotated text": 1,
         "few characters": 1,
     }
+
+
+def test_the_command_closes_every_pdf_that_it_reads(pdfs: Path, tmp_path: Path) -> None:
+    words = ["--pdfs", str(pdfs), "--out", str(tmp_path / "out"), "--num_workers", "1"]
+    command = [sys.executable, "-m", "data_tools.engines.pdf", *words, "--least_characters", "20"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr
+    assert "2 records of" in said and "still open" not in said  # pdfium's words at the end of the process
 
 
 def test_private_use_characters_are_a_broken_text_layer() -> None:

@@ -77,8 +77,8 @@ def test_a_footnote_is_read_with_its_number_and_written_as_mathpix_does() -> Non
     made, warnings = pages._compiler(page_engine()._font_folders).compile_with_warnings(
         source.encode(), format="pdf"
     )
-    page = pypdfium2.PdfDocument(made)[0]
-    read = text_layer.read_lines(page, 900, 1200)
+    with pypdfium2.PdfDocument(made) as document:
+        read = text_layer.read_lines(document[0], 900, 1200)
     # two pixels a point; the notes are drawn 8 points high at the foot of the page
     assert [line.text for line in read if line.em < 18] == ["1So they say.", "2They do not."]
     found = pages.match_notes(blocks, read, 18)
@@ -249,9 +249,10 @@ def test_slices_are_lines_and_paragraphs_of_the_page_as_pictures_of_their_own(
 def test_a_page_of_formulas_is_left_out_and_prose_has_no_mathematics(pdfs: Path) -> None:
     import pypdfium2
 
-    share = {
-        name: pdf.math_share(pypdfium2.PdfDocument(pdfs / f"{name}.pdf")[0]) for name in ("prose", "math")
-    }
+    share = {}
+    for name in ("prose", "math"):
+        with pypdfium2.PdfDocument(pdfs / f"{name}.pdf") as document:
+            share[name] = pdf.math_share(document[0])
     assert share["prose"] == 0 and share["math"] > 0.1
     names = (
         b"ABCDEF+CMMI10",

@@ -199,7 +199,7 @@ def _renames(first: Tree, second: Tree, structure_only: bool) -> numpy.ndarray:
 
 def _distance(first: Tree, second: Tree, renames: numpy.ndarray, deadline: float) -> float:
     """Zhang and Shasha's recursion over pairs of inner nodes; with a leaf on one side it is a minimum."""
-    trees = numpy.empty_like(renames)
+    trees = numpy.zeros_like(renames)  # _pairs reads a pair's own place before it is known, and drops it
     _with_leaves(first, second, renames, trees)
     _with_leaves(second, first, renames.T, trees.T)
     shapes = _shapes(second)
