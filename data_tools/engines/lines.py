@@ -9,6 +9,7 @@ import argparse
 import bisect
 import functools
 import itertools
+import random
 import re
 import string
 import sys
@@ -18,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_tools import produce
-from data_tools.drawing import degrade, system_fonts
-from data_tools.drawing.fonts import FontError, find_fonts, load_font, missing
-from data_tools.text import corpora
+from data_tools.drawing import degrade, system_fonts, wear
+from data_tools.drawing.fonts import FontError, load_font, missing
+from data_tools.text import corpora, printed
 from got_train.formats import spots as spotting
 
 from .regions import FRAME_COLORS, random_frames
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 FRAME_PAD = 2  # pixels of paper between the box of a line and its frame
 FRAME_WIDTH = 2
 MARGIN = FRAME_PAD + FRAME_WIDTH  # so that a frame never leaves the page
+GAP = "   "  # the least room that a tab stands for
 
 TASKS = ("ocr", "box", "color", "spot")
-TEXTS = ("words", "lowercase", "characters", "digits")
+TEXTS = ("words", "lowercase", "characters", "digits", "print")
 ALPHABETS = {"characters": string.ascii_letters + string.digits + string.punctuation, "digits": string.digits}
 DEFAULT_FONTS = (
     "Caladea-Regular,DejaVuSans,DejaVuSansMono,DejaVuSerif,HankenGrotesk-Regular,Lato-Regular,"
@@ -92,8 +94,13 @@ def render_page(
     frames: Mapping[int, str] | None = None,
     scatter: int = 8,
     grey: bool = True,
+    indents: Sequence[float] = (),
+    spread: float = 0.0,
 ) -> LinePage:
-    """Lines of dark text on light paper, under each other, left edges aligned.
+    """Lines of dark text on light paper, under each other.
+
+    indents says where each line stands in the block, from 0 (left edge, the default) to 1 (right edge). What
+    follows a tab stands at the right edge of the block, which spread makes wider by that share of the room.
 
     shape is the side of a square page or (width, height). The block of lines starts up to `scatter` pixels
     right of and below the margin, the distance between lines varies by up to a quarter, and the greys of
@@ -107,11 +114,13 @@ def render_page(
     if not lines or not all(line.strip() for line in lines):
         raise LineError(f"lines: {list(lines)!r} hold an empty line or none at all; give text in each")
     for line in lines:
-        if _missing(font, line):
-            raise FontError(f"lines: {font.stem} cannot draw {_missing(font, line)!r} of {line!r}")
+        absent = _missing(font, line.replace("\t", " "))
+        if absent:
+            raise FontError(f"lines: {font.stem} cannot draw {absent!r} of {line!r}")
     face = load_font(font, size)
     # left, top, right, bottom of the ink from the pen's start; the right edge counts the last advance as well
-    inks = [tuple(map(int, face.getbbox(line))) for line in lines]
+    pieces = [line.split("\t") for line in lines]
+    inks = [tuple(map(int, face.getbbox(line.replace("\t", GAP)))) for line in lines]
     framed = [row in (frames or ()) for row in range(len(lines))]
     pitch = _pitch(inks, framed, line_height(font, size))
     inset = -min(0, *(ink[0] for ink in inks)), -min(0, inks[0][1])
@@ -120,6 +129,10 @@ def render_page(
         2 * MARGIN + inset[1] + pitch * (len(lines) - 1) + max(line_height(font, size), inks[-1][3]),
     )
     free = width - needed[0], height - needed[1]
+    block = max(ink[2] for ink in inks)
+    if spread and min(free) >= 0:
+        block += int(spread * free[0])
+        free = free[0] - int(spread * free[0]), free[1]
     if min(free) < 0:
         raise LineError(
             f"lines: {len(lines)} lines of {font.stem} {size} need {needed[0]} x {needed[1]} pixels, the "
@@ -137,17 +150,23 @@ def render_page(
     draw = ImageDraw.Draw(image)
     boxes: list[Box] = []
     glyphs: list[list[Glyph]] = []
-    for row, (line, ink) in enumerate(zip(lines, inks, strict=True)):
+    for row, (parts, ink) in enumerate(zip(pieces, inks, strict=True)):
         y = top + row * pitch
-        draw.text((left, y), line, font=face, fill=ink_grey)
-        box = (left + ink[0], y + ink[1], left + ink[2], y + ink[3])
-        boxes.append(box)
+        start = left + (int(indents[row] * (block - ink[2])) if indents and len(parts) == 1 else 0)
+        ends = [start + ink[2]] if len(parts) == 1 else [start, left + block]
+        line_top, line_bottom = y + ink[1], y + ink[3]
         cells: list[Glyph] = []
-        pen = float(left)
-        for char, following in zip(line, line[1:] + "\0", strict=True):
-            step = _advance(font, size, char, "" if following == "\0" else following)
-            cells.append((char, pen, box[1], pen + step, box[3]))
-            pen += step
+        for part, text in enumerate(parts):
+            pen = float(start)
+            if part:  # what follows the tab ends at the block's right edge
+                pen = float(left + block - int(face.getlength(text)))
+                cells.append((" ", cells[-1][3], line_top, pen, line_bottom))
+            draw.text((pen, y), text, font=face, fill=ink_grey)
+            for char, following in zip(text, text[1:] + "\0", strict=True):
+                step = _advance(font, size, char, "" if following == "\0" else following)
+                cells.append((char, pen, line_top, pen + step, line_bottom))
+                pen += step
+        boxes.append((start + ink[0], line_top, ends[-1], line_bottom))
         glyphs.append(cells)
     if frames:
         image = image.convert("RGB")
@@ -183,17 +202,26 @@ class LineEngine:
     chinese: tuple[tuple[str, ...], ...] = ()  # as words, character by character
     chinese_fonts: tuple[Path, ...] = ()
     degrade: float = 0.0  # share of pages
+    wear: float = 0.0  # share of pages
+    printed: bool = False  # words as printed matter has them (data_tools.text.printed), set as it is there
+    crop: bool = False  # a picture is cut to its lines, as line crops and windows are
 
     def rows(self, index: int, rng: numpy.random.Generator) -> list[produce.Row]:
         # without Chinese no number is drawn for it, and a seed gives the pages that it always gave
         chinese = bool(self.chinese) and (not (self.words or self.alphabet) or bool(rng.random() < 0.5))
         fonts = self.chinese_fonts if chinese else self.fonts
         font = fonts[int(rng.integers(len(fonts)))]
-        size = _within(self.sizes, rng)
-        lines = self._chinese_lines(rng) if chinese else self._lines(rng)
+        size = self._size(rng) if self.printed else _within(self.sizes, rng)
+        setting: dict[str, Any] = {}
+        if self.printed:
+            lines, setting = self._printed_lines(font, size, rng)
+        else:
+            lines = self._chinese_lines(rng) if chinese else self._lines(rng)
         target = int(rng.integers(len(lines)))
         frames = random_frames(len(lines), target, rng)
-        draw = functools.partial(render_page, lines, font, size, self.shape, rng, scatter=self.scatter)
+        draw = functools.partial(
+            render_page, lines, font, size, self.shape, rng, scatter=self.scatter, **setting
+        )
         try:
             page = draw()
             framed = draw(frames=frames) if "color" in self.tasks else page
@@ -201,7 +229,13 @@ class LineEngine:
             raise produce.Rejected(f"{font.stem} lacks a character") from None
         except LineError:
             raise produce.Rejected("lines larger than the page") from None
+        lines = [line.replace("\t", " ") for line in lines]
         meta: dict[str, Any] = {"font": font.stem, "size": size}
+        if self.crop:
+            page = framed = _cropped(page, rng)
+        if self.wear and rng.random() < self.wear:
+            worn, done = wear.wear(page.image, page.boxes, size, random.Random(int(rng.integers(1 << 62))))
+            page, meta = page._replace(image=worn), meta | {"wear": done}
         if self.degrade:
             page, parameters = self._worse(page, size, rng)
             meta |= {"degrade": parameters} if parameters else {}
@@ -255,6 +289,39 @@ class LineEngine:
         start = int(rng.integers(len(document)))
         return fill_lines(itertools.islice(itertools.cycle(document), start, None), lengths, joiner="")
 
+    def _size(self, rng: numpy.random.Generator) -> int:
+        """Small sizes more often than large ones, as a page of small text has more of it."""
+        low, high = self.sizes
+        return round(low * (high / low) ** (rng.random() ** 1.3))
+
+    def _printed_lines(
+        self, font: Path, size: int, rng: numpy.random.Generator
+    ) -> tuple[list[str], dict[str, Any]]:
+        """Lines that fill the page, or some of it, and how they are set."""
+        draw = random.Random(int(rng.integers(1 << 62)))
+        start = draw.randrange(self._ends[-1])
+        document = self.words[bisect.bisect_right(self._ends, start)]
+        words = itertools.islice(itertools.cycle(document), start % len(document), None)
+        writer = printed.Writer(words.__next__, draw)
+        width, height = (side - 2 * MARGIN for side in self.shape)
+        broad = writer.upper or writer.style == "characters"
+        advance = load_font(font, size).getlength("ABENRS 052" if broad else "aenrtio e5") / 10
+        most = max(1, min(self.characters[1], int(width / advance) - 1))
+        rows = max(1, min(self.lines[1], height // line_height(font, size)))
+        if rows > self.lines[0]:  # full pages more often than single lines
+            rows = round(self.lines[0] + (rows - self.lines[0]) * draw.random() ** 0.6)
+        least = min(self.characters[0], most)
+        if writer.style == "prose":  # a block of about even lines, or a narrow one
+            edge = max(least, round(most * draw.choice((1, 1, 1, 0.8, 0.5))))
+            lengths = [edge] * (rows - 1) + [draw.randint(least, edge)]
+        else:
+            lengths = [draw.randint(max(least, most // 2), most) for _ in range(rows)]
+        lines = [line.strip() for line in writer.lines(lengths)]
+        align = draw.choice((0, 0, 0, 0.5, 0.5, 1, None))
+        indents = [draw.random() if align is None else align for _ in lines]
+        spread = draw.random() if draw.random() < 0.7 and any("\t" in line for line in lines) else 0.0
+        return [line or "-" for line in lines], {"indents": indents, "spread": spread}
+
     @functools.cached_property
     def _ends(self) -> list[int]:
         """Where each document ends, in words, so that long documents are drawn more often than short ones."""
@@ -286,6 +353,18 @@ def fill_lines(words: Iterator[str], lengths: Sequence[int], joiner: str = " ") 
             line, word = f"{line}{joiner}{word}", next(words)
         lines.append(line)
     return lines
+
+
+def _cropped(page: LinePage, rng: numpy.random.Generator) -> LinePage:
+    """The page cut to its lines, with up to a third of a line's height around them."""
+    height = page.boxes[0][3] - page.boxes[0][1]
+    around = (rng.random(4) ** 2 * height / 3).astype(int).tolist()
+    x1, y1 = (max(0, min(box[axis] for box in page.boxes) - around[axis]) for axis in (0, 1))
+    x2, y2 = (max(box[axis] for box in page.boxes) + around[axis] for axis in (2, 3))
+    image = page.image.crop((x1, y1, min(x2, page.image.width), min(y2, page.image.height)))
+    boxes = [(a - x1, b - y1, c - x1, d - y1) for a, b, c, d in page.boxes]
+    glyphs = [[(g[0], g[1] - x1, g[2] - y1, g[3] - x1, g[4] - y1) for g in line] for line in page.glyphs]
+    return LinePage(image, boxes, glyphs)
 
 
 def lowercase(documents: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
@@ -327,6 +406,13 @@ def parser() -> argparse.ArgumentParser:
         default=8,
         help="pixels off the corner at most (default: 8)",
     )
+    options.add_argument(
+        "--crop", action="store_true", help="cut the picture to its lines, as line crops and windows are"
+    )
+    options.add_argument(
+        "--wear", type=degrade.share, default=0.0,
+        help="share of pages with rules, faint or dotted ink, inverted blocks and the like (default: 0)",
+    )  # fmt: skip
     corpora.add_arguments(options)
     options.add_argument(
         "--fonts_zh", default="all", help="for Chinese: names, paths, folders (default: all installed)"
@@ -337,7 +423,7 @@ def parser() -> argparse.ArgumentParser:
 
 def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
-    fonts = find_fonts(args.fonts.split(","))
+    fonts = system_fonts.named_fonts(args.fonts)
     words, chinese = _words(args)
     alphabet = ALPHABETS.get(args.text, "") if args.language != "zh" else ""
     texts = {"en": words or alphabet, "zh": chinese}
@@ -350,6 +436,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         tuple(fonts), args.tasks, shape, args.font_size, args.lines, args.characters, args.scatter,
         words, alphabet, args.glyphs, name=f"lines-{args.split}",
         chinese=chinese, chinese_fonts=tuple(chinese_fonts), degrade=args.degrade,
+        wear=args.wear, printed=args.text == "print", crop=args.crop,
     )  # fmt: skip
     names = [font.stem for font in (*fonts, *chinese_fonts)]
     return produce.write(engine, args, args.count, without, fonts=names)
@@ -358,7 +445,10 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
 def _words(args: argparse.Namespace) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
     """The words of every Latin document, and the characters of every Chinese one."""
     if args.language == "en" and args.texts is None:
-        words = corpora.words(args.split, args.sources) if args.text in ("words", "lowercase") else ()
+        words = corpora.words(args.split, args.sources) if args.text not in ALPHABETS else ()
+        if args.text == "print":
+            known = (tuple(filter(printed.readable, document)) for document in words)
+            return tuple(document for document in known if document), ()
         return (lowercase(words) if args.text == "lowercase" else words), ()
     found = corpora.by_language(args)
     if args.text not in ("words", "lowercase"):

@@ -1,6 +1,7 @@
 """The small tokenizer of the nano model, trained on the words of the corpora and of the prompts.
 
-Prompts count 10,000 times, so that their words become single tokens and leave the text to the letters.
+Prompts count 10,000 times, so that their words become single tokens and leave the text to the letters. With
+--print, signs such as the euro's count as often, each becomes a token, and no word of the corpora does.
 """
 
 from __future__ import annotations
@@ -11,19 +12,25 @@ from pathlib import Path
 
 from data_tools.engines.lines import lowercase
 
-from . import corpora
+from . import corpora, printed
 
 PROMPT_SHARE = 10_000
 WORDS = 200_000  # of the corpora
 
 
-def texts() -> list[str]:
-    """What the tokenizer is trained on: all prompts of the nano model, and words as its pages show them."""
+def texts(signs: str = "") -> list[str]:
+    """What the tokenizer is trained on: all prompts of the nano model, and words as its pages show them.
+
+    With signs the text is left to single characters, and these are among them.
+    """
     from got_train import prompts
 
     asked = [prompts.build_prompt(task, view_tokens=1) for task in prompts.REGIONAL]
     asked += [prompts.build_prompt("ocr", color=color, view_tokens=1) for color in prompts.COLORS]
     asked.append(prompts.build_prompt("ocr", dialect="stage1", view_tokens=1))
+    if signs:
+        asked += [prompts.build_prompt(task, view_tokens=1) for task in (*prompts.ONE_VIEW, *prompts.WORDS)]
+        return asked * PROMPT_SHARE + list(signs) * 2 * PROMPT_SHARE
     words = [word for document in lowercase(corpora.words("train")) for word in document]
     return asked * PROMPT_SHARE + [" ".join(words[:WORDS])]
 
@@ -34,12 +41,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--size", type=int, default=384, help="tokens, special ones included (default: 384)")
+    parser.add_argument(
+        "--print", action="store_true", help="for data_tools.lines --text print: single characters and signs"
+    )
     options = parser.parse_args(arguments)
     from got_train.errors import CheckpointError
     from got_train.tokenizer import train_tokenizer
 
     try:
-        train_tokenizer(texts(), options.size).save(options.out)
+        train_tokenizer(texts(printed.SIGNS if options.print else ""), options.size).save(options.out)
     except CheckpointError as error:
         print(f"tokenizer: {error}", file=sys.stderr)
         return 2
