@@ -1,7 +1,7 @@
 """What paper has beside clean text: rules, inverted blocks, faint or dotted ink, specks, cut neighbours.
 
-Works on a grey picture before data_tools.drawing.degrade does what light, camera and file do. Nothing moves, so boxes
-stay true; text stays legible.
+Works on a grey picture before data_tools.drawing.degrade does what light, camera and file do. Nothing moves,
+so boxes stay true; text stays legible.
 """
 
 from __future__ import annotations

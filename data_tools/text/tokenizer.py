@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--size", type=int, default=384, help="tokens, special ones included (default: 384)")
     parser.add_argument(
-        "--print", action="store_true", help="for data_tools.lines --text print: single characters and signs"
+        "--print", action="store_true", help="for engines.lines --text print: single characters and signs"
     )
     options = parser.parse_args(arguments)
     from got_train.errors import CheckpointError
