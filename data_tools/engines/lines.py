@@ -35,7 +35,8 @@ FRAME_WIDTH = 2
 MARGIN = FRAME_PAD + FRAME_WIDTH  # so that a frame never leaves the page
 GAP = "   "  # the least room that a tab stands for
 
-TASKS = ("ocr", "box", "color", "spot")
+TASKS = ("ocr", "box", "color", "spot", "multi_crop_ocr")
+WHOLE = {"ocr", "multi_crop_ocr"}  # of these tasks no answer tells the box of a line
 TEXTS = ("words", "lowercase", "characters", "digits", "print")
 ALPHABETS = {"characters": string.ascii_letters + string.digits + string.punctuation, "digits": string.digits}
 DEFAULT_FONTS = (
@@ -185,7 +186,7 @@ def render_page(
 @dataclass(frozen=True)
 class LineEngine:
     """Pages of lines as records: ocr (whole page), box (one line), color (one framed line), spot (all lines
-    with their boxes)."""
+    with their boxes), multi_crop_ocr (whole page, cut into tiles when it is trained on)."""
 
     fonts: tuple[Path, ...]
     tasks: tuple[str, ...]
@@ -252,6 +253,8 @@ class LineEngine:
                 )
                 text = "\n".join(lines)
                 rows.append(produce.Row(name, (picture,), "ocr", text, glyphs=glyphs, meta=meta | boxes))
+            elif task == "multi_crop_ocr":
+                rows.append(produce.Row(name, (picture,), task, "\n".join(lines), meta=meta))
             elif task == "spot":
                 spots = [spotting.Spot(line, box) for line, box in zip(lines, page.boxes, strict=True)]
                 text = spotting.write(spots, page.image.size)
@@ -270,7 +273,7 @@ class LineEngine:
     ) -> tuple[LinePage, dict[str, Any]]:
         """The page degraded, or not, with its boxes where the text is then."""
         # turned lines would share their boxes with their neighbours
-        upright = self.glyphs or self.tasks != ("ocr",)
+        upright = (self.glyphs and not self.printed) or not WHOLE.issuperset(self.tasks)
         image, parameters, matrix = degrade.apply_with_matrix(
             page.image, rng, self.degrade, size, upright=upright
         )
@@ -388,7 +391,7 @@ def parser() -> argparse.ArgumentParser:
     produce.add_size_arguments(options, width=128, height=128)
     produce.add_text_arguments(options)
     options.add_argument(
-        "--tasks", type=produce.one_of(TASKS), default=("ocr",), help="ocr,box,color,spot (default: ocr)"
+        "--tasks", type=produce.one_of(TASKS), default=("ocr",), help=f"{','.join(TASKS)} (default: ocr)"
     )
     options.add_argument(
         "--fonts", default=DEFAULT_FONTS, help="names, paths, folders, beginnings such as Lato-*, or all"
