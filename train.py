@@ -11,7 +11,7 @@ from got_train.config.loader import dump_config, load_config
 from got_train.config.schema import Config
 from got_train.errors import ConfigError
 from got_train.requirements import need_paddle
-from got_train.training.signals import Interruption
+from got_train.training.signals import SignalHandler
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.show:
         print(dump_config(config), end="")
         return DONE
-    interruption = Interruption()
+    interruption = SignalHandler()
     interruption.listen()
     try:
         print(dry_run(config) if options.dry_run else run(config, options.resume, interruption))
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         return WRONG_USAGE if isinstance(error, ConfigError) else FAILED
 
 
-def run(config: Config, resume: bool, interruption: Interruption) -> str:
+def run(config: Config, resume: bool, interruption: SignalHandler) -> str:
     need_paddle()
     from got_train.training.run import train
 

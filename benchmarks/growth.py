@@ -189,13 +189,13 @@ def _first_batch(path: Path, folder: Path) -> None:
     from got_train.config.loader import load_config
     from got_train.data.collator import Collator
     from got_train.tokenizer import load_tokenizer
-    from got_train.training.loader import StepLoader, StepPlan
+    from got_train.training.loader import BatchSchedule, StepLoader
     from got_train.training.run import build_mixture
 
     config = load_config(NANO / "stage2.yaml", [f"data.train={path}", "train.epochs=1"])
     mixture = build_mixture(config)
     collator = Collator(load_tokenizer(NANO / "tokenizer"), 128, 16)
-    next(iter(StepLoader(mixture, collator, StepPlan(10, 16, 16))))
+    next(iter(StepLoader(mixture, collator, BatchSchedule(10, 16, 16))))
     shutil.rmtree(folder)
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from got_train.atomic_write import write_whole
+from got_train.atomic_write import write_atomic
 
 from . import produce
 from .drawing import renderers
@@ -472,7 +472,7 @@ def _first(*causes: dict[str, str]) -> str:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)
+    write_atomic(path, text)
 
 
 def parser(prog: str = "python -m data_tools.build") -> argparse.ArgumentParser:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from got_train import workers as processes
-from got_train.atomic_write import write_whole
+from got_train.atomic_write import write_atomic
 
 from .text import corpora
 
@@ -299,7 +299,7 @@ def make_shard(engine: Engine, plan: Plan, number: int, page_done: Callable[[int
     state = {"pages": len(plan.pages(number)), "rows": len(rows), "rejected": dict(sorted(rejected.items()))}
     write = _write_parquet if plan.container == "parquet" else _write_folder
     write(plan, number, rows)
-    write_whole(_state(plan, number), json.dumps(state) + "\n")
+    write_atomic(_state(plan, number), json.dumps(state) + "\n")
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -368,7 +368,7 @@ def _prepare(plan: Plan) -> None:
     if plan.out.exists() and (not plan.out.is_dir() or any(plan.out.iterdir())):
         raise OutputError(f"--out {plan.out}: exists and holds other files; choose a new or empty folder")
     kept.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(kept, json.dumps(settings, indent=1) + "\n")
+    write_atomic(kept, json.dumps(settings, indent=1) + "\n")
 
 
 def _state(plan: Plan, number: int) -> Path:
@@ -430,12 +430,12 @@ def _write_folder(plan: Plan, number: int, rows: list[Row]) -> None:
         record |= {"meta": row.meta} if row.meta else {}
         lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     beside.replace(folder)
-    write_whole(_state(plan, number).with_suffix(".jsonl"), "".join(lines))
+    write_atomic(_state(plan, number).with_suffix(".jsonl"), "".join(lines))
 
 
 def _merge(plan: Plan) -> None:
     parts = [_state(plan, number).with_suffix(".jsonl") for number in range(plan.shards)]
-    write_whole(plan.out / "records.jsonl", "".join(path.read_text(encoding="utf-8") for path in parts))
+    write_atomic(plan.out / "records.jsonl", "".join(path.read_text(encoding="utf-8") for path in parts))
 
 
 def _summary(plan: Plan, finished: list[int]) -> dict[str, Any]:
@@ -452,7 +452,7 @@ def _summary(plan: Plan, finished: list[int]) -> dict[str, Any]:
         "without": plan.settings.get("without", {}),
         "missing_shards": plan.shards - len(finished),
     }
-    write_whole(plan.out / STATE / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_atomic(plan.out / STATE / "summary.json", json.dumps(summary, indent=1) + "\n")
     return summary
 
 
@@ -488,7 +488,7 @@ _worker: dict[str, Any] = {}
 
 
 def start_worker(engine: Engine, plan: Plan, pages: Any, rows: Any) -> None:
-    processes.serve(os.getppid())
+    processes.exit_with_parent(os.getppid())
     _worker.update(engine=engine, plan=plan, pages=pages, rows=rows)
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
+def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
     """Text as UTF-8 with its line ends as they are; folders on the way are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

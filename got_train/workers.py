@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 MAX_CHUNK = 16  # items handed to a process at once
 
 
-def serve(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """To be called in a worker: Ctrl-C, which reaches the whole group, is for the parent to answer.
 
     A parent that is killed takes the worker along; by itself it would wait for work for ever.

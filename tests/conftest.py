@@ -71,9 +71,9 @@ def random_model():
 @pytest.fixture
 def logits_of():
     """A function: a model's logits for a seeded view among seeded words."""
-    from got_train.checkpoint.convert import probe
+    from got_train.checkpoint.convert import probe_logits
 
-    return probe
+    return probe_logits
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from got_train.modeling.got import Got
 from got_train.modeling.layers import row_products
 from got_train.modeling.loss import summed_cross_entropy
 from got_train.modeling.vision import Vision
-from got_train.training.optimizer import PartwiseAdamW
+from got_train.training.optimizer import AdamW
 
 IMAGE, PROMPT, ANSWER = 151859, 287, 512
 
@@ -100,7 +100,7 @@ def step_of(model: Got, forward: Callable) -> Callable:
     trained = [parameter for parameter in model.parameters() if not parameter.stop_gradient]
     clip = paddle.nn.ClipGradByGlobalNorm(1.0)
     decay = {parameter.name: 0.01 for parameter in trained}
-    optimizer = PartwiseAdamW(decay, tidy=True, learning_rate=1e-5, parameters=trained, grad_clip=clip)
+    optimizer = AdamW(decay, tidy=True, learning_rate=1e-5, parameters=trained, grad_clip=clip)
 
     def run() -> None:
         forward().loss.backward()

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from got_train.atomic_write import write_whole
+from got_train.atomic_write import write_atomic
 
 MANIFEST = "manifest.json"
 SUFFIXES = {
@@ -397,7 +397,7 @@ def _verify_package(root: Path, name: str, fetched: Fetched, under: Path | None 
 
 def _write_manifest(folder: Path, fetched: dict[str, Fetched]) -> None:
     told: dict[str, Any] = {name: asdict(each) for name, each in sorted(fetched.items())}
-    write_whole(folder / MANIFEST, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(folder / MANIFEST, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
 
 
 def sha256(data: bytes) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_tools import produce
-from got_train.atomic_write import write_whole
+from got_train.atomic_write import write_atomic
 
 CHARACTERS = "characters"  # what is counted without a tokenizer
 
@@ -53,7 +53,7 @@ def count_shard(folder: Path, shard: int, tokenizer: str) -> None:
         tokens = length(row["text"])
         counts[name] = counts.get(name, Count()).plus((1, tokens, tokens))
     path = kept(folder, shard)
-    write_whole(path, json.dumps({"tokenizer": tokenizer, "tasks": counts}) + "\n")
+    write_atomic(path, json.dumps({"tokenizer": tokenizer, "tasks": counts}) + "\n")
 
 
 def read_shard(folder: Path, shard: int, tokenizer: str) -> dict[str, Count] | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from got_train.atomic_write import write_whole
+from got_train.atomic_write import write_atomic
 from got_train.cpu import settings
 from got_train.modeling.config import GotConfig
 from got_train.preflight import config_checks
@@ -207,7 +207,7 @@ def write(path: Path, choices: Choices) -> None:
         lines.append(f"{section}:")
         for key, value, reason in entries:
             lines.extend(_entry(key, value, reason))
-    write_whole(path, "\n".join(lines) + "\n")
+    write_atomic(path, "\n".join(lines) + "\n")
 
 
 def _entry(key: str, value: Any, reason: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import paddle
 
-from .tensor_io import tensors_in
+from .tensor_io import tensor_entries
 from .weights import WeightFile, linear_names, load_model
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def read_adapter(folder: str | os.PathLike) -> Adapter:
         raise CheckpointError(f"{path}: not an adapter ({error}); a folder that a LoRA run wrote") from error
 
 
-def fill_adapter(model: Got, folder: str | os.PathLike) -> None:
+def load_adapter_weights(model: Got, folder: str | os.PathLike) -> None:
     """Fill a model with adapters on, and the parts that trained as a whole, from a folder."""
     adapter, path = read_adapter(folder), Path(folder) / ADAPTER_WEIGHTS
-    stored = tensors_in(path)
+    stored = tensor_entries(path)
     wanted = {name: value for name, value in model.named_parameters() if _is_kept(name, adapter)}
     faults = [f"missing: {name}" for name in sorted(wanted.keys() - stored.keys())]
     faults += [f"not of this adapter: {name}" for name in sorted(stored.keys() - wanted.keys())]
@@ -81,7 +81,7 @@ def weights_hash(folder: str | os.PathLike, model: Got) -> str:
     return digest.hexdigest()
 
 
-def base_of(folder: str | os.PathLike) -> str:
+def base_folder(folder: str | os.PathLike) -> str:
     """Where an adapter says that its base is; refused if it is not there."""
     base = read_adapter(folder).base
     if not Path(base).exists():
@@ -96,7 +96,7 @@ def load_adapted(
     folder: str | os.PathLike, base: str | os.PathLike | None = None, dtype: str = "float32"
 ) -> Got:
     """The base of an adapter folder with the adapter on; `base` is where it is now, if it has moved."""
-    base = base_of(folder) if base is None else base
+    base = base_folder(folder) if base is None else base
     model = load_model(base, dtype)
     Adapters(model, base).use(folder)
     return model
@@ -121,7 +121,7 @@ class Adapters:
         self._own = {name: each.clone() for name, each in brought}
         try:
             attach(self.model, adapter)
-            fill_adapter(self.model, folder)
+            load_adapter_weights(self.model, folder)
         except CheckpointError:
             self.use(None)
             raise

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .weights import WeightFile
 
 
-def check_places(source: Path, result: Path) -> None:
+def check_paths(source: Path, result: Path) -> None:
     """Refuse a source that is not there, and a result that would replace anything."""
     if not source.exists():
         raise CheckpointError(f"{source}: no such folder or file")
@@ -33,20 +33,20 @@ def convert(source: Path, result: Path, layout: str, dtype: str | None = None) -
     from .weights import WeightFile, load_model, save_model
 
     file = WeightFile(source)
-    print(inventory(file), flush=True)
+    print(describe_weights(file), flush=True)
     model = load_model(source)
     tokenizer = _tokenizer_of(file.folder)
-    stored = widest(file)
+    stored = widest_dtype(file)
     dtype = dtype or stored
     print(f"{result}: layout {layout}, {dtype}{'' if tokenizer else '; no tokenizer beside the source'}")
-    expected = probe(model)
+    expected = probe_logits(model)
     if dtype not in ("float32", stored):
-        exact, expected = expected, probe(rounded(model, dtype))
+        exact, expected = expected, probe_logits(round_weights(model, dtype))
         moved, largest = np.abs(expected - exact).max(), np.abs(exact).max()
         print(f"rounding to {dtype} moves the probe's logits by up to {moved:.3g}; they reach {largest:.3g}")
     save_model(model, result, layout, dtype, tokenizer)
     del model  # one of the released size is 2 GB
-    difference = np.abs(probe(load_model(result)) - expected).max()
+    difference = np.abs(probe_logits(load_model(result)) - expected).max()
     tokens, words = expected.shape
     print(f"read back: largest difference {difference:.3g} in {tokens} x {words} logits")
     if not difference == 0:
@@ -54,7 +54,7 @@ def convert(source: Path, result: Path, layout: str, dtype: str | None = None) -
     print("done")
 
 
-def inventory(file: WeightFile) -> str:
+def describe_weights(file: WeightFile) -> str:
     """A table of parts: tensors and parameters; above it layout, orientation and dtype."""
     from got_train.modeling.config import PARTS
 
@@ -68,13 +68,13 @@ def inventory(file: WeightFile) -> str:
     return "\n".join([f"{file.path}: layout {file.layout}, Linear weights {order}, {dtypes}{head}", *rows])
 
 
-def widest(file: WeightFile) -> str:
+def widest_dtype(file: WeightFile) -> str:
     """The dtype that loses nothing of the file."""
     dtypes = {tensor.dtype for tensor in file.tensors.values()}
     return dtypes.pop() if len(dtypes) == 1 and "float64" not in dtypes else "float32"
 
 
-def probe(model: Got) -> np.ndarray:
+def probe_logits(model: Got) -> np.ndarray:
     """Logits (T, vocabulary) of a random view among random words, always the same for the same sizes."""
     import numpy as np
     import paddle
@@ -88,7 +88,7 @@ def probe(model: Got) -> np.ndarray:
         return model(paddle.to_tensor(ids[None]), paddle.to_tensor(view)).logits[0].numpy()
 
 
-def rounded(model: Got, dtype: str) -> Got:
+def round_weights(model: Got, dtype: str) -> Got:
     for parameter in model.parameters():
         parameter.set_value(parameter.astype(dtype).astype(parameter.dtype))
     return model

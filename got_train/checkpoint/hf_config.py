@@ -14,7 +14,7 @@ from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 
 OURS = "got_train"  # the key under which our checkpoints keep the whole GotConfig
 
-_VISION = {
+VISION_KEYS = {
     "image_side": "image_size",
     "patch": "patch_size",
     "width": "hidden_size",
@@ -26,7 +26,7 @@ _VISION = {
     "neck_width": "output_channels",
     "norm_eps": "layer_norm_eps",
 }
-_DECODER = {
+DECODER_KEYS = {
     "vocab_size": "vocab_size",
     "width": "hidden_size",
     "layers": "num_hidden_layers",
@@ -38,11 +38,17 @@ _DECODER = {
     "norm_eps": "rms_norm_eps",
     "init_std": "initializer_range",
 }
-_SIZES = ("vocab_size", "width", "layers", "heads", "mlp_width")  # without which no decoder can be built
+REQUIRED_SIZES = (
+    "vocab_size",
+    "width",
+    "layers",
+    "heads",
+    "mlp_width",
+)  # without which no decoder can be built
 # what the weights do not show, and all that the model computes
-_VISION_FORM = {"hidden_act": "gelu", "use_abs_pos": True, "use_rel_pos": True, "qkv_bias": True}
-_DECODER_FORM = {"hidden_act": "silu", "use_sliding_window": False, "rope_scaling": None}
-_OPT_FORM = {"activation_function": "relu", "do_layer_norm_before": True}
+VISION_ARCHITECTURE = {"hidden_act": "gelu", "use_abs_pos": True, "use_rel_pos": True, "qkv_bias": True}
+DECODER_ARCHITECTURE = {"hidden_act": "silu", "use_sliding_window": False, "rope_scaling": None}
+OPT_ARCHITECTURE = {"activation_function": "relu", "do_layer_norm_before": True}
 
 
 def read_config(folder: Path, shapes: dict[str, list[int]]) -> GotConfig:
@@ -69,7 +75,7 @@ def check_decoder(folder: Path, decoder: DecoderConfig) -> None:
         if OURS in values:
             theirs = GotConfig.from_dict(values[OURS]).decoder
         elif decoder.kind == "opt":
-            _check_form(values, _OPT_FORM)
+            _check_architecture(values, OPT_ARCHITECTURE)
             theirs = replace(decoder, heads=values["num_attention_heads"], kv_heads=None)
         else:
             theirs = _decoder(values.get("text_config", values))
@@ -100,7 +106,7 @@ def _named(path: Path) -> Iterator[None]:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _check_form(values: dict[str, Any], form: dict[str, Any]) -> None:
+def _check_architecture(values: dict[str, Any], form: dict[str, Any]) -> None:
     for key, only in form.items():
         if values.get(key, only) != only:
             raise ConfigError(f"{key} is {values[key]!r}; only {only!r} can be computed")
@@ -108,14 +114,14 @@ def _check_form(values: dict[str, Any], form: dict[str, Any]) -> None:
 
 def _from_transformers(values: dict[str, Any]) -> GotConfig:
     seen, text = values["vision_config"], values.get("text_config")
-    _check_form(seen, _VISION_FORM)
+    _check_architecture(seen, VISION_ARCHITECTURE)
     decoder = DecoderConfig() if text is None else _decoder(text)
-    vision = {ours: seen[theirs] for ours, theirs in _VISION.items() if theirs in seen}
+    vision = {ours: seen[theirs] for ours, theirs in VISION_KEYS.items() if theirs in seen}
     return GotConfig(
         vision=VisionConfig(**vision, out_width=decoder.width),
         decoder=decoder,
         image_token=values.get("image_token_index", values.get("image_token_id", GotConfig.image_token)),
-        **_ends(text or {}),
+        **_special_tokens(text or {}),
     )
 
 
@@ -124,23 +130,23 @@ def _from_original(values: dict[str, Any], shapes: dict[str, list[int]]) -> GotC
         vision=vision_from_shapes(shapes),
         decoder=_decoder(values),
         image_token=values.get("im_patch_token", GotConfig.image_token),
-        **_ends(values),
+        **_special_tokens(values),
     )
 
 
 def _decoder(values: dict[str, Any]) -> DecoderConfig:
-    _check_form(values, _DECODER_FORM)
-    found = {ours: values[theirs] for ours, theirs in _DECODER.items() if values.get(theirs) is not None}
-    absent = [_DECODER[name] for name in _SIZES if name not in found]
+    _check_architecture(values, DECODER_ARCHITECTURE)
+    found = {ours: values[theirs] for ours, theirs in DECODER_KEYS.items() if values.get(theirs) is not None}
+    absent = [DECODER_KEYS[name] for name in REQUIRED_SIZES if name not in found]
     if absent:
         raise ConfigError(f"no {', '.join(absent)}; the decoder's sizes must be there")
     rope = values.get("rope_parameters") or {}  # transformers 5
-    _check_form(rope, {"rope_type": "default"})
+    _check_architecture(rope, {"rope_type": "default"})
     # 10,000 is what Qwen2's own code takes where its config.json is silent
     return DecoderConfig(**{"rope_theta": rope.get("rope_theta", 1e4), **found})
 
 
-def _ends(values: dict[str, Any]) -> dict[str, Any]:
+def _special_tokens(values: dict[str, Any]) -> dict[str, Any]:
     """Padding and stop tokens; a full-size vocabulary has the released model's whatever its config says."""
     if values.get("vocab_size", GotConfig().decoder.vocab_size) == GotConfig().decoder.vocab_size:
         return {}
@@ -190,9 +196,9 @@ def config_json(config: GotConfig, layout: str, dtype: str) -> dict[str, Any]:
     return {**theirs(config, dtype), OURS: config.as_dict()}
 
 
-def _text(config: GotConfig) -> dict[str, Any]:
+def _text_config(config: GotConfig) -> dict[str, Any]:
     return {
-        **{theirs: getattr(config.decoder, ours) for ours, theirs in _DECODER.items()},
+        **{theirs: getattr(config.decoder, ours) for ours, theirs in DECODER_KEYS.items()},
         "hidden_act": "silu",
         "use_sliding_window": False,
         "attention_dropout": 0.0,
@@ -206,7 +212,7 @@ def _text(config: GotConfig) -> dict[str, Any]:
 
 def _as_original(config: GotConfig, dtype: str) -> dict[str, Any]:
     return {
-        **_text(config),
+        **_text_config(config),
         "architectures": ["GOTQwenForCausalLM"],
         "model_type": "GOT",
         "image_token_len": config.vision.view_tokens,
@@ -230,13 +236,13 @@ def _as_transformers(config: GotConfig, dtype: str) -> dict[str, Any]:
         "pad_token_id": config.pad_token,
         "tie_word_embeddings": True,
         "text_config": {
-            **_text(config),
+            **_text_config(config),
             "model_type": "qwen2",
             "rope_parameters": {"rope_theta": theta, "rope_type": "default"},  # since transformers 5
         },
         "vision_config": {
-            **{theirs: getattr(vision, ours) for ours, theirs in _VISION.items()},
-            **_VISION_FORM,
+            **{theirs: getattr(vision, ours) for ours, theirs in VISION_KEYS.items()},
+            **VISION_ARCHITECTURE,
             "model_type": "got_ocr2_vision",
             "num_channels": 3,
             "attention_dropout": 0.0,

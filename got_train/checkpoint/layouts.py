@@ -18,13 +18,13 @@ _VISION = [
 ]
 
 
-def _below(ours: str, theirs: str, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _prefixed(ours: str, theirs: str, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(ours + a, theirs + b) for a, b in pairs]
 
 
 # the hub's stepfun-ai/GOT-OCR2_0
 ORIGINAL = [
-    *_below("vision.", "model.vision_tower_high.", _VISION),
+    *_prefixed("vision.", "model.vision_tower_high.", _VISION),
     ("projector.", "model.mm_projector_vary."),
     ("decoder.model.", "model."),
 ]
@@ -32,7 +32,7 @@ ORIGINAL = [
 PADDLEMIX = [(ours, theirs.replace("model.", "qwen2.", 1)) for ours, theirs in ORIGINAL]
 # transformers' GotOcr2, as save_pretrained writes it
 TRANSFORMERS = [
-    *_below(
+    *_prefixed(
         "vision.",
         "vision_tower.",
         [
@@ -52,7 +52,7 @@ TRANSFORMERS = [
 ]
 # stage 1: encoder, projector and OPT, named as Vary-tiny's code names them
 VARY = [
-    *_below("vision.", "visual_encoder.", _VISION),
+    *_prefixed("vision.", "visual_encoder.", _VISION),
     ("projector.", "opt_proj."),
     ("decoder.model.embeddings.word_embeddings.", "opt_model.model.decoder.embed_tokens."),
     ("decoder.model.embeddings.position_embeddings.", "opt_model.model.decoder.embed_positions."),
@@ -63,7 +63,7 @@ VARY = [
     ("decoder.model.decoder.", "opt_model.model.decoder."),
 ]
 # only encoders: segment-anything's sam_vit_b, and the same as transformers names it
-SAM = _below("vision.", "image_encoder.", _VISION)
+SAM = _prefixed("vision.", "image_encoder.", _VISION)
 SAM_HUB = [
     (ours, theirs.replace("vision_tower.", "vision_encoder."))
     for ours, theirs in TRANSFORMERS
@@ -74,7 +74,7 @@ QWEN = [("decoder.model.", "model.")]
 OPT = [(ours, theirs.removeprefix("opt_model.")) for ours, theirs in VARY if ours.startswith("decoder.")]
 
 LAYOUTS = {"original": ORIGINAL, "transformers": TRANSFORMERS, "paddlemix": PADDLEMIX, "vary": VARY}
-HEADS = {
+LM_HEAD_KEYS = {
     "original": "lm_head.weight",
     "transformers": "language_model.lm_head.weight",
     "paddlemix": "lm_head.weight",
@@ -83,7 +83,7 @@ HEADS = {
     "opt": "lm_head.weight",
 }
 # other spellings that are brought to the table's before anything else
-_ALIASES = [
+KEY_ALIASES = [
     (r"^model\.(vision_tower|multi_modal_projector)\.", r"\1."),  # transformers 5, in memory
     (r"^model\.language_model\.", "language_model.model."),
     # transformers' first draft
@@ -94,7 +94,7 @@ _ALIASES = [
     (r"^decoder\.(embed_tokens|embed_positions|layers|final_layer_norm)\.", r"model.decoder.\1."),
 ]
 # a name that only this layout has
-_MARKS = [
+LAYOUT_SIGNATURES = [
     ("original", "model.vision_tower_high."),
     ("paddlemix", "qwen2.vision_tower_high."),
     ("transformers", "vision_tower."),
@@ -110,7 +110,7 @@ _ALL = {**LAYOUTS, **ENCODERS, "qwen": QWEN, "opt": OPT}
 
 def canonical(name: str) -> str:
     """A name with the spellings of other versions brought to those of the tables."""
-    for pattern, replacement in _ALIASES:
+    for pattern, replacement in KEY_ALIASES:
         name, changed = re.subn(pattern, replacement, name)
         if changed:
             break
@@ -119,13 +119,13 @@ def canonical(name: str) -> str:
 
 def detect(names: list[str]) -> str | None:
     """The layout that these canonical names belong to, or None."""
-    for layout, mark in _MARKS:
+    for layout, mark in LAYOUT_SIGNATURES:
         if any(name.startswith(mark) for name in names):
             return layout
     return None
 
 
-def _renamed(name: str, pairs: list[tuple[str, str]]) -> str | None:
+def _rename(name: str, pairs: list[tuple[str, str]]) -> str | None:
     for before, after in pairs:
         match = re.match(re.escape(before).replace(r"\#", r"(\d+)"), name)
         if match:
@@ -137,12 +137,12 @@ def _renamed(name: str, pairs: list[tuple[str, str]]) -> str | None:
 
 def to_ours(name: str, layout: str) -> str | None:
     """The model's name of a canonical name of `layout`; None where the layout has no such name."""
-    return _renamed(name, [(theirs, ours) for ours, theirs in _ALL[layout]])
+    return _rename(name, [(theirs, ours) for ours, theirs in _ALL[layout]])
 
 
 def to_theirs(name: str, layout: str) -> str:
     """The name in `layout` of one of the model's names."""
-    renamed = _renamed(name, _ALL[layout])
+    renamed = _rename(name, _ALL[layout])
     if renamed is None:
         raise KeyError(f"{name} has no name in the layout {layout}")
     return renamed

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from got_train.errors import CheckpointError
 
-from .convert import probe, rounded, widest
+from .convert import probe_logits, round_weights, widest_dtype
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-CLOSE = 1e-4  # of the largest logit: what xW + sxAB and x(W + sAB) may differ in float32
+TOLERANCE = 1e-4  # of the largest logit: what xW + sxAB and x(W + sAB) may differ in float32
 
 
 def merge(
@@ -31,17 +31,17 @@ def merge(
     from got_train.modeling.lora import detach
     from got_train.tokenizer import load_tokenizer
 
-    from .adapters import base_of, load_adapted
+    from .adapters import base_folder, load_adapted
     from .weights import WeightFile, load_model, save_model
 
-    base = base or base_of(adapter)
-    dtype = dtype or widest(WeightFile(base))
+    base = base or base_folder(adapter)
+    dtype = dtype or widest_dtype(WeightFile(base))
     model = load_adapted(adapter, base)
-    both = probe(model)
-    merged = probe(detach(model, fold=True))
-    _check(_difference("merged", both, merged), CLOSE * abs(both).max(), adapter)
+    both = probe_logits(model)
+    merged = probe_logits(detach(model, fold=True))
+    _check(_difference("merged", both, merged), TOLERANCE * abs(both).max(), adapter)
     if dtype != "float32":
-        merged = probe(rounded(model, dtype))
+        merged = probe_logits(round_weights(model, dtype))
         _difference(f"merged and rounded to {dtype}", both, merged)
     result = Path(result).resolve()
     made = result.with_name(f".{result.name}.merging")
@@ -50,7 +50,7 @@ def merge(
         with _writing(result):
             save_model(model, made, layout, dtype, load_tokenizer(adapter))
         del model  # one of the released size is 2 GB
-        _check(_difference("read back", merged, probe(load_model(made))), 0, adapter)
+        _check(_difference("read back", merged, probe_logits(load_model(made))), 0, adapter)
         os.replace(made, result)
     finally:
         shutil.rmtree(made, ignore_errors=True)

@@ -31,7 +31,7 @@ _PYTORCH = {
 
 
 @dataclass(frozen=True)
-class Stored:
+class TensorEntry:
     """A tensor in a file; `read` gives its values, bfloat16 widened to float32."""
 
     shape: list[int]
@@ -43,10 +43,10 @@ class Stored:
         return math.prod(self.shape)
 
 
-def tensors_in(path: Path) -> dict[str, Stored]:
+def tensor_entries(path: Path) -> dict[str, TensorEntry]:
     """The tensors of one file, or of all the files of weights in a folder, by their own names."""
-    found: dict[str, Stored] = {}
-    for file in _files_in(path) if path.is_dir() else [path]:
+    found: dict[str, TensorEntry] = {}
+    for file in _weight_files(path) if path.is_dir() else [path]:
         if not file.exists():
             raise FileNotFoundError(f"{file}: no such file of weights; all that belong to the checkpoint")
         for name, tensor in (_safetensors if file.suffix == ".safetensors" else _pytorch)(file).items():
@@ -56,7 +56,7 @@ def tensors_in(path: Path) -> dict[str, Stored]:
     return found
 
 
-def _files_in(folder: Path) -> list[Path]:
+def _weight_files(folder: Path) -> list[Path]:
     """model.safetensors, or its shards, or the only files of weights that the folder has."""
     if (folder / "model.safetensors").exists():
         return [folder / "model.safetensors"]
@@ -74,7 +74,7 @@ def _files_in(folder: Path) -> list[Path]:
     )
 
 
-def _values(buffer: Any, dtype: str, shape: list[int], where: str, **layout: Any) -> np.ndarray:
+def _as_array(buffer: Any, dtype: str, shape: list[int], where: str, **layout: Any) -> np.ndarray:
     if dtype not in _NUMPY:
         raise CheckpointError(f"{where} holds {dtype}; weights are {', '.join(_NUMPY)}")
     try:
@@ -86,7 +86,7 @@ def _values(buffer: Any, dtype: str, shape: list[int], where: str, **layout: Any
     return array
 
 
-def _safetensors(file: Path) -> dict[str, Stored]:
+def _safetensors(file: Path) -> dict[str, TensorEntry]:
     """Eight bytes with the header's length, the header as JSON, the values."""
     size = file.stat().st_size
     with file.open("rb") as opened:
@@ -103,13 +103,13 @@ def _safetensors(file: Path) -> dict[str, Stored]:
     return {name: _safetensor(values, entry, f"{file}: {name}") for name, entry in entries.items()}
 
 
-def _safetensor(values: np.ndarray, entry: dict[str, Any], where: str) -> Stored:
+def _safetensor(values: np.ndarray, entry: dict[str, Any], where: str) -> TensorEntry:
     shape, (begin, end) = entry["shape"], entry["data_offsets"]
     dtype = _SAFETENSORS.get(entry["dtype"], entry["dtype"])
-    return Stored(shape, dtype, lambda: _values(values[begin:end], dtype, shape, where))
+    return TensorEntry(shape, dtype, lambda: _as_array(values[begin:end], dtype, shape, where))
 
 
-def _pytorch(file: Path) -> dict[str, Stored]:
+def _pytorch(file: Path) -> dict[str, TensorEntry]:
     """What torch.save wrote: a zip of one pickle and, beside it, the bytes of every storage."""
     try:
         archive = zipfile.ZipFile(file)
@@ -126,7 +126,7 @@ def _pytorch(file: Path) -> dict[str, Stored]:
         state = state["model"]  # Vary-tiny keeps its weights there, beside the optimizer's
     if not isinstance(state, dict):
         raise CheckpointError(f"{file}: holds a {type(state).__name__}; it must be a dictionary of tensors")
-    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Stored)}
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, TensorEntry)}
 
 
 class _Unpickler(pickle.Unpickler):
@@ -152,7 +152,9 @@ class _Unpickler(pickle.Unpickler):
         _, dtype, key, *_ = pid
         return dtype, key
 
-    def _tensor(self, storage: tuple[str, str], offset: int, size: tuple, stride: tuple, *_: Any) -> Stored:
+    def _tensor(
+        self, storage: tuple[str, str], offset: int, size: tuple, stride: tuple, *_: Any
+    ) -> TensorEntry:
         dtype, key = storage
         width = int(_NUMPY.get(dtype, "<u1")[-1])
         layout = {"offset": offset * width, "strides": [width * step for step in stride]}
@@ -162,6 +164,6 @@ class _Unpickler(pickle.Unpickler):
             if not math.prod(size):
                 return np.zeros(size, "<f4")
             buffer = self._archive.read(f"{self._folder}data/{key}")
-            return _values(buffer, dtype, list(size), where, **layout)
+            return _as_array(buffer, dtype, list(size), where, **layout)
 
-        return Stored(list(size), dtype, read)
+        return TensorEntry(list(size), dtype, read)

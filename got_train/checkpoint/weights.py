@@ -23,7 +23,7 @@ from got_train.modeling.got import MEAN, STD, Got
 
 from . import layouts
 from .hf_config import check_decoder, config_json, read_config
-from .tensor_io import Stored, tensors_in
+from .tensor_io import TensorEntry, tensor_entries
 
 SHARD_BYTES = 5 << 30
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
@@ -47,8 +47,8 @@ class WeightFile:
                 f"{self.path}: no known layout has names like {some}; known are GOT's original, "
                 "transformers' and PaddleMIX's, Vary-tiny's of stage 1, SAM's, Qwen's and OPT's"
             )
-        heads = [name for name in (layouts.HEADS.get(self.layout), "lm_head.weight") if name in stored]
-        self.head: Stored | None = stored.pop(heads[0]) if heads else None  # beside the tied embedding
+        heads = [name for name in (layouts.LM_HEAD_KEYS.get(self.layout), "lm_head.weight") if name in stored]
+        self.head: TensorEntry | None = stored.pop(heads[0]) if heads else None  # beside the tied embedding
         named = {name: layouts.to_ours(name, self.layout) for name in stored}
         self.extra = [name for name, ours in named.items() if ours is None]
         self.tensors = {ours: stored[name] for name, ours in named.items() if ours is not None}
@@ -76,7 +76,7 @@ class WeightFile:
     def cut(self, name: str, rows: int) -> None:
         """Forget the rows of a tensor from `rows` on."""
         whole = self.tensors[name]
-        self.tensors[name] = Stored([rows, *whole.shape[1:]], whole.dtype, lambda: whole.read()[:rows])
+        self.tensors[name] = TensorEntry([rows, *whole.shape[1:]], whole.dtype, lambda: whole.read()[:rows])
 
     def check_head(self, embedding: str) -> None:
         """Refuse a separate output matrix that is not the embedding, for GOT's are one."""
@@ -94,9 +94,9 @@ class WeightFile:
                 "and equal"
             )
 
-    def _by_canonical_name(self) -> dict[str, Stored]:
-        found: dict[str, Stored] = {}
-        for name, tensor in tensors_in(self.path).items():
+    def _by_canonical_name(self) -> dict[str, TensorEntry]:
+        found: dict[str, TensorEntry] = {}
+        for name, tensor in tensor_entries(self.path).items():
             canonical = layouts.canonical(name)
             if canonical in found:
                 raise CheckpointError(f"{self.path}: {canonical} is there twice, once as {name}")
@@ -135,16 +135,16 @@ def load_model(folder: str | os.PathLike, dtype: str = "float32") -> Got:
     if source.layout not in layouts.LAYOUTS:
         raise CheckpointError(f"{folder}: these are weights of {source.layout} alone, not of a whole GOT")
     config = read_config(source.folder, source.shapes())
-    with unfilled(dtype):
+    with empty_init(dtype):
         model = Got(config)
     source.check_head(_embedding(model))
-    fill(model, source)
+    load_state_dict(model, source)
     return model.eval()
 
 
-def fill_from(model: Got, folder: str | os.PathLike) -> None:
+def load_weights(model: Got, folder: str | os.PathLike) -> None:
     """Fill a model of the same sizes from a checkpoint folder."""
-    fill(model, WeightFile(folder))
+    load_state_dict(model, WeightFile(folder))
 
 
 def load_vision(model: Got, path: str | os.PathLike) -> list[str]:
@@ -156,7 +156,7 @@ def load_vision(model: Got, path: str | os.PathLike) -> list[str]:
     if not source.names("vision."):
         raise CheckpointError(f"{path}: no encoder among these weights of {source.layout}")
     absent = ["vision.net_2.weight", "vision.net_3.weight"] if source.layout in layouts.ENCODERS else []
-    fill(model, source, "vision.", absent)
+    load_state_dict(model, source, "vision.", absent)
     return absent
 
 
@@ -172,10 +172,12 @@ def load_decoder(model: Got, path: str | os.PathLike) -> None:
     source.check_head(embedding)
     if embedding in source.tensors and source.tensors[embedding].shape[0] > model.config.decoder.vocab_size:
         source.cut(embedding, model.config.decoder.vocab_size)
-    fill(model, source, "decoder.")
+    load_state_dict(model, source, "decoder.")
 
 
-def fill(model: Got, source: WeightFile, prefix: str = "", absent: list[str] | None = None) -> None:
+def load_state_dict(
+    model: Got, source: WeightFile, prefix: str = "", absent: list[str] | None = None
+) -> None:
     """Copy tensors into the parameters below `prefix`, or refuse and name all that do not fit."""
     linears = linear_names(model)
     wanted = {name: value for name, value in model.named_parameters() if name.startswith(prefix)}
@@ -211,7 +213,7 @@ def _check_dtype(dtype: str) -> None:
 
 
 @contextlib.contextmanager
-def unfilled(dtype: str) -> Iterator[None]:
+def empty_init(dtype: str) -> Iterator[None]:
     """Parameters made here are `dtype` and hold nothing: drawing 560 million takes longer than reading."""
     from paddlenlp.transformers.model_utils import no_init_weights
 
@@ -258,12 +260,12 @@ def save_model(
             _write_json(made / "generation_config.json", _generation(model.config))
         if tokenizer is not None:
             (tokenizer.to_transformers if layout == "transformers" else tokenizer.save)(made)
-        _publish(made, folder, (*_WEIGHTS, *_TOKENIZERS) if tokenizer is not None else _WEIGHTS)
+        _commit(made, folder, (*_WEIGHTS, *_TOKENIZERS) if tokenizer is not None else _WEIGHTS)
     finally:
         shutil.rmtree(made, ignore_errors=True)  # on a full disk its half would stay in the way
 
 
-def _publish(made: Path, folder: Path, replaced: tuple[str, ...]) -> None:
+def _commit(made: Path, folder: Path, replaced: tuple[str, ...]) -> None:
     """Put a complete folder in its place; into one that exists, so that what it holds besides stays.
 
     There the weights come last and in one rename: before it a reader finds the old ones, after it the new.
@@ -321,7 +323,7 @@ def _renamed(model: Got, layout: str, dtype: str) -> Iterator[tuple[str, paddle.
         turn = name in linears and layout != "paddlemix"
         yield layouts.to_theirs(name, layout), tensor.t().contiguous() if turn else tensor
     if layout == "original":  # the released file holds the tied head a second time
-        yield layouts.HEADS[layout], model.decoder.head.detach().astype(dtype).clone()
+        yield layouts.LM_HEAD_KEYS[layout], model.decoder.head.detach().astype(dtype).clone()
 
 
 def _preprocessor(config: GotConfig) -> dict:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from got_train.atomic_write import write_whole
+from got_train.atomic_write import write_atomic
 from got_train.errors import InferenceError
 from got_train.inference.calibration import calibrate, table
 from got_train.inference.confidence import CALIBRATION
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     )
     found = {"data": options.data, "dtype": options.dtype, **calibrate(reader, records, options.batch_size)}
     text = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
-    write_whole(Path(options.checkpoint) / CALIBRATION, text)
+    write_atomic(Path(options.checkpoint) / CALIBRATION, text)
     return found
 
 

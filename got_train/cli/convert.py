@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from got_train.checkpoint import layouts
-from got_train.checkpoint.convert import check_places, convert
+from got_train.checkpoint.convert import check_paths, convert
 
 if TYPE_CHECKING:
     pass
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from got_train.requirements import need_paddle
 
     try:
-        check_places(Path(options.source), Path(options.result))
+        check_paths(Path(options.source), Path(options.result))
         need_paddle()
         from got_train.cpu import settings
 

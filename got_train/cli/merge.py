@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from got_train.checkpoint.convert import check_places
+from got_train.checkpoint.convert import check_paths
 from got_train.checkpoint.merge import merge
 
 from .convert import DTYPES, LAYOUTS
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from got_train.requirements import need_paddle
 
     try:
-        check_places(Path(options.adapter), Path(options.result))
+        check_paths(Path(options.adapter), Path(options.result))
         need_paddle()
         from got_train.cpu import settings
 

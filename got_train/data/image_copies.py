@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from got_train.atomic_write import write_whole
+from got_train.atomic_write import write_atomic
 from got_train.images import FORMATS, EncodedImage
 
 from .record import RecordError
@@ -85,4 +85,4 @@ def _stem(image: str | EncodedImage) -> str:
 
 def _write(copy: Path, data: bytes) -> None:
     if not copy.exists():
-        write_whole(copy, data)
+        write_atomic(copy, data)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from got_train import prompts
-from got_train.atomic_write import write_whole
+from got_train.atomic_write import write_atomic
 from got_train.errors import EvaluationError, PromptError
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _kept(path: Path) -> list[Prediction]:
     found = [parse_prediction(row, where) for row, where in json_rows(whole, str(path))]
     kept = [prediction for prediction in found if not prediction.failed]
     if torn or len(kept) < len(found):
-        write_whole(path, "".join(map(_line, kept)))
+        write_atomic(path, "".join(map(_line, kept)))
     return kept
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from got_train.atomic_write import write_whole
+from got_train.atomic_write import write_atomic
 from got_train.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Half a character, which UTF-8 has not, becomes its escape."""
-    write_whole(path, text.encode("utf-8", "backslashreplace"))
+    write_atomic(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:

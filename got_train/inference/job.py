@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from got_train.errors import InferenceError
 
 if TYPE_CHECKING:
-    from .journal import Journal
+    from .journal import ProgressFile
     from .reader import Answer, Question, Reader
 
 
@@ -68,7 +68,7 @@ def read(
     return causes
 
 
-def _begun(questions: list[Question], left: list[int], journal: Journal | None) -> Iterator[Question]:
+def _begun(questions: list[Question], left: list[int], journal: ProgressFile | None) -> Iterator[Question]:
     for place in left:
         if journal:
             journal.begin(questions[place].pages)
@@ -80,7 +80,7 @@ def _keep(
     reader: Reader,
     options: argparse.Namespace,
     name: str,
-    journal: Journal | None,
+    journal: ProgressFile | None,
     several: bool,
 ) -> str:
     """Gives an answer out on stdout, in files and to the journal; what is told of it."""
@@ -101,7 +101,7 @@ class _Documents:
         questions: list[Question],
         names: list[str],
         left: list[int],
-        journal: Journal | None,
+        journal: ProgressFile | None,
         options: argparse.Namespace,
     ) -> None:
         self.names, self.journal, self.options = names, journal, options
@@ -168,20 +168,20 @@ def watch(reader: Reader, options: argparse.Namespace) -> list[str]:
     if options.output_dir is None:
         print(text, end="", flush=True)
     else:
-        from got_train.atomic_write import write_whole
+        from got_train.atomic_write import write_atomic
 
         folder = Path(options.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         suffix = {"text": ".txt", "json": ".jsonl", "srt": ".srt"}[form]
-        write_whole(folder / (Path(options.video_file).stem + suffix), text)
+        write_atomic(folder / (Path(options.video_file).stem + suffix), text)
     return causes
 
 
-def _journal(options: argparse.Namespace) -> Journal | contextlib.nullcontext:
+def _journal(options: argparse.Namespace) -> ProgressFile | contextlib.nullcontext:
     """Of the output folder; None without one."""
     if not options.output_dir:
         return contextlib.nullcontext()
-    from .journal import Journal
+    from .journal import ProgressFile
 
     settings = {name: value for name, value in vars(options).items() if name not in FREE}
     settings["no_retry"] = options.no_retry or options.stream  # see Reader.read
@@ -189,7 +189,7 @@ def _journal(options: argparse.Namespace) -> Journal | contextlib.nullcontext:
     for name, folder in folders.items():
         settings[name] = folder and str(Path(folder).resolve())
     settings["weights"] = [state for folder in folders.values() if folder for state in _weights(Path(folder))]
-    return Journal(options.output_dir, settings)
+    return ProgressFile(options.output_dir, settings)
 
 
 def _weights(folder: Path) -> list[list[str | int]]:

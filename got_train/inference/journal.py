@@ -17,10 +17,10 @@ from got_train.errors import InferenceError
 
 from .pages import Page
 
-JOURNAL = "journal.jsonl"
+PROGRESS_FILE = "journal.jsonl"
 
 
-class Journal:
+class ProgressFile:
     """The first line holds the settings that the answers depend on, each other one a page that was read.
 
     A page whose file has changed since counts as unread. Failures are not kept, so they are tried again.
@@ -28,13 +28,13 @@ class Journal:
     """
 
     def __init__(self, folder: str | os.PathLike, settings: dict[str, Any]) -> None:
-        self.path = Path(folder) / JOURNAL
+        self.path = Path(folder) / PROGRESS_FILE
         self.settings = settings
         self._places: dict[str, int] = {}  # where the row of a page begins
         self._stamps: dict[str, list] = {}
         self._begun: dict[str, list] = {}  # stamps of pages that are being read
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> ProgressFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "a+b")
         _lock(self._file, self.path)

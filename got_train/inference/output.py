@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from got_train.atomic_write import write_whole
+from got_train.atomic_write import write_atomic
 
 if TYPE_CHECKING:
     from got_train.rendering.document import Reading
 
-    from .journal import Journal
+    from .journal import ProgressFile
     from .reader import Answer, Question, Reader
 
 SUFFIXES = {"format": ".mmd", "spot": ".json"}
@@ -65,7 +65,7 @@ def save(answer: Answer, reader: Reader, options: argparse.Namespace, name: str)
     found = files(options, name)
     if "text" in found:
         text = _spots(answer) if options.ocr_type == "spot" else marked_text(answer, reader, options)
-        write_whole(found["text"], f"{text}\n".encode("utf-8", "backslashreplace"))  # names of files in JSON
+        write_atomic(found["text"], f"{text}\n".encode("utf-8", "backslashreplace"))  # names of files in JSON
     if "export" in found:
         _export([_reading(answer, options)], options, found["export"])
     if "boxes" in found:
@@ -74,7 +74,7 @@ def save(answer: Answer, reader: Reader, options: argparse.Namespace, name: str)
 
 
 def write_document(
-    name: str, pages: Sequence[Question], journal: Journal, options: argparse.Namespace
+    name: str, pages: Sequence[Question], journal: ProgressFile, options: argparse.Namespace
 ) -> list[Path]:
     """Writes a document of pages that were read; one that failed leaves a line in its place."""
     from got_train.rendering.document import Reading
@@ -83,7 +83,7 @@ def write_document(
     missing = [f"[{asked}: not read]" for asked in pages]
     texts = [gap if row is None else row["marked"] for row, gap in zip(rows, missing, strict=True)]
     found = files(options, name)
-    write_whole(found["text"], "\n\n".join(texts) + "\n")
+    write_atomic(found["text"], "\n\n".join(texts) + "\n")
     readings = [
         Reading(str(asked), gap if row is None else row["text"], options.ocr_type)
         for asked, row, gap in zip(pages, rows, missing, strict=True)
@@ -144,7 +144,7 @@ def _export(document: Sequence[Reading], options: argparse.Namespace, file: Path
     """Pages in another format, drawn where the format can hold drawings."""
     from got_train.rendering.export import export
 
-    write_whole(file, export(document, options.format or "html", options.tables))
+    write_atomic(file, export(document, options.format or "html", options.tables))
 
 
 def _spots(answer: Answer) -> str:
@@ -164,7 +164,7 @@ def _draw(answer: Answer, file: Path) -> None:
     lines = spots.spots_as_json(answer.text, image.size)["lines"]
     drawn = io.BytesIO()
     draw_boxes(image, [line["box"] for line in lines]).save(drawn, DRAWN[file.suffix.lower()])
-    write_whole(file, drawn.getvalue())
+    write_atomic(file, drawn.getvalue())
 
 
 def summary(answer: Answer, options: argparse.Namespace) -> str:

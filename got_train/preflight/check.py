@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from got_train.atomic_write import write_whole
+from got_train.atomic_write import write_atomic
 from got_train.config.loader import dump_config
 from got_train.config.schema import Config, SourceSettings
 from got_train.data.records import Record, RecordError
@@ -201,4 +201,4 @@ def _hash(config: Config) -> str:
 
 
 def _write(found: dict[str, Any], path: Path) -> None:
-    write_whole(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+    write_atomic(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 from got_train.checkpoint import layouts
 from got_train.checkpoint.adapters import ADAPTER_FILE
 from got_train.checkpoint.hf_config import read_config, vision_from_shapes
-from got_train.checkpoint.tensor_io import tensors_in
+from got_train.checkpoint.tensor_io import tensor_entries
 from got_train.config.schema import Config
 from got_train.data.collator import Collator
 from got_train.errors import ConfigError
@@ -87,7 +87,7 @@ def stored_vision(path: str, config: Config) -> object:
 
 
 def _shapes(path: str) -> dict[str, list[int]]:
-    stored = {layouts.canonical(name): tensor for name, tensor in tensors_in(Path(path)).items()}
+    stored = {layouts.canonical(name): tensor for name, tensor in tensor_entries(Path(path)).items()}
     layout = layouts.detect(list(stored))
     if layout is None:
         raise ConfigError(f"{path}: no known layout has names like {', '.join(sorted(stored)[:3])}; GOT's")

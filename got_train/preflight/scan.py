@@ -172,7 +172,7 @@ _WORK: tuple[Sequence[Source], Examiner] | None = None  # of a process of the po
 def _begin(sources: Sequence[Source], examiner: Examiner, check: int) -> None:
     global _WORK
     _WORK = sources, examiner
-    processes.serve(check)
+    processes.exit_with_parent(check)
 
 
 def _look(piece: Piece) -> Look:

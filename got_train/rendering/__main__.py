@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from got_train import images, prompts
-from got_train.atomic_write import write_whole
+from got_train.atomic_write import write_atomic
 from got_train.errors import ImageError, RenderingError
 from got_train.formats.answer_types import PLAIN_TASKS
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for file, picture in zip(options.answers, pictures, strict=True)
         ]
         form = options.format or options.output.suffix.removeprefix(".")
-        write_whole(options.output, export(document, form, options.tables))
+        write_atomic(options.output, export(document, form, options.tables))
     except OSError as error:
         print(f"rendering: {error.filename}: {error.strerror}; a file that can be used", file=sys.stderr)
         return 2

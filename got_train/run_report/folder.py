@@ -19,7 +19,7 @@ from got_train.errors import TrainingError
 from got_train.evaluation.provenance import SAMPLES, SETTINGS
 from got_train.preflight.verdict import FILE as CHECK_FILE
 from got_train.training.checkpoints import checkpoints, step_of
-from got_train.training.ledger import Entry, read_ledger
+from got_train.training.ledger import StepRecord, read_sample_log
 from got_train.training.run_files import (
     AFTER,
     AUDIT_FILE,
@@ -56,7 +56,7 @@ class Run:
     before: Sequence[Mapping[str, Any]] = ()  # samples
     after: Sequence[Mapping[str, Any]] = ()
     reading: Mapping[str, Any] | None = None  # settings of these
-    ledger: Mapping[int, Entry] = field(default_factory=dict)
+    ledger: Mapping[int, StepRecord] = field(default_factory=dict)
     dropped: Sequence[Mapping[str, str]] = ()  # rows that training left out, and why
 
     @property
@@ -112,9 +112,9 @@ def _config(folder: Path, models: Sequence[Path]) -> Config:
     )
 
 
-def _ledger(folder: Path) -> Mapping[int, Entry]:
+def _ledger(folder: Path) -> Mapping[int, StepRecord]:
     try:
-        return read_ledger(folder)
+        return read_sample_log(folder)
     except TrainingError:
         if any(folder.glob("ledger-*.jsonl")) and any(
             path.stat().st_size for path in folder.glob("ledger-*")

@@ -12,7 +12,7 @@ from got_train.evaluation.report import numbers
 from got_train.html import charts
 from got_train.html.page import escaped, table
 from got_train.preflight import verdict as checks
-from got_train.training.run_files import MEMORY, STOPPED
+from got_train.training.run_files import EARLY_STOP, MEMORY
 
 from .folder import Curve, Run
 
@@ -31,7 +31,7 @@ def state(run: Run) -> str:
         return f"not complete: {last}" if run.saved else "not complete: there is no checkpoint yet"
     if not of:
         return f"complete, {run.done:,} steps"
-    why = [str(entry[STOPPED]) for entry in run.state.get("log_history", ()) if STOPPED in entry]
+    why = [str(entry[EARLY_STOP]) for entry in run.state.get("log_history", ()) if EARLY_STOP in entry]
     return f"complete, ended at step {run.done:,}{of}: {'; '.join(why) or 'train.patience was over'}"
 
 

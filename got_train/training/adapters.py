@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from got_train.checkpoint.adapters import (
-    base_of,
-    fill_adapter,
+    base_folder,
     is_adapter,
     load_adapted,
+    load_adapter_weights,
     read_adapter,
     weights_hash,
 )
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from got_train.modeling.got import Got
 
 
-def trains(name: str, config: Config) -> bool:
+def is_trainable(name: str, config: Config) -> bool:
     """Whether a parameter of the model trains: the one rule that freezing, optimizer and audit follow."""
     part = name.partition(".")[0]
     if config.lora.rank and part in config.lora.parts:
@@ -40,17 +40,17 @@ def trains(name: str, config: Config) -> bool:
 # ---- where a run starts, what it keeps
 
 
-def load_start(folder: str, lora: bool) -> Got:
+def load_initial_model(folder: str, lora: bool) -> Got:
     """The model that init_from names. Of an adapter the base where LoRA goes on from it, else both folded."""
     if not is_adapter(folder):
         return load_model(folder)
-    return load_model(base_of(folder)) if lora else detach(load_adapted(folder), fold=True)
+    return load_model(base_folder(folder)) if lora else detach(load_adapted(folder), fold=True)
 
 
-def begin(model: Got, config: Config) -> Adapter:
+def start_lora(model: Got, config: Config) -> Adapter:
     """Put the adapters of a run on its model: new ones, or those of init_from, with which it goes on."""
     lora, start = config.lora, config.model.init_from
-    base = base_of(start) if is_adapter(start) else start
+    base = base_folder(start) if is_adapter(start) else start
     adapter = Adapter(
         base=str(Path(base).resolve()),
         base_sha256=weights_hash(base, model),
@@ -66,7 +66,7 @@ def begin(model: Got, config: Config) -> Adapter:
         return adapter
     _check_continues(start, read_adapter(start), adapter)
     attach(model, adapter)
-    fill_adapter(model, start)
+    load_adapter_weights(model, start)
     return adapter
 
 

@@ -39,16 +39,16 @@ def read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise not_whole(file.parent, f"{file.name}: {error}") from error
+        raise incomplete(file.parent, f"{file.name}: {error}") from error
 
 
-def not_whole(checkpoint: Path, fault: str) -> CheckpointError:
+def incomplete(checkpoint: Path, fault: str) -> CheckpointError:
     return CheckpointError(
         f"--resume: {checkpoint} is not whole ({fault}); delete it to go on from the one before"
     )
 
 
-def begin(output_dir: str | os.PathLike, name: str) -> Path:
+def make_tmp_dir(output_dir: str | os.PathLike, name: str) -> Path:
     """The folder to write a checkpoint into."""
     made = Path(output_dir) / UNFINISHED / name
     made.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def begin(output_dir: str | os.PathLike, name: str) -> Path:
 
 
 @contextmanager
-def saving(made: Path) -> Iterator[None]:
+def explain_save_errors(made: Path) -> Iterator[None]:
     """Say of a full disk, in whichever words it is told, what is lost and what is not."""
     from safetensors import SafetensorError
 
@@ -68,22 +68,22 @@ def saving(made: Path) -> Iterator[None]:
         raise SaveError(f"{made}: could not be written ({error}); {kept}") from error
 
 
-def publish(made: Path) -> None:
+def commit(made: Path) -> None:
     """Move a finished checkpoint to its place; from then on it counts."""
     os.replace(made, made.parent.parent / made.name)
 
 
-def replace(made: Path) -> None:
+def commit_over(made: Path) -> None:
     """As publish, where another may stand; a run killed in between makes it anew from its last checkpoint."""
     place, doomed = made.parent.parent / made.name, made.parent.parent / DELETING
     if place.exists():
         doomed.mkdir(exist_ok=True)
         os.replace(place, doomed / made.name)
-    publish(made)
+    commit(made)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def delete_old(output_dir: str | os.PathLike, keep: int) -> None:
+def rotate_checkpoints(output_dir: str | os.PathLike, keep: int) -> None:
     """Delete all but the last `keep` checkpoints (0: none)."""
     doomed = Path(output_dir) / DELETING  # a half-deleted folder must not look complete
     for path in checkpoints(output_dir)[:-keep] if keep else []:
@@ -92,7 +92,7 @@ def delete_old(output_dir: str | os.PathLike, keep: int) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def clean(output_dir: str | os.PathLike) -> None:
+def remove_leftovers(output_dir: str | os.PathLike) -> None:
     """Delete what a killed run has left of saves and deletions."""
     for name in (UNFINISHED, DELETING):
         shutil.rmtree(Path(output_dir) / name, ignore_errors=True)

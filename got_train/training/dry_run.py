@@ -27,23 +27,25 @@ from got_train.data.records import Record, RecordError
 from got_train.modeling.config import IGNORED, PARTS
 from got_train.profiling.memory import MicroBatch, Training, estimate, peak_memory
 
-from .callbacks.gradient_audit import GradientAudit
+from .callbacks.gradient_check import GradientCheck
 from .run import build_feature_cache, build_trainer, check_room, count_steps
 
 if TYPE_CHECKING:
     from got_train.modeling.got import Got
 
-    from .feature_cache import Room
+    from .feature_cache import DiskUsage
     from .trainer import GotTrainer
 
-RECORDS, SECONDS = 20_000, 20.0  # the longest rows are looked for among the first; whichever ends first
-SAMPLES = 64  # of which the tokens are counted
-LATER = 100 << 20  # bytes that a process was seen to load after its start beside model and batches
-WORTH = 0.02  # of the memory: what saves less is not offered
+NUM_PROBED, SECONDS = 20_000, 20.0  # the longest rows are looked for among the first; whichever ends first
+NUM_SAMPLES = 64  # of which the tokens are counted
+RUNTIME_OVERHEAD_BYTES = (
+    100 << 20
+)  # bytes that a process was seen to load after its start beside model and batches
+MIN_SAVING = 0.02  # of the memory: what saves less is not offered
 
 
 @dataclass
-class Stopwatch(TrainerCallback):
+class StepTimer(TrainerCallback):
     """Seconds of every step: of its forward and backward passes, and of its update."""
 
     passes: list[float] = field(default_factory=list)
@@ -60,7 +62,7 @@ class Stopwatch(TrainerCallback):
 
 
 @dataclass(frozen=True)
-class Rows:
+class ProbedRecords:
     """The rows of a run that a dry run looks at; a bad one is a fault, unless the run drops such rows."""
 
     mixture: Mixture
@@ -108,7 +110,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Measured:
+class DryRunResult:
     """What three steps have shown of a run: two on the longest rows, one on usual ones."""
 
     config: Config
@@ -116,12 +118,12 @@ class Measured:
     mixture: Mixture
     usual: dict[int, Sample]
     longest: str  # said of the rows that were taken for the longest
-    watch: Stopwatch
+    watch: StepTimer
     memory: int  # bytes at most
     begun: int  # bytes at most before there was a model
     training: Training
     micro_batch: MicroBatch  # of the longest rows
-    room: Room | None = None  # with train.feature_cache
+    room: DiskUsage | None = None  # with train.feature_cache
 
     @property
     def steps(self) -> int:
@@ -135,7 +137,7 @@ class Measured:
     @property
     def estimate(self) -> int:
         """Bytes, to be compared with what was measured."""
-        later = LATER if self.training.device == "cpu" else 0
+        later = RUNTIME_OVERHEAD_BYTES if self.training.device == "cpu" else 0
         return self.begun + later + estimate(self.training, self.micro_batch)
 
     @property
@@ -157,37 +159,37 @@ def dry_run(config: Config) -> str:
     return "\n".join(_report(measure(config)))
 
 
-def measure(config: Config, longest: Sequence[Record] = ()) -> Measured:
+def measure(config: Config, longest: Sequence[Record] = ()) -> DryRunResult:
     """Three steps of a run, the first two (the optimizer is full from then on) on its longest rows.
 
     These are looked for among its first draws, unless they are known and given. Nothing stays on disk.
     """
     with tempfile.TemporaryDirectory() as folder:
         begun = peak_memory()
-        trainer = build_trainer(_short(config, folder))
+        trainer = build_trainer(_short_config(config, folder))
         loader, training = trainer.loader, _training(config, trainer.model)
         mixture, size = loader.mixture, loader.plan.batch_size
         cache = build_feature_cache(config, trainer.model)
         room = None if cache is None else check_room(config, cache, mixture, loader.collator)
-        rows = Rows(mixture, loader.collator, config.data.on_bad == "drop")
-        draws = range(min(RECORDS, count_steps(config, mixture.total) * config.train.batch_size))
+        rows = ProbedRecords(mixture, loader.collator, config.data.on_bad == "drop")
+        draws = range(min(NUM_PROBED, count_steps(config, mixture.total) * config.train.batch_size))
         if longest:
             most, said = len(loader.collator.sample(longest[0]).ids), "of all rows"
             chosen = [longest[place % len(longest)] for place in range(size)]
         else:
             found, most, looked_at = rows.longest(draws, size)
             said, chosen = f"of the first {looked_at:,}", [mixture[draw] for draw in found]
-        usual = rows.samples(draws[:SAMPLES])
+        usual = rows.samples(draws[:NUM_SAMPLES])
         third = [mixture[list(usual)[place % len(usual)]] for place in range(size)]
         loader.mixture = [*chosen, *chosen, *third]
-        watch = Stopwatch()
+        watch = StepTimer()
         trainer.add_callback(watch)
         trainer.train()
     said = f"{said} the longest have {most} tokens"
     memory = peak_memory()
     samples = [loader.collator.sample(loader.mixture[draw]) for draw in loader.plan.draws(0, 0)]
     batch = _micro_batch(loader.collator, samples)
-    return Measured(config, trainer, mixture, usual, said, watch, memory, begun, training, batch, room)
+    return DryRunResult(config, trainer, mixture, usual, said, watch, memory, begun, training, batch, room)
 
 
 def _training(config: Config, model: Got) -> Training:
@@ -216,7 +218,7 @@ def _micro_batch(collator: Collator, samples: Sequence[Sample]) -> MicroBatch:
     return MicroBatch(*batch["input_ids"].shape, supervised, len(batch["pixel_values"]))
 
 
-def _report(measured: Measured) -> Iterator[str]:
+def _report(measured: DryRunResult) -> Iterator[str]:
     config, trainer, usual = measured.config, measured.trainer, measured.usual
     steps, mixture = measured.steps, measured.mixture
     yield from _parts(trainer, config)
@@ -225,7 +227,7 @@ def _report(measured: Measured) -> Iterator[str]:
     yield f"steps      {_steps(config, steps, measured.accumulation, trainer.loader.plan.ranks)}"
     yield f"tokens     {_tokens(list(usual.values()), steps * config.train.batch_size)}"
     yield f"memory     {_memory(measured)}"
-    for setting, size in offers(measured):
+    for setting, size in suggestions(measured):
         yield f"           {setting}: about {size / 2**30:.2f} GB"
     if measured.room is not None:
         yield f"features   {measured.room.words()}; the time is that without any"
@@ -234,7 +236,7 @@ def _report(measured: Measured) -> Iterator[str]:
     yield from _shown(trainer.loader.collator, *next(iter(usual.items())), mixture)
 
 
-def _short(config: Config, folder: str) -> Config:
+def _short_config(config: Config, folder: str) -> Config:
     """Three steps of one micro-batch a process, written nowhere that stays; two where there are more, as
     then gradients stay while the second runs.
     """
@@ -257,7 +259,7 @@ def _short(config: Config, folder: str) -> Config:
 
 
 def _parts(trainer: GotTrainer, config: Config) -> Iterator[str]:
-    audits = [each for each in trainer.callback_handler.callbacks if isinstance(each, GradientAudit)]
+    audits = [each for each in trainer.callback_handler.callbacks if isinstance(each, GradientCheck)]
     yield f"{'part':10} {'parameters':>12} {'trains':>10} {'peak lr':>8} {'decay':>6} {'gradient norm':>14}"
     for part in PARTS:
         own = getattr(config.parts, part)
@@ -276,7 +278,7 @@ def _parts(trainer: GotTrainer, config: Config) -> Iterator[str]:
         yield line
 
 
-def _memory(measured: Measured) -> str:
+def _memory(measured: DryRunResult) -> str:
     error = measured.estimate / measured.memory - 1
     return (
         f"{measured.memory / 2**30:.2f} GB at most, measured on the longest rows; estimated "
@@ -284,17 +286,17 @@ def _memory(measured: Measured) -> str:
     )
 
 
-def offers(measured: Measured) -> Iterator[tuple[str, int]]:
+def suggestions(measured: DryRunResult) -> Iterator[tuple[str, int]]:
     """Settings that would lower the peak, each alone, and the bytes that they would leave by the estimate."""
     now, memory, told = estimate(measured.training, measured.micro_batch), measured.memory, set()
-    for setting, training, batch in _choices(measured):
+    for setting, training, batch in _suggestions(measured):
         saved = now - estimate(training, batch)
-        if saved >= WORTH * memory and saved not in told:  # recompute of a frozen part changes nothing
+        if saved >= MIN_SAVING * memory and saved not in told:  # recompute of a frozen part changes nothing
             told.add(saved)
             yield setting, memory - saved
 
 
-def _choices(measured: Measured) -> Iterator[tuple[str, Training, MicroBatch]]:
+def _suggestions(measured: DryRunResult) -> Iterator[tuple[str, Training, MicroBatch]]:
     """What a run that is short of memory may change without changing what it computes."""
     training, batch, train = measured.training, measured.micro_batch, measured.config.train
     for parts in (("vision", "decoder"), *(() if train.recomputed_parts else (("decoder",), ("vision",)))):
@@ -323,16 +325,16 @@ def _share(batch: MicroBatch, share: float) -> MicroBatch:
 
 def _rows(mixture: Mixture) -> str:
     counted = "not counted" if mixture.total is None else f"{mixture.total:,}"
-    return f"{counted} in {_counted(len(mixture.rows), 'source', 'sources')}"
+    return f"{counted} in {_count(len(mixture.rows), 'source', 'sources')}"
 
 
 def _steps(config: Config, steps: int, accumulation: int, ranks: int) -> str:
-    parts = [_counted(ranks, "process", "processes"), _counted(accumulation, "micro-batch", "micro-batches")]
-    shares = " x ".join([*parts, _counted(config.train.micro_batch_size, "row", "rows")])
+    parts = [_count(ranks, "process", "processes"), _count(accumulation, "micro-batch", "micro-batches")]
+    shares = " x ".join([*parts, _count(config.train.micro_batch_size, "row", "rows")])
     return f"{steps} of {config.train.batch_size} rows ({shares})"
 
 
-def _counted(number: int, one: str, several: str) -> str:
+def _count(number: int, one: str, several: str) -> str:
     return f"{number} {one if number == 1 else several}"
 
 
@@ -347,7 +349,7 @@ def _tokens(samples: list[Sample], rows: int) -> str:
     )
 
 
-def _times(measured: Measured) -> str:
+def _times(measured: DryRunResult) -> str:
     step, longest = measured.step_seconds
     return (
         f"about {tqdm.format_interval(measured.steps * step)}: {step:.2f} s a step, "

@@ -14,21 +14,21 @@ from got_train.config.schema import Config
 from got_train.evaluation.scored import lower_is_better
 
 from .checkpoints import read_json
-from .run_files import KEPT, LOSS, STATE_FILE, STOPPED
+from .run_files import EARLY_STOP, LOSS, STATE_FILE, VALIDATION_PREFIX
 
 if TYPE_CHECKING:
     pass
 
 
 @dataclass(frozen=True)
-class Goal:
+class EarlyStopping:
     """The number of a run's log that decides on its best weights and its early end."""
 
     name: str  # loss, or a metric
 
     @property
     def key(self) -> str:
-        return f"{KEPT}{self.name}"
+        return f"{VALIDATION_PREFIX}{self.name}"
 
     @property
     def lower(self) -> bool:
@@ -51,6 +51,6 @@ class Goal:
 def has_stopped(checkpoint: Path, config: Config) -> bool:
     """Whether a run ended early at this checkpoint."""
     history = read_json(checkpoint / STATE_FILE)["log_history"]
-    goal = Goal(config.measure.best)
+    goal = EarlyStopping(config.measure.best)
     waited = goal.waited(goal.values(history), config.train.patience)
-    return waited or any(STOPPED in entry for entry in history)
+    return waited or any(EARLY_STOP in entry for entry in history)

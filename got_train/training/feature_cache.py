@@ -18,7 +18,7 @@ import numpy as np
 import paddle
 from paddlenlp.trainer import TrainerCallback
 
-from got_train.atomic_write import write_whole
+from got_train.atomic_write import write_atomic
 from got_train.errors import TrainingError
 from got_train.modeling import vision
 
@@ -32,7 +32,7 @@ class FeatureCacheError(TrainingError, OSError):
 
 
 @dataclass(frozen=True)
-class Room:
+class DiskUsage:
     """What the features of a run take on the disk, in bytes."""
 
     view: int
@@ -80,24 +80,24 @@ class FeatureCache(TrainerCallback):
         """What the encoder gives, (V, 3, side, side) -> (V, P, D)."""
         return paddle.concat([self._of_view(pixels[place : place + 1]) for place in range(len(pixels))])
 
-    def room(self, views: int | None) -> Room:
+    def room(self, views: int | None) -> DiskUsage:
         """What so many views take. Makes no folder."""
         config, existing = self.encoder.config, self.folder.absolute()
         while not existing.exists():
             existing = existing.parent
-        view = len(_packed(np.zeros([1, config.view_tokens, config.out_width], f"u{self.number_bytes}")))
-        return Room(view, view * sum(1 for _ in self._files()), views, shutil.disk_usage(existing).free)
+        view = len(_serialize(np.zeros([1, config.view_tokens, config.out_width], f"u{self.number_bytes}")))
+        return DiskUsage(view, view * sum(1 for _ in self._files()), views, shutil.disk_usage(existing).free)
 
     def _of_view(self, pixels: paddle.Tensor) -> paddle.Tensor:
         path = self._path(pixels)
-        found = _unpacked(path)
+        found = _deserialize(path)
         if found is not None:
             self.read += 1
             return paddle.to_tensor(found)
         self.made += 1
         made = self._compute(pixels)
         try:
-            write_whole(path, _packed(made.numpy()))
+            write_atomic(path, _serialize(made.numpy()))
         except OSError as error:
             raise FeatureCacheError(
                 f"train.feature_cache {path}: could not be written ({error.strerror}); make room and "
@@ -117,11 +117,11 @@ class FeatureCache(TrainerCallback):
 
     def _encoder_name(self) -> str:
         if not self._name:
-            self._name = encoder_name(self.encoder)
+            self._name = encoder_fingerprint(self.encoder)
         return self._name
 
 
-def encoder_name(encoder: vision.Vision) -> str:
+def encoder_fingerprint(encoder: vision.Vision) -> str:
     """Tells encoders apart by all that their output depends on: weights, sizes, code, Paddle, device."""
     device = paddle.get_device().partition(":")[0]
     digest = hashlib.sha256(f"{encoder.config} {paddle.__version__} {device}".encode())
@@ -151,14 +151,14 @@ def _bytes(tensor: paddle.Tensor) -> memoryview:
     return np.ascontiguousarray(tensor.numpy()).data.cast("B")
 
 
-def _packed(features: np.ndarray) -> bytes:
+def _serialize(features: np.ndarray) -> bytes:
     """A .npy file (bfloat16 as uint16, as Paddle has it in numpy) behind its SHA-256."""
     file = io.BytesIO()
     np.save(file, features)
     return hashlib.sha256(file.getbuffer()).digest() + file.getbuffer()
 
 
-def _unpacked(path: Path) -> np.ndarray | None:
+def _deserialize(path: Path) -> np.ndarray | None:
     """None where there is no such file, or where it is not what was written."""
     try:
         content = memoryview(path.read_bytes())

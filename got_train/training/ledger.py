@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from got_train.atomic_write import write_whole
+from got_train.atomic_write import write_atomic
 from got_train.errors import TrainingError
 
 DROPPED = -1  # stands for the mark of a row that could not be used
 
 
 @dataclass(frozen=True)
-class Entry:
+class StepRecord:
     """What went into one step, over all processes."""
 
     step: int  # from 1, as in logs and checkpoints
@@ -31,22 +31,22 @@ class Entry:
     dropped: tuple[int, ...] = ()  # draws
 
     @classmethod
-    def of(cls, step: int, draws: Sequence[int], marks: Sequence[int]) -> Entry:
+    def of(cls, step: int, draws: Sequence[int], marks: Sequence[int]) -> StepRecord:
         dropped = tuple(draw for draw, each in zip(draws, marks, strict=True) if each == DROPPED)
         return cls(step, len(marks) - len(dropped), sum(each for each in marks if each != DROPPED), dropped)
 
-    def __add__(self, other: Entry) -> Entry:
+    def __add__(self, other: StepRecord) -> StepRecord:
         dropped = tuple(sorted(self.dropped + other.dropped))
-        return Entry(self.step, self.rows + other.rows, self.sum + other.sum, dropped)
+        return StepRecord(self.step, self.rows + other.rows, self.sum + other.sum, dropped)
 
 
-def mark(where: str, answer: Sequence[int]) -> int:
+def checksum(where: str, answer: Sequence[int]) -> int:
     """A number for a row: its file:line and the ids that it supervises."""
     return zlib.crc32(np.asarray(answer, np.int64).tobytes(), zlib.crc32(where.encode()))
 
 
 @dataclass
-class Ledger:
+class SampleLog:
     """The file of one process; only steps of which the weights were kept, or may still be, stand in it."""
 
     output_dir: Path
@@ -61,9 +61,9 @@ class Ledger:
         """Forget the steps after `step`: their weights are lost, and they will be made again."""
         others = _files(self.output_dir).items() if self.rank == 0 else ()
         for path in {self.path, *(path for rank, path in others if rank >= self.ranks)}:
-            _cut(path, step)
+            _truncate(path, step)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: StepRecord) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         row = {"step": entry.step, "rows": entry.rows, "sum": f"{entry.sum:x}"}
         row |= {"dropped": list(entry.dropped)} if entry.dropped else {}
@@ -71,9 +71,9 @@ class Ledger:
             file.write(json.dumps(row) + "\n")
 
 
-def read_ledger(output_dir: str | os.PathLike) -> dict[int, Entry]:
+def read_sample_log(output_dir: str | os.PathLike) -> dict[int, StepRecord]:
     """Step -> what went into it, of all processes' files."""
-    found: dict[int, Entry] = {}
+    found: dict[int, StepRecord] = {}
     for _, path in sorted(_files(output_dir).items()):
         for entry in _entries(path):
             found[entry.step] = found[entry.step] + entry if entry.step in found else entry
@@ -84,23 +84,23 @@ def read_ledger(output_dir: str | os.PathLike) -> dict[int, Entry]:
     return found
 
 
-def _entries(path: Path) -> Iterator[Entry]:
+def _entries(path: Path) -> Iterator[StepRecord]:
     """Those of whole lines; half a one is of a step in which the process was killed."""
     for number, line in enumerate(_whole_lines(path), 1):
         try:
             row = json.loads(line)
-            yield Entry(row["step"], row["rows"], int(row["sum"], 16), tuple(row.get("dropped", ())))
+            yield StepRecord(row["step"], row["rows"], int(row["sum"], 16), tuple(row.get("dropped", ())))
         except (ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"{path}:{number}: not a line of a ledger ({error}); take it out") from error
 
 
-def _cut(path: Path, step: int) -> None:
+def _truncate(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [
         line for line, entry in zip(_whole_lines(path), _entries(path), strict=True) if entry.step <= step
     ]
-    write_whole(path, "".join(kept))
+    write_atomic(path, "".join(kept))
 
 
 def _whole_lines(path: Path) -> Iterable[str]:

@@ -29,12 +29,12 @@ from got_train.data.records import DataFileError, RecordError
 from got_train.errors import ConfigError, TrainingError
 from got_train.modeling.config import IGNORED
 
-from .bad_rows import Quarantine
-from .ledger import DROPPED, mark
+from .ledger import DROPPED, checksum
+from .rejected_samples import RejectedSamples
 
 _FAULTS, _MARKS = "faults", "marks"
 WAITING = "waiting_for_data"  # what the share of time that the model had no batch is called in the log
-_AHEAD = 2  # micro-batches that a worker is asked for beforehand, Paddle's default
+PREFETCH_FACTOR = 2  # micro-batches that a worker is asked for beforehand, Paddle's default
 
 
 class WorkerError(TrainingError, RuntimeError):
@@ -42,7 +42,7 @@ class WorkerError(TrainingError, RuntimeError):
 
 
 @dataclass(frozen=True)
-class StepPlan:
+class BatchSchedule:
     """Which draws of the mixture every micro-batch of every process takes."""
 
     steps: int
@@ -68,7 +68,7 @@ class StepPlan:
         return range(first, first + self.micro_batch_size)
 
 
-class _Samples(paddle.io.Dataset):
+class _SampleDataset(paddle.io.Dataset):
     """Draw -> sample; a fault travels as data to the main process."""
 
     def __init__(self, mixture: Mixture, collator: Collator) -> None:
@@ -85,7 +85,7 @@ class _Samples(paddle.io.Dataset):
         faults = [each for each in found if isinstance(each, ExceptionWithTraceback)]
         samples = [each for each in found if not isinstance(each, ExceptionWithTraceback)]
         batch = self.collator.batch(samples or [self.collator.blank()])
-        batch[_MARKS] = np.array([_mark(each) for each in found], dtype=np.int64)
+        batch[_MARKS] = np.array([_checksum_of(each) for each in found], dtype=np.int64)
         if faults:
             batch[_FAULTS] = np.frombuffer(pickle.dumps(faults), dtype=np.uint8)
         return batch
@@ -101,9 +101,9 @@ class StepLoader:
         self,
         mixture: Mixture,
         collator: Collator,
-        plan: StepPlan,
+        plan: BatchSchedule,
         workers: int = 0,
-        quarantine: Quarantine | None = None,
+        quarantine: RejectedSamples | None = None,
     ) -> None:
         self.mixture, self.collator, self.plan, self.workers = mixture, collator, plan, workers
         self.quarantine = quarantine
@@ -149,7 +149,7 @@ class StepLoader:
         """What to say when a worker has died after `step` steps, of a row that was on its way."""
         micros = range(self.plan.accumulation)
         parts = [self.plan.draws(each, micro) for each in range(step, self.plan.steps) for micro in micros]
-        rows = named(self.rows(parts[: 1 + _AHEAD * self.workers]), most=32)
+        rows = first_few(self.rows(parts[: 1 + PREFETCH_FACTOR * self.workers]), most=32)
         cause = next(line for line in str(error).splitlines() if "DataLoader" in line).strip()
         return WorkerError(
             f"step {step + 1}: a process of data.workers died ({cause}); killed for want of memory, or by a "
@@ -162,13 +162,13 @@ class StepLoader:
                 yield list(self.plan.draws(step, micro))
 
     def _from_here(self) -> Iterator[dict]:
-        samples = _Samples(self.mixture, self.collator)
+        samples = _SampleDataset(self.mixture, self.collator)
         for draws in self._draws():
             batch = samples.collate([samples[draw] for draw in draws])
             yield {name: paddle.to_tensor(value) for name, value in batch.items()}
 
     def _from_workers(self) -> Iterator[dict]:
-        samples = _Samples(self.mixture, self.collator)
+        samples = _SampleDataset(self.mixture, self.collator)
         over = mmap.mmap(-1, 1)  # shared with the workers
         Finalize(self, over.__setitem__, (0, 1), exitpriority=1)  # before Python ends and joins its children
         yield from paddle.io.DataLoader(
@@ -177,7 +177,7 @@ class StepLoader:
             collate_fn=samples.collate,
             num_workers=self.workers,
             worker_init_fn=partial(_stay_until, over, os.getpid()),
-            prefetch_factor=_AHEAD,
+            prefetch_factor=PREFETCH_FACTOR,
             return_list=True,
         )
 
@@ -185,7 +185,7 @@ class StepLoader:
         """The batch without its faults, which go into quarantine, or end the run."""
         faults = batch.pop(_FAULTS, None)
         for fault in pickle.loads(faults.numpy().tobytes()) if faults is not None else ():
-            if self.quarantine is None or not _of_one_row(fault):
+            if self.quarantine is None or not _is_about_one_row(fault):
                 raise fault
             self.quarantine.add(fault)
         return batch
@@ -195,9 +195,9 @@ class StepLoader:
 
         The first position of a row is not counted: nothing stands before it to predict it.
         """
-        counts = {"step_tokens": sum(_supervised(batch["labels"][:, 1:]) for batch in micros)}
+        counts = {"step_tokens": sum(_count_supervised(batch["labels"][:, 1:]) for batch in micros)}
         if "glyph_labels" in micros[0]:
-            counts["step_patches"] = sum(_supervised(batch["glyph_labels"]) for batch in micros)
+            counts["step_patches"] = sum(_count_supervised(batch["glyph_labels"]) for batch in micros)
         if self.plan.ranks > 1:
             totals = paddle.to_tensor(list(counts.values()), dtype="int64")
             paddle.distributed.all_reduce(totals)
@@ -205,18 +205,18 @@ class StepLoader:
         return counts
 
 
-def _mark(found: object) -> int:
+def _checksum_of(found: object) -> int:
     """What the ledger keeps of a draw."""
     if isinstance(found, ExceptionWithTraceback):
         return DROPPED
-    return mark(found.where, found.labels[found.labels != IGNORED])
+    return checksum(found.where, found.labels[found.labels != IGNORED])
 
 
-def _of_one_row(fault: Exception) -> bool:
+def _is_about_one_row(fault: Exception) -> bool:
     return isinstance(fault, RecordError) and not isinstance(fault, DataFileError)
 
 
-def named(rows: Sequence[str], most: int = 8) -> str:
+def first_few(rows: Sequence[str], most: int = 8) -> str:
     """The first of them, for a message."""
     return ", ".join(rows[:most]) + (f" and {len(rows) - most} more" if len(rows) > most else "")
 
@@ -229,8 +229,8 @@ def _stay_until(over: mmap.mmap, run: int, worker: int) -> None:
             os._exit(0)
 
     signal.signal(signal.SIGTERM, terminate)
-    processes.serve(run)
+    processes.exit_with_parent(run)
 
 
-def _supervised(labels: paddle.Tensor) -> int:
+def _count_supervised(labels: paddle.Tensor) -> int:
     return int((labels != IGNORED).sum())

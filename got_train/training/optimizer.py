@@ -13,12 +13,12 @@ from got_train.cpu.heap import give_back_holes
 from got_train.modeling.config import PARTS
 from got_train.modeling.got import Got
 
-from .adapters import trains
+from .adapters import is_trainable
 
-_NEVER_DECAY = ("norm", "pos_embed", "rel_pos")
+NO_DECAY = ("norm", "pos_embed", "rel_pos")
 
 
-def learning_rate(step: int, steps: int, settings: OptimSettings) -> float:
+def lr_multiplier(step: int, steps: int, settings: OptimSettings) -> float:
     """Share of the peak at update `step` (0-based) of `steps`: linear warm-up, then cosine or constant.
 
     The first update already moves: warm-up of w updates gives 1/w, 2/w, ... 1.
@@ -47,20 +47,20 @@ def name_parameters(model: nn.Layer) -> None:
 def freeze(model: Got, config: Config) -> None:
     """What does not train receives no gradient."""
     for name, parameter in model.named_parameters():
-        parameter.stop_gradient = not trains(name, config)
+        parameter.stop_gradient = not is_trainable(name, config)
 
 
-def decays(name: str, parameter: paddle.Tensor) -> bool:
-    return parameter.ndim > 1 and not any(word in name for word in _NEVER_DECAY)
+def uses_weight_decay(name: str, parameter: paddle.Tensor) -> bool:
+    return parameter.ndim > 1 and not any(word in name for word in NO_DECAY)
 
 
-def build_schedule(config: Config, steps: int) -> paddle.optimizer.lr.LRScheduler:
+def build_lr_scheduler(config: Config, steps: int) -> paddle.optimizer.lr.LRScheduler:
     return paddle.optimizer.lr.LambdaDecay(
-        learning_rate=config.optim.lr, lr_lambda=lambda step: learning_rate(step, steps, config.optim)
+        learning_rate=config.optim.lr, lr_lambda=lambda step: lr_multiplier(step, steps, config.optim)
     )
 
 
-class PartwiseAdamW(paddle.optimizer.AdamW):
+class AdamW(paddle.optimizer.AdamW):
     """AdamW over one list of parameters, each with a learning rate and weight decay of its own.
 
     Paddle's parameter groups would do that too, but it clips every group by the group's own norm, and cannot
@@ -97,7 +97,7 @@ def build_optimizer(
     config: Config,
     schedule: paddle.optimizer.lr.LRScheduler,
     others: list[paddle.Tensor] = (),
-) -> PartwiseAdamW:
+) -> AdamW:
     """The optimizer of the parts that train; `others` join them with optim.lr and without weight decay."""
     settings = config.optim
     chosen, decay = [*others], {parameter.name: 0.0 for parameter in others}
@@ -105,14 +105,14 @@ def build_optimizer(
         own = getattr(config.parts, part)
         amount = settings.weight_decay if own.weight_decay is None else own.weight_decay
         for name, parameter in model.part(part).named_parameters():
-            if not trains(f"{part}.{name}", config):
+            if not is_trainable(f"{part}.{name}", config):
                 continue
             parameter.optimize_attr["learning_rate"] = (
                 own.lr or settings.lr
             ) / settings.lr  # on the schedule's
-            decay[parameter.name] = amount if decays(name, parameter) else 0.0
+            decay[parameter.name] = amount if uses_weight_decay(name, parameter) else 0.0
             chosen.append(parameter)
-    return PartwiseAdamW(
+    return AdamW(
         decay,
         config.train.tune_cpu,
         learning_rate=schedule,

@@ -13,11 +13,11 @@ from typing import Any
 import paddle
 from paddle import nn
 
-SLICE = "slice@"  # Paddle's optimizers know a sliced parameter under its name with this before it
+SHARD_PREFIX = "slice@"  # Paddle's optimizers know a sliced parameter under its name with this before it
 
 
 @dataclass(frozen=True)
-class Slice:
+class ZeroShard:
     """A parameter's share in ZeRO stage 3: its values flat, filled up with zeros, in equal parts."""
 
     shape: tuple[int, ...]
@@ -37,7 +37,7 @@ class Slice:
         return paddle.concat(parts)[: math.prod(self.shape)].reshape(self.shape)
 
 
-def shares(loss: nn.Layer, wrapped: nn.Layer) -> dict[str, Slice]:
+def zero_shards(loss: nn.Layer, wrapped: nn.Layer) -> dict[str, ZeroShard]:
     """Name -> how this process shares the parameter with others; `wrapped` is the loss as it is trained."""
     found = {}
     places = getattr(wrapped, "_param2buffer", {})  # of GroupShardedStage3
@@ -45,11 +45,11 @@ def shares(loss: nn.Layer, wrapped: nn.Layer) -> dict[str, Slice]:
         if each.name in places:
             first, end = places[each.name][0]
             group = wrapped._group
-            found[each.name] = Slice(tuple(each.shape), end - first, group.rank, group)
+            found[each.name] = ZeroShard(tuple(each.shape), end - first, group.rank, group)
     return found
 
 
-def gather_slices(loss: nn.Layer, how: dict[str, Slice]) -> None:
+def gather_weights(loss: nn.Layer, how: dict[str, ZeroShard]) -> None:
     """Every weight of ZeRO stage 3 whole, in the host's memory, until the next step takes it away again.
 
     Paddle's own get_all_parameters leaves out those that do not train, or fails with those in use elsewhere.
@@ -60,32 +60,36 @@ def gather_slices(loss: nn.Layer, how: dict[str, Slice]) -> None:
             share.whole(parameter.fw_storage).cpu()._share_buffer_to(parameter)
 
 
-def join_state(state: dict, how: dict[str, Slice], keep: bool = True) -> dict:
+def gather_state(state: dict, how: dict[str, ZeroShard], keep: bool = True) -> dict:
     """Moments and master weights whole, under the parameters' names. Every process of a group must come here.
 
     What was joined lies in the host's memory; a process that does not keep it only hands over its part.
     Master weights without moments are those of other processes, as they were read at a resume: they go.
     """
-    joined = {key.removeprefix(SLICE): value for key, value in state.items() if key != "master_weights"}
-    masters = {name.removeprefix(SLICE): value for name, value in state.get("master_weights", {}).items()}
+    joined = {
+        key.removeprefix(SHARD_PREFIX): value for key, value in state.items() if key != "master_weights"
+    }
+    masters = {
+        name.removeprefix(SHARD_PREFIX): value for name, value in state.get("master_weights", {}).items()
+    }
     masters = {name: value for name, value in masters.items() if f"{name}_moment1_0" in joined}
 
-    def whole(share: Slice, value: paddle.Tensor) -> paddle.Tensor | None:
+    def whole(share: ZeroShard, value: paddle.Tensor) -> paddle.Tensor | None:
         value = share.whole(value)
         return value.cpu() if keep else None
 
-    _change(joined, masters, how.items(), whole)
+    _convert(joined, masters, how.items(), whole)
     return {**joined, "master_weights": masters} if masters else joined
 
 
-def split_state(state: dict, how: dict[str, Slice]) -> dict:
+def scatter_state(state: dict, how: dict[str, ZeroShard]) -> dict:
     """What this process's optimizer takes of a whole state."""
     split, masters = dict(state), dict(state.get("master_weights", {}))
-    _change(split, masters, how.items(), lambda share, value: share.own(value))
+    _convert(split, masters, how.items(), lambda share, value: share.own(value))
     for name in how:
         for values in (split, masters):
             for key in [key for key in _keys(name) if key in values]:
-                values[SLICE + key] = values.pop(key)
+                values[SHARD_PREFIX + key] = values.pop(key)
     return {**split, "master_weights": masters} if masters else split
 
 
@@ -93,7 +97,7 @@ def _keys(name: str) -> list[str]:
     return [name, *(f"{name}_{kind}_0" for kind in ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc"))]
 
 
-def _change(state: dict, masters: dict, how: Iterable[tuple[str, Slice]], change: Callable) -> None:
+def _convert(state: dict, masters: dict, how: Iterable[tuple[str, ZeroShard]], change: Callable) -> None:
     for name, share in how:
         for key in (f"{name}_moment1_0", f"{name}_moment2_0"):
             if key in state:

@@ -19,19 +19,19 @@ from got_train.data.records import Record, RecordError, RecordStream, open_strea
 from got_train.errors import ConfigError
 from got_train.tokenizer import Tokenizer, load_tokenizer
 
-from .checkpoints import begin, checkpoints, clean, publish, read_json, saving
+from .checkpoints import checkpoints, commit, explain_save_errors, make_tmp_dir, read_json, remove_leftovers
 from .run_files import FINAL, ROWS_FILE, RUN_FILE
 
 if TYPE_CHECKING:
     from got_train.modeling.got import Got
 
-    from .feature_cache import FeatureCache, Room
-    from .measurement import Rows
-    from .signals import Interruption
+    from .feature_cache import DiskUsage, FeatureCache
+    from .generation_eval import EvalRecords
+    from .signals import SignalHandler
     from .trainer import GotTrainer
 
 
-LOOKED_AT = 16  # rows of which the views are counted, to know what their features take
+NUM_PROBED = 16  # rows of which the views are counted, to know what their features take
 
 
 def check_device(config: Config) -> str:
@@ -66,10 +66,10 @@ def build_model(settings: ModelSettings, tokenizer: Tokenizer, lora: bool = Fals
     from got_train.modeling.config import GotConfig
     from got_train.modeling.got import Got
 
-    from .adapters import load_start
+    from .adapters import load_initial_model
 
     if settings.init_from:
-        model = load_start(settings.init_from, lora)
+        model = load_initial_model(settings.init_from, lora)
         if settings.dialect not in ("", model.config.dialect):
             raise ConfigError(
                 f"model.dialect {settings.dialect}: {settings.init_from} was trained with "
@@ -159,16 +159,16 @@ def build_validation(config: Config) -> Sequence[Record] | None:
     return spread(list(map(open_source, sources)), config.data.validation_rows, config.train.seed)
 
 
-def build_rows(config: Config) -> Rows | None:
+def build_rows(config: Config) -> EvalRecords | None:
     """What a run reads; None if nothing."""
-    from .measurement import RecordSet, choose_rows, validation_sets
+    from .generation_eval import EvalSet, choose_records, validation_sets
 
     if not config.measured_rows:
         return None
     sources = config.data.validation_sources
     validation = validation_sets([each.path for each in sources], list(map(open_source, sources)))
-    probes = [RecordSet(each.name, each.path, open_source(each)) for each in config.measure.probes]
-    return choose_rows(validation, probes, config.measured_rows, config.train.seed)
+    probes = [EvalSet(each.name, each.path, open_source(each)) for each in config.measure.probes]
+    return choose_records(validation, probes, config.measured_rows, config.train.seed)
 
 
 def count_steps(config: Config, rows: int | None) -> int:
@@ -194,15 +194,15 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
 
     from got_train.modeling.cpu import trim_hooks
 
-    from .adapters import begin as begin_lora
-    from .bad_rows import Quarantine
-    from .ledger import Ledger
-    from .loader import StepLoader, StepPlan
-    from .trainer import GotTrainer, arguments
+    from .adapters import start_lora as begin_lora
+    from .ledger import SampleLog
+    from .loader import BatchSchedule, StepLoader
+    from .rejected_samples import RejectedSamples
+    from .trainer import GotTrainer, training_arguments
 
     steps = count_steps(config, mixture.total)
-    plan = StepPlan(steps, config.train.batch_size, config.train.micro_batch_size, rank, ranks)
-    args = arguments(config, steps, plan.accumulation, device)
+    plan = BatchSchedule(steps, config.train.batch_size, config.train.micro_batch_size, rank, ranks)
+    args = training_arguments(config, steps, plan.accumulation, device)
     paddle.seed(config.train.seed)  # here, as fleet has set one of its own
     model = build_model(config.model, tokenizer, lora=config.lora.rank > 0)
     adapter = begin_lora(model, config) if config.lora.rank else None
@@ -218,7 +218,7 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         trim_hooks.give_back_between_layers(model)
     quarantine = None
     if config.data.on_bad == "drop":
-        quarantine = Quarantine(output_dir / f"quarantine-{rank}.jsonl")
+        quarantine = RejectedSamples(output_dir / f"quarantine-{rank}.jsonl")
     return GotTrainer(
         model=model,
         config=config,
@@ -229,7 +229,7 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         adapter=adapter,
         rows=build_rows(config),
         feature_cache=feature_cache,
-        ledger=Ledger(output_dir, rank, ranks),
+        ledger=SampleLog(output_dir, rank, ranks),
     )
 
 
@@ -261,11 +261,11 @@ def build_feature_cache(config: Config, model: Got) -> FeatureCache | None:
     return FeatureCache(model.vision, Path(config.train.feature_cache), number_bytes)
 
 
-def check_room(config: Config, cache: FeatureCache, mixture: Mixture, collator: Collator) -> Room:
+def check_room(config: Config, cache: FeatureCache, mixture: Mixture, collator: Collator) -> DiskUsage:
     """What the features of a run's rows take; refused where the disk has not got it."""
     draws, views = count_steps(config, mixture.total) * config.train.batch_size, None
     if mixture.total is not None:
-        views = round(min(draws, mixture.total) * _views_of_a_row(mixture, collator, min(draws, LOOKED_AT)))
+        views = round(min(draws, mixture.total) * _mean_views(mixture, collator, min(draws, NUM_PROBED)))
     room = cache.room(views)
     if room.missing > room.free:
         raise ConfigError(
@@ -275,7 +275,7 @@ def check_room(config: Config, cache: FeatureCache, mixture: Mixture, collator: 
     return room
 
 
-def _views_of_a_row(mixture: Mixture, collator: Collator, draws: int) -> float:
+def _mean_views(mixture: Mixture, collator: Collator, draws: int) -> float:
     """The mean of the first draws; bad rows have their say when their turn comes."""
     found = []
     for draw in range(draws):
@@ -306,7 +306,7 @@ def check_same_rows(mixture: Mixture, checkpoint: Path) -> None:
         )
 
 
-def forgetting(config: Config) -> str:
+def warn_no_replay(config: Config) -> str:
     """A warning where a model is fine-tuned and nothing of its former data is named as such."""
     if not config.model.init_from or config.data.replay:
         return ""
@@ -316,7 +316,7 @@ def forgetting(config: Config) -> str:
     return f"model.init_from without data.replay: what the model could read before may be forgotten; {advice}"
 
 
-def train(config: Config, resume: bool = False, interruption: Interruption | None = None) -> Path:
+def train(config: Config, resume: bool = False, interruption: SignalHandler | None = None) -> Path:
     """Run a config to its end, with `resume` from its last checkpoint; returns the final model's folder.
 
     A folder with results is refused otherwise. A run that is complete stays as it is. With an `interruption`
@@ -334,7 +334,7 @@ def train(config: Config, resume: bool = False, interruption: Interruption | Non
         check_same_settings(config, found[-1])
     if final.exists():
         return final
-    from .callbacks.before_after import read_before
+    from .callbacks.baseline_comparison import eval_baseline
 
     if interruption is not None:
         import paddlenlp.trainer  # noqa: F401 - takes the handler of SIGTERM away, so first
@@ -343,10 +343,10 @@ def train(config: Config, resume: bool = False, interruption: Interruption | Non
     trainer = build_trainer(config, found[-1] if found else None)
     trainer.interruption = interruption
     if trainer.is_world_process_zero():
-        clean(output_dir)
-        if warning := forgetting(config):
+        remove_leftovers(output_dir)
+        if warning := warn_no_replay(config):
             print(f"warning: {warning}", file=sys.stderr)
-    read_before(trainer)
+    eval_baseline(trainer)
     trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
     _finish(trainer, output_dir)
     return final
@@ -354,15 +354,15 @@ def train(config: Config, resume: bool = False, interruption: Interruption | Non
 
 def _finish(trainer: GotTrainer, output_dir: Path) -> None:
     """Keep the final model and compare it with the base."""
-    from .callbacks.before_after import read_after
+    from .callbacks.baseline_comparison import eval_final
 
-    made = begin(output_dir, FINAL)
-    with saving(made), trainer.kept_weights():
+    made = make_tmp_dir(output_dir, FINAL)
+    with explain_save_errors(made), trainer.kept_weights():
         trainer.save_model(str(made))  # all processes, of which each may hold a part
     with trainer.kept_weights():
-        read_after(trainer, made)
+        eval_final(trainer, made)
     trainer.wait()
     if trainer.is_world_process_zero():
-        publish(made)
-        clean(output_dir)
+        commit(made)
+        remove_leftovers(output_dir)
     trainer.wait()  # no process leaves while another still works

@@ -45,7 +45,7 @@ SKILLS_FILE = "skills.json"
 CURVES = "visualdl"
 
 
-STOPPED = "stopped"  # in the log that paddlenlp keeps: why the run was ended
+EARLY_STOP = "stopped"  # in the log that paddlenlp keeps: why the run was ended
 
 
 MEMORY = "memory_gb"  # what the process's peak is called there
@@ -54,7 +54,7 @@ MEMORY = "memory_gb"  # what the process's peak is called there
 LOSS = "loss"
 
 
-KEPT = "validation_"  # so begins what stays in the run's log
+VALIDATION_PREFIX = "validation_"  # so begins what stays in the run's log
 
 
-VALIDATION_LOSS = f"{KEPT}{LOSS}"
+VALIDATION_LOSS = f"{VALIDATION_PREFIX}{LOSS}"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-ECHO = 2.0  # seconds in which paddle.distributed.launch repeats SIGTERM, and passes Ctrl-C on as one
+ECHO_SECONDS = 2.0  # seconds in which paddle.distributed.launch repeats SIGTERM, and passes Ctrl-C on as one
 
 
 class Interrupted(KeyboardInterrupt):
@@ -22,12 +22,12 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
-class Interruption:
+class SignalHandler:
     """Listens to Ctrl-C and to SIGTERM, which batch systems and containers send before SIGKILL."""
 
     def __init__(self, echo: float | None = None) -> None:
         launched = "PADDLE_TRAINER_ID" in os.environ
-        self.echo = (ECHO if launched else 0.0) if echo is None else echo
+        self.echo = (ECHO_SECONDS if launched else 0.0) if echo is None else echo
         self.number = 0  # of the signal that came first
         self._came = 0.0
         self._orderly = False

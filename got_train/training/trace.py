@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from got_train.data.mixture import Mixture
     from got_train.tokenizer import Tokenizer
 
-    from .ledger import Entry
+    from .ledger import StepRecord
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Trace:
     config: Config
     mixture: Mixture
     tokenizer: Tokenizer
-    ledger: dict[int, Entry]
+    ledger: dict[int, StepRecord]
     saved: int  # the last step of which weights were kept
 
     def draws(self, step: int) -> range:
         size = self.config.train.batch_size
         return range((step - 1) * size, step * size)
 
-    def entry(self, step: int) -> Entry:
+    def entry(self, step: int) -> StepRecord:
         if step not in self.ledger:
             raise TrainingError(
                 f"step {step}: the ledger has {min(self.ledger)} to {max(self.ledger)}; one of them"
@@ -52,7 +52,7 @@ class Trace:
         """Whether the rows that stand at these places now are those of the ledger."""
         from got_train.data.records import RecordError
 
-        from .ledger import mark
+        from .ledger import checksum
 
         entry, total = self.entry(step), 0
         for draw in set(self.draws(step)) - set(entry.dropped):
@@ -60,7 +60,7 @@ class Trace:
                 record = self.mixture[draw]
             except RecordError:  # usable once, and no more
                 return False
-            total += mark(record.where, self.tokenizer.encode_answer(record.text))
+            total += checksum(record.where, self.tokenizer.encode_answer(record.text))
         return total == entry.sum and entry.rows + len(entry.dropped) == len(self.draws(step))
 
     def steps(self, row: str) -> Iterator[tuple[int, bool]]:
@@ -90,11 +90,11 @@ def open_trace(run: Path) -> Trace:
     from got_train.config.loader import load_config
 
     from .checkpoints import checkpoints, step_of
-    from .ledger import read_ledger
+    from .ledger import read_sample_log
     from .run import build_mixture, find_tokenizer
     from .run_files import FINAL, RUN_FILE
 
-    ledger, kept = read_ledger(run), checkpoints(run)
+    ledger, kept = read_sample_log(run), checkpoints(run)
     final = run / FINAL
     folders = [folder for folder in (final, *reversed(kept)) if (folder / RUN_FILE).is_file()]
     if not folders:

@@ -19,8 +19,8 @@ from paddlenlp.trainer import Trainer, TrainingArguments
 from paddlenlp.trainer.integrations import VisualDLCallback
 from paddlenlp.utils.log import logger
 
-from got_train.checkpoint.adapters import fill_adapter, save_adapter
-from got_train.checkpoint.weights import fill_from, save_model
+from got_train.checkpoint.adapters import load_adapter_weights, save_adapter
+from got_train.checkpoint.weights import load_weights, save_model
 from got_train.config.loader import dump_config
 from got_train.config.schema import Config
 from got_train.errors import TrainingError
@@ -29,20 +29,28 @@ from got_train.modeling.got import Got
 from got_train.modeling.lora import Adapter
 from got_train.profiling.memory import peak_memory
 
-from .callbacks.ema import WeightAverage
-from .callbacks.gradient_audit import GradientAudit, gradient, norm
+from .callbacks.ema import EMA
+from .callbacks.gradient_check import GradientCheck, global_norm, gradient
 from .callbacks.progress import Progress
-from .callbacks.validation import Validation, reader_of
-from .checkpoints import begin, delete_old, not_whole, publish, replace, saving, step_of
+from .callbacks.validation import Validation, reader_for
+from .checkpoints import (
+    commit,
+    commit_over,
+    explain_save_errors,
+    incomplete,
+    make_tmp_dir,
+    rotate_checkpoints,
+    step_of,
+)
 from .early_stopping import has_stopped
 from .feature_cache import FeatureCache
-from .ledger import Entry, Ledger
-from .loader import WAITING, StepLoader, named
-from .measurement import Measuring, Rows
-from .optimizer import build_optimizer, build_schedule, freeze, name_parameters
-from .optimizer_state import gather_slices, join_state, shares, split_state
-from .run_files import BEST, CURVES, KEPT, MEMORY, ROWS_FILE, RUN_FILE, STATE_FILE, UNFINISHED
-from .signals import Interrupted, Interruption
+from .generation_eval import EvalRecords, GenerationEval
+from .ledger import SampleLog, StepRecord
+from .loader import WAITING, StepLoader, first_few
+from .optimizer import build_lr_scheduler, build_optimizer, freeze, name_parameters
+from .optimizer_state import gather_state, gather_weights, scatter_state, zero_shards
+from .run_files import BEST, CURVES, MEMORY, ROWS_FILE, RUN_FILE, STATE_FILE, UNFINISHED, VALIDATION_PREFIX
+from .signals import Interrupted, SignalHandler
 
 if TYPE_CHECKING:
     from visualdl import LogWriter
@@ -92,14 +100,14 @@ class TrainingLoss(nn.Layer):
         features = got.projector(got.vision.features(neck_map))
         output = got.decode(input_ids, features, attention_mask, labels, position_ids)
         loss = output.loss_sum / step_tokens
-        named = self.glyph_head(neck_map)  # (V, S, S, vocabulary)
+        logits = self.glyph_head(neck_map)  # (V, S, S, vocabulary)
         wrong = F.cross_entropy(
-            named.flatten(0, 2), glyph_labels.flatten(), ignore_index=IGNORED, reduction="sum"
+            logits.flatten(0, 2), glyph_labels.flatten(), ignore_index=IGNORED, reduction="sum"
         )
         return loss + self.glyph_weight * wrong / max(step_patches, 1)
 
 
-def arguments(config: Config, steps: int, accumulation: int, device: str) -> TrainingArguments:
+def training_arguments(config: Config, steps: int, accumulation: int, device: str) -> TrainingArguments:
     """paddlenlp's arguments for a run; what it does not need to know keeps its default."""
     train = config.train
     return TrainingArguments(
@@ -141,14 +149,14 @@ class GotTrainer(Trainer):
         args: TrainingArguments,
         validation: Sequence[Record] = (),
         adapter: Adapter | None = None,
-        ledger: Ledger | None = None,
-        rows: Rows | None = None,
+        ledger: SampleLog | None = None,
+        rows: EvalRecords | None = None,
         feature_cache: FeatureCache | None = None,
     ) -> None:
         self.config, self.loader, self.got_tokenizer = config, loader, tokenizer
         self.adapter = adapter  # what the run trains on the model, with LoRA
         self.ledger, self.feature_cache = ledger, feature_cache
-        self.interruption: Interruption | None = None  # what may end the run between two steps
+        self.interruption: SignalHandler | None = None  # what may end the run between two steps
         self.interrupted = False  # it has
         self._draws: list[range] = []  # of the step under way, as are the next
         self._marks: list[int] = []  # of their rows, for the ledger
@@ -157,10 +165,10 @@ class GotTrainer(Trainer):
         self.training_loss = self._wrapped = TrainingLoss(model, config.train.glyph_weight)
         name_parameters(self.training_loss)
         self.progress = Progress(config.train.batch_size)
-        self.average = WeightAverage(model, config.train.average) if config.train.average else None
+        self.average = EMA(model, config.train.average) if config.train.average else None
         callbacks = [self.progress]
         if config.train.sharding not in ("stage2", "stage3"):  # where a process has some gradients only
-            callbacks += [GradientAudit(model, config, args.output_dir)]
+            callbacks += [GradientCheck(model, config, args.output_dir)]
         callbacks += [each for each in (self.average, feature_cache) if each is not None]
         super().__init__(model=model, args=args, train_dataset=loader, callbacks=callbacks)
         for part in ("vision", "decoder"):  # of which paddlenlp has switched on all or none
@@ -170,9 +178,9 @@ class GotTrainer(Trainer):
             self.validation = Validation(self, validation, self._measuring(rows) if rows else None)
             self.add_callback(self.validation)
 
-    def _measuring(self, rows: Rows) -> Measuring:
-        plan, reader = self.loader.plan, reader_of(self, self.config.measure.tokens)
-        return Measuring(reader, rows, self.config, plan.rank, plan.ranks)
+    def _measuring(self, rows: EvalRecords) -> GenerationEval:
+        plan, reader = self.loader.plan, reader_for(self, self.config.measure.tokens)
+        return GenerationEval(reader, rows, self.config, plan.rank, plan.ranks)
 
     # ---- what goes in
 
@@ -181,7 +189,7 @@ class GotTrainer(Trainer):
 
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
         """Learning rate and weight decay differ by part; the schedule has the first update move."""
-        self.lr_scheduler = build_schedule(self.config, num_training_steps)
+        self.lr_scheduler = build_lr_scheduler(self.config, num_training_steps)
         head = self.training_loss.glyph_head
         others = [] if head is None else head.parameters()
         self.optimizer = build_optimizer(self.model, self.config, self.lr_scheduler, others)
@@ -221,12 +229,12 @@ class GotTrainer(Trainer):
         if self.do_grad_scaling:  # float16: the scaler looks at the gradients and skips such steps
             return
         grads = [gradient(parameter) for parameter in self.training_loss.parameters()]
-        value, size = float(loss), norm([grad for grad in grads if grad is not None])
+        value, size = float(loss), global_norm([grad for grad in grads if grad is not None])
         if not (math.isfinite(value) and math.isfinite(size)):
             raise NonFiniteError(self._named(f"loss {value}, gradient norm {size}"))
 
     def _named(self, fault: str) -> str:
-        rows = named(self.loader.rows(self._draws))
+        rows = first_few(self.loader.rows(self._draws))
         return f"step {self.state.global_step + 1}: {fault}; nothing was updated; rows {rows}"
 
     def _maybe_log_save_evaluate(self, *args: object, **kwargs: object) -> None:
@@ -242,7 +250,7 @@ class GotTrainer(Trainer):
         """The rows of the step that was made, into the ledger."""
         if self.ledger is not None:
             draws = [draw for part in self._draws for draw in part]
-            self.ledger.add(Entry.of(self.state.global_step, draws, self._marks))
+            self.ledger.add(StepRecord.of(self.state.global_step, draws, self._marks))
         self._marks = []
 
     def _heard(self) -> bool:
@@ -266,7 +274,7 @@ class GotTrainer(Trainer):
             memory, waiting = peak_memory() / 2**30, self.loader.share_of_waiting()
             logs = {**logs, MEMORY: round(memory, 3), WAITING: round(waiting, 4)}
         super().log(logs, **kwargs)
-        validated = any(name.startswith(KEPT) for name in logs)
+        validated = any(name.startswith(VALIDATION_PREFIX) for name in logs)
         self.control.should_log = loss_is_due and validated
         kept = [{"step": self.state.global_step, **logs}] if validated else []
         self.state.log_history = history + kept
@@ -283,17 +291,17 @@ class GotTrainer(Trainer):
         paddlenlp's own would be half there when killed, and forgets to delete old ones in a single process.
         """
         made, first = self._begin(f"checkpoint-{self.state.global_step}"), self.is_world_process_zero()
-        with saving(made):
+        with explain_save_errors(made):
             self._save_state(made, first)
         self.wait()
         if first:
-            publish(made)
-            delete_old(self.args.output_dir, self.config.train.keep_last)
+            commit(made)
+            rotate_checkpoints(self.args.output_dir, self.config.train.keep_last)
         self.wait()  # so that whoever ends now names this checkpoint
 
     def _begin(self, name: str) -> Path:
-        with saving(Path(self.args.output_dir) / UNFINISHED / name):
-            return begin(self.args.output_dir, name)
+        with explain_save_errors(Path(self.args.output_dir) / UNFINISHED / name):
+            return make_tmp_dir(self.args.output_dir, name)
 
     def _save_state(self, made: Path, first: bool) -> None:
         """Model and all that a run goes on with; all processes must come here."""
@@ -305,7 +313,7 @@ class GotTrainer(Trainer):
             (made / ROWS_FILE).write_text(json.dumps(self.loader.mixture.rows), encoding="utf-8")
             if self.training_loss.glyph_head is not None:
                 paddle.save(self.training_loss.glyph_head.state_dict(), str(made / GLYPH_HEAD))
-        state = join_state(self.optimizer.state_dict(), self._shares(), keep=first)
+        state = gather_state(self.optimizer.state_dict(), self._shares(), keep=first)
         if first or self.config.train.sharding in ("stage1", "stage2"):  # each has some, whole
             paddle.save(state, str(made / f"optimizer-{self.args.process_index}.pdopt"))
 
@@ -316,12 +324,12 @@ class GotTrainer(Trainer):
     def save_best(self, name: str, value: float) -> None:
         """The model of the best validation so far, in place of the one before."""
         made = self._begin(BEST)
-        with saving(made):
+        with explain_save_errors(made):
             self.save_model(str(made))
         if self.is_world_process_zero():
             best = {"step": self.state.global_step, name: value}
             (made / BEST_FILE).write_text(json.dumps(best) + "\n", encoding="utf-8")
-            replace(made)
+            commit_over(made)
 
     def board(self) -> LogWriter | None:
         """Where pictures go; on the first process only."""
@@ -329,7 +337,7 @@ class GotTrainer(Trainer):
         return next((each.vdl_writer for each in callbacks if isinstance(each, VisualDLCallback)), None)
 
     def _shares(self) -> dict:
-        return shares(self.training_loss, self._wrapped)
+        return zero_shards(self.training_loss, self._wrapped)
 
     def wait(self) -> None:
         if self.args.world_size > 1:
@@ -337,7 +345,7 @@ class GotTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, **kwargs: object) -> None:
         """All processes must come here: each may hold a part of the weights."""
-        gather_slices(self.training_loss, self._shares())
+        gather_weights(self.training_loss, self._shares())
         if self.is_world_process_zero():
             self._save(output_dir)
         self.wait()
@@ -377,7 +385,7 @@ class GotTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str | None = None) -> None:
         if resume_from_checkpoint is None:
             return
-        fill = fill_from if self.adapter is None else fill_adapter
+        fill = load_weights if self.adapter is None else load_adapter_weights
         fill(self.model, resume_from_checkpoint)
         if self.feature_cache is not None:
             self.feature_cache.forget_weights()
@@ -396,12 +404,12 @@ class GotTrainer(Trainer):
             try:
                 share = paddle.load(str(path))
             except Exception as error:  # of several kinds, by where the file is cut off
-                raise not_whole(Path(checkpoint), f"{path.name}: {str(error)[:200]}") from error
+                raise incomplete(Path(checkpoint), f"{path.name}: {str(error)[:200]}") from error
             masters |= share.pop("master_weights", {})
             state |= share
         missing = [name for name in self.trained if f"{name}_moment1_0" not in state]
         if missing:
             others = f"{missing[0]} and {len(missing) - 1} others"
-            raise not_whole(Path(checkpoint), f"no optimizer state of {others} in optimizer-*.pdopt")
+            raise incomplete(Path(checkpoint), f"no optimizer state of {others} in optimizer-*.pdopt")
         state = {**state, "master_weights": masters} if masters else state
-        self.optimizer.set_state_dict(split_state(state, self._shares()))
+        self.optimizer.set_state_dict(scatter_state(state, self._shares()))

@@ -14,11 +14,11 @@ from got_train.checkpoint import layouts, weights
 from got_train.checkpoint.hf_config import vision_from_shapes
 from got_train.checkpoint.weights import (
     WeightFile,
+    empty_init,
     load_decoder,
     load_model,
     load_vision,
     save_model,
-    unfilled,
 )
 from got_train.errors import CheckpointError, ConfigError
 from got_train.modeling.config import GotConfig, VisionConfig
@@ -127,7 +127,7 @@ def released_tensors():
 
 
 def test_the_released_sizes_give_the_472_names_and_shapes_of_the_released_file():
-    with unfilled("float32"):  # without the 2 GB of its values
+    with empty_init("float32"):  # without the 2 GB of its values
         model = Got(GotConfig())
     linears = {
         f"{name}.weight" for name, layer in model.named_sublayers() if isinstance(layer, paddle.nn.Linear)

@@ -7,7 +7,7 @@ import pytest
 
 from got_train.data.collator import Collator
 from got_train.data.records import RecordError
-from got_train.training.bad_rows import Quarantine
+from got_train.training.rejected_samples import RejectedSamples
 from got_train.training.trainer import NonFiniteError
 
 DROP = "data.on_bad=drop"
@@ -73,7 +73,7 @@ def test_a_row_drawn_in_every_epoch_is_written_once_and_a_resumed_run_goes_on(fi
 def test_half_a_line_of_a_killed_process_is_taken_back(tmp_path):
     path = tmp_path / "quarantine-0.jsonl"
     path.write_text('{"where": "a.jsonl:1", "cause": "x"}\n{"where": "a.js')
-    quarantine = Quarantine(path)
+    quarantine = RejectedSamples(path)
     assert len(quarantine) == 1
     quarantine.add(RecordError("a.jsonl:1: x"))
     quarantine.add(RecordError("a.jsonl:2: no picture: b.png; a picture"))
@@ -83,7 +83,7 @@ def test_half_a_line_of_a_killed_process_is_taken_back(tmp_path):
 
 
 def test_rows_of_a_folder_with_a_colon_in_its_name_are_two(tmp_path):
-    quarantine = Quarantine(tmp_path / "quarantine-0.jsonl")
+    quarantine = RejectedSamples(tmp_path / "quarantine-0.jsonl")
     for line in (1, 2, 2):
         quarantine.add(RecordError(f"scans: old/a.jsonl:{line}: empty answer; the text seen"))
     assert len(quarantine) == 2

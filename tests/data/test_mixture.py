@@ -12,7 +12,7 @@ from got_train.config.schema import Config
 from got_train.data.mixture import BLOCK, Mixture, replayed, spread
 from got_train.errors import ConfigError
 from got_train.training import run
-from got_train.training.loader import StepPlan
+from got_train.training.loader import BatchSchedule
 
 
 def rows(*counts, names="abcdefgh"):
@@ -117,7 +117,7 @@ def test_weighted_sources_are_spread_over_the_block():
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_the_slices_of_processes_are_the_whole_order(ranks):
     mixture = Mixture(rows(20, 30), [1, 2])
-    plans = [StepPlan(6, 8, 2, rank, ranks) for rank in range(ranks)]
+    plans = [BatchSchedule(6, 8, 2, rank, ranks) for rank in range(ranks)]
     for step in range(6):
         drawn = [
             mixture[draw]

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 import infer
 from got_train.inference import reader as reading
-from got_train.inference.journal import Journal
+from got_train.inference.journal import ProgressFile
 from got_train.inference.reader import Page, Question, load_reader
 
 from .test_reading import picture, tiny_checkpoint
@@ -409,7 +409,7 @@ def test_a_job_that_was_killed_goes_on_to_the_same_files(run, checkpoint, scans,
 
 
 def test_a_second_job_in_the_same_folder_is_refused(run, scans, tmp_path):
-    with Journal(tmp_path, {}):
+    with ProgressFile(tmp_path, {}):
         code, out, err = run("--image_file", scans / "p1.png", "--output_dir", tmp_path)
     assert (code, out) == (2, "")
     assert err.startswith(f"infer.py: {tmp_path}/journal.jsonl: another job is writing here; ")
@@ -423,7 +423,7 @@ def test_a_page_is_read_again_if_its_text_is_gone_or_it_changed_while_it_was_rea
     (out / "a.txt").unlink()
     assert "read before" not in run(*arguments)[2]
     first = (out / "a.txt").read_text()
-    with Journal(tmp_path / "other", {}) as journal:
+    with ProgressFile(tmp_path / "other", {}) as journal:
         journal.begin([Page(str(page))])
         picture(4).save(page)
         journal.add([Page(str(page))], {"text": first})

@@ -11,7 +11,7 @@ import paddle
 import pytest
 
 from got_train.checkpoint import layouts
-from got_train.checkpoint.weights import load_model, unfilled
+from got_train.checkpoint.weights import empty_init, load_model
 from got_train.errors import ConfigError
 from got_train.modeling import causal_attention, rel_pos_attention
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
@@ -356,7 +356,7 @@ def test_tokens_of_a_view_are_what_the_encoder_gives(random_model, side, tokens)
 
 
 def test_the_released_sizes_have_560528640_parameters():
-    with unfilled("float32"):
+    with empty_init("float32"):
         model = Got(GotConfig())
     assert parameter_count(model) == 560_528_640
     counts = [parameter_count(model.part(part)) for part in ("vision", "projector", "decoder")]
@@ -368,7 +368,7 @@ def test_stage_1_has_221595648_parameters():
     opt = DecoderConfig(
         kind="opt", vocab_size=50272, width=768, layers=12, heads=12, mlp_width=3072, max_positions=2048
     )
-    with unfilled("float32"):
+    with empty_init("float32"):
         model = Got(GotConfig(decoder=opt, image_token=50271, pad_token=1))
     assert parameter_count(model.decoder) == 125_239_296
     assert parameter_count(model) == 221_595_648

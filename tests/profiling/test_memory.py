@@ -13,7 +13,7 @@ from got_train.config.loader import load_config
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 from got_train.profiling import memory
 from got_train.profiling.memory import MicroBatch, Training, estimate
-from got_train.training.dry_run import measure, offers
+from got_train.training.dry_run import measure, suggestions
 
 ROOT = Path(__file__).parents[2]
 VISION = {"image_side": 256, "patch": 8, "width": 96, "layers": 4, "heads": 4, "mlp_width": 384}
@@ -119,9 +119,9 @@ def test_a_dry_run_offers_what_lowers_its_peak_and_nothing_else(tiny_run):
     found = measure(load_config(path, ["train.micro_batch_size=4"]))
     assert found.training.accumulates
     assert (found.micro_batch.rows, found.micro_batch.views) == (4, 4)
-    assert list(offers(found)) == []  # Paddle itself is all that counts in so small a run
+    assert list(suggestions(found)) == []  # Paddle itself is all that counts in so small a run
     large = dataclasses.replace(found, training=training(), micro_batch=BATCH, memory=1 << 30)
-    offered = dict(offers(large))
+    offered = dict(suggestions(large))
     assert list(offered) == [
         "train.recompute=true",
         "train.recompute=[decoder]",
@@ -135,7 +135,7 @@ def test_a_dry_run_offers_what_lowers_its_peak_and_nothing_else(tiny_run):
     frozen = {"vision": parameter_sizes(training().config)["vision"]}
     rest = {part: sizes for part, sizes in parameter_sizes(training().config).items() if part != "vision"}
     large = dataclasses.replace(large, training=training(trained=rest, frozen=frozen))
-    assert [each for each in dict(offers(large)) if "recompute" in each] == ["train.recompute=true"]
+    assert [each for each in dict(suggestions(large)) if "recompute" in each] == ["train.recompute=true"]
     again = training(recompute=("vision", "decoder"))
     config = load_config(path, ["train.micro_batch_size=1", "train.recompute=true"])
-    assert list(offers(dataclasses.replace(large, training=again, config=config))) == []
+    assert list(suggestions(dataclasses.replace(large, training=again, config=config))) == []

@@ -14,7 +14,7 @@ from got_train.modeling.config import PARTS, DecoderConfig, GotConfig, VisionCon
 from got_train.modeling.decoder import build_decoder
 from got_train.modeling.vision import Block
 from got_train.profiling.memory import decoder_activations, head_bytes, state_bytes, view_activations
-from got_train.training.loader import StepPlan
+from got_train.training.loader import BatchSchedule
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def test_every_command_of_the_page_is_accepted_and_divides_its_batch(monkeypatch
         config = load_config(ROOT / given.config, given.overrides)
         assert config.train.precision == "bfloat16"
         settings = config.train.batch_size, config.train.micro_batch_size
-        assert StepPlan(1, *settings, 0, gpus).accumulation * settings[1] * gpus == settings[0] == 128
+        assert BatchSchedule(1, *settings, 0, gpus).accumulation * settings[1] * gpus == settings[0] == 128
 
 
 @pytest.mark.parametrize(("kind", "kv_heads"), [("qwen2", 4), ("qwen2", 2), ("opt", 4)])

@@ -12,9 +12,9 @@ from paddle.base import core
 from got_train.config.loader import load_config
 from got_train.errors import ConfigError
 from got_train.training import run
-from got_train.training.callbacks.gradient_audit import gradient, norm
-from got_train.training.optimizer_state import Slice, join_state, split_state
-from got_train.training.trainer import arguments
+from got_train.training.callbacks.gradient_check import global_norm, gradient
+from got_train.training.optimizer_state import ZeroShard, gather_state, scatter_state
+from got_train.training.trainer import training_arguments
 
 from .test_distributed import cut, gap, losses, weights
 
@@ -66,7 +66,7 @@ def test_stage3_refuses_what_needs_whole_weights(tiny_run, setting):
 @pytest.mark.parametrize("size", [8, 9, 15, 16])
 def test_slices_side_by_side_are_the_whole_and_zeros(size):
     whole = np.arange(1.0, size + 1, dtype="float32").reshape(1, size)
-    parts = [Slice((1, size), 8, rank).own(paddle.to_tensor(whole)).numpy() for rank in range(2)]
+    parts = [ZeroShard((1, size), 8, rank).own(paddle.to_tensor(whole)).numpy() for rank in range(2)]
     assert [part.shape for part in parts] == [(8,), (8,)]
     assert np.array_equal(np.concatenate(parts), np.pad(whole[0], (0, 16 - size)))
 
@@ -76,29 +76,29 @@ def test_a_state_is_told_apart_by_names_and_holds_no_master_of_another_process(m
     state = {"slice@a_moment1_0": paddle.ones([2]), "slice@a_beta1_pow_acc_0": paddle.ones([1])}
     state |= {"b_moment1_0": paddle.ones([3]), "LR_Scheduler": {"last_epoch": 3}}
     state["master_weights"] = {"slice@a": paddle.ones([2]), "b": paddle.ones([3]), "c": paddle.ones([4])}
-    how = {"a": Slice((3,), 2, 1)}
+    how = {"a": ZeroShard((3,), 2, 1)}
     monkeypatch.setattr(paddle.distributed, "all_gather", lambda parts, own, group: parts.extend([own, own]))
-    whole = join_state(state, how)
+    whole = gather_state(state, how)
     assert set(whole) == {
         "a_moment1_0", "a_beta1_pow_acc_0", "b_moment1_0", "LR_Scheduler", "master_weights"
     }  # fmt: skip
     assert {name: each.shape for name, each in whole["master_weights"].items()} == {"a": [3], "b": [3]}
     whole["a_moment1_0"] = paddle.to_tensor([1.0, 2.0, 3.0])
-    own = split_state(whole, how)
+    own = scatter_state(whole, how)
     assert own["slice@a_moment1_0"].tolist() == [3, 0]
     assert set(own["master_weights"]) == {"slice@a", "b"}
     assert own.keys() == state.keys()
-    assert join_state(state, how, keep=False)["a_moment1_0"] is None
+    assert gather_state(state, how, keep=False)["a_moment1_0"] is None
 
 
 def test_the_gradient_norm_counts_a_slice(random_model):
     """ZeRO stage 3 takes a parameter's gradient away and leaves the process its part."""
     layer = paddle.nn.Linear(2, 2)
     layer(paddle.ones([1, 2])).sum().backward()  # all gradients are 1
-    assert norm([gradient(each) for each in layer.parameters()]) == pytest.approx(6**0.5)
+    assert global_norm([gradient(each) for each in layer.parameters()]) == pytest.approx(6**0.5)
     layer.weight.clear_gradient(False)
     layer.weight.bw_storage = paddle.to_tensor([3.0, float("inf")])
-    assert norm([gradient(each) for each in layer.parameters()]) == float("inf")
+    assert global_norm([gradient(each) for each in layer.parameters()]) == float("inf")
 
 
 # ---- mixed precision, as far as the CPU shows it
@@ -123,7 +123,7 @@ def test_float16_keeps_gradients_where_the_scaler_looks(tiny_run):
     assert core.eager.get_grads_lists([parameter]) == [[], [], []]
     for precision, kept in (("float16", False), ("bfloat16", True)):
         config = load_config(tiny_run(), [f"train.precision={precision}"])
-        assert arguments(config, 6, 1, "cpu").amp_master_grad == kept
+        assert training_arguments(config, 6, 1, "cpu").amp_master_grad == kept
 
 
 # ---- two processes
@@ -132,7 +132,7 @@ def test_float16_keeps_gradients_where_the_scaler_looks(tiny_run):
 def launch(folder, script, *arguments):
     """Two processes over gloo; their logs."""
     command = [sys.executable, "-W", "ignore", "-m", "paddle.distributed.launch", "--nproc_per_node", "2"]
-    command += ["--log_dir", str(folder), str(HERE / script), *map(str, arguments)]
+    command += ["--log_dir", str(folder), str(HERE / script), *map(str, training_arguments)]
     done = subprocess.run(command, cwd=folder.parent, capture_output=True, timeout=300, check=False)
     logs = [(folder / f"workerlog.{rank}").read_text() for rank in (0, 1)]
     assert done.returncode == 0, logs[0][-2000:] + logs[1][-2000:]

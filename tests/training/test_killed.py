@@ -20,8 +20,8 @@ import pytest
 import train
 from got_train.training import trainer
 from got_train.training.checkpoints import checkpoints
-from got_train.training.ledger import Ledger, read_ledger
-from got_train.training.signals import Interrupted, Interruption
+from got_train.training.ledger import SampleLog, read_sample_log
+from got_train.training.signals import Interrupted, SignalHandler
 
 ROOT = Path(__file__).parents[2]
 STEPS = 24  # 3 epochs
@@ -227,7 +227,7 @@ def test_a_run_that_is_told_to_end_saves_the_step_under_way_and_goes_on_from_it(
         assert "train.py: ends after this step with a checkpoint; the same again ends at once" in lines
         (saved,) = checkpoints(tmp_path / "ended")[-1:]
         assert lines[-1] == f"train.py: interrupted; {saved} is complete, --resume goes on from it"
-        assert f"checkpoint-{max(read_ledger(tmp_path / 'ended'))}" == saved.name
+        assert f"checkpoint-{max(read_sample_log(tmp_path / 'ended'))}" == saved.name
         assert len(checkpoints(tmp_path / "ended")) == turn
         assert not (tmp_path / "ended" / "final").exists()
     assert train_in("ended", seldom) == 0
@@ -235,9 +235,9 @@ def test_a_run_that_is_told_to_end_saves_the_step_under_way_and_goes_on_from_it(
 
 
 def test_a_first_signal_is_remembered_and_a_second_ends_at_once_but_for_an_echo(capfd, monkeypatch):
-    monkeypatch.setattr(Interruption, "listen", lambda self: None)
+    monkeypatch.setattr(SignalHandler, "listen", lambda self: None)
     for echo in (0.0, 60.0):
-        heard = Interruption(echo)
+        heard = SignalHandler(echo)
         with pytest.raises(Interrupted, match="SIGINT"):
             heard.hear(signal.SIGINT, None)  # nobody would look
         with heard.orderly():
@@ -289,7 +289,7 @@ def test_a_fault_in_the_midst_ends_with_1_names_rows_and_leaves_the_checkpoint_b
     tiny_run, tmp_path, capsys, monkeypatch, fault, message
 ):
     """After the third of six steps; mended, the run goes on to the same bytes."""
-    path, add = str(tiny_run()), Ledger.add
+    path, add = str(tiny_run()), SampleLog.add
     every = [path, "train.save_every=1", "data.workers=1" if fault is no_worker else "data.workers=0"]
     pictures = {name: name.read_bytes() for name in tmp_path.glob("*.png")}
     assert train.main([*every, f"train.output_dir={tmp_path}/whole"]) == 0
@@ -301,7 +301,7 @@ def test_a_fault_in_the_midst_ends_with_1_names_rows_and_leaves_the_checkpoint_b
             fault(monkeypatch, tmp_path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Ledger, "add", after)
+        patched.setattr(SampleLog, "add", after)
         capsys.readouterr()
         try:
             assert train.main(every) == 1

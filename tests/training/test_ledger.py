@@ -11,7 +11,7 @@ from got_train.config.loader import load_config
 from got_train.data.collator import Collator
 from got_train.errors import TrainingError
 from got_train.training import run
-from got_train.training.ledger import DROPPED, Entry, Ledger, read_ledger
+from got_train.training.ledger import DROPPED, SampleLog, StepRecord, read_sample_log
 from got_train.training.trace import open_trace
 
 DROP = ("data.on_bad=drop", "train.steps=10")
@@ -76,45 +76,45 @@ def test_a_resumed_run_has_the_ledger_of_an_uninterrupted_one(fit, broken, monke
     whole = trained(fit)
     cut = f"train.output_dir={broken}/cut"
     with monkeypatch.context() as patched:
-        add = Ledger.add
+        add = SampleLog.add
 
         def stop(self, entry):
             add(self, entry)
             if entry.step == 6:
                 raise KeyboardInterrupt
 
-        patched.setattr(Ledger, "add", stop)
+        patched.setattr(SampleLog, "add", stop)
         with pytest.raises(KeyboardInterrupt):
             trained(fit, cut, "train.save_every=4")
-    assert list(read_ledger(broken / "cut")) == [1, 2, 3, 4, 5, 6]
+    assert list(read_sample_log(broken / "cut")) == [1, 2, 3, 4, 5, 6]
     trained(fit, cut, "train.save_every=4", "data.workers=1", "train.micro_batch_size=4", resume=True)
-    assert read_ledger(broken / "cut") == read_ledger(whole)
+    assert read_sample_log(broken / "cut") == read_sample_log(whole)
 
 
 def test_processes_add_up_and_lost_steps_of_all_of_them_are_forgotten(tmp_path):
     for rank in range(3):
-        ledger = Ledger(tmp_path, rank, 3)
+        ledger = SampleLog(tmp_path, rank, 3)
         ledger.go_on_from(0)
         for step in (1, 2, 3):
             draws = range(6 * step + 2 * rank, 6 * step + 2 * rank + 2)
-            ledger.add(Entry.of(step, draws, [draws[0], DROPPED if rank == 1 else 7]))
-    found = read_ledger(tmp_path)
-    assert found[2] == Entry(2, 5, 12 + 7 + 14 + 16 + 7, (15,))
+            ledger.add(StepRecord.of(step, draws, [draws[0], DROPPED if rank == 1 else 7]))
+    found = read_sample_log(tmp_path)
+    assert found[2] == StepRecord(2, 5, 12 + 7 + 14 + 16 + 7, (15,))
     with open(tmp_path / "ledger-2.jsonl", "a") as file:
         file.write('{"step": 4, "ro')  # killed in the midst of it
-    assert read_ledger(tmp_path) == found
+    assert read_sample_log(tmp_path) == found
     for rank in range(2):  # two go on where three were
-        Ledger(tmp_path, rank, 2).go_on_from(2)
-    assert list(read_ledger(tmp_path)) == [1, 2]
+        SampleLog(tmp_path, rank, 2).go_on_from(2)
+    assert list(read_sample_log(tmp_path)) == [1, 2]
     assert all(path.read_text().count("\n") == 2 for path in tmp_path.glob("ledger-*.jsonl"))
     (tmp_path / "ledger-0.jsonl").write_text("{}\n")
     with pytest.raises(TrainingError, match="ledger-0.jsonl:1: not a line of a ledger"):
-        read_ledger(tmp_path)
+        read_sample_log(tmp_path)
 
 
 def test_trace_prints_rows_and_steps_and_notices_edited_data(fit, broken, capsys):
     folder = trained(fit, "train.save_every=4")
-    ledger = read_ledger(folder)
+    ledger = read_sample_log(folder)
     gaps = [step for step, entry in ledger.items() if entry.dropped]
     assert trace.main([folder, "--step", str(gaps[0])]) == 0
     shown = capsys.readouterr()

@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 import pytest
 
-from got_train.checkpoint.adapters import Adapters, fill_adapter, weights_hash
+from got_train.checkpoint.adapters import Adapters, load_adapter_weights, weights_hash
 from got_train.checkpoint.weights import load_model, load_vision, save_model
 from got_train.cli import merge
 from got_train.config.loader import load_config
@@ -172,7 +172,7 @@ def test_a_step_of_8_equals_4_of_2_and_layers_computed_twice(fit, base, within):
 @pytest.mark.slow
 def test_two_processes_equal_one(fit, base, tmp_path, within, arrays):
     """Also the ledger: what two have written adds up to what one has."""
-    from got_train.training.ledger import read_ledger
+    from got_train.training.ledger import read_sample_log
 
     settings = ["lora.rank=4", "lora.dropout=0", "parts.vision.train=false", "data.on_bad=drop"]
     (tmp_path / "11.png").write_bytes(b"no picture")
@@ -186,7 +186,7 @@ def test_two_processes_equal_one(fit, base, tmp_path, within, arrays):
     one, two = (arrays(tmp_path / name / "final" / "adapter.safetensors") for name in ("run", "two"))
     within("weights", gap(one, two), 1e-5)
     assert len(list((tmp_path / "two").glob("ledger-*.jsonl"))) == 2
-    assert read_ledger(tmp_path / "run") == read_ledger(tmp_path / "two")
+    assert read_sample_log(tmp_path / "run") == read_sample_log(tmp_path / "two")
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_a_run_goes_on_from_an_adapter_or_from_it_merged(fit, base, tmp_path, wi
     further = fit("lora.rank=2", *FROZEN, "train.output_dir=" + str(tmp_path / "further"))
     model = load_model(base)
     attach(model, further.trainer.adapter)
-    fill_adapter(model, start)
+    load_adapter_weights(model, start)
     begun = {f"got.{name}": value.numpy() for name, value in model.named_parameters()}
     assert gap(begun, further.before) == 0
     assert further.trainer.adapter.base == str(base)

@@ -20,10 +20,15 @@ from got_train.errors import ConfigError
 from got_train.evaluation import comparison
 from got_train.evaluation.predictions import DataFile, Prediction
 from got_train.evaluation.scored import samples
-from got_train.training import measurement as measuring
-from got_train.training import run
-from got_train.training.callbacks import before_after
-from got_train.training.measurement import Measurement, Measuring, Rows, averages, stratified
+from got_train.training import generation_eval, run
+from got_train.training.callbacks import baseline_comparison
+from got_train.training.generation_eval import (
+    EvalRecords,
+    EvalResult,
+    GenerationEval,
+    mean_metrics,
+    stratified_order,
+)
 
 ROOT = Path(__file__).parents[2]
 READ = ("measure.rows=10", "measure.tokens=6", "measure.seconds=0", "measure.batch_size=4")
@@ -80,14 +85,14 @@ def test_every_beginning_of_the_rows_has_every_kind_in_its_share():
     """900, 90 and 10 rows: of any first n each kind has n times its share, to two rows."""
     shares = {"a": 0.9, "b": 0.09, "c": 0.01}
     strata = [kind for kind, share in shares.items() for _ in range(round(1000 * share))]
-    order = stratified(strata, 1000, seed=1)
+    order = stratified_order(strata, 1000, seed=1)
     assert sorted(order) == list(range(1000))
     assert {strata[place] for place in order[:3]} == {"a", "b", "c"}
     for count in range(3, 1001):
         seen = Counter(strata[place] for place in order[:count])
         assert max(abs(seen[kind] - count * share) for kind, share in shares.items()) <= 2.0
-    assert order[:50] == stratified(strata, 50, seed=1)
-    assert order[:50] != stratified(strata, 50, seed=2)
+    assert order[:50] == stratified_order(strata, 50, seed=1)
+    assert order[:50] != stratified_order(strata, 50, seed=2)
 
 
 def test_rows_are_those_of_the_seed_and_sets_come_in_turns(tuning):
@@ -155,7 +160,7 @@ def test_a_resumed_run_measures_as_the_uninterrupted_one(fit, held_out, tmp_path
 def test_the_best_weights_are_those_of_the_best_metric(fit, held_out, tmp_path, monkeypatch, metric, step):
     """0.5, 0.2, 0.3, 0.2: lowest at step 4 first, highest at step 2; two worse ones end the run at 8 or 6."""
     coming = iter([0.5, 0.2, 0.3, 0.2])
-    monkeypatch.setattr(Measuring, "value", lambda self, seen, name: next(coming))
+    monkeypatch.setattr(GenerationEval, "value", lambda self, seen, name: next(coming))
     patience = ["train.steps=20", "train.patience=2", "train.save_every=50"]
     config = load_config(fit.path, [*patience, *held_out, "measure.rows=2", f"measure.best={metric}"])
     final = run.train(config)
@@ -214,7 +219,7 @@ def test_the_skill_table_compares_what_the_base_and_the_result_read(tuning, tmp_
 
 def test_what_the_base_has_read_is_not_read_again(tuning, tmp_path, monkeypatch):
     """Killed after two of five batches; of other rows nothing is taken over."""
-    asked, real = [], measuring.read_rows
+    asked, real = [], generation_eval.read_rows
 
     def read_rows(reader, rows, batch_size):
         if len(asked) == 8:
@@ -222,7 +227,7 @@ def test_what_the_base_has_read_is_not_read_again(tuning, tmp_path, monkeypatch)
         asked.extend(rows)
         return real(reader, rows, batch_size)
 
-    monkeypatch.setattr(measuring, "read_rows", read_rows)
+    monkeypatch.setattr(generation_eval, "read_rows", read_rows)
     config = load_config(tuning, ["train.steps=1", "train.save_every=1"])
     with pytest.raises(KeyboardInterrupt):
         run.train(config)
@@ -239,13 +244,13 @@ def test_what_the_base_has_read_is_not_read_again(tuning, tmp_path, monkeypatch)
 def test_other_rows_are_read_anew(tuning, tmp_path):
     config = load_config(tuning, ["train.steps=1"])
     made = run.build_trainer(config)
-    before_after.read_before(made)
+    baseline_comparison.eval_baseline(made)
     file = tmp_path / "run" / "skills" / "before" / "settings.json"
     settings = json.loads(file.read_text())
     settings["data"][1]["sha256"] = "other"
     file.write_text(json.dumps(settings))
     (file.parent / "predictions.jsonl").write_text('{"reference": "a", "prediction": "b", "id": "1"}\n')
-    before_after.read_before(made)
+    baseline_comparison.eval_baseline(made)
     assert len(predictions(file.parent / "predictions.jsonl")) == 19
 
 
@@ -255,16 +260,16 @@ def measurement(answers):
         Prediction("right", answer, "ocr", data="old", record=place, images=(f"{place}.png",))
         for place, answer in enumerate(answers)
     ]
-    return Measurement(1, samples(rows), len(rows), 0.0)
+    return EvalResult(1, samples(rows), len(rows), 0.0)
 
 
 @pytest.mark.parametrize(("wrong", "said"), [(0, 0), (3, 0), (8, 1)])
 def test_a_skill_has_fallen_when_that_is_certain(wrong, said):
     """Three of ten pages may be chance (p 0.25 by sign flips), eight are none (p 0.008)."""
-    rows = Rows((), (DataFile("old", "old.jsonl", [None] * 10, ""),), ())
+    rows = EvalRecords((), (DataFile("old", "old.jsonl", [None] * 10, ""),), ())
     before, now = measurement(["right"] * 10), measurement(["wrong"] * wrong + ["right"] * (10 - wrong))
-    assert len(before_after.fallen(before, now, rows)) == said
-    assert not before_after.fallen(now, before, rows)  # better is not worse
+    assert len(baseline_comparison.regressions(before, now, rows)) == said
+    assert not baseline_comparison.regressions(now, before, rows)  # better is not worse
 
 
 def test_a_run_ends_when_an_old_skill_falls(tuning, tmp_path, capsys):
@@ -299,13 +304,15 @@ def test_p_values_are_those_of_each_set_alone(tuning):
         for file, place in rows.order
     ]
     right = [file.prediction(place, prediction=file.records[place].text) for file, place in rows.order]
-    before, after = (Measurement(0, samples(each), len(each), 0.0) for each in (read, right))
-    found = [each for each in before_after.compared(before, after, rows) if each.task == "ocr in old pages"]
+    before, after = (EvalResult(0, samples(each), len(each), 0.0) for each in (read, right))
+    found = [
+        each for each in baseline_comparison.compare(before, after, rows) if each.task == "ocr in old pages"
+    ]
     alone = comparison.skills(before.of_files(rows.probes), after.of_files(rows.probes))
     assert [(each.metric, each.p, each.verdict) for each in found] == [
         (each.metric, each.p, each.verdict) for each in alone
     ]
-    assert averages(after.samples)["exact_match"] == 1
+    assert mean_metrics(after.samples)["exact_match"] == 1
 
 
 # ---- what is refused

@@ -17,8 +17,8 @@ from got_train.data.records import RecordError
 from got_train.errors import CheckpointError, ConfigError
 from got_train.training import checkpoints, run, trainer
 from got_train.training.callbacks import progress
-from got_train.training.loader import StepPlan
-from got_train.training.optimizer import learning_rate
+from got_train.training.loader import BatchSchedule
+from got_train.training.optimizer import lr_multiplier
 
 PARTS = ("vision", "projector", "decoder")
 OPT = ("model.decoder.kind=opt", "model.dialect=stage1", "model.decoder.dropout=0.1")
@@ -146,13 +146,13 @@ def test_the_first_update_moves_and_the_logged_rates_are_those_of_the_updates_ma
 )
 def test_learning_rate_of_100_steps_with_a_tenth_of_warmup(step, share):
     settings = OptimSettings(warmup_ratio=0.1, min_lr_ratio=0.2)
-    assert learning_rate(step, 100, settings) == pytest.approx(share, abs=1e-4)
+    assert lr_multiplier(step, 100, settings) == pytest.approx(share, abs=1e-4)
 
 
 def test_learning_rate_without_warmup_is_full_at_once_and_constant_stays():
-    assert learning_rate(0, 1, OptimSettings(warmup_ratio=0)) == 1
+    assert lr_multiplier(0, 1, OptimSettings(warmup_ratio=0)) == 1
     assert {
-        learning_rate(step, 9, OptimSettings(warmup_ratio=0, schedule="constant")) for step in range(9)
+        lr_multiplier(step, 9, OptimSettings(warmup_ratio=0, schedule="constant")) for step in range(9)
     } == {1}
 
 
@@ -518,12 +518,12 @@ def test_a_batch_that_the_processes_cannot_share_is_refused():
         r"train.batch_size \(8\) must be a multiple of train.micro_batch_size \(2\) times the processes \(3\)"
     )
     with pytest.raises(ConfigError, match=message):
-        StepPlan(steps=1, batch_size=8, micro_batch_size=2, ranks=3)
+        BatchSchedule(steps=1, batch_size=8, micro_batch_size=2, ranks=3)
 
 
 @pytest.mark.parametrize(("micro", "ranks"), [(8, 1), (2, 1), (4, 2), (1, 4), (2, 2)])
 def test_slices_of_all_processes_are_the_whole_step(micro, ranks):
-    plans = [StepPlan(5, 8, micro, rank, ranks) for rank in range(ranks)]
+    plans = [BatchSchedule(5, 8, micro, rank, ranks) for rank in range(ranks)]
     for step in range(5):
         shares = [
             draw for plan in plans for part in range(plan.accumulation) for draw in plan.draws(step, part)

@@ -15,8 +15,8 @@ from got_train.data.records import read_records
 from got_train.errors import ConfigError
 from got_train.training import run
 from got_train.training.callbacks import validation
-from got_train.training.callbacks.ema import WeightAverage
-from got_train.training.early_stopping import Goal
+from got_train.training.callbacks.ema import EMA
+from got_train.training.early_stopping import EarlyStopping
 
 
 @pytest.fixture
@@ -128,8 +128,8 @@ def test_a_resumed_run_remembers_its_best_and_its_patience(fit, held_out, tmp_pa
     ],
 )
 def test_validations_since_the_first_lowest(losses, since):
-    assert Goal("loss").since_best(losses) == since
-    assert Goal("f1").since_best([-loss for loss in losses]) == since
+    assert EarlyStopping("loss").since_best(losses) == since
+    assert EarlyStopping("f1").since_best([-loss for loss in losses]) == since
 
 
 def test_patience_without_validation_data_is_refused(fit):
@@ -166,7 +166,7 @@ def test_the_average_of_three_updates_by_hand():
     layer = paddle.nn.Linear(1, 1, bias_attr=False)
     layer.weight.name = "weight"
     layer.weight.set_value(np.zeros((1, 1), "float32"))
-    average = WeightAverage(layer, 0.25)
+    average = EMA(layer, 0.25)
     average.on_train_begin(None, None, None)
     expected = 0.0
     for update, value in enumerate([1.0, 2.0, 4.0]):

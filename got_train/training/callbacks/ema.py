@@ -13,7 +13,7 @@ from paddlenlp.trainer import TrainerCallback
 AVERAGE_FILE = "average.pdparams"
 
 
-class WeightAverage(TrainerCallback):
+class EMA(TrainerCallback):
     """average <- d * average + (1 - d) * weight after every update, d = min(decay, (1 + n) / (10 + n)) at n.
 
     The growing d, as in TensorFlow's ExponentialMovingAverage, lets the start be forgotten in short runs.

@@ -17,11 +17,11 @@ from got_train.data.records import Record
 from got_train.generation.generate import evaluating
 from got_train.inference.reader import Answer, Question, Reader
 from got_train.modeling.got import Got
-from got_train.training.early_stopping import Goal
-from got_train.training.measurement import Journal, Measurement, Measuring, draw_curves
-from got_train.training.run_files import LOSS, STOPPED, VALIDATION_LOSS
+from got_train.training.early_stopping import EarlyStopping
+from got_train.training.generation_eval import EvalLog, EvalResult, GenerationEval, log_curves
+from got_train.training.run_files import EARLY_STOP, LOSS, VALIDATION_LOSS
 
-from .before_after import fallen
+from .baseline_comparison import regressions
 
 if TYPE_CHECKING:
     from visualdl import LogWriter
@@ -52,28 +52,28 @@ class Validation(TrainerCallback):
     """
 
     def __init__(
-        self, trainer: GotTrainer, records: Sequence[Record], measuring: Measuring | None = None
+        self, trainer: GotTrainer, records: Sequence[Record], measuring: GenerationEval | None = None
     ) -> None:
         self.trainer, self.config, self.measuring = trainer, trainer.config, measuring
-        self.goal = Goal(self.config.measure.best)
-        self.base: Measurement | None = None  # before the run, and the last of the run
-        self.last: Measurement | None = None
+        self.goal = EarlyStopping(self.config.measure.best)
+        self.base: EvalResult | None = None  # before the run, and the last of the run
+        self.last: EvalResult | None = None
         plan, collator = trainer.loader.plan, trainer.loader.collator
         self.mine = [records[place] for place in range(plan.rank, len(records), plan.ranks)]
         read = [] if measuring is None else [file.records[place] for file, place in measuring.rows.order]
         for record in (*self.mine, *read[plan.rank :: plan.ranks]):
             collator.sample(record)  # a bad row stops the run now, not after hours
         self.has_records = len(records) > 0
-        self.journal = Journal(Path(self.config.train.output_dir))
+        self.journal = EvalLog(Path(self.config.train.output_dir))
         self.gallery = self._gallery(records)
 
-    def _gallery(self, records: Sequence[Record]) -> Gallery:
+    def _gallery(self, records: Sequence[Record]) -> SamplePreviews:
         """Of what is read anyway, or else of the first records."""
         train, collator = self.config.train, self.trainer.loader.collator
         if self.measuring is not None:
-            return Gallery(collator, [file.records[place] for file, place in self.measuring.shown])
+            return SamplePreviews(collator, [file.records[place] for file, place in self.measuring.shown])
         shown = [records[place] for place in range(min(train.show_rows, len(records)))]
-        return Gallery(collator, shown, reader_of(self.trainer, train.show_tokens))
+        return SamplePreviews(collator, shown, reader_for(self.trainer, train.show_tokens))
 
     def on_train_begin(self, args: object, state: object, control: object, **kwargs: object) -> None:
         if state.is_world_process_zero:
@@ -98,7 +98,7 @@ class Validation(TrainerCallback):
             if self.measuring is None:
                 self.gallery.show(self.trainer.board(), step)
         if worse:
-            state.log_history.append({"step": step, STOPPED: worse})
+            state.log_history.append({"step": step, EARLY_STOP: worse})
         if worse or (decided and self.goal.waited(values, self.config.train.patience)):
             control.should_training_stop = control.should_save = True
 
@@ -126,28 +126,28 @@ class Validation(TrainerCallback):
             self.journal.add(seen.row(measuring.shown))
             tqdm.write(seen.line(), file=sys.stderr)
         if board := trainer.board():
-            draw_curves(board, seen)
+            log_curves(board, seen)
             answers = {each.prediction.key: each.prediction.prediction for each in seen.samples}
             texts = [answers.get((file.name, place)) for file, place in measuring.shown]
             self.gallery.show(board, step, texts)
         return self._worse(seen)
 
-    def _worse(self, seen: Measurement) -> str:
+    def _worse(self, seen: EvalResult) -> str:
         if not self.config.measure.stop_if_worse or self.base is None:
             return ""
-        found = "; ".join(skill.words() for skill in fallen(self.base, seen, self.measuring.rows))
+        found = "; ".join(skill.words() for skill in regressions(self.base, seen, self.measuring.rows))
         if found and self.trainer.is_world_process_zero():
             tqdm.write(f"step {seen.step}: ended by measure.stop_if_worse: {found}", file=sys.stderr)
         return found
 
 
-def reader_of(trainer: GotTrainer, tokens: int) -> Reader:
+def reader_for(trainer: GotTrainer, tokens: int) -> Reader:
     """Reads with the model in training, as infer.py does with a checkpoint."""
     collator = trainer.loader.collator
     return Reader(trainer.model, collator.tokenizer, max_new_tokens=tokens, max_tiles=collator.max_tiles)
 
 
-class Gallery:
+class SamplePreviews:
     """A few records with what the model reads of them, as VisualDL pictures and texts."""
 
     def __init__(self, collator: Collator, records: Sequence[Record], reader: Reader | None = None) -> None:

@@ -20,12 +20,12 @@ from got_train.cpu.parallel_jit import array
 from got_train.errors import TrainingError
 from got_train.modeling.config import PARTS
 from got_train.modeling.got import Got
-from got_train.training.adapters import trains
+from got_train.training.adapters import is_trainable
 from got_train.training.run_files import AUDIT_FILE
 
 
 @dataclass
-class PartAudit:
+class ModuleCheck:
     """What was seen of one part; all but the first two and the norm count parameters.
 
     With LoRA the part's adapters are its parameters, and its own weights `frozen`.
@@ -65,12 +65,12 @@ class PartAudit:
         return ""
 
 
-class GradientAudit(TrainerCallback):
+class GradientCheck(TrainerCallback):
     """Looks at the first update that this process makes, writes audit.json and stops the run on a fault."""
 
     def __init__(self, got: Got, config: Config, output_dir: str) -> None:
         self.got, self.config, self.path = got, config, Path(output_dir) / AUDIT_FILE
-        self.parts = {part: PartAudit(part, getattr(config.parts, part).train) for part in PARTS}
+        self.parts = {part: ModuleCheck(part, getattr(config.parts, part).train) for part in PARTS}
         self._before: dict[str, int] = {}
         self.done = False
 
@@ -79,16 +79,16 @@ class GradientAudit(TrainerCallback):
     ) -> None:
         if self.done:
             return
-        chosen = optimized_names(optimizer)
+        chosen = optimizer_parameter_names(optimizer)
         for part, seen in self.parts.items():
             values, frozen = self._split(part)
             grads = [gradient(value) for value in values]
             seen.parameters, seen.frozen = len(values), len(frozen)
             seen.optimized = sum(value.name in chosen for value in values)
             seen.with_gradient = sum(grad is not None for grad in grads)
-            seen.gradient_norm = norm([grad for grad in grads if grad is not None])
+            seen.gradient_norm = global_norm([grad for grad in grads if grad is not None])
             seen.frozen_touched = sum(v.name in chosen or gradient(v) is not None for v in frozen)
-            self._before |= {value.name: fingerprint(value) for value in values + frozen}
+            self._before |= {value.name: weight_checksum(value) for value in values + frozen}
 
     def on_optimizer_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
         if self.done:
@@ -96,7 +96,7 @@ class GradientAudit(TrainerCallback):
         for part, seen in self.parts.items():
             values, frozen = self._split(part)
             seen.changed, changed = (
-                sum(fingerprint(value) != self._before[value.name] for value in each)
+                sum(weight_checksum(value) != self._before[value.name] for value in each)
                 for each in (values, frozen)
             )
             seen.frozen_touched = max(seen.frozen_touched, changed)
@@ -112,8 +112,8 @@ class GradientAudit(TrainerCallback):
     def _split(self, part: str) -> tuple[list[paddle.Tensor], list[paddle.Tensor]]:
         """The parameters that the part's `train` speaks of, and those that adapters leave as they are."""
         named = [(f"{part}.{name}", value) for name, value in self.got.part(part).named_parameters()]
-        moving = [value for name, value in named if trains(name, self.config)]
-        resting = [value for name, value in named if not trains(name, self.config)]
+        moving = [value for name, value in named if is_trainable(name, self.config)]
+        resting = [value for name, value in named if not is_trainable(name, self.config)]
         return (moving, resting) if self.parts[part].train else (resting, [])
 
     def _judge(self, step: int) -> None:
@@ -131,7 +131,7 @@ def gradient(parameter: paddle.Tensor) -> paddle.Tensor | None:
     return getattr(parameter, "main_grad", parameter.grad) if share is None else share
 
 
-def norm(grads: list[paddle.Tensor]) -> float:
+def global_norm(grads: list[paddle.Tensor]) -> float:
     """Of all gradients together, by the operator that clipping uses.
 
     It makes no squares; paddle.linalg.norm and paddle.dot lose 7 % and 14 % of 50 million numbers.
@@ -142,14 +142,14 @@ def norm(grads: list[paddle.Tensor]) -> float:
     return math.sqrt(float(paddle.add_n(squares)))
 
 
-def fingerprint(parameter: paddle.Tensor) -> int:
+def weight_checksum(parameter: paddle.Tensor) -> int:
     """Tells whether any bit of a weight has changed without a second copy of it."""
     if parameter.place.is_gpu_place() or parameter.dtype == paddle.float16:
         return zlib.crc32(parameter.astype("float32").numpy().data)
     return zlib.crc32(array(parameter).data)
 
 
-def optimized_names(optimizer: object) -> set[str]:
+def optimizer_parameter_names(optimizer: object) -> set[str]:
     """Of the parameters that all processes together update; the inmost wrapper has a share of them."""
     names: set[str] = set()
     while optimizer is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from got_train.data.record import RecordError, split_message
 
 
-class Quarantine:
+class RejectedSamples:
     """A JSONL file of {"where": "file:line", "cause": ...}; a resumed run goes on with it.
 
     Each process has its own, as each meets other rows.

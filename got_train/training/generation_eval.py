@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from visualdl import LogWriter
 
 VALIDATION = "validation"
-LOOKED_AT = 10_000  # records of a set, evenly spaced, whose kinds are found before some are chosen
-_CHOICE = 2**31 + 2  # other random numbers than those of the mixture
+NUM_PROBED = 10_000  # records of a set, evenly spaced, whose kinds are found before some are chosen
+_SEED = 2**31 + 2  # other random numbers than those of the mixture
 _LOGGED = ("edit_distance", "exact_match")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Rows:
+class EvalRecords:
     """What is read, of data.validation and of every probe, and in which order."""
 
     validation: tuple[DataFile, ...]
@@ -59,7 +59,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class RecordSet:
+class EvalSet:
     """Records under the name that tables give them, one of several sources or a probe."""
 
     name: str
@@ -67,35 +67,37 @@ class RecordSet:
     records: Sequence[Record]
 
 
-def validation_sets(paths: Sequence[str], records: Sequence[Sequence[Record]]) -> list[RecordSet]:
+def validation_sets(paths: Sequence[str], records: Sequence[Sequence[Record]]) -> list[EvalSet]:
     """The sources of data.validation under their names."""
     names = [VALIDATION] if len(paths) == 1 else [f"{VALIDATION}/{name}" for name in names_of(paths)]
-    return [RecordSet(*each) for each in zip(names, paths, records, strict=True)]
+    return [EvalSet(*each) for each in zip(names, paths, records, strict=True)]
 
 
-def choose_rows(validation: Sequence[RecordSet], probes: Sequence[RecordSet], most: int, seed: int) -> Rows:
+def choose_records(
+    validation: Sequence[EvalSet], probes: Sequence[EvalSet], most: int, seed: int
+) -> EvalRecords:
     """At most `most` rows of the validation sources together and of each probe, the same for a seed."""
-    chosen = [_chosen(validation, most, seed), *(_chosen([probe], most, seed) for probe in probes)]
+    chosen = [_choose(validation, most, seed), *(_choose([probe], most, seed) for probe in probes)]
     files = [file for found, _ in chosen for file in found]
     orders = [[(found[source], place) for source, place in order] for found, order in chosen]
     # in turns: the first of every set, the second of every set
     turns = sorted((turn, number) for number, order in enumerate(orders) for turn in range(len(order)))
     order = tuple(orders[number][turn] for turn, number in turns)
-    return Rows(tuple(files[: len(validation)]), tuple(files[len(validation) :]), order)
+    return EvalRecords(tuple(files[: len(validation)]), tuple(files[len(validation) :]), order)
 
 
-def _chosen(sets: Sequence[RecordSet], most: int, seed: int) -> tuple[list[DataFile], list[tuple[int, int]]]:
+def _choose(sets: Sequence[EvalSet], most: int, seed: int) -> tuple[list[DataFile], list[tuple[int, int]]]:
     """A file of the chosen records of each source, and the order of all (source, place in its file)."""
-    share = max(1, LOOKED_AT // max(1, len(sets)))
+    share = max(1, NUM_PROBED // max(1, len(sets)))
     looked_at = [
         (source, place)
         for source, each in enumerate(sets)
         for place in spread([range(len(each.records))], share, seed)
     ]
-    strata = [(source, *_sort(sets[source].records[place])) for source, place in looked_at]
+    strata = [(source, *_stratum(sets[source].records[place])) for source, place in looked_at]
     taken: list[list[Record]] = [[] for _ in sets]
     order = []
-    for number in stratified(strata, most, seed):
+    for number in stratified_order(strata, most, seed):
         source, place = looked_at[number]
         order.append((source, len(taken[source])))
         taken[source].append(sets[source].records[place])
@@ -106,26 +108,26 @@ def _chosen(sets: Sequence[RecordSet], most: int, seed: int) -> tuple[list[DataF
     return files, order
 
 
-def _sort(record: Record) -> tuple[Hashable, ...]:
+def _stratum(record: Record) -> tuple[Hashable, ...]:
     """What a record asks for, and what its answer is."""
     kind = answer_type(record.text, record.task)
     return record.task, record.box is not None, record.color is not None, kind
 
 
-def stratified(strata: Sequence[Hashable], most: int, seed: int) -> list[int]:
+def stratified_order(strata: Sequence[Hashable], most: int, seed: int) -> list[int]:
     """Places of at most `most` items, ordered so that every beginning has all strata in their shares.
 
     The first of each stratum come first, however rare it is.
     """
     places: dict[Hashable, list[int]] = {}
-    for place in np.random.default_rng([seed, _CHOICE]).permutation(len(strata)).tolist():
+    for place in np.random.default_rng([seed, _SEED]).permutation(len(strata)).tolist():
         places.setdefault(strata[place], []).append(place)
     keyed = [(number / len(found), place) for found in places.values() for number, place in enumerate(found)]
     return [place for _, place in sorted(keyed, key=lambda each: each[0])][:most]
 
 
 @dataclass(frozen=True)
-class Measurement:
+class EvalResult:
     """The scored answers of a moment of a run."""
 
     step: int
@@ -152,7 +154,7 @@ class Measurement:
             if len(tasks) > 1:
                 tasks[ALL] = [each for rows in tasks.values() for each in rows]
         return {
-            source: {task: averages(rows) for task, rows in tasks.items()}
+            source: {task: mean_metrics(rows) for task, rows in tasks.items()}
             for source, tasks in sources.items()
         }
 
@@ -181,7 +183,7 @@ class Measurement:
         return f"step {self.step}: read {rows} in {self.seconds:.1f} s: {'; '.join(said)}"
 
 
-def averages(rows: Sequence[Sample]) -> dict[str, float]:
+def mean_metrics(rows: Sequence[Sample]) -> dict[str, float]:
     """Rows and means by the names of metrics that have a value; of the kinds' own as these define them."""
     found: dict[str, float] = {"rows": len(rows)}
     for name in (*text.FIXED, *degeneration.NAMES):
@@ -209,26 +211,28 @@ def check_metric(name: str, files: Sequence[DataFile]) -> None:
     of_kind = [each for each in right if answer_type(each.reference, each.task) == kind]
     if not of_kind:
         raise ConfigError(f"measure.best: {name}, and no row of data.validation is a {kind}; such as loss")
-    known = averages(samples(of_kind[:1]))
+    known = mean_metrics(samples(of_kind[:1]))
     if name not in known:
         has = ", ".join(each for each in known if each.startswith(f"{kind}."))
         raise ConfigError(f"measure.best: {kind} has no metric {name} here; {has or 'loss, or another'}")
 
 
-class Measuring:
+class GenerationEval:
     """Reads the rows with a run's model, all processes together, and scores the answers.
 
     Decoding is greedy and scoring draws from generators of its own: no weight and no random state changes.
     """
 
-    def __init__(self, reader: Reader, rows: Rows, config: Config, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self, reader: Reader, rows: EvalRecords, config: Config, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.reader, self.rows, self.rank, self.ranks = reader, rows, rank, ranks
         self.settings = config.measure
         self.shown = rows.first(config.train.show_rows)
         if config.measure.best != "loss":
             check_metric(config.measure.best, rows.validation)
 
-    def measure(self, step: int) -> Measurement:
+    def measure(self, step: int) -> EvalResult:
         """What the model reads now, as far as measure.seconds suffice."""
         began = time.monotonic()
         found = [each for batch in self.read(self.settings.seconds) for each in batch]
@@ -250,11 +254,11 @@ class Measuring:
                 if seconds and max(spent for _, spent in parts) >= seconds:
                     return
 
-    def scored(self, step: int, predictions: Sequence[Prediction], began: float | None = None) -> Measurement:
+    def scored(self, step: int, predictions: Sequence[Prediction], began: float | None = None) -> EvalResult:
         """By the first process for all: a score with a time limit may differ from one to the other."""
         found = self.from_first(lambda: samples(predictions))
         spent = sum(each.seconds or 0.0 for each in predictions)  # of answers that an earlier session read
-        return Measurement(
+        return EvalResult(
             step, found, len(self.rows.order), spent if began is None else time.monotonic() - began
         )
 
@@ -262,9 +266,9 @@ class Measuring:
         """What the first process makes, in all processes."""
         return self._gathered(make() if self.rank == 0 else None)[0]
 
-    def value(self, measurement: Measurement, metric: str) -> float:
+    def value(self, measurement: EvalResult, metric: str) -> float:
         """Of the validation rows; nan where the time was over before one of them had it."""
-        return averages(measurement.of_files(self.rows.validation)).get(metric, math.nan)
+        return mean_metrics(measurement.of_files(self.rows.validation)).get(metric, math.nan)
 
     def _gathered(self, value: Any) -> list[Any]:
         """Of all processes."""
@@ -275,7 +279,7 @@ class Measuring:
         return found
 
 
-class Journal:
+class EvalLog:
     """measurements.jsonl: a line a measuring; those of a killed session after its checkpoint go."""
 
     def __init__(self, output_dir: Path) -> None:
@@ -302,7 +306,7 @@ class Journal:
         yield from (json.loads(line) for line in whole.split("\n") if line)  # the last may be torn
 
 
-def draw_curves(board: LogWriter, measurement: Measurement) -> None:
+def log_curves(board: LogWriter, measurement: EvalResult) -> None:
     """A curve for each metric of each task of each source."""
     for source, tasks in measurement.metrics().items():
         for task, values in tasks.items():

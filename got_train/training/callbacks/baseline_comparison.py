@@ -27,7 +27,7 @@ from got_train.evaluation.provenance import (
     write_lines,
 )
 from got_train.evaluation.scores import summary
-from got_train.training.measurement import VALIDATION, Measurement, Measuring, Rows
+from got_train.training.generation_eval import VALIDATION, EvalRecords, EvalResult, GenerationEval
 from got_train.training.run_files import AFTER, BEFORE, SKILLS, SKILLS_FILE, UNFINISHED
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 WATCHED = "edit_distance"  # every kind has it
 
 
-def read_before(trainer: GotTrainer) -> None:
+def eval_baseline(trainer: GotTrainer) -> None:
     """The base reads, where the run is to tell what it has changed; to be called before the run loads a
     checkpoint."""
-    measuring = _wanted(trainer)
+    measuring = _generation_eval(trainer)
     if measuring is not None:
         base = Path(trainer.config.model.init_from)
         trainer.validation.base = read = _read(measuring, _folder(trainer, BEFORE), base, 0)
@@ -47,16 +47,16 @@ def read_before(trainer: GotTrainer) -> None:
             print(read.line(), file=sys.stderr, flush=True)
 
 
-def read_after(trainer: GotTrainer, model_folder: Path) -> None:
+def eval_final(trainer: GotTrainer, model_folder: Path) -> None:
     """The result, which stands in this folder, reads the same; writes and prints the skill table."""
-    measuring = _wanted(trainer)
+    measuring = _generation_eval(trainer)
     if measuring is None:
         return
     before, last, step = trainer.validation.base, trainer.validation.last, trainer.state.global_step
     known = [each.prediction for each in last.samples] if last is not None and last.step == step else []
     after = _read(measuring, _folder(trainer, AFTER), model_folder, step, known)
     if trainer.is_world_process_zero():
-        found = compared(before, after, measuring.rows)
+        found = compare(before, after, measuring.rows)
         table = skill_table(found)
         values = {
             "before": {"folder": trainer.config.model.init_from, "step": 0},
@@ -69,7 +69,7 @@ def read_after(trainer: GotTrainer, model_folder: Path) -> None:
         print(f"{table}\n", file=sys.stderr, flush=True)
 
 
-def compared(before: Measurement, after: Measurement, rows: Rows) -> list[Skill]:
+def compare(before: EvalResult, after: EvalResult, rows: EvalRecords) -> list[Skill]:
     """Skills of the validation rows and of each probe, named by it; p is adjusted within each of them."""
     found = []
     for name, files in _sets(rows).items():
@@ -78,7 +78,7 @@ def compared(before: Measurement, after: Measurement, rows: Rows) -> list[Skill]
     return found
 
 
-def fallen(before: Measurement, now: Measurement, rows: Rows) -> list[Skill]:
+def regressions(before: EvalResult, now: EvalResult, rows: EvalRecords) -> list[Skill]:
     """Of each probe that reads worse than the base for certain, the change of its edit distance.
 
     Certain: the 95 % interval of the paired difference lies above 0, and so says the sign-flip test.
@@ -91,12 +91,12 @@ def fallen(before: Measurement, now: Measurement, rows: Rows) -> list[Skill]:
     return found
 
 
-def _sets(rows: Rows) -> dict[str, Sequence[DataFile]]:
+def _sets(rows: EvalRecords) -> dict[str, Sequence[DataFile]]:
     validation = {VALIDATION: rows.validation} if rows.validation else {}
     return {**validation, **{file.name: [file] for file in rows.probes}}
 
 
-def _wanted(trainer: GotTrainer) -> Measuring | None:
+def _generation_eval(trainer: GotTrainer) -> GenerationEval | None:
     """What reads, in a run that starts from a whole model and is to be compared with it."""
     config = trainer.config
     wanted = config.measure.before_after and config.model.init_from and trainer.validation is not None
@@ -108,8 +108,8 @@ def _folder(trainer: GotTrainer, name: str) -> Path:
 
 
 def _read(
-    measuring: Measuring, folder: Path, model: Path, step: int, known: Sequence[Prediction] = ()
-) -> Measurement:
+    measuring: GenerationEval, folder: Path, model: Path, step: int, known: Sequence[Prediction] = ()
+) -> EvalResult:
     """All rows as a model reads them, kept as an evaluation keeps them; what is there is not repeated."""
     first = measuring.rank == 0
     found = measuring.from_first(lambda: list(known) or _kept(measuring, folder, model))
@@ -128,7 +128,7 @@ def _read(
     return measurement
 
 
-def _kept(measuring: Measuring, folder: Path, model: Path) -> list[Prediction]:
+def _kept(measuring: GenerationEval, folder: Path, model: Path) -> list[Prediction]:
     """What an earlier session has read with the same model, rows and decoding; anything else goes."""
     settings = _settings(measuring, model)
     try:
@@ -141,12 +141,12 @@ def _kept(measuring: Measuring, folder: Path, model: Path) -> list[Prediction]:
     return []
 
 
-def _begin(measuring: Measuring, folder: Path, model: Path) -> None:
+def _begin(measuring: GenerationEval, folder: Path, model: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SETTINGS, _settings(measuring, model))
 
 
-def _settings(measuring: Measuring, model: Path) -> dict[str, Any]:
+def _settings(measuring: GenerationEval, model: Path) -> dict[str, Any]:
     """As evaluation writes them, so that it can compare these files; a final model under its name to come."""
     files, batch = measuring.rows.files, measuring.settings.batch_size
     settings = described(model, measuring.reader, files, None, batch_size=batch)

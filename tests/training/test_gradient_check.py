@@ -11,7 +11,7 @@ from got_train.config.loader import load_config
 from got_train.errors import TrainingError
 from got_train.modeling.vision import Vision
 from got_train.training import optimizer, run, trainer
-from got_train.training.callbacks.gradient_audit import fingerprint, norm
+from got_train.training.callbacks.gradient_check import global_norm, weight_checksum
 
 FROZEN = ("parts.vision.train=false", "train.steps=1")
 
@@ -84,7 +84,7 @@ def test_a_frozen_part_that_gets_a_gradient_is_found(fit, monkeypatch):
 
 
 def test_an_update_that_changes_nothing_is_found(fit, monkeypatch):
-    monkeypatch.setattr(optimizer.PartwiseAdamW, "step", lambda self: None)
+    monkeypatch.setattr(optimizer.AdamW, "step", lambda self: None)
     message = (
         r"step 1: parts.vision.train is true, but none of \d+ parameters has changed; "
         r"parts.projector.train is true, but none of 2 .*; parts.decoder.train is true, but none of "
@@ -94,7 +94,7 @@ def test_an_update_that_changes_nothing_is_found(fit, monkeypatch):
 
 
 def test_the_run_is_stopped_before_a_checkpoint_is_written(fit, tmp_path, monkeypatch):
-    monkeypatch.setattr(optimizer.PartwiseAdamW, "step", lambda self: None)
+    monkeypatch.setattr(optimizer.AdamW, "step", lambda self: None)
     with pytest.raises(TrainingError):
         run.train(load_config(fit.path, ["train.save_every=1"]))
     assert not list((tmp_path / "run").glob("checkpoint-*"))
@@ -103,18 +103,18 @@ def test_the_run_is_stopped_before_a_checkpoint_is_written(fit, tmp_path, monkey
 
 def test_a_single_changed_bit_changes_the_fingerprint(random_model):
     weight = random_model().projector.weight
-    before = fingerprint(weight)
-    assert fingerprint(weight) == before
+    before = weight_checksum(weight)
+    assert weight_checksum(weight) == before
     values = weight.numpy().copy()
     values.view("int32")[0, 0] ^= 1
     weight.set_value(values)
-    assert fingerprint(weight) != before
+    assert weight_checksum(weight) != before
 
 
 def test_the_norm_of_30_million_numbers_is_numpys_in_float64_to_1e_6():
     paddle.seed(0)
     grads = [paddle.randn([30_000_000]), paddle.full([3, 4], 2000.0), paddle.ones([1], "bfloat16")]
     true = math.sqrt(sum(np.square(grad.astype("float32").numpy(), dtype="float64").sum() for grad in grads))
-    assert abs(norm(grads) / true - 1) < 1e-6
-    assert math.isnan(norm([*grads, paddle.full([2], math.nan)]))
-    assert math.isinf(norm([*grads, paddle.full([2], math.inf)])) and norm([]) == 0
+    assert abs(global_norm(grads) / true - 1) < 1e-6
+    assert math.isnan(global_norm([*grads, paddle.full([2], math.nan)]))
+    assert math.isinf(global_norm([*grads, paddle.full([2], math.inf)])) and global_norm([]) == 0
