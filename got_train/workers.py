@@ -39,5 +39,5 @@ def in_processes(
         return
     chunk = max(1, min(MAX_CHUNK, len(items) // processes))
     # spawned, because a fork of a process with threads may never wake up
-    with ProcessPoolExecutor(processes, get_context("spawn"), serve, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), exit_with_parent, (os.getpid(),)) as pool:
         yield from pool.map(function, *zip(*items, strict=True), chunksize=chunk)
