@@ -40,10 +40,10 @@ from got_train import cpu
 cpu.tune(1)
 cpu.SMALL = 0
 import paddle
-from got_train.training.optimizer import PartwiseAdamW
+from got_train.training.optimizer import AdamW
 
 weight = paddle.create_parameter([64 << 20], "float32")  # 256 MB
-optimizer = PartwiseAdamW({weight.name: 0.0}, sys.argv[1] == "tidy", learning_rate=0.1, parameters=[weight])
+optimizer = AdamW({weight.name: 0.0}, sys.argv[1] == "tidy", learning_rate=0.1, parameters=[weight])
 weight.sum().backward()
 cpu.give_back_holes()  # learns what is beside the heap
 blocks = [paddle.ones([2 << 20]) for _ in range(128)]  # of 8 MB

@@ -254,7 +254,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_its_place(kept, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(feature_cache, "write_whole", full)
+    monkeypatch.setattr(feature_cache, "write_atomic", full)
     with pytest.raises(
         FeatureCacheError, match=r"\.features: could not be written \(No space left on device\); "
     ):
