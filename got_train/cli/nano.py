@@ -1,22 +1,29 @@
 """The nano world: small pages of a few lines, a model of a million parameters, the commands that make both.
 
 `got nano` makes the checkpoints of configs/nano/weights again, from nothing (docs/nano.md has
-the log). Every step is a command that is printed before it runs, so that it can be repeated by hand.
+the log). Every step is a command that is printed before it runs, so that it can be repeated by hand; stopped,
+the same command goes on where it was.
 """
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
+
+from got_train.training.checkpoints import checkpoints, step_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FACES = "DejaVuSans,Lato-Regular,SourceSansPro-Regular,HankenGrotesk-Regular"  # those that are trained on
 UNSEEN_FACE = "Manrope-Regular"  # those that are only tested on
 WEIGHTS = "configs/nano/weights"
 REGIONS = ("--tasks", "ocr,box,color")
+TESTS = ("views", "windows", "wide", "regions", "paragraphs", "blank")
+WHOLE_VIEWS = 3  # of the tests are whole views, which every stage reads
 HELD_OUT = ("--split", "test")  # documents that no training page takes its words from
 Steps = list[tuple[str, list[list[str]]]]  # titles and commands
 
@@ -70,47 +77,55 @@ def run(steps: Steps) -> int:
     return 0
 
 
-def plan() -> Steps:
-    data, runs, scores = "runs/nano/data", "runs/nano", "runs/nano/scores"
-    test = f"{data}/test"
+class Step(NamedTuple):
+    """Commands, and the file or folder that exists when they are done."""
+
+    title: str
+    product: str
+    commands: list[list[str]]
+
+    @property
+    def done(self) -> bool:
+        return (ROOT / self.product).exists()
+
+    @property
+    def state(self) -> str:
+        """done, or how far its training has come."""
+        if self.done:
+            return "done"
+        found = checkpoints(ROOT / Path(self.product).parent)
+        return f"at step {step_of(found[-1])}" if found else "to do"
+
+
+def plan(configs: str = "configs/nano/print", recipe: str = "configs/data/nano_world.yaml") -> list[Step]:
+    """From nothing to the checkpoints and their scores; a step that was stopped goes on."""
+    runs = "runs/nano"
+    scores, tests = f"{runs}/scores", [f"{runs}/data/test_{name}" for name in TESTS]
     stages = [f"stage{number}" for number in (1, 2, 3)]
-    launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir"]
     layout = ["--layout", "original"]
-    shared = "train.micro_batch_size=8"  # two processes of one thread each beat one of two at this size
-    return [
-        (
-            "The tokenizer; the same stands in configs/nano/tokenizer",
-            [["-m", "data_tools.text.tokenizer", "--out", f"{runs}/tokenizer"]],
-        ),
-        (
-            "Draw the pages",
-            [
-                lines(f"{data}/stage1", 60000, 1, FACES, "--glyphs"),
-                lines(f"{data}/stage2", 80000, 2, FACES),
-                lines(f"{data}/stage3", 40000, 3, FACES, *REGIONS),
-                lines(test, 100, 9, UNSEEN_FACE, *REGIONS, *HELD_OUT),
-            ],
-        ),
-        *(
-            (
-                f"Stage {stage[-1]}",
-                [
-                    [*launch, f"{runs}/{stage}/log", "train.py", f"configs/nano/{stage}.yaml", shared],
-                    evaluate(f"{runs}/{stage}/final", f"{scores}/{stage}", test),
-                ],
-            )
-            for stage in stages
-        ),
-        (
-            f"The checkpoints as {WEIGHTS} holds them",
-            [
-                ["-m", "got_train.cli.convert", f"{runs}/{stage}/final", f"{runs}/weights/{stage}", *layout]
-                for stage in stages[1:]
-            ],
-        ),
-        ("After each stage", [compare(*(f"{scores}/{stage}" for stage in stages))]),
-    ]
+    steps = [Step("Draw the pages", f"{runs}/data/train.yaml", [["-m", "data_tools.build", recipe]])]
+    for stage in stages:
+        folder, file = f"{runs}/{stage}/final", f"{configs}/{stage}.yaml"
+        steps.append(Step(f"Train {stage}", folder, [["train.py", file, "--resume"]]))
+        seen = tests if stage == "stage3" else tests[:WHOLE_VIEWS]
+        scored = f"{scores}/{stage}"
+        steps.append(Step(f"Score {stage}", f"{scored}/metrics.json", [evaluate(folder, scored, *seen)]))
+    kept = f"{runs}/weights/stage3"
+    convert = ["-m", "got_train.cli.convert", f"{runs}/stage3/final", kept, *layout]
+    return [*steps, Step(f"The checkpoint as {WEIGHTS} holds it", kept, [convert])]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="got nano", description="Make the nano checkpoint, from nothing.")
+    parser.add_argument("--dry-run", action="store_true", help="print what is left and stop")
+    options = parser.parse_args()
+    steps = plan()
+    for step in steps:
+        print(f"{step.state:>14}  {step.title}", file=sys.stderr)
+    if options.dry_run:
+        return 0
+    return run([(step.title, step.commands) for step in steps if not step.done])
 
 
 if __name__ == "__main__":
-    sys.exit(run(plan()))
+    sys.exit(main())
