@@ -15,7 +15,7 @@ from got_train.errors import ImageError, UsageError
 from got_train.inference.job import _say, _task, read, watch
 
 if TYPE_CHECKING:
-    from got_train.inference.reader import Page, Question, Reader
+    from got_train.inference.reader import OcrPipeline, OcrRequest, Page
 
 READ, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 MOST_BEAMS = 64
@@ -129,10 +129,10 @@ def run(options: argparse.Namespace) -> int:
     return SOME_FAILED if causes else READ
 
 
-def plan(options: argparse.Namespace) -> tuple[list[Question], list[str]]:
+def plan(options: argparse.Namespace) -> tuple[list[OcrRequest], list[str]]:
     """The questions, and the name of each answer's files; refused here: all that needs no model."""
     from got_train import images, prompts
-    from got_train.inference.reader import Question, find_pages
+    from got_train.inference.reader import OcrRequest, find_pages
 
     _check(options)
     task = _task(options)
@@ -142,7 +142,7 @@ def plan(options: argparse.Namespace) -> tuple[list[Question], list[str]]:
     _check_region(task, box, options.color, pages[0])
     groups = [tuple(pages)] if options.multi_page else [(page,) for page in pages]
     auto = options.crop == "auto"
-    questions = [Question(group, task, box, options.color, auto_crop=auto) for group in groups]
+    questions = [OcrRequest(group, task, box, options.color, auto_crop=auto) for group in groups]
     if options.save_render_file and len(questions) > 1:
         raise UsageError(f"--save_render_file: one file for {len(questions)} pages; give --output_dir")
     if options.draw and len(questions) > 1:
@@ -152,16 +152,16 @@ def plan(options: argparse.Namespace) -> tuple[list[Question], list[str]]:
     return questions, names
 
 
-def load(options: argparse.Namespace, questions: list[Question]) -> Reader:
+def load(options: argparse.Namespace, questions: list[OcrRequest]) -> OcrPipeline:
     from got_train import prompts
     from got_train.cpu import settings as cpu
-    from got_train.inference.reader import load_reader
+    from got_train.inference.reader import load_pipeline
 
     if not options.no_tune_cpu:
         cpu.tune(options.threads)
     elif options.threads is not None:
         cpu.set_threads(options.threads)
-    reader = load_reader(
+    reader = load_pipeline(
         options.model_name_or_path,
         options.dtype,
         adapter=options.adapter,
@@ -183,7 +183,7 @@ def load(options: argparse.Namespace, questions: list[Question]) -> Reader:
         narrow(reader.model.decoder)
     if options.dialect not in (None, reader.dialect):
         raise UsageError(f"--dialect: {options.dialect}; this checkpoint was trained with {reader.dialect}")
-    prompts.query(_task(options), color=options.color, dialect=reader.dialect)  # stage1 has ocr only
+    prompts.question(_task(options), color=options.color, dialect=reader.dialect)  # stage1 has ocr only
     return reader
 
 
@@ -299,14 +299,14 @@ def _check_region(task: str, box: list[float] | None, color: str | None, page: P
         size = None if box is None else page.open().size
     except (ImageError, OSError):
         return  # the page will be listed among the failures
-    prompts.query(task, box, color, size)
+    prompts.question(task, box, color, size)
 
 
-def _names(options: argparse.Namespace, questions: list[Question]) -> list[str]:
+def _names(options: argparse.Namespace, questions: list[OcrRequest]) -> list[str]:
     """The first page's file name, without its suffix; refused if one file would overwrite the other."""
     if options.per == "document":
         return _document_names(questions)
-    names: dict[str, Question] = {}
+    names: dict[str, OcrRequest] = {}
     for question in questions:
         name = question.pages[0].name
         if name in names and str(names[name]) == str(question):
@@ -333,7 +333,7 @@ def _check_files(options: argparse.Namespace, pages: Sequence[Page], names: Sequ
                 raise UsageError(f"{file}: would be written twice; leave one of the two out, or rename it")
 
 
-def _document_names(questions: list[Question]) -> list[str]:
+def _document_names(questions: list[OcrRequest]) -> list[str]:
     """The file name without its suffix for each of its pages, which follow one another."""
     files: dict[str, str] = {}
     names = []

@@ -61,7 +61,7 @@ class Survey:
     def read(self, place: Place, record: Record) -> None:
         kind = token_counts.kind(record.task, record.box, record.color)
         self.tokens.setdefault(kind, []).append(self.length(record.text))
-        self.places.setdefault(kind, {}).setdefault(os.path.dirname(record.where), []).append(place)
+        self.places.setdefault(kind, {}).setdefault(os.path.dirname(record.location), []).append(place)
         self.texts[" ".join(record.text.split())] += 1
         question = (record.task, str(record.box), str(record.color), *map(_fingerprint, record.images))
         self.asked[question] += 1
@@ -194,7 +194,7 @@ def _card(record: Record, length: Callable[[str], int], counted: str, side: int)
     empty = '<p class="note">(an empty answer)</p>' if not record.text else ""
     return (
         f'<article><div class="pictures">{pictures}</div><div class="answer">'
-        f'<p class="note">{", ".join(asked)}; {size}<br>{_escaped(_shortened(record.where))}</p>'
+        f'<p class="note">{", ".join(asked)}; {size}<br>{_escaped(_shortened(record.location))}</p>'
         f"{shown}{empty}</div></article>\n"
     )
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .cpu.resize import squash
+from .cpu.resize import resize
 from .errors import ImageError
 
 if TYPE_CHECKING:
@@ -67,18 +67,20 @@ def open_image(source: Source) -> Image.Image:
     upright pictures come out the same. 16-bit grey is scaled (65535 becomes 255), CMYK converted without its
     ICC profile. A file of several frames is refused; `image_frames` reads those.
     """
-    with _pictures(source) as (image, frames, where):
+    with _pictures(source) as (image, frames, location):
         if frames > 1:
-            raise ImageError(f"{where}: {frames} frames in a {image.format}; one picture, or image_frames()")
-        return _decode(image, where)  # stays whole when its file is closed
+            raise ImageError(
+                f"{location}: {frames} frames in a {image.format}; one picture, or image_frames()"
+            )
+        return _decode(image, location)  # stays whole when its file is closed
 
 
 def image_frames(source: Source, first: int = 1) -> Iterator[Image.Image]:
     """A file's frames from the `first` on, such as pages of a scanned TIFF, each as by `open_image`."""
-    with _pictures(source) as (image, frames, where):
+    with _pictures(source) as (image, frames, location):
         for frame in range(first - 1, frames):
             image.seek(frame)
-            picture = _decode(image, f"{where} frame {frame + 1}" if frames > 1 else where)
+            picture = _decode(image, f"{location} frame {frame + 1}" if frames > 1 else location)
             yield picture.copy() if picture is image else picture  # the next frame takes its place
 
 
@@ -94,14 +96,14 @@ def natural_order(name: str) -> list[str | int]:
     return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)]
 
 
-def rgb(image: Image.Image, where: str = "image") -> Image.Image:
+def rgb(image: Image.Image, location: str = "image") -> Image.Image:
     """The picture as 8-bit RGB, transparent parts on white."""
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         image = _eight_bits(image)
     if image.mode in ("I", "F", "LAB"):  # the range of the values is not known, or needs a colour profile
-        raise ImageError(f"{where}: pixels of mode {image.mode}; 8 bits a channel, or 16 bits of grey")
+        raise ImageError(f"{location}: pixels of mode {image.mode}; 8 bits a channel, or 16 bits of grey")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -111,7 +113,7 @@ def rgb(image: Image.Image, where: str = "image") -> Image.Image:
 def view(image: Image.Image, side: int) -> np.ndarray:
     """The whole picture squashed to a square, (side, side, 3) uint8; bicubic, as the original does."""
     _check_count("side", side, 1)
-    return squash(rgb(image), (side, side))
+    return resize(rgb(image), (side, side))
 
 
 def views(pictures: Sequence[Image.Image], task: str, side: int, max_tiles: int) -> np.ndarray:
@@ -123,7 +125,7 @@ def views(pictures: Sequence[Image.Image], task: str, side: int, max_tiles: int)
         pictures = tile(pictures[0], 1, max_tiles, side=side)
     made = np.empty((len(pictures), side, side, 3), np.uint8)
     for place, picture in enumerate(pictures):
-        made[place] = squash(rgb(picture), (side, side))
+        made[place] = resize(rgb(picture), (side, side))
     return made
 
 
@@ -162,11 +164,11 @@ def tile(image: Image.Image, min_tiles: int, max_tiles: int, side: int = 1024) -
     """Square tiles row by row, then the whole picture as a thumbnail if there is more than one tile."""
     columns, rows = grid(image.size, min_tiles, max_tiles, side)
     image = rgb(image)
-    squashed = Image.fromarray(squash(image, (side * columns, side * rows)))
+    squashed = Image.fromarray(resize(image, (side * columns, side * rows)))
     corners = [(side * column, side * row) for row in range(rows) for column in range(columns)]
     tiles = [squashed.crop((left, top, left + side, top + side)) for left, top in corners]
     if len(tiles) > 1:
-        tiles.append(Image.fromarray(squash(image, (side, side))))
+        tiles.append(Image.fromarray(resize(image, (side, side))))
     return tiles
 
 
@@ -225,31 +227,31 @@ def parse_pages(text: str) -> list[int]:
 @contextmanager
 def _named(source: Source) -> Iterator[str]:
     """Turns what Pillow and the system raise on a bad file into an ImageError that names the file."""
-    where = str(getattr(source, "name", "image") if hasattr(source, "read") else source)
+    location = str(getattr(source, "name", "image") if hasattr(source, "read") else source)
     try:
-        yield where
+        yield location
     except (ImageError, MemoryError):
         raise
     except FileNotFoundError as error:
-        raise ImageError(f"{where}: no such file; the path of a picture or PDF") from error
+        raise ImageError(f"{location}: no such file; the path of a picture or PDF") from error
     except IsADirectoryError as error:
-        raise ImageError(f"{where}: a folder; a single file") from error
+        raise ImageError(f"{location}: a folder; a single file") from error
     except PermissionError as error:
-        raise ImageError(f"{where}: not allowed to read it; a readable file") from error
+        raise ImageError(f"{location}: not allowed to read it; a readable file") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{where}: too large ({error}); scale it down first") from error
+        raise ImageError(f"{location}: too large ({error}); scale it down first") from error
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
-        raise ImageError(f"{where}: not a picture, or damaged at its start; one of {known}") from error
+        raise ImageError(f"{location}: not a picture, or damaged at its start; one of {known}") from error
     except Exception as error:  # decoders raise nearly every built-in exception on damaged data
         what = f"{type(error).__name__}: {error}"
-        raise ImageError(f"{where}: damaged or cut off ({what}); a whole picture") from error
+        raise ImageError(f"{location}: damaged or cut off ({what}); a whole picture") from error
 
 
 @contextmanager
 def _pictures(source: Source) -> Iterator[tuple[Image.Image, int, str]]:
     """An opened file, the number of its frames and its name for messages."""
-    with _named(source) as where:
+    with _named(source) as location:
         if isinstance(source, EncodedImage):
             source = io.BytesIO(source.data)
         if not hasattr(source, "read"):
@@ -259,21 +261,21 @@ def _pictures(source: Source) -> Iterator[tuple[Image.Image, int, str]]:
         source.seek(0)
         start = source.read(5)
         if not start:
-            raise ImageError(f"{where}: an empty file; a picture")
+            raise ImageError(f"{location}: an empty file; a picture")
         if start == b"%PDF-":
-            raise ImageError(f"{where}: a PDF, not a picture; pdf_pages() draws its pages")
+            raise ImageError(f"{location}: a PDF, not a picture; pdf_pages() draws its pages")
         source.seek(0)
         with Image.open(source, formats=FORMATS) as image:
             # The further frames of an MPO (a photo of many phones) are depth or gain maps of the first.
-            yield image, 1 if image.format == "MPO" else getattr(image, "n_frames", 1), where
+            yield image, 1 if image.format == "MPO" else getattr(image, "n_frames", 1), location
 
 
-def _decode(image: Image.Image, where: str) -> Image.Image:
+def _decode(image: Image.Image, location: str) -> Image.Image:
     image.load()  # before the tag is read: Pillow turns a TIFF itself and then drops the tag
     turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
     if 0 in image.size:
-        raise ImageError(f"{where}: {image.width}x{image.height} pixels; at least 1x1")
-    picture = rgb(image, where)
+        raise ImageError(f"{location}: {image.width}x{image.height} pixels; at least 1x1")
+    picture = rgb(image, location)
     if turn is not None:
         return picture.transpose(turn)
     return picture
@@ -288,7 +290,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))
 
 
-def _draw(document: pypdfium2.PdfDocument, number: int, dpi: float, where: str) -> Image.Image:
+def _draw(document: pypdfium2.PdfDocument, number: int, dpi: float, location: str) -> Image.Image:
     import pypdfium2
 
     try:
@@ -296,7 +298,7 @@ def _draw(document: pypdfium2.PdfDocument, number: int, dpi: float, where: str) 
         try:
             width, height = (max(1, round(points * dpi / 72)) for points in page.get_size())
             if width * height > (Image.MAX_IMAGE_PIXELS or float("inf")):
-                raise ImageError(f"{where}: {width}x{height} pixels at {dpi} dpi; a lower dpi")
+                raise ImageError(f"{location}: {width}x{height} pixels at {dpi} dpi; a lower dpi")
             bitmap = page.render(scale=dpi / 72)
             try:
                 return bitmap.to_pil().convert("RGB")
@@ -305,7 +307,7 @@ def _draw(document: pypdfium2.PdfDocument, number: int, dpi: float, where: str) 
         finally:
             page.close()
     except pypdfium2.PdfiumError as error:
-        raise ImageError(f"{where}: cannot be drawn ({error}); repair it or leave it out") from error
+        raise ImageError(f"{location}: cannot be drawn ({error}); repair it or leave it out") from error
 
 
 def _grids(min_tiles: int, max_tiles: int) -> list[tuple[int, int]]:

@@ -25,7 +25,7 @@ WORDS = {
     "multi_page": "OCR with format across multi pages: ",
     "spot": "OCR with boxes: ",  # ours: no released weights know it; the answer's grammar is in spotting.py
 }
-STAGE1_QUERY = "OCR:"  # Vary-tiny: no chat around it, no trailing space
+STAGE1_QUESTION = "OCR:"  # Vary-tiny: no chat around it, no trailing space
 
 # dialect: (before the system sentence, then what stands before the words: alone, after a box, after a color)
 SPACES = {
@@ -54,7 +54,7 @@ def build_prompt(
     view_tokens: int = 256,
 ) -> str:
     """All text before the answer. A box is in pixels of `image_size` (width, height), else in thousandths."""
-    asked = query(task, box, color, image_size, dialect)
+    asked = question(task, box, color, image_size, dialect)
     _check_count("views", views)
     _check_count("view_tokens", view_tokens)
     if views != 1 and task in ONE_VIEW:
@@ -66,7 +66,7 @@ def build_prompt(
     return f"{system}{START}user\n{IMAGE_START}{image}{IMAGE_END}\n{asked}{END}{START}assistant\n"
 
 
-def query(
+def question(
     task: str,
     box: Box | None = None,
     color: str | None = None,
@@ -82,7 +82,7 @@ def query(
     if image_size is not None:
         _check_size(image_size)
     if dialect == "stage1":
-        return STAGE1_QUERY
+        return STAGE1_QUESTION
     _, alone, after_box, after_color = SPACES[dialect]
     if color is not None:
         return f"[{color}]{after_color}{WORDS[task]}"
@@ -94,12 +94,14 @@ def query(
     return f"{corners}{after_box}{WORDS[task]}"
 
 
-def parse_query(text: str) -> tuple[str, list[int] | None, str | None]:
+def parse_question(text: str) -> tuple[str, list[int] | None, str | None]:
     """Task, box in thousandths and color of a query in the repo dialect; the exact inverse of `query`."""
     region, words = re.fullmatch(r"(?:\[([^]]*)] )?(.*)", text, re.DOTALL).groups()
     task = next((task for task in TASKS if WORDS[task] == words), None)
     if task is None:
-        raise PromptError(f"query: {text!r} is not known; nearest, with its spaces: {nearest_query(text)!r}")
+        raise PromptError(
+            f"query: {text!r} is not known; nearest, with its spaces: {nearest_question(text)!r}"
+        )
     box = parse_box(region) if region is not None and "," in region else None
     color = region if box is None else None
     _check_region(task, box, color, "repo")
@@ -108,7 +110,7 @@ def parse_query(text: str) -> tuple[str, list[int] | None, str | None]:
     return task, box, color
 
 
-def nearest_query(text: str) -> str:
+def nearest_question(text: str) -> str:
     """The known query most like `text`; what stands in brackets before the words is kept."""
     region = re.match(r"(\[[^]]*] )?", text)[0]
     return region + get_close_matches(text[len(region) :], WORDS.values(), n=1, cutoff=0)[0]

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from got_train.errors import PromptError
-from got_train.prompts import TASKS, build_prompt, nearest_query, parse_box, parse_query, query, thousandths
+from got_train.prompts import (
+    TASKS,
+    build_prompt,
+    nearest_question,
+    parse_box,
+    parse_question,
+    question,
+    thousandths,
+)
 
 GOLDEN = json.loads((Path(__file__).parent / "fixtures" / "prompts.json").read_text(encoding="utf-8"))
 SYSTEM = "You should follow the instructions carefully and explain your answers in detail."
@@ -79,7 +87,7 @@ def test_stage1_is_a_bare_prefix_and_ocr_without_a_space():
     ],
 )
 def test_query_gives_the_words_after_the_image(asked: dict, words: str):
-    assert query(**asked) == words
+    assert question(**asked) == words
 
 
 @pytest.mark.parametrize(
@@ -103,7 +111,7 @@ def test_division_comes_first_as_upstream():
 
 def test_a_box_without_image_size_is_in_thousandths_already():
     assert thousandths([0, 1, 999.0, 1000], None) == [0, 1, 999, 1000]
-    assert query("ocr", [10, 20, 30, 40]) == "[10, 20, 30, 40] OCR: "
+    assert question("ocr", [10, 20, 30, 40]) == "[10, 20, 30, 40] OCR: "
 
 
 def test_the_list_of_the_caller_stays_as_it_is():
@@ -198,18 +206,18 @@ def test_a_query_is_read_back():
         task, width, height = draw.choice(["ocr", "format"]), draw.randint(2, 5000), draw.randint(2, 5000)
         x1, y1 = draw.randint(0, width - 1), draw.randint(0, height - 1)
         box = [x1, y1, draw.randint(x1 + 1, width), draw.randint(y1 + 1, height)][: draw.choice([2, 4])]
-        asked = query(task, box, image_size=(width, height))
-        assert parse_query(asked) == (task, thousandths(box, (width, height)), None)
+        asked = question(task, box, image_size=(width, height))
+        assert parse_question(asked) == (task, thousandths(box, (width, height)), None)
     for task in TASKS:
-        assert parse_query(query(task)) == (task, None, None)
+        assert parse_question(question(task)) == (task, None, None)
     for color in ("red", "green", "blue"):
-        assert parse_query(query("format", color=color)) == ("format", None, color)
+        assert parse_question(question("format", color=color)) == ("format", None, color)
 
 
 def test_a_region_thinner_than_a_thousandth_is_read_back():
-    asked = query("ocr", [1000, 10, 1001, 20], image_size=(4000, 4000))
+    asked = question("ocr", [1000, 10, 1001, 20], image_size=(4000, 4000))
     assert asked == "[250, 2, 250, 5] OCR: "
-    assert parse_query(asked) == ("ocr", [250, 2, 250, 5], None)
+    assert parse_question(asked) == ("ocr", [250, 2, 250, 5], None)
 
 
 @pytest.mark.parametrize(
@@ -233,9 +241,9 @@ def test_a_region_thinner_than_a_thousandth_is_read_back():
 )
 def test_other_queries_are_refused_and_the_nearest_is_named(text: str, message: str):
     with pytest.raises(PromptError, match=f"^{message}"):
-        parse_query(text)
+        parse_question(text)
 
 
 def test_the_nearest_query_keeps_its_region():
-    assert nearest_query("OCR:") == "OCR: "
-    assert nearest_query("[1, 2, 3, 4] OCR with formt:") == "[1, 2, 3, 4] OCR with format: "
+    assert nearest_question("OCR:") == "OCR: "
+    assert nearest_question("[1, 2, 3, 4] OCR with formt:") == "[1, 2, 3, 4] OCR with format: "

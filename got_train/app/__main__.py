@@ -116,16 +116,16 @@ def _listening(options: argparse.Namespace) -> socket.socket:
 
 def _server(options: argparse.Namespace, folder: Path) -> Server:
     from got_train.cpu import settings as cpu
-    from got_train.inference.reader import Reader, load_reader
+    from got_train.inference.reader import OcrPipeline, load_pipeline
 
     from .corrections import Corrections
     from .readings import Readings
     from .server import Server
     from .uploads import Uploads
 
-    def load(name: str) -> Reader:
+    def load(name: str) -> OcrPipeline:
         print(f"app: loading {name}", file=sys.stderr, flush=True)
-        return load_reader(name, options.dtype, max_new_tokens=options.max_new_tokens)
+        return load_pipeline(name, options.dtype, max_new_tokens=options.max_new_tokens)
 
     cpu.tune(options.threads)
     readings = Readings(load, options.model_name_or_path)

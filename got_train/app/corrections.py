@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from got_train.data.image_copies import PictureCopies
+from got_train.data.image_copies import ImageCopier
 from got_train.data.record import Record, RecordError
 from got_train.data.records import as_row
 from got_train.images import EncodedImage
@@ -42,10 +42,10 @@ class Corrections:
             asked["box_unit"] = "thousandth"
         if not text.strip():
             raise RecordError("correction: no text; what stands on the page")
-        Record((picture,), task, text, where="correction", **asked)  # refused before anything is written
+        Record((picture,), task, text, location="correction", **asked)  # refused before anything is written
         with self._opened() as file:
-            copies = PictureCopies(self.file.parent / PICTURES)  # a new one finds its earlier copies again
-            record = Record((copies.one(picture),), task, text, where="correction", **asked)
+            copies = ImageCopier(self.file.parent / PICTURES)  # a new one finds its earlier copies again
+            record = Record((copies.one(picture),), task, text, location="correction", **asked)
             row = json.dumps(as_row(record, self.file.parent), ensure_ascii=False)
             return _append(file, row.encode() + b"\n")
 

@@ -17,7 +17,7 @@ from got_train.inference.output import ENDED
 from got_train.tokenizer import LINE_BREAK
 
 if TYPE_CHECKING:
-    from got_train.inference.reader import Answer, Question, Reader
+    from got_train.inference.reader import OcrPipeline, OcrRequest, OcrResult
 
 Event = dict[str, Any]
 MOST_WAITING = 8  # readings in the queue; more are refused, so that nobody waits without end
@@ -34,14 +34,14 @@ class _StopReading(Exception):  # noqa: N818 - nothing went wrong
 class Readings:
     """The models, and the one thread that they run in: one page at a time."""
 
-    def __init__(self, load: Callable[[str], Reader], folders: list[str]) -> None:
+    def __init__(self, load: Callable[[str], OcrPipeline], folders: list[str]) -> None:
         """Loads the checkpoints in that thread, for Paddle keeps state by thread."""
         self._thread = ThreadPoolExecutor(1, "model")
         self._lock = threading.Lock()
         self._waiting = 0
         self._closed = threading.Event()
         try:
-            self._readers: Mapping[str, Reader] = {
+            self._readers: Mapping[str, OcrPipeline] = {
                 folder: self._thread.submit(load, folder).result() for folder in folders
             }
         except BaseException:
@@ -50,7 +50,7 @@ class Readings:
         self.models = tuple(self._readers)
 
     def start(
-        self, model: str, question: Question, tell: Callable[[Event | None], None], gone: threading.Event
+        self, model: str, question: OcrRequest, tell: Callable[[Event | None], None], gone: threading.Event
     ) -> Future:
         """Puts a question into the queue; `tell` hears every event of it, then None. `gone` ends it."""
         with self._lock:
@@ -72,14 +72,14 @@ class Readings:
 
     def _read(
         self,
-        reader: Reader,
-        question: Question,
+        reader: OcrPipeline,
+        question: OcrRequest,
         tell: Callable[[Event | None], None],
         gone: threading.Event,
     ) -> None:
-        from got_train.inference.reader import Failure
+        from got_train.inference.reader import FailedRequest
 
-        def hear(_: Question, text: str) -> None:
+        def hear(_: OcrRequest, text: str) -> None:
             if gone.is_set() or self._closed.is_set():
                 raise _StopReading
             tell({"text": text})
@@ -88,7 +88,9 @@ class Readings:
             tell({"begun": True})
             result = next(reader.read([question], on_text=hear))
             tell(
-                {"error": result.cause} if isinstance(result, Failure) else {"answer": plain(result, reader)}
+                {"error": result.cause}
+                if isinstance(result, FailedRequest)
+                else {"answer": plain(result, reader)}
             )
         except _StopReading:
             pass
@@ -99,11 +101,11 @@ class Readings:
             tell(None)
 
 
-def plain(answer: Answer, reader: Reader) -> Event:
+def plain(answer: OcrResult, reader: OcrPipeline) -> Event:
     """What the page shows of an answer. Boxes are in thousandths of the image."""
     found: Event = {
         "text": answer.text,
-        "task": answer.question.task,
+        "task": answer.request.task,
         "words": words(answer, reader),
         "calibrated": reader.calibration is not None,
         "tokens": len(answer.ids),
@@ -113,16 +115,16 @@ def plain(answer: Answer, reader: Reader) -> Event:
         "boxes": [],
         "faults": [],
     }
-    if answer.question.task == "spot":
+    if answer.request.task == "spot":
         spots, faults = spotting.parse(answer.text)
         found["boxes"] = [{"text": spot.text, "box": spot.box} for spot in spots]
         found["faults"] = [str(fault) for fault in faults]
     return found
 
 
-def words(answer: Answer, reader: Reader) -> list[tuple[str, float | None]]:
+def words(answer: OcrResult, reader: OcrPipeline) -> list[tuple[str, float | None]]:
     """The text in pieces: words with their confidence, and what stands between them with none."""
-    text = "".join(piece for piece, _ in reader.pieces(answer)).strip()
+    text = "".join(piece for piece, _ in reader.token_texts(answer)).strip()
     found, end = [], 0
     for word in reader.spans(answer, "word"):
         between = text[end : word.start]

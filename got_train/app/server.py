@@ -23,7 +23,7 @@ from starlette.routing import Route
 from got_train import images, prompts
 from got_train.data.record import RecordError
 from got_train.errors import ImageError, RenderingError, RequestError
-from got_train.inference.reader import Page, Question
+from got_train.inference.reader import OcrRequest, Page
 from got_train.rendering.document import Reading
 from got_train.rendering.export import FORMATS, export
 
@@ -130,7 +130,7 @@ class Server:
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
-    async def _question(self, asked: Event) -> Question:
+    async def _question(self, asked: Event) -> OcrRequest:
         task, crop = _choice(asked, "task", TASKS), _choice(asked, "crop", CROPS)
         if task == "spot" and crop == "multi":
             raise RequestError("crop: multi with task spot; it reads a page in one view")
@@ -142,7 +142,7 @@ class Server:
         page = await self._picture(asked)
         words = TILES.get(task, task) if crop == "multi" else task
         auto = crop == "auto" and task in TILES
-        return Question((Page(page),), words, *region, box_unit="thousandth", auto_crop=auto)
+        return OcrRequest((Page(page),), words, *region, box_unit="thousandth", auto_crop=auto)
 
     async def _picture(self, asked: Event) -> images.EncodedImage:
         return await self._at_desk(self.uploads.page, _text(asked, "key"), _whole(asked, "number"))

@@ -17,12 +17,22 @@ from got_train.data import line_files
 from got_train.data.labels import readers
 from got_train.data.records import Record, RecordError, read_records
 
-ROWS = (".jsonl", ".json", ".csv", ".parquet")
+ROW_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 # what others call the picture and the answer of a row, the surest first
-PICTURES = ("image", "images", "file_name", "image_path", "img_path", "img", "filename", "path", "file")
-TEXTS = ("text", "ground_truth", "answer", "label", "transcription", "response", "markdown", "gt", "caption")
+IMAGE_COLUMNS = ("image", "images", "file_name", "image_path", "img_path", "img", "filename", "path", "file")
+TEXT_COLUMNS = (
+    "text",
+    "ground_truth",
+    "answer",
+    "label",
+    "transcription",
+    "response",
+    "markdown",
+    "gt",
+    "caption",
+)
 MARKUP = re.compile(r"^#{1,4} |\\\(|\\\[|\\begin\{|^\|.*\|\s*$|\*\*|<table", re.MULTILINE)
-LOOKED_AT = 200  # rows whose text tells whether it is marked up
+SAMPLED_ROWS = 200  # rows whose text tells whether it is marked up
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class Document:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def find(folder: str, task: str) -> tuple[list[Document], list[str]]:
+def find_documents(folder: str, task: str) -> tuple[list[Document], list[str]]:
     """Candidates for sources in a folder, or a file, and what is to be told about all else."""
     if not os.path.exists(folder):
         raise RecordError(f"{folder}: no such folder; a folder of documents, or a file of rows")
@@ -47,7 +57,9 @@ def find(folder: str, task: str) -> tuple[list[Document], list[str]]:
         return [Document(folder, "folder", task=task)], _left(Path(folder), taken=True)
     except RecordError as error:
         refusal = str(error)
-    rows = [path for path in _visible(Path(folder)) if path.suffix.lower() in ROWS and not _labels(path)]
+    rows = [
+        path for path in _visible(Path(folder)) if path.suffix.lower() in ROW_SUFFIXES and not _labels(path)
+    ]
     found = [Document(str(path), path.suffix[1:].lower(), task=task) for path in rows]
     texts = [] if rows else _text_folders(Path(folder))
     found += [Document(str(path), "pictures with texts", task=task) for path in texts]
@@ -55,7 +67,7 @@ def find(folder: str, task: str) -> tuple[list[Document], list[str]]:
     return found, notes if found else [f"note: {refusal}", *notes]
 
 
-def read_all(found: Sequence[Document], notes: list[str]) -> list[Document]:
+def read_documents(found: Sequence[Document], notes: list[str]) -> list[Document]:
     """Those that can be read, with their records, columns and task; the others become notes."""
     made = []
     for document in found:
@@ -86,7 +98,7 @@ def _opened(document: Document, columns: Mapping[str, str] | None = None) -> Doc
     guess = document.task or ("ocr" if columns is not None or folder else "")
     records = read_records(document.path, task=guess or None, columns=columns)
     texts, refusal = [], None
-    for row in range(min(LOOKED_AT, len(records))):
+    for row in range(min(SAMPLED_ROWS, len(records))):
         try:
             texts.append(records[row].text)
         except RecordError as error:
@@ -102,8 +114,8 @@ def _opened(document: Document, columns: Mapping[str, str] | None = None) -> Doc
 def _columns(path: str) -> dict[str, str]:
     """Which names of a file stand for the picture and the answer; empty if none is like it."""
     names = _names(path)
-    picture = next((name for name in PICTURES if name in names), None)
-    text = next((name for name in TEXTS if name in names), None)
+    picture = next((name for name in IMAGE_COLUMNS if name in names), None)
+    text = next((name for name in TEXT_COLUMNS if name in names), None)
     if picture is None or text is None:
         return {}
     others = {key: key for key in ("task", "box", "color") if key in names}
@@ -124,8 +136,8 @@ def _names(path: str) -> list[str]:
     if line_files.first_bytes(path).startswith(b"["):
         rows = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         return list(rows[0]) if rows and isinstance(rows[0], dict) else []
-    where, raw = next(line_files.forward_lines(path))
-    return list(line_files.json_row(where, raw))
+    location, raw = next(line_files.forward_lines(path))
+    return list(line_files.json_row(location, raw))
 
 
 def _text_folders(folder: Path) -> list[Path]:

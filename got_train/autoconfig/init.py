@@ -10,12 +10,12 @@ from got_train.config.schema import Config, ModelSettings
 from got_train.data.records import write_records
 from got_train.errors import CheckpointError, ConfigError
 from got_train.preflight import config_checks, duplicates
-from got_train.preflight.rows import Examiner
-from got_train.preflight.scan import Seen, Source, scan
-from got_train.preflight.statistics import Numbers, Statistics
+from got_train.preflight.rows import RowChecker
+from got_train.preflight.scan import ScanResult, Source, scan
+from got_train.preflight.statistics import Histogram, Statistics
 from got_train.training.run import find_tokenizer
 
-from .documents import Document, find, read_all
+from .documents import Document, find_documents, read_documents
 from .proposal import Choices, propose, write
 from .splitting import split_by_document
 
@@ -23,7 +23,7 @@ SAMPLE = 2000  # rows of a source that are looked at, evenly spaced; all where d
 
 
 @dataclass(frozen=True)
-class Wish:
+class InitOptions:
     """What the user asked for."""
 
     folder: str
@@ -40,7 +40,7 @@ class Wish:
         return tuple(self.out.with_suffix(f".{name}.jsonl") for name in names)
 
 
-def init(wish: Wish) -> str:
+def init(wish: InitOptions) -> str:
     """Look, choose, write; returns what is to be told. The config is checked before it takes its place."""
     for file in (wish.out, *wish.parts):
         if file.exists():
@@ -52,15 +52,15 @@ def init(wish: Wish) -> str:
     except (CheckpointError, ConfigError) as error:
         advice = "--init_from names the checkpoint to start from, such as the folder of the released weights"
         raise ConfigError(f"{error}; {advice}") from error
-    found, notes = find(wish.folder, wish.task)
-    documents = read_all(found, notes)
+    found, notes = find_documents(wish.folder, wish.task)
+    documents = read_documents(found, notes)
     if not documents:
         raise ConfigError("\n".join([f"{wish.folder}: no rows to train on; see docs/data.md", *notes]))
     collator = config_checks.build_collator(
         replace_tokens(config, sizes.decoder.max_positions), sizes, tokenizer
     )
     sources = [Source("train", each.path, each.records, 0 if wish.split else SAMPLE) for each in documents]
-    seen = scan(sources, Examiner(collator), wish.workers)
+    seen = scan(sources, RowChecker(collator), wish.workers)
     rows, bad = (sum(getattr(each, name) for each in seen.statistics) for name in ("rows", "bad"))
     if rows == bad:
         raise ConfigError("\n".join([f"{wish.folder}: none of {rows:,} rows can be used", *_faults(seen)]))
@@ -81,9 +81,11 @@ def replace_tokens(config: Config, tokens: int) -> Config:
     return replace(config, data=replace(config.data, max_tokens=tokens))
 
 
-def _held_out(wish: Wish, choices: Choices, documents: list[Document], seen: Seen) -> tuple[Choices, str]:
+def _held_out(
+    wish: InitOptions, choices: Choices, documents: list[Document], seen: ScanResult
+) -> tuple[Choices, str]:
     """Two files of records beside the config, no document in both."""
-    parts = split_by_document(seen, duplicates.pairs(seen), wish.split)
+    parts = split_by_document(seen, duplicates.find_pairs(seen), wish.split)
     for name, rows in zip(wish.parts, parts, strict=True):
         write_records(name, (documents[source].records[row] for source, row in rows))
     bad = sum(each.bad for each in seen.statistics)
@@ -92,7 +94,7 @@ def _held_out(wish: Wish, choices: Choices, documents: list[Document], seen: See
     return choices.with_files(*map(str, wish.parts), wish.split, len(parts[1])), said
 
 
-def _table(documents: list[Document], seen: Seen) -> str:
+def _table(documents: list[Document], seen: ScanResult) -> str:
     lines = [f"{'source':40} {'rows':>7} {'bad':>5}   tasks"]
     for document, found in zip(documents, seen.statistics, strict=True):
         tasks = ", ".join(task for task, _ in found.tasks.most_common()) or "none"
@@ -101,7 +103,7 @@ def _table(documents: list[Document], seen: Seen) -> str:
     return "\n".join(lines)
 
 
-def _seen(seen: Seen) -> list[str]:
+def _seen(seen: ScanResult) -> list[str]:
     """What the rows are like, all sources together."""
     whole = Statistics()
     for each in seen.statistics:
@@ -124,15 +126,15 @@ def _seen(seen: Seen) -> list[str]:
     return [*lines, *_faults(seen)]
 
 
-def _faults(seen: Seen) -> list[str]:
+def _faults(seen: ScanResult) -> list[str]:
     lines = []
     for kind in seen.findings.kinds("error"):
-        where, cause = kind.examples[0]
-        mend = f"; {kind.mend}" if kind.mend else ""
-        lines.append(f"cannot be used: {kind.count:,} rows, such as {where}: {cause}{mend}")
+        location, cause = kind.examples[0]
+        fix = f"; {kind.fix}" if kind.fix else ""
+        lines.append(f"cannot be used: {kind.count:,} rows, such as {location}: {cause}{fix}")
     return lines
 
 
-def _range(numbers: Numbers) -> str:
+def _range(numbers: Histogram) -> str:
     found = numbers.plain()
     return f"{found['median']:,} in the middle, {found['least']:,} to {found['most']:,}"

@@ -14,7 +14,7 @@ from got_train.atomic_write import write_atomic
 from got_train.cpu import settings
 from got_train.modeling.config import GotConfig
 from got_train.preflight import config_checks
-from got_train.preflight.scan import Seen
+from got_train.preflight.scan import ScanResult
 from got_train.preflight.statistics import Statistics
 
 from .documents import Document
@@ -67,7 +67,7 @@ class Choices:
 
 
 def propose(
-    start: str, sizes: GotConfig, documents: Sequence[Document], seen: Seen, output_dir: str
+    start: str, sizes: GotConfig, documents: Sequence[Document], seen: ScanResult, output_dir: str
 ) -> Choices:
     whole = Statistics()
     for each in seen.statistics:
@@ -114,7 +114,7 @@ def _tasks(
     documents: Sequence[Document], whole: Statistics, sizes: GotConfig
 ) -> tuple[list[Document], list[Line]]:
     """Whole pages in tiles where one view cannot show their lines; only rows that name no task are moved."""
-    doubt = config_checks.legibility_doubt(whole, sizes.vision.patch, "these rows")
+    doubt = config_checks.text_height_warning(whole, sizes.vision.patch, "these rows")
     gain = bool(whole.small) and whole.small[0][1] > whole.small[0][0]
     if doubt is None or not gain:
         return list(documents), []

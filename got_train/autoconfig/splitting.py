@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from got_train.data.records import RecordError
-from got_train.preflight.duplicates import Pairs
-from got_train.preflight.fingerprints import hash_of
-from got_train.preflight.scan import Seen
+from got_train.preflight.duplicates import PairGroup
+from got_train.preflight.fingerprints import hash_bytes
+from got_train.preflight.scan import ScanResult
 
 # invoice_7_page-3 belongs to invoice_7
 _PAGE = re.compile(r"^(.*?)[-_. ]*(?:page|pg|p|seite|sheet|slice|crop)[-_. ]*\d+$", re.IGNORECASE)
@@ -18,47 +18,49 @@ _PAGE = re.compile(r"^(.*?)[-_. ]*(?:page|pg|p|seite|sheet|slice|crop)[-_. ]*\d+
 Row = tuple[int, int]  # source, row
 
 
-def split_by_document(seen: Seen, pairs: Sequence[Pairs], share: float) -> tuple[list[Row], list[Row]]:
+def split_by_document(
+    seen: ScanResult, pairs: Sequence[PairGroup], share: float
+) -> tuple[list[Row], list[Row]]:
     """Rows to train on and rows to hold out, both in their order; bad rows are in neither.
 
     Rows of one picture, pages of one document by their names, and (nearly) the same pages are one group.
     """
-    groups = _Groups(len(seen.prints))
+    groups = _Groups(len(seen.fingerprints))
     first: dict[str, int] = {}
-    for place, row in enumerate(seen.prints):
+    for place, row in enumerate(seen.fingerprints):
         groups.join(place, first.setdefault(_name(seen, row), place))
     for each in pairs:
         for one, other in each.places:
             groups.join(int(one), int(other))
     members = defaultdict(list)
-    for place in range(len(seen.prints)):
+    for place in range(len(seen.fingerprints)):
         members[groups.root(place)].append(place)
     if len(members) < 2:
         raise RecordError(f"--split {share}: all rows belong to one document; hold out a file of your own")
     held = _chosen(seen, list(members.values()), share)
-    rows = [(int(row["source"]), int(row["row"])) for row in seen.prints]
+    rows = [(int(row["source"]), int(row["row"])) for row in seen.fingerprints]
     return (
         [row for place, row in enumerate(rows) if place not in held],
         [row for place, row in enumerate(rows) if place in held],
     )
 
 
-def _chosen(seen: Seen, members: list[list[int]], share: float) -> set[int]:
+def _chosen(seen: ScanResult, members: list[list[int]], share: float) -> set[int]:
     """Whole groups, in an order that their pictures decide, until the share is reached; never all of them."""
-    order = sorted(members, key=lambda places: hash_of(*sorted(_key(seen, place) for place in places)))
+    order = sorted(members, key=lambda places: hash_bytes(*sorted(_key(seen, place) for place in places)))
     held: set[int] = set()
     for places in order[:-1]:
-        if held and len(held) + len(places) / 2 > share * len(seen.prints):
+        if held and len(held) + len(places) / 2 > share * len(seen.fingerprints):
             break
         held.update(places)
     return held
 
 
-def _key(seen: Seen, place: int) -> bytes:
-    return int(seen.prints["pictures"][place]).to_bytes(8, "little")
+def _key(seen: ScanResult, place: int) -> bytes:
+    return int(seen.fingerprints["pictures"][place]).to_bytes(8, "little")
 
 
-def _name(seen: Seen, row: object) -> str:
+def _name(seen: ScanResult, row: object) -> str:
     """The document of a row: folder and name of its first picture without its page."""
     record = seen.sources[int(row["source"])].records[int(row["row"])]
     path = Path(str(record.images[0]))

@@ -49,14 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     from got_train.cpu import settings
     from got_train.data.records import read_records
-    from got_train.inference.reader import load_reader
+    from got_train.inference.reader import load_pipeline
 
     for name in ("limit", "batch_size", "max_new_tokens", "threads"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise InferenceError(f"--{name}: {getattr(options, name)}; at least 1")
     records = list(read_records(options.data, allow_empty=True))[: options.limit]
     settings.tune(options.threads)
-    reader = load_reader(
+    reader = load_pipeline(
         options.checkpoint, options.dtype, max_new_tokens=options.max_new_tokens, calibration=None
     )
     found = {"data": options.data, "dtype": options.dtype, **calibrate(reader, records, options.batch_size)}

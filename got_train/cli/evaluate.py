@@ -120,7 +120,7 @@ def _told(metrics: dict[str, Any], limits: dict[str, float]) -> int:
         print(sentence)
     for name, found in metrics.get("benchmarks", {}).items():
         print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in found["summary"].items()))
-    failures = [f"{each['where']}: {each['cause']}" for each in metrics["failures"]]
+    failures = [f"{each['location']}: {each['cause']}" for each in metrics["failures"]]
     if failures:
         _say("\n  ".join([f"{len(failures)} failed and count as empty answers", *failures]))
     if short := shortfalls(metrics, limits):

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from got_train import prompts
-from got_train.autoconfig.init import Wish, init
+from got_train.autoconfig.init import InitOptions, init
 from got_train.cpu import settings
 from got_train.data.records import RecordError
 from got_train.errors import ConfigError, DataError
@@ -67,7 +67,7 @@ def _share(text: str) -> float:
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     workers = settings.usable_cores() if options.workers is None else options.workers
-    wish = Wish(
+    wish = InitOptions(
         folder=options.folder,
         out=options.out,
         init_from=options.init_from,

@@ -22,7 +22,7 @@ _REACH = 2.0  # of the bicubic kernel, in pixels of the coarser side
 Taps = tuple[np.ndarray, np.ndarray]  # the first of each place (n,) and their weights (n, T), int32
 
 
-def squash(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+def resize(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
     """`image.resize(size, BICUBIC)` of an RGB picture, to the bit, as (h, w, 3) uint8."""
     passes = _passes(image.size, size)
     if passes is None:

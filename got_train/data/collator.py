@@ -27,7 +27,7 @@ class Sample:
     ids: np.ndarray
     labels: np.ndarray
     views: np.ndarray
-    where: str
+    location: str
     glyphs: np.ndarray | None = None  # (N, grid, grid) the id of the character that each patch shows
 
 
@@ -53,7 +53,7 @@ class Collator:
             ids=np.array(question + answer, dtype=np.int64),
             labels=np.array([IGNORED] * len(question) + answer, dtype=np.int64),
             views=views,
-            where=record.where,
+            location=record.location,
             glyphs=self.glyph_map(record, len(views), size) if self.glyph_patch else None,
         )
 
@@ -66,8 +66,8 @@ class Collator:
         tokens = len(question) + len(answer)
         if tokens > self.max_tokens:
             raise RecordError(
-                f"{record.where}: {tokens} tokens ({len(question)} of the prompt, {len(answer)} of the answer"
-                f"); at most {self.max_tokens} (data.max_tokens), or the answer would lose its end"
+                f"{record.location}: {tokens} tokens ({len(question)} of the prompt, {len(answer)} of the "
+                f"answer); at most {self.max_tokens} (data.max_tokens), or the answer would lose its end"
             )
 
     def glyph_map(self, record: Record, views: int, size: tuple[int, int]) -> np.ndarray:
@@ -82,7 +82,7 @@ class Collator:
         across, down = (self.side / side / self.glyph_patch for side in size)
         for char, x1, y1, x2, y2 in record.glyphs:
             if not char.isspace():
-                place = _patches(y1 * down, y2 * down), _patches(x1 * across, x2 * across)
+                place = _patch_range(y1 * down, y2 * down), _patch_range(x1 * across, x2 * across)
                 patches[(0, *place)] = self.tokenizer.encode(char)[0]
         return patches
 
@@ -91,7 +91,7 @@ class Collator:
         try:
             pages = [images.open_image(path) for path in record.images]
         except (OSError, ValueError) as error:
-            raise RecordError(f"{record.where}: {error}") from error
+            raise RecordError(f"{record.location}: {error}") from error
         return images.views(pages, record.task, self.side, self.max_tiles), pages[0].size
 
     def prompt(self, record: Record, views: int, size: tuple[int, int]) -> str:
@@ -106,7 +106,7 @@ class Collator:
                 view_tokens=self.view_tokens,
             )
         except PromptError as error:
-            raise RecordError(f"{record.where}: {error}") from error
+            raise RecordError(f"{record.location}: {error}") from error
 
     def blank(self) -> Sample:
         """A white page of which nothing is learnt: stands in a batch that has lost all of its samples."""
@@ -118,7 +118,7 @@ class Collator:
             ids=np.array(ids, dtype=np.int64),
             labels=np.full(len(ids), IGNORED, dtype=np.int64),
             views=np.full((1, self.side, self.side, 3), 255, dtype=np.uint8),
-            where="blank",
+            location="blank",
             glyphs=np.full((1, grid, grid), IGNORED, dtype=np.int64) if grid else None,
         )
 
@@ -128,7 +128,7 @@ class Collator:
         attention_mask numbers the samples of a row from 1 and is 0 on padding. Without packing a row is a
         sample; with it position_ids (R, T) start anew with each, as its neighbours stay unseen.
         """
-        rows = packed([len(sample.ids) for sample in samples], self.pack)
+        rows = pack_samples([len(sample.ids) for sample in samples], self.pack)
         ordered = [samples[place] for row in rows for place in row]
         shape = len(rows), max(sum(len(samples[place].ids) for place in row) for row in rows)
         ids = np.full(shape, self.tokenizer.pad_id, dtype=np.int64)
@@ -154,7 +154,7 @@ class Collator:
         return batch
 
 
-def packed(lengths: Sequence[int], room: int) -> list[list[int]]:
+def pack_samples(lengths: Sequence[int], room: int) -> list[list[int]]:
     """Places of samples of these lengths, row by row: the longest first, each into the first row with room.
 
     A row holds `room` tokens, or as many as the longest sample has; with room 0 each sample has its own.
@@ -174,7 +174,7 @@ def packed(lengths: Sequence[int], room: int) -> list[list[int]]:
     return rows
 
 
-def _patches(low: float, high: float) -> slice:
+def _patch_range(low: float, high: float) -> slice:
     """Those whose middles lie in low..high; for a character too thin for that, the one around its middle."""
     first, end = max(0, math.ceil(low - 0.5)), math.ceil(high - 0.5)
     middle = max(0, int((low + high) / 2))

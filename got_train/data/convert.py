@@ -16,10 +16,10 @@ from got_train.errors import DataError, PromptError
 from got_train.images import EncodedImage, image_files, open_image
 
 from .formats import RowReader
-from .image_copies import PictureCopies
+from .image_copies import ImageCopier
 from .labels.readers import are_labels, labelled_pages
-from .labels.to_spots import TASKS, Choices, page_records, picture_size
-from .record import DataFileError, Record, RecordError, short
+from .labels.to_spots import TASKS, LabelOptions, page_records, picture_size
+from .record import DataFileError, Record, RecordError, shorten
 from .records import as_row, read_records
 
 NAMES = {"records": "records.jsonl", "got": "got.json", "ms_swift": "ms_swift.jsonl"}  # in a folder
@@ -57,7 +57,7 @@ def _write(
     file: TextIO, refuse: Callable[[RecordError], None], options: argparse.Namespace, counts: Counter[str]
 ) -> tuple[int, int]:
     folder = _out(options).parent
-    copies = PictureCopies(folder / "images") if options.copy_images else None
+    copies = ImageCopier(folder / "images") if options.copy_images else None
     written = refused = 0
     for record in _rows(options, counts):
         try:
@@ -131,7 +131,7 @@ def _label_rows(options: argparse.Namespace, counts: Counter[str]) -> Rows:
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
         raise DataError(f"--tasks: {unknown[0]!r}; some of {','.join(TASKS)}")
-    choices = Choices(tasks, options.order, options.illegible, options.allow_empty)
+    choices = LabelOptions(tasks, options.order, options.illegible, options.allow_empty)
     for page in labelled_pages(options.source, options.image_root):
         try:
             yield from [page] if isinstance(page, RecordError) else page_records(page, choices, counts)
@@ -140,7 +140,7 @@ def _label_rows(options: argparse.Namespace, counts: Counter[str]) -> Rows:
 
 
 def _converted(
-    record: Record | RecordError, options: argparse.Namespace, folder: Path, copies: PictureCopies | None
+    record: Record | RecordError, options: argparse.Namespace, folder: Path, copies: ImageCopier | None
 ) -> dict:
     """The row of a record, read back and found to say the same."""
     if isinstance(record, RecordError):
@@ -153,9 +153,9 @@ def _converted(
         record = replace(record, images=images)
     row = SAID[options.to](record, as_row(record, folder))
     reader = RowReader(root=str(folder), allow_empty=True)
-    back = reader.record(row, record.where)
+    back = reader.record(row, record.location)
     if _plain(back) != _plain(record):
-        raise RecordError(f"{record.where}: would be read back as {short(back)}; left out")
+        raise RecordError(f"{record.location}: would be read back as {shorten(back)}; left out")
     return row
 
 
@@ -163,17 +163,17 @@ def _sayable(record: Record, drop: Sequence[str]) -> Record:
     """The record with its box in thousandths, as a question names it; refused if words cannot say it."""
     if record.glyphs and "glyphs" not in drop:
         raise RecordError(
-            f"{record.where}: {len(record.glyphs)} glyphs, which only records say; --drop glyphs"
+            f"{record.location}: {len(record.glyphs)} glyphs, which only records say; --drop glyphs"
         )
     if IMAGE in record.text:
-        raise RecordError(f"{record.where}: the text holds {IMAGE}, which stands for a picture there")
+        raise RecordError(f"{record.location}: the text holds {IMAGE}, which stands for a picture there")
     record = replace(record, glyphs=())
     if record.box is None or record.box_unit == "thousandth":
         return record
     try:
         box = prompts.thousandths(record.box, _size(record.images[0]))
     except PromptError as error:
-        raise RecordError(f"{record.where}: {error}") from error
+        raise RecordError(f"{record.location}: {error}") from error
     return replace(record, box=tuple(box), box_unit="thousandth")
 
 
@@ -189,7 +189,7 @@ def _got(record: Record, row: dict) -> dict:
             map(os.path.abspath, record.images)
         ):
             raise RecordError(
-                f"{record.where}: {len(images)} images that are no folder of their own, which is how GOT "
+                f"{record.location}: {len(images)} images that are no folder of their own, which is how GOT "
                 "names several; --copy-images makes one"
             )
         images = [os.path.dirname(images[0])]
@@ -208,7 +208,7 @@ SAID: dict[str, Callable[[Record, dict], dict]] = {"records": _own, "got": _got,
 
 
 def _question(record: Record) -> str:
-    return prompts.query(record.task, record.box, record.color)
+    return prompts.question(record.task, record.box, record.color)
 
 
 def _plain(record: Record) -> Record:

@@ -15,7 +15,7 @@ from got_train import prompts
 from got_train.errors import PromptError
 from got_train.images import EncodedImage
 
-from .record import Record, RecordError, check_images, nearest, short
+from .record import Record, RecordError, check_images, nearest_choice, shorten
 
 _NOTES = ("id", "meta")  # read over
 _KEYS = ("images", "task", "text", "box", "color", "box_unit", "glyphs", *_NOTES)
@@ -35,45 +35,45 @@ class RowReader:
     check_files: bool = False  # look for each image
     table: bool = False  # rows of a table: None for what a row has not, a picture need not be a list
 
-    def record(self, row: dict, where: str) -> Record:
+    def record(self, row: dict, location: str) -> Record:
         """The record of a row that stands at `where`."""
-        row = self._keys(row, where)
+        row = self._keys(row, location)
         read = next((READERS[key] for key in READERS if key in row), _own)
         try:
-            return self.ready(read(row, where, self.root))
+            return self.validate(read(row, location, self.root))
         except PromptError as error:
-            raise RecordError(f"{where}: {error}") from error
+            raise RecordError(f"{location}: {error}") from error
 
-    def wanted(self, names: Sequence[str], where: str) -> list[str]:
+    def columns_to_read(self, names: Sequence[str], location: str) -> list[str]:
         """The columns to read of a table that has these; refuses what no row of it could answer."""
         found = {key: self._name(name, names) for key, name in self.columns.items()}
         for key, name in found.items():
             if name not in names:
-                raise RecordError(f"{where}: no column {name!r} for {key}; it has {', '.join(names)}")
+                raise RecordError(f"{location}: no column {name!r} for {key}; it has {', '.join(names)}")
         if self.columns:
             return list(dict.fromkeys(found.values()))
         if not any(key in names for key in READERS):
-            _check_keys(names, _TABLE_KEYS, where, "column")
+            _check_keys(names, _TABLE_KEYS, location, "column")
         return list(names)
 
-    def _keys(self, row: dict, where: str) -> dict:
+    def _keys(self, row: dict, location: str) -> dict:
         """The row by the keys of a record."""
         if self.columns:
-            row = self._renamed(row, where)
+            row = self._renamed(row, location)
         if self.table:
             row = {key: value for key, value in row.items() if not _absent(key, value)}
             if not any(key in row for key in READERS):
-                row = _table_row(row, where)
+                row = _table_row(row, location)
         if (self.columns or self.table) and not isinstance(row.get("images", []), list):
             row["images"] = [row["images"]]
         return row if row.get("task") or not self.task else {**row, "task": self.task}
 
-    def _renamed(self, row: dict, where: str) -> dict:
+    def _renamed(self, row: dict, location: str) -> dict:
         found = {key: self._name(name, row) for key, name in self.columns.items()}
         for key, name in found.items():
             if name not in row and key in _NEEDED:
                 named = f"no {name!r}, which columns names for {key}"
-                raise RecordError(f"{where}: {named}; it has {', '.join(row)}")
+                raise RecordError(f"{location}: {named}; it has {', '.join(row)}")
         return {key: row[name] for key, name in found.items() if name in row}
 
     def _name(self, name: str, names: Container[str]) -> str:
@@ -81,15 +81,17 @@ class RowReader:
         folder = self.table and name == "image" and name not in names and "file_name" in names
         return "file_name" if folder else name
 
-    def ready(self, record: Record) -> Record:
+    def validate(self, record: Record) -> Record:
         """The record, if it has an answer and its images are there."""
         if not self.allow_empty and not record.text.strip():
-            raise RecordError(f"{record.where}: empty answer; the text seen, or allow_empty for blank pages")
+            raise RecordError(
+                f"{record.location}: empty answer; the text seen, or allow_empty for blank pages"
+            )
         paths = [image for image in record.images if self.check_files and isinstance(image, str)]
         missing = [path for path in paths if not os.path.isfile(path)]
         if missing:
             raise RecordError(
-                f"{record.where}: no file {missing[0]}; relative to the data file or image_root"
+                f"{record.location}: no file {missing[0]}; relative to the data file or image_root"
             )
         return record
 
@@ -99,76 +101,78 @@ def _absent(key: str, value: object) -> bool:
     return value is None or (key != "text" and isinstance(value, str) and not value)
 
 
-def _table_row(row: dict, where: str) -> dict:
+def _table_row(row: dict, location: str) -> dict:
     """A row of our own form in a table, where the picture may be called image or file_name."""
-    _check_keys(row, _TABLE_KEYS, where, "column")
+    _check_keys(row, _TABLE_KEYS, location, "column")
     named = row.pop("image", None), row.pop("file_name", None)
     listed = next((value for value in named if value is not None), None)
     if listed is None:
         return row
     if "images" in row:
-        raise RecordError(f"{where}: both image and images; say in columns which to read")
+        raise RecordError(f"{location}: both image and images; say in columns which to read")
     return {"images": listed, **row}
 
 
-def _check_keys(keys: Iterable[str], known: Sequence[str], where: str, kind: str) -> None:
+def _check_keys(keys: Iterable[str], known: Sequence[str], location: str, kind: str) -> None:
     for key in keys:
         if key not in known:
             advice = "say in columns which to read, such as {images: image, text: text}"
             if kind == "key":
-                advice = f"{nearest(key, known)}, or say in columns which to read"
-            raise RecordError(f"{where}: unknown {kind} {key!r}; {advice}")
+                advice = f"{nearest_choice(key, known)}, or say in columns which to read"
+            raise RecordError(f"{location}: unknown {kind} {key!r}; {advice}")
 
 
-def _own(row: dict, where: str, root: str) -> Record:
+def _own(row: dict, location: str, root: str) -> Record:
     """Our own form, the keys of which are those of Record."""
-    _check_keys(row, _KEYS, where, "key")
+    _check_keys(row, _KEYS, location, "key")
     for key in ("images", "task", "text"):
         if key not in row:
             advice = "a record has images, task and text" + "; task may be the source's" * (key == "task")
-            raise RecordError(f"{where}: no {key}; {advice}")
+            raise RecordError(f"{location}: no {key}; {advice}")
     box = _parsed(row.get("box"))
     return Record(
-        images=_opened(root, row["images"], where),
+        images=_opened(root, row["images"], location),
         task=row["task"],
         text=row["text"],
         box=tuple(box) if isinstance(box, list) else box,
         color=row.get("color"),
         box_unit=row.get("box_unit", "pixel"),
-        glyphs=_glyphs(_parsed(row.get("glyphs", [])), where),
-        where=where,
+        glyphs=_glyphs(_parsed(row.get("glyphs", [])), location),
+        location=location,
     )
 
 
-def _glyphs(listed: object, where: str) -> tuple:
+def _glyphs(listed: object, location: str) -> tuple:
     if not isinstance(listed, (list, tuple)):
         raise RecordError(
-            f"{where}: glyphs is {short(listed)}; a list of a character and x1, y1, x2, y2 each"
+            f"{location}: glyphs is {shorten(listed)}; a list of a character and x1, y1, x2, y2 each"
         )
     return tuple(tuple(each) if isinstance(each, list) else each for each in listed)
 
 
-def _conversation(row: dict, where: str, root: str) -> Record:
+def _conversation(row: dict, location: str, root: str) -> Record:
     """GOT's own form: {"image": file or folder, "conversations": [human, gpt]}."""
-    asked, answer = _turns(row["conversations"], where, "conversations", ("from", "value"), ("human", "gpt"))
+    asked, answer = _turns(
+        row["conversations"], location, "conversations", ("from", "value"), ("human", "gpt")
+    )
     image = row.get("image", row.get("images"))
     listed = [image] if isinstance(image, (str, bytes, dict)) else image
-    images = _opened(root, listed, where)
+    images = _opened(root, listed, location)
     marks = asked.count(_IMAGE)
     if marks not in (1, len(images)):
-        raise RecordError(f"{where}: {marks} {_IMAGE} in the question; one, before the query")
-    return _asked(asked, answer, _expanded(images, where), where)
+        raise RecordError(f"{location}: {marks} {_IMAGE} in the question; one, before the query")
+    return _asked(asked, answer, _expanded(images, location), location)
 
 
-def _messages(row: dict, where: str, root: str) -> Record:
+def _messages(row: dict, location: str, root: str) -> Record:
     """ms-swift's rows with messages."""
-    asked, answer = _turns(row["messages"], where, "messages", ("role", "content"), ("user", "assistant"))
-    return _swift(row, asked, answer, where, root)
+    asked, answer = _turns(row["messages"], location, "messages", ("role", "content"), ("user", "assistant"))
+    return _swift(row, asked, answer, location, root)
 
 
-def _query(row: dict, where: str, root: str) -> Record:
+def _query(row: dict, location: str, root: str) -> Record:
     """ms-swift's rows with query and response."""
-    return _swift(row, row["query"], row.get("response"), where, root)
+    return _swift(row, row["query"], row.get("response"), location, root)
 
 
 # By the key that tells the format; rows with none of these are our own.
@@ -191,49 +195,55 @@ _SWIFT_REFUSED = {
 }
 
 
-def _swift(row: dict, asked: object, answer: object, where: str, root: str) -> Record:
+def _swift(row: dict, asked: object, answer: object, location: str, root: str) -> Record:
     for key, advice in _SWIFT_REFUSED.items():
         if row.get(key):
-            raise RecordError(f"{where}: {key} is {short(row[key])}; {advice}")
+            raise RecordError(f"{location}: {key} is {shorten(row[key])}; {advice}")
     for name, value in (("question", asked), ("answer", answer)):
         if not isinstance(value, str):
-            raise RecordError(f"{where}: the {name} is {short(value)}; a string")
+            raise RecordError(f"{location}: the {name} is {shorten(value)}; a string")
     listed = row.get("images") or row.get("image") or []
-    images = _opened(root, [listed] if isinstance(listed, (str, bytes, dict)) else listed, where)
+    images = _opened(root, [listed] if isinstance(listed, (str, bytes, dict)) else listed, location)
     if asked.count(_IMAGE) != len(images):
         marks = f"{asked.count(_IMAGE)} {_IMAGE}"
-        raise RecordError(f"{where}: {marks} for {len(images)} image(s); one {_IMAGE} an image")
-    return _asked(asked, answer, images, where)
+        raise RecordError(f"{location}: {marks} for {len(images)} image(s); one {_IMAGE} an image")
+    return _asked(asked, answer, images, location)
 
 
-def _asked(asked: str, answer: str, images: tuple, where: str) -> Record:
+def _asked(asked: str, answer: str, images: tuple, location: str) -> Record:
     """The record behind a query in the prompt's words; a box in these is in thousandths."""
-    task, box, color = prompts.parse_query(asked.replace(_IMAGE, "").lstrip("\n"))
+    task, box, color = prompts.parse_question(asked.replace(_IMAGE, "").lstrip("\n"))
     unit = "pixel" if box is None else "thousandth"
     box = None if box is None else tuple(box)
-    return Record(images, task, answer, box, color, unit, where=where)
+    return Record(images, task, answer, box, color, unit, location=location)
 
 
-def _turns(turns: object, where: str, key: str, names: Sequence[str], speakers: Sequence[str]) -> list[str]:
+def _turns(
+    turns: object, location: str, key: str, names: Sequence[str], speakers: Sequence[str]
+) -> list[str]:
     """The two texts of a conversation of one question and one answer."""
     speaker, said = names
     if isinstance(turns, dict) and all(isinstance(values, list) for values in turns.values()):
         turns = [dict(zip(turns, turn, strict=False)) for turn in zip(*turns.values(), strict=False)]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise RecordError(f"{where}: {key} is {short(turns)}; a list of turns")
+        raise RecordError(f"{location}: {key} is {shorten(turns)}; a list of turns")
     if len(turns) > 2 and turns[0].get(speaker) == speakers[0]:
-        raise RecordError(f"{where}: {len(turns)} turns; one question and one answer, no further rounds yet")
+        raise RecordError(
+            f"{location}: {len(turns)} turns; one question and one answer, no further rounds yet"
+        )
     found = tuple(turn.get(speaker) for turn in turns)
     if found != speakers:
         named = ", ".join(map(str, found)) or "nobody"
-        raise RecordError(f"{where}: turns of {named}; one of {speakers[0]}, then one of {speakers[1]}")
+        raise RecordError(f"{location}: turns of {named}; one of {speakers[0]}, then one of {speakers[1]}")
     for turn in turns:
         if not isinstance(turn.get(said), str):
-            raise RecordError(f"{where}: the {said} of {turn[speaker]} is {short(turn.get(said))}; a string")
+            raise RecordError(
+                f"{location}: the {said} of {turn[speaker]} is {shorten(turn.get(said))}; a string"
+            )
     return [turn[said] for turn in turns]
 
 
-def _expanded(paths: tuple, where: str) -> tuple:
+def _expanded(paths: tuple, location: str) -> tuple:
     """A single folder replaced by the pictures in it, in natural order."""
     if len(paths) > 1 or isinstance(paths[0], EncodedImage):
         return paths
@@ -241,16 +251,16 @@ def _expanded(paths: tuple, where: str) -> tuple:
         return paths
     files = tuple(pictures.image_files(paths[0]))
     if not files:
-        raise RecordError(f"{where}: no pictures in the folder {paths[0]}; tiles or pages as PNG files")
+        raise RecordError(f"{location}: no pictures in the folder {paths[0]}; tiles or pages as PNG files")
     return files
 
 
-def _opened(root: str, listed: object, where: str) -> tuple[str | EncodedImage, ...]:
+def _opened(root: str, listed: object, location: str) -> tuple[str | EncodedImage, ...]:
     """Pictures as a record has them: paths joined with their folder, or bytes with a name."""
     if not isinstance(listed, list):
-        raise RecordError(f"{where}: images is {short(listed)}; a list of paths, even of one")
+        raise RecordError(f"{location}: images is {shorten(listed)}; a list of paths, even of one")
     images = [_encoded(image, place) for place, image in enumerate(listed)]
-    check_images(where, images)
+    check_images(location, images)
     return tuple(os.path.join(root, image) if isinstance(image, str) else image for image in images)
 
 

@@ -20,7 +20,7 @@ from .record import RecordError
 _SUFFIXES = {"JPEG": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}  # others are called as their format
 
 
-class PictureCopies:
+class ImageCopier:
     """Copies in a folder. The same picture is copied once; one that is there already stays as it is."""
 
     def __init__(self, folder: Path) -> None:

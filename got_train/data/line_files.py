@@ -24,7 +24,7 @@ from got_train import images as pictures
 from got_train import prompts
 
 from .formats import RowReader
-from .record import DataFileError, Record, RecordError, choose, short
+from .record import DataFileError, Record, RecordError, check_choice, shorten
 
 FOLDER_FORMS = (
     "records.jsonl, metadata.jsonl or .csv, parquet files, a saved data set, or pictures with a .txt file of "
@@ -55,12 +55,12 @@ class RecordFile(Sequence):
         return len(self._starts) - 1
 
     def __getitem__(self, index: int) -> Record:
-        index = place_of(index, len(self))
-        where, raw = self.where(index), self._bytes(index)
-        row = csv_row(where, raw, self._header) if self._header else json_row(where, raw, self._is_list)
-        return self._reader.record(row, where)
+        index = checked_index(index, len(self))
+        location, raw = self.location(index), self._bytes(index)
+        row = csv_row(location, raw, self._header) if self._header else json_row(location, raw, self._is_list)
+        return self._reader.record(row, location)
 
-    def where(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """file:line of a record, or file[index] in a JSON list."""
         if self._is_list:
             return f"{self.path}[{index}]"
@@ -73,7 +73,7 @@ class RecordFile(Sequence):
         if len(starts) > 1:
             self._starts = starts
             self._header = csv_cells(f"{self.path}:1", self._bytes(0))
-            self._reader.wanted(self._header, self.path)
+            self._reader.columns_to_read(self._header, self.path)
         return starts[1:], array("q", [0, *(max(0, before - 1) for before in blanks)])
 
     def _bytes(self, index: int) -> bytes:
@@ -100,7 +100,7 @@ class TextFolder(Sequence):
         root = str(folder if image_root is None else image_root)
         self._reader = RowReader(root=root, **options)
         self._folder, self._task = str(folder), self._reader.task or "ocr"
-        choose(str(folder), "task", self._task, prompts.ONE_VIEW)
+        check_choice(str(folder), "task", self._task, prompts.ONE_VIEW)
         texts = {Path(name).stem for name in os.listdir(folder) if name.endswith(".txt") and name[0] != "."}
         if not os.path.isdir(root):
             raise RecordError(f"{root}: no such folder; the folder of the images")
@@ -123,18 +123,18 @@ class TextFolder(Sequence):
         return len(self._images)
 
     def __getitem__(self, index: int) -> Record:
-        image = self._images[place_of(index, len(self))]
-        where = os.path.join(self._folder, Path(image).stem + ".txt")
+        image = self._images[checked_index(index, len(self))]
+        location = os.path.join(self._folder, Path(image).stem + ".txt")
         try:
-            text = Path(where).read_text(encoding="utf-8-sig").removesuffix("\n")
+            text = Path(location).read_text(encoding="utf-8-sig").removesuffix("\n")
         except UnicodeDecodeError as error:
-            raise RecordError(f"{where}: not UTF-8 ({error}); save it as UTF-8") from error
+            raise RecordError(f"{location}: not UTF-8 ({error}); save it as UTF-8") from error
         except OSError as error:
-            raise RecordError(f"{where}: {error.strerror}; a readable file") from error
-        return self._reader.ready(Record((image,), self._task, text, where=where))
+            raise RecordError(f"{location}: {error.strerror}; a readable file") from error
+        return self._reader.validate(Record((image,), self._task, text, location=location))
 
 
-class JoinedRecords(Sequence):
+class ConcatDataset(Sequence):
     """Several sequences of records as one, in order."""
 
     def __init__(self, parts: Sequence[Sequence[Record]]) -> None:
@@ -145,7 +145,7 @@ class JoinedRecords(Sequence):
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Record:
-        index = place_of(index, len(self))
+        index = checked_index(index, len(self))
         part = bisect_right(self._ends, index)
         return self._parts[part][index - self._ends[part]]  # counted from the part's end
 
@@ -217,48 +217,50 @@ def _list_starts(path: str) -> array:
         if space.match(text, at + 1).end() < len(text):
             raise json.JSONDecodeError("something follows the list", text, at + 1)
     except (ValueError, RecursionError) as error:
-        where = f"{path}[{max(0, len(starts) - 1)}]"
-        raise RecordError(f"{where}: not JSON: {error}; a list of objects") from error
+        location = f"{path}[{max(0, len(starts) - 1)}]"
+        raise RecordError(f"{location}: not JSON: {error}; a list of objects") from error
     starts.append(at)
     return starts
 
 
-def json_row(where: str, raw: bytes, in_list: bool = False) -> dict:
+def json_row(location: str, raw: bytes, in_list: bool = False) -> dict:
     """The object of a line, or of an element of a list."""
     try:
-        text = _text(where, raw)
+        text = _text(location, raw)
         row = json.JSONDecoder().raw_decode(text)[0] if in_list else json.loads(text)
     except json.JSONDecodeError as error:
         what = f"{error.msg} at column {error.colno}"
-        raise RecordError(f"{where}: not JSON: {what}; one object a line, or a list of objects") from error
+        raise RecordError(f"{location}: not JSON: {what}; one object a line, or a list of objects") from error
     except RecordError:
         raise
     except (ValueError, RecursionError) as error:  # numbers or nesting beyond Python's limits
-        raise RecordError(f"{where}: not JSON: {error}; one object a line, or a list of objects") from error
+        raise RecordError(
+            f"{location}: not JSON: {error}; one object a line, or a list of objects"
+        ) from error
     if not isinstance(row, dict):
-        raise RecordError(f"{where}: {short(row)}; an object with images, task and text")
+        raise RecordError(f"{location}: {shorten(row)}; an object with images, task and text")
     return row
 
 
-def csv_row(where: str, raw: bytes, header: Sequence[str]) -> dict:
-    cells = csv_cells(where, raw)
+def csv_row(location: str, raw: bytes, header: Sequence[str]) -> dict:
+    cells = csv_cells(location, raw)
     if len(cells) != len(header):
-        raise RecordError(f"{where}: {len(cells)} cells; {len(header)}, as in the first line")
+        raise RecordError(f"{location}: {len(cells)} cells; {len(header)}, as in the first line")
     return dict(zip(header, cells, strict=True))
 
 
-def csv_cells(where: str, raw: bytes) -> list[str]:
+def csv_cells(location: str, raw: bytes) -> list[str]:
     try:
-        return next(csv.reader(io.StringIO(_text(where, raw), newline=""), strict=True))
+        return next(csv.reader(io.StringIO(_text(location, raw), newline=""), strict=True))
     except csv.Error as error:
-        raise RecordError(f"{where}: not CSV: {error}; cells with commas or quotes in quotes") from error
+        raise RecordError(f"{location}: not CSV: {error}; cells with commas or quotes in quotes") from error
 
 
-def _text(where: str, raw: bytes) -> str:
+def _text(location: str, raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise RecordError(f"{where}: not UTF-8 ({error}); save it as UTF-8") from error
+        raise RecordError(f"{location}: not UTF-8 ({error}); save it as UTF-8") from error
 
 
 def forward_lines(path: str) -> Iterator[tuple[str, bytes]]:
@@ -273,7 +275,7 @@ def forward_lines(path: str) -> Iterator[tuple[str, bytes]]:
         raise DataFileError(f"{path}: {error.strerror}; a readable file") from error
 
 
-def place_of(index: int, count: int) -> int:
+def checked_index(index: int, count: int) -> int:
     """The place in a sequence that an index names, which may count from its end."""
     if not -count <= operator.index(index) < count:
         raise IndexError(f"record {index} of {count}")

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .records import JoinedRecords, Record, RecordStream
+from .records import ConcatDataset, Record, RecordStream
 from .streams import WINDOW
 
 BLOCK = 1000  # draws over which the shares of weighted sources come out exact, to one draw
@@ -43,7 +43,7 @@ class Mixture:
         self.sources = list(sources)
         self.seed = seed
         self._starts = None if any(streams) else np.cumsum([0, *self.rows])
-        self._counts = None if weights is None else _shares(weights)
+        self._counts = None if weights is None else _draws_per_block(weights)
         # of each source, the epoch (of a stream with its window) last asked for
         self._orders: dict[int, tuple[tuple[int, ...], np.ndarray]] = {}
 
@@ -79,7 +79,7 @@ class Mixture:
             source = int(np.searchsorted(self._starts, row, side="right")) - 1
             return source, row - int(self._starts[source])
         block, position = divmod(draw, BLOCK)
-        order, ranks = _block(self.seed, block, self._counts)
+        order, ranks = _schedule_block(self.seed, block, self._counts)
         source = int(order[position])
         drawn = block * self._counts[source] + int(ranks[position])
         if isinstance(self.sources[source], RecordStream):
@@ -107,7 +107,7 @@ class Mixture:
         return kept[1]
 
 
-class ChosenRecords(Sequence):
+class Subset(Sequence):
     """Some rows of a sequence of records, in their order."""
 
     def __init__(self, records: Sequence[Record], rows: np.ndarray) -> None:
@@ -120,23 +120,23 @@ class ChosenRecords(Sequence):
         return self._records[int(self._rows[index])]
 
 
-def replayed(records: Sequence[Record], share: float, seed: int, source: int) -> ChosenRecords:
+def replay_subset(records: Sequence[Record], share: float, seed: int, source: int) -> Subset:
     """The share of a former stage's data that comes again: the same rows whenever it is asked for."""
     generator = np.random.default_rng([seed, _REPLAY, source, len(records)])
     count = max(1, round(share * len(records)))
-    return ChosenRecords(records, np.sort(generator.permutation(len(records))[:count]))
+    return Subset(records, np.sort(generator.permutation(len(records))[:count]))
 
 
-def spread(sources: Sequence[Sequence[Record]], most: int, seed: int) -> Sequence[Record]:
+def subsample(sources: Sequence[Sequence[Record]], most: int, seed: int) -> Sequence[Record]:
     """At most `most` of all rows, evenly spaced; the seed says where the first stands."""
-    records = sources[0] if len(sources) == 1 else JoinedRecords(sources)
+    records = sources[0] if len(sources) == 1 else ConcatDataset(sources)
     if len(records) <= most:
         return records
     first = np.random.default_rng([seed, _SPREAD]).random()
-    return ChosenRecords(records, ((np.arange(most) + first) * (len(records) / most)).astype(np.int64))
+    return Subset(records, ((np.arange(most) + first) * (len(records) / most)).astype(np.int64))
 
 
-def _shares(weights: Sequence[float]) -> tuple[int, ...]:
+def _draws_per_block(weights: Sequence[float]) -> tuple[int, ...]:
     """Draws of each source in a block, by the largest remainder; each has at least one."""
     exact = np.asarray(weights, float) / np.sum(weights) * BLOCK
     counts = np.maximum(np.floor(exact), 1).astype(int)
@@ -147,7 +147,7 @@ def _shares(weights: Sequence[float]) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=8)
-def _block(seed: int, block: int, counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _schedule_block(seed: int, block: int, counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """The source of every draw of a block, and how many draws of that source came before it in the block."""
     order = np.random.default_rng([seed, 0, block, BLOCK]).permutation(
         np.repeat(np.arange(len(counts)), counts)

@@ -18,7 +18,7 @@ import numpy as np
 from got_train.images import natural_order
 
 from .formats import RowReader
-from .line_files import place_of
+from .line_files import checked_index
 from .record import DataFileError, Record, RecordError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class ParquetRecords(Sequence):
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, index: int) -> Record:
-        index = place_of(index, len(self))
+        index = checked_index(index, len(self))
         group = int(np.searchsorted(self._ends, index, side="right"))
         place, number, first, rows = (int(value) for value in self._groups[group])
         row = index - int(self._ends[group]) + rows
@@ -78,7 +78,7 @@ class ParquetRecords(Sequence):
                 if os.path.getsize(path) != size:
                     raise DataFileError(f"{path}: changed since it was opened; start again")
                 with open_parquet(path) as file:
-                    columns = self._reader.wanted(file.schema_arrow.names, path)
+                    columns = self._reader.columns_to_read(file.schema_arrow.names, path)
                     # one thread: this may be a forked process, and others decode beside it
                     table = file.read_row_group(number, columns, use_threads=False)
             self._kept = (path, number), table
@@ -98,7 +98,9 @@ class SavedRecords(Sequence):
         elif split:
             raise RecordError(f"{folder}: split {split!r} of a data set that has none; leave it out")
         self._where, self._reader = folder, reader
-        self._rows = found.select_columns(reader.wanted(found.column_names, folder)).with_format("arrow")
+        self._rows = found.select_columns(reader.columns_to_read(found.column_names, folder)).with_format(
+            "arrow"
+        )
         if not len(self):
             raise RecordError(f"{folder}: holds no records; at least one")
 
@@ -106,7 +108,7 @@ class SavedRecords(Sequence):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Record:
-        index = place_of(index, len(self))
+        index = checked_index(index, len(self))
         with arrow_faults(self._where):
             row = self._rows[index : index + 1].to_pylist()[0]
         return self._reader.record(row, f"{self._where}[{index}]")
@@ -118,17 +120,17 @@ def all_parquet(folder: str) -> list[str]:
     return sorted(map(str, found), key=natural_order)
 
 
-def split_of_files(where: str, paths: list[str], split: str = "") -> list[str]:
+def split_of_files(location: str, paths: list[str], split: str = "") -> list[str]:
     """The files of a split, as told by their names: train-00000-of-00002, train.parquet, train/0.parquet."""
     splits = {
-        path: _split_name(os.path.relpath(os.path.abspath(path), os.path.abspath(where))) for path in paths
+        path: _split_name(os.path.relpath(os.path.abspath(path), os.path.abspath(location))) for path in paths
     }
     names = list(dict.fromkeys(splits.values()))
-    wanted = chosen_split(where, names, split)
+    wanted = chosen_split(location, names, split)
     return [path for path in paths if splits[path] == wanted]
 
 
-def chosen_split(where: str, names: Sequence[str], split: str = "") -> str:
+def chosen_split(location: str, names: Sequence[str], split: str = "") -> str:
     """The split asked for; the only one, or train, if none is."""
     if split in names:
         return split
@@ -136,13 +138,13 @@ def chosen_split(where: str, names: Sequence[str], split: str = "") -> str:
         return names[0] if len(names) == 1 else "train"
     listed = ", ".join(sorted(name or "files of no split" for name in names))
     asked = f"no split {split!r}" if split else "several splits, none of them train"
-    raise RecordError(f"{where}: {asked}; split: one of {listed}")
+    raise RecordError(f"{location}: {asked}; split: one of {listed}")
 
 
 def row_groups(path: str, reader: RowReader) -> list[tuple[int, int]]:
     """Rows and uncompressed bytes of each row group of a file whose columns the reader can read."""
     with arrow_faults(path), open_parquet(path) as file:
-        reader.wanted(file.schema_arrow.names, path)
+        reader.columns_to_read(file.schema_arrow.names, path)
         groups = map(file.metadata.row_group, range(file.num_row_groups))
         return [(group.num_rows, group.total_byte_size) for group in groups]
 
@@ -166,7 +168,7 @@ def _footer(path: str, size: int, changed: int) -> pyarrow.parquet.FileMetaData:
 
 
 @contextmanager
-def arrow_faults(where: str) -> Iterator[None]:
+def arrow_faults(location: str) -> Iterator[None]:
     """Turns what Arrow and `datasets` raise on bad files into a RecordError that names the file."""
     import pyarrow
 
@@ -175,10 +177,12 @@ def arrow_faults(where: str) -> Iterator[None]:
     except RecordError:
         raise
     except FileNotFoundError as error:
-        raise DataFileError(f"{where}: no such file, or a part of it is gone; a whole data set") from error
+        raise DataFileError(f"{location}: no such file, or a part of it is gone; a whole data set") from error
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         what = " ".join(str(error).split())[:200]
-        raise DataFileError(f"{where}: cannot be read ({what}); a whole parquet file or data set") from error
+        raise DataFileError(
+            f"{location}: cannot be read ({what}); a whole parquet file or data set"
+        ) from error
 
 
 def _split_name(path: str) -> str:
@@ -196,5 +200,5 @@ def _arrow_copy(paths: list[str], reader: RowReader) -> datasets.Dataset:
     import datasets
 
     with arrow_faults(paths[0]), open_parquet(paths[0]) as file:
-        columns = reader.wanted(file.schema_arrow.names, paths[0])
+        columns = reader.columns_to_read(file.schema_arrow.names, paths[0])
         return datasets.Dataset.from_parquet(paths, columns=columns).with_format("arrow")

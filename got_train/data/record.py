@@ -30,14 +30,14 @@ def split_message(error: Exception) -> tuple[str, str]:
     said = str(error)
     if row := _WHERE.match(said):
         return row[1], said[row.end() :]
-    where, _, cause = said.partition(": ")
-    return (where, cause) if cause else ("", said)
+    location, _, cause = said.partition(": ")
+    return (location, cause) if cause else ("", said)
 
 
-def where_of(records: object, row: int) -> str:
+def location_of(records: object, row: int) -> str:
     """file:line of a row, whether it can be used or not."""
     try:
-        return records[row].where
+        return records[row].location
     except RecordError as error:
         return split_message(error)[0]
 
@@ -53,99 +53,103 @@ class Record:
     color: str | None = None
     box_unit: str = "pixel"
     glyphs: tuple[tuple, ...] = ()  # (character, x1, y1, x2, y2) in pixels, for the encoder's auxiliary loss
-    where: str = field(default="record", compare=False)  # file:line, for messages
+    location: str = field(default="record", compare=False)  # file:line, for messages
 
     def __post_init__(self) -> None:
-        self._check_words(self.where)
-        self._check_images(self.where)
+        self._check_words(self.location)
+        self._check_images(self.location)
         if self.box is not None:
-            self._check_box(self.where, self.box)
+            self._check_box(self.location, self.box)
         for glyph in self.glyphs:
             box = glyph[1:] if isinstance(glyph, tuple) else ()
             numbers = len(box) == 4 and all(type(value) in (int, float) for value in box)
             if not numbers or not isinstance(glyph[0], str) or len(glyph[0]) != 1:
-                raise RecordError(f"{self.where}: glyph {short(glyph)}; a character and x1, y1, x2, y2")
+                raise RecordError(f"{self.location}: glyph {shorten(glyph)}; a character and x1, y1, x2, y2")
 
-    def _check_words(self, where: str) -> None:
-        choose(where, "task", self.task, prompts.TASKS)
-        choose(where, "box_unit", self.box_unit, UNITS)
+    def _check_words(self, location: str) -> None:
+        check_choice(location, "task", self.task, prompts.TASKS)
+        check_choice(location, "box_unit", self.box_unit, UNITS)
         if self.color is not None:
-            choose(where, "color", self.color, prompts.COLORS)
+            check_choice(location, "color", self.color, prompts.COLORS)
         if self.box is not None and self.color is not None:
-            raise RecordError(f"{where}: box and color together; one region, named by one of them")
+            raise RecordError(f"{location}: box and color together; one region, named by one of them")
         if self.task not in prompts.REGIONAL and (self.box, self.color) != (None, None):
             named = "box" if self.color is None else "color"
-            raise RecordError(f"{where}: {named} with task {self.task}; only ocr and format read a region")
+            raise RecordError(f"{location}: {named} with task {self.task}; only ocr and format read a region")
         if not isinstance(self.text, str):
-            raise RecordError(f"{where}: text is {short(self.text)}; a string")
-        _check_unicode(where, "text", self.text)
+            raise RecordError(f"{location}: text is {shorten(self.text)}; a string")
+        _check_unicode(location, "text", self.text)
         if self.task == "spot":
-            _check_spots(where, self.text)
+            _check_spots(location, self.text)
 
-    def _check_images(self, where: str) -> None:
+    def _check_images(self, location: str) -> None:
         if not isinstance(self.images, tuple):
-            raise RecordError(f"{where}: images is {short(self.images)}; a tuple of paths")
-        check_images(where, self.images)
+            raise RecordError(f"{location}: images is {shorten(self.images)}; a tuple of paths")
+        check_images(location, self.images)
         if len(self.images) > 1 and self.task in prompts.ONE_VIEW:
             several = f"{len(self.images)} images with task {self.task}"
-            raise RecordError(f"{where}: {several}; one, or task multi_page (pages) or multi_crop (tiles)")
+            raise RecordError(f"{location}: {several}; one, or task multi_page (pages) or multi_crop (tiles)")
 
-    def _check_box(self, where: str, box: tuple[float, ...]) -> None:
+    def _check_box(self, location: str, box: tuple[float, ...]) -> None:
         numbers = isinstance(box, tuple) and all(type(number) in (int, float) for number in box)
         if not numbers or len(box) not in (2, 4) or not all(map(math.isfinite, box)):
-            raise RecordError(f"{where}: box is {short(box)}; four numbers x1, y1, x2, y2, or a point x, y")
+            raise RecordError(
+                f"{location}: box is {shorten(box)}; four numbers x1, y1, x2, y2, or a point x, y"
+            )
         if min(box) < 0:
-            raise RecordError(f"{where}: box {list(box)} begins outside the image; no number below 0")
+            raise RecordError(f"{location}: box {list(box)} begins outside the image; no number below 0")
         cut = self.box_unit == "thousandth"  # down to whole thousandths: a thin box may have lost its width
         if cut and not all(type(number) is int and number <= 1000 for number in box):
-            raise RecordError(f"{where}: box {list(box)} in thousandths; whole numbers from 0 to 1000")
+            raise RecordError(f"{location}: box {list(box)} in thousandths; whole numbers from 0 to 1000")
         if any(low > high or (low == high and not cut) for low, high in zip(box, box[2:], strict=False)):
-            raise RecordError(f"{where}: box {list(box)} has no area; x1 < x2 and y1 < y2")
+            raise RecordError(f"{location}: box {list(box)} has no area; x1 < x2 and y1 < y2")
 
 
-def _check_spots(where: str, text: str) -> None:
+def _check_spots(location: str, text: str) -> None:
     """Refuse an answer that is not, sign by sign, as the grammar writes it: it would be learnt so."""
     spots, faults = spotting.parse(text)
     if faults:
-        raise RecordError(f"{where}: text of task spot, {faults[0]}")
+        raise RecordError(f"{location}: text of task spot, {faults[0]}")
     lines, written = text.split("\n"), spotting.write(spots).split("\n")
     for number, (line, wanted) in enumerate(zip(lines, written, strict=False), 1):
         if line != wanted:
-            raise RecordError(f"{where}: text of task spot, line {number}: {short(line)}; {short(wanted)}")
+            raise RecordError(
+                f"{location}: text of task spot, line {number}: {shorten(line)}; {shorten(wanted)}"
+            )
     if len(lines) != len(written):
-        raise RecordError(f"{where}: text of task spot has {len(lines) - len(written)} blank lines; none")
+        raise RecordError(f"{location}: text of task spot has {len(lines) - len(written)} blank lines; none")
 
 
-def choose(where: str, name: str, value: object, choices: Sequence[str]) -> None:
+def check_choice(location: str, name: str, value: object, choices: Sequence[str]) -> None:
     """Refuse a value that is none of the choices."""
     if value not in choices:
-        raise RecordError(f"{where}: {name} is {short(value)}; {nearest(value, choices)}")
+        raise RecordError(f"{location}: {name} is {shorten(value)}; {nearest_choice(value, choices)}")
 
 
-def nearest(value: object, choices: Sequence[str]) -> str:
+def nearest_choice(value: object, choices: Sequence[str]) -> str:
     close = get_close_matches(str(value), choices, 1)
     return f"did you mean {close[0]}?" if close else f"one of {', '.join(choices)}"
 
 
-def check_images(where: str, paths: Sequence) -> None:
+def check_images(location: str, paths: Sequence) -> None:
     if not paths:
-        raise RecordError(f"{where}: images is empty; at least one path")
+        raise RecordError(f"{location}: images is empty; at least one path")
     for place, path in enumerate(paths):
         if isinstance(path, EncodedImage):
             continue
         if not isinstance(path, str) or not path:
-            raise RecordError(f"{where}: images[{place}] is {short(path)}; the path of an image")
-        _check_unicode(where, f"images[{place}]", path)
+            raise RecordError(f"{location}: images[{place}] is {shorten(path)}; the path of an image")
+        _check_unicode(location, f"images[{place}]", path)
 
 
-def _check_unicode(where: str, name: str, text: str) -> None:
+def _check_unicode(location: str, name: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
         half = ascii(text[error.start])
-        raise RecordError(f"{where}: {name} holds half a character, {half}; whole ones") from error
+        raise RecordError(f"{location}: {name} holds half a character, {half}; whole ones") from error
 
 
-def short(value: object) -> str:
+def shorten(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -17,14 +17,14 @@ from got_train.images import EncodedImage, natural_order
 
 from .formats import RowReader
 from .labels.readers import are_labels
-from .line_files import JoinedRecords, RecordFile, TextFolder, meta_rows
+from .line_files import ConcatDataset, RecordFile, TextFolder, meta_rows
 from .parquet import ParquetRecords, SavedRecords, all_parquet, chosen_split, split_of_files
-from .record import DataFileError, Record, RecordError, choose, short
+from .record import DataFileError, Record, RecordError, check_choice, shorten
 from .streams import RecordStream
 
 __all__ = [
     "DataFileError",
-    "JoinedRecords",
+    "ConcatDataset",
     "ParquetRecords",
     "Record",
     "RecordError",
@@ -67,7 +67,7 @@ def read_records(
         return _parquet(_of_split(path, files, split), image_root, options)
     _refuse_split(path, split)
     parts = [_file(file, image_root, options) for file in files]
-    return parts[0] if len(parts) == 1 else JoinedRecords(parts)
+    return parts[0] if len(parts) == 1 else ConcatDataset(parts)
 
 
 def open_stream(
@@ -106,13 +106,13 @@ def read_meta(
         raise RecordError(f"{path}: not a meta JSON; {form}")
     parts = {}
     for name, row in rows.items():
-        where = f"{path}[{name!r}]"
+        location = f"{path}[{name!r}]"
         images, annotations = row.get("images", ""), row["annotations"]
         if not isinstance(images, str) or not isinstance(annotations, str):
-            raise RecordError(f"{where}: {short(row)}; {form}")
+            raise RecordError(f"{location}: {shorten(row)}; {form}")
         file = Path(path).parent / annotations
         if not file.is_file():
-            raise RecordError(f"{where}: no file {file}; annotations are named relative to the meta file")
+            raise RecordError(f"{location}: no file {file}; annotations are named relative to the meta file")
         root = Path(path).parent / images if image_root is None else image_root
         parts[name] = RecordFile(file, RowReader(root=str(root), **options))
     return parts
@@ -168,7 +168,7 @@ def _file(path: str, image_root: str | os.PathLike | None, options: dict) -> Seq
     if path.lower().endswith((".xml", ".txt", ".json")) and are_labels(path):
         raise RecordError(f"{path}: labels with positions; got_train.cli.convert_data makes records of them")
     if meta_rows(path) is not None:
-        return JoinedRecords(list(read_meta(path, image_root, **options).values()))
+        return ConcatDataset(list(read_meta(path, image_root, **options).values()))
     return RecordFile(path, _reader(path, image_root, table=path.lower().endswith(".csv"), **options))
 
 
@@ -184,7 +184,7 @@ def _reader(path: str, image_root: str | os.PathLike | None, **options: Any) -> 
 def _options(path: str | os.PathLike, **options: Any) -> dict[str, Any]:
     """What a RowReader takes, without what is not given."""
     if options["task"]:
-        choose(str(path), "task", options["task"], prompts.TASKS)
+        check_choice(str(path), "task", options["task"], prompts.TASKS)
     return {key: value for key, value in options.items() if value}
 
 
@@ -245,7 +245,7 @@ def as_row(record: Record, folder: Path) -> dict:
     inside = next((image for image in record.images if isinstance(image, EncodedImage)), None)
     if inside is not None:
         raise RecordError(
-            f"{record.where}: image {inside} is inside its file; save it, a line can only name it"
+            f"{record.location}: image {inside} is inside its file; save it, a line can only name it"
         )
     row = {
         "images": [Path(os.path.relpath(image, folder)).as_posix() for image in record.images],

@@ -48,8 +48,8 @@ class RecordStream:
         window = self._windowed(number)
         if place >= len(window):
             raise IndexError(f"row {row}: the stream has {self.rows}")
-        where, read = window[place]
-        return self._reader.record(read(), where)
+        location, read = window[place]
+        return self._reader.record(read(), location)
 
     @property
     def size(self) -> str:
@@ -93,9 +93,9 @@ class RecordStream:
                 skipped = yield from self._parquet(path, max(0, first - row))
                 row += skipped
             else:
-                for where, raw in forward_lines(path):
+                for location, raw in forward_lines(path):
                     if row >= first:
-                        yield where, partial(json_row, where, raw)
+                        yield location, partial(json_row, location, raw)
                     row += 1
         self.rows = row
 
@@ -104,7 +104,7 @@ class RecordStream:
         row = 0
         groups = row_groups(path, self._reader)
         with arrow_faults(path), open_parquet(path) as file:
-            columns = self._reader.wanted(file.schema_arrow.names, path)
+            columns = self._reader.columns_to_read(file.schema_arrow.names, path)
             for group, (count, _) in enumerate(groups):
                 row += count
                 if row <= first:

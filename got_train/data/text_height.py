@@ -25,13 +25,13 @@ WHOLE = (
 
 
 @dataclass(frozen=True)
-class Lines:
+class TextHeight:
     """Height of the smallest lines (from ascender to descender) and size of the page, in its pixels."""
 
     height: float
     size: tuple[int, int]
 
-    def seen(self, side: int, grid: tuple[int, int] = (1, 1)) -> float:
+    def in_view(self, side: int, grid: tuple[int, int] = (1, 1)) -> float:
         """The height once the page is squashed to so many columns and rows of square views.
 
         Where the width shrinks more than the height, letters suffer as lines of that height would.
@@ -40,7 +40,7 @@ class Lines:
         return self.height * min(across, down)
 
 
-def smallest_lines(image: Image.Image) -> Lines | None:
+def measure_text_height(image: Image.Image) -> TextHeight | None:
     """None where no text is found: blank pages, photographs, pages in one piece."""
     grey = image.convert("L")
     factor = min(1.0, ROWS / grey.height)
@@ -50,7 +50,7 @@ def smallest_lines(image: Image.Image) -> Lines | None:
     if len(heights) < FEWEST:
         return None
     least = np.quantile(heights, SMALL)
-    return Lines(float(np.quantile(heights[heights <= 2 * least], WHOLE)) / factor, image.size)
+    return TextHeight(float(np.quantile(heights[heights <= 2 * least], WHOLE)) / factor, image.size)
 
 
 def tiles(size: tuple[int, int], most: int, side: int) -> tuple[int, int]:

@@ -44,7 +44,9 @@ def read_predictions(path: str | os.PathLike) -> list[Prediction]:
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{path}: {error}; a UTF-8 file of predictions") from error
     found = [
-        parse_prediction(row, where) for rows in json_rows(text, str(path)) for row, where in _blocks(*rows)
+        parse_prediction(row, location)
+        for rows in json_rows(text, str(path))
+        for row, location in _blocks(*rows)
     ]
     if not found:
         raise EvaluationError(f"{path}: holds no predictions; at least one")
@@ -57,9 +59,9 @@ def read_pairs(references: str, answers: str) -> list[Prediction]:
     if strange := sorted({*found} - {*wanted}):
         raise EvaluationError(f"{answers}: {strange[0]} has no reference in {references}")
     return [
-        Prediction(text, found[name], id=name, where=name)
+        Prediction(text, found[name], id=name, location=name)
         if name in found
-        else Prediction(text, id=name, where=name, failed=f"no {name} in {answers}")
+        else Prediction(text, id=name, location=name, failed=f"no {name} in {answers}")
         for name, text in wanted.items()
     ]
 
@@ -74,11 +76,11 @@ def _texts(folder: str) -> dict[str, str]:
     return {file.stem: file.read_text(encoding="utf-8-sig").rstrip("\n") for file in files}
 
 
-def _blocks(row: object, where: str) -> Iterator[tuple[object, str]]:
+def _blocks(row: object, location: str) -> Iterator[tuple[object, str]]:
     """The row, or of a page of OmniDocBench its blocks that have an answer."""
     if isinstance(row, dict) and "layout_dets" in row:
         from .benchmarks import omnidocbench
 
-        yield from ((block, where) for block in omnidocbench.blocks(row, where))
+        yield from ((block, location) for block in omnidocbench.blocks(row, location))
     else:
-        yield row, where
+        yield row, location

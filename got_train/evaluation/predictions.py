@@ -21,7 +21,7 @@ from got_train.errors import EvaluationError, PromptError
 
 if TYPE_CHECKING:
     from got_train.data.records import Record
-    from got_train.inference.reader import Reader
+    from got_train.inference.reader import OcrPipeline
 
 UNTOLD = "text"  # the task of predictions that name none
 Key = tuple[str | None, int | None]
@@ -40,10 +40,10 @@ class Prediction:
     box_unit: str | None = None  # thousandth; else pixel
     color: str | None = None
     images: tuple[str, ...] = ()  # paths; of pictures inside a data file their names
-    where: str = ""
+    location: str = ""
     data: str | None = None  # the name of its data file, and the record's place in it from 0
     record: int | None = None
-    finished: str | None = None  # "stop", "length" or "loop", see reading.Answer
+    finished: str | None = None  # "stop", "length" or "loop", see reader.OcrResult
     tokens: int | None = None
     seconds: float | None = None
     failed: str | None = None
@@ -62,7 +62,7 @@ class Prediction:
         """What tells this row from all others of its file, and is the same for every system."""
         if self.id is not None:
             return self.id
-        return self.where if self.record is None else f"{self.data or 'data'}:{self.record}"
+        return self.location if self.record is None else f"{self.data or 'data'}:{self.record}"
 
     @property
     def cluster(self) -> str:
@@ -99,7 +99,7 @@ class DataFile:
             "box_unit": None if record.box_unit == "pixel" else record.box_unit,
             "color": record.color,
             "images": tuple(map(str, record.images)),
-            "where": record.where,
+            "location": record.location,
             "data": self.name,
             "record": place,
         }
@@ -111,7 +111,7 @@ class DataFile:
 
 
 def predict(
-    reader: Reader,
+    reader: OcrPipeline,
     data: Sequence[DataFile],
     path: Path,
     limit: int | None = None,
@@ -136,9 +136,11 @@ def predict(
     return [done[file.name, place] for file, place in wanted]
 
 
-def read_rows(reader: Reader, left: Sequence[tuple[DataFile, int]], batch_size: int) -> Iterator[Prediction]:
+def read_rows(
+    reader: OcrPipeline, left: Sequence[tuple[DataFile, int]], batch_size: int
+) -> Iterator[Prediction]:
     """The answers to records, first of all why some cannot be asked."""
-    from got_train.inference.reader import Failure, Question
+    from got_train.inference.reader import FailedRequest, OcrRequest
 
     asked = []
     for file, place in left:
@@ -146,9 +148,9 @@ def read_rows(reader: Reader, left: Sequence[tuple[DataFile, int]], batch_size: 
             yield file.prediction(place, not_asked=reason)
         else:
             asked.append((file, place))
-    questions = (Question.of_record(file.records[place]) for file, place in asked)
+    questions = (OcrRequest.of_record(file.records[place]) for file, place in asked)
     for (file, place), answer in zip(asked, reader.read(questions, batch_size), strict=True):
-        if isinstance(answer, Failure):
+        if isinstance(answer, FailedRequest):
             yield file.prediction(place, failed=answer.cause)
             continue
         yield file.prediction(
@@ -172,7 +174,7 @@ def _kept(path: Path) -> list[Prediction]:
         return []
     text = path.read_text(encoding="utf-8", errors="replace")
     whole, _, torn = text.rpartition("\n")  # a killed run may have begun a line
-    found = [parse_prediction(row, where) for row, where in json_rows(whole, str(path))]
+    found = [parse_prediction(row, location) for row, location in json_rows(whole, str(path))]
     kept = [prediction for prediction in found if not prediction.failed]
     if torn or len(kept) < len(found):
         write_atomic(path, "".join(map(_line, kept)))
@@ -201,23 +203,23 @@ def json_rows(text: str, path: str) -> Iterator[tuple[object, str]]:
                 raise EvaluationError(f"{path}:{number}: not JSON: {error}; one object a line") from error
 
 
-def parse_prediction(row: object, where: str) -> Prediction:
+def parse_prediction(row: object, location: str) -> Prediction:
     if not isinstance(row, dict):
-        raise EvaluationError(f"{where}: {str(row)[:60]!r}; an object with prediction and reference")
-    texts = {name: _text(row, name, where) for name in _NAMES}
+        raise EvaluationError(f"{location}: {str(row)[:60]!r}; an object with prediction and reference")
+    texts = {name: _text(row, name, location) for name in _NAMES}
     known = {key: row[key] for key in Prediction.__dataclass_fields__ if row.get(key) is not None}
     known |= {key: tuple(known[key]) for key in ("box", "images") if isinstance(known.get(key), list)}
     if "task" not in known and isinstance(row.get("question"), str):
         known |= _of_question(row["question"])
     images = known.get("images", row.get("image"))
     known["images"] = tuple(map(_image_name, [images] if isinstance(images, (str, dict)) else images or ()))
-    return Prediction(**{"where": where, **known, **texts})
+    return Prediction(**{"location": location, **known, **texts})
 
 
-def _text(row: dict[str, Any], asked: str, where: str) -> str:
+def _text(row: dict[str, Any], asked: str, location: str) -> str:
     value = next((row[name] for name in _NAMES[asked] if row.get(name) is not None), None)
     if not isinstance(value, str):
-        raise EvaluationError(f"{where}: {' or '.join(_NAMES[asked][:2])} is {str(value)[:60]!r}; a text")
+        raise EvaluationError(f"{location}: {' or '.join(_NAMES[asked][:2])} is {str(value)[:60]!r}; a text")
     return value
 
 
@@ -230,7 +232,7 @@ def _of_question(question: str) -> dict[str, Any]:
     """Task and region of a question in GOT's words, after whatever stands for the image."""
     words = question.rpartition("</img>")[2].rpartition("<image>")[2].strip() + " "
     try:
-        task, box, color = prompts.parse_query(words)
+        task, box, color = prompts.parse_question(words)
     except PromptError:
         return {}
     region = {} if box is None else {"box": tuple(box), "box_unit": "thousandth"}

@@ -17,7 +17,7 @@ from got_train.atomic_write import write_atomic
 from got_train.errors import EvaluationError
 
 if TYPE_CHECKING:
-    from got_train.inference.reader import Reader
+    from got_train.inference.reader import OcrPipeline
 
     from .predictions import DataFile
 
@@ -62,7 +62,11 @@ def code_version() -> str:
 
 
 def described(
-    folder: str | os.PathLike, reader: Reader, data: Iterable[DataFile], limit: int | None, **decoding: Any
+    folder: str | os.PathLike,
+    reader: OcrPipeline,
+    data: Iterable[DataFile],
+    limit: int | None,
+    **decoding: Any,
 ) -> dict[str, Any]:
     """All that answers depend on, as settings.json holds it; `decoding` is what the reader does not know."""
     return {

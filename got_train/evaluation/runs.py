@@ -47,7 +47,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Ask a model the records, at most `limit` of each file, and score its answers.
 
-    Returns what metrics.json holds. `decoding` are fields of reading.Reader, such as max_new_tokens. An
+    Returns what metrics.json holds. `decoding` are fields of reader.OcrPipeline, such as max_new_tokens. An
     evaluation that was killed is continued: only what `output_dir` does not hold yet is asked.
     """
 
@@ -102,7 +102,7 @@ def _asked(config: EvaluationConfig) -> tuple[list[Prediction], dict[str, Any], 
     if config.model.tune_cpu:
         cpu.tune(config.model.threads or None)
     decoding = {name: value for name, value in vars(config.decoding).items() if name != "batch_size"}
-    reader = reading.load_reader(config.model.path, config.model.dtype, **decoding)
+    reader = reading.load_pipeline(config.model.path, config.model.dtype, **decoding)
     how = {"dtype": config.model.dtype, "batch_size": config.decoding.batch_size}
     settings = described(config.model.path, reader, data, config.limit, **how)
     output_dir = Path(config.output_dir)

@@ -52,7 +52,7 @@ def summary(
     if len(found) > 1:
         found[ALL] = _group(scored) | {"not_asked": sum(each.not_asked is not None for each in predictions)}
     failures = [
-        {"where": each.where, "cause": each.failed} for each in predictions if each.failed is not None
+        {"location": each.location, "cause": each.failed} for each in predictions if each.failed is not None
     ]
     return {
         "unit": unit,

@@ -10,12 +10,12 @@ from rapidfuzz.distance import Levenshtein
 
 from got_train.errors import InferenceError
 
-from .confidence import LEVELS, calibration_error, fit_scale, spans, units
+from .confidence import LEVELS, calibration_error, fit_platt_scaling, spans, units
 
 if TYPE_CHECKING:
     from got_train.data.record import Record
 
-    from .reader import Reader
+    from .reader import OcrPipeline
 
 
 @dataclass
@@ -54,8 +54,8 @@ def fit(observed: Observed) -> dict[str, Any]:
     if all(right) or not any(right):
         what = "right" if right and all(right) else "wrong"
         raise InferenceError(f"all {len(right)} were {what}; records of which the model reads some wrong")
-    whole = fit_scale(probabilities, right)
-    half = fit_scale(*observed.some(0, 2))
+    whole = fit_platt_scaling(probabilities, right)
+    half = fit_platt_scaling(*observed.some(0, 2))
     held_out, held_right = observed.some(1, 2)
     return {
         "temperature": round(whole.temperature, 4),
@@ -68,18 +68,18 @@ def fit(observed: Observed) -> dict[str, Any]:
     }
 
 
-def calibrate(reader: Reader, records: Sequence[Record], batch_size: int) -> dict[str, Any]:
+def calibrate(reader: OcrPipeline, records: Sequence[Record], batch_size: int) -> dict[str, Any]:
     """What calibration.json holds but for where it comes from."""
-    from .reader import Failure, Question
+    from .reader import FailedRequest, OcrRequest
 
     causes = []
     readings = []
-    questions = (Question.of_record(record) for record in records)
+    questions = (OcrRequest.of_record(record) for record in records)
     for record, answer in zip(records, reader.read(questions, batch_size), strict=True):
-        if isinstance(answer, Failure):
+        if isinstance(answer, FailedRequest):
             causes.append(answer.cause)
         else:
-            readings.append((reader.pieces(answer), record.text))
+            readings.append((reader.token_texts(answer), record.text))
     if len(readings) < 2:
         raise InferenceError(f"{len(readings)} records were read; at least 2, better 100 ({causes[:1]})")
     levels, left_out = {}, {}

@@ -36,7 +36,7 @@ class Span(NamedTuple):
     confidence: float
 
 
-class Scale(NamedTuple):
+class PlattScaling(NamedTuple):
     """p becomes sigmoid(logit(p) / temperature + shift); the order of confidences stays.
 
     The temperature makes all less sure, or more (Guo et al., On Calibration of Modern Neural Networks, 2017);
@@ -47,7 +47,7 @@ class Scale(NamedTuple):
     shift: float = 0.0
 
     def apply(self, probability: float) -> float:
-        if self == Scale():
+        if self == PlattScaling():
             return probability
         logit = float(_logits([probability])[0])
         return 1 / (1 + math.exp(-(logit / self.temperature + self.shift)))
@@ -57,10 +57,10 @@ class Scale(NamedTuple):
 class Calibration:
     """The scale of each level; a level without one stays as it is."""
 
-    scales: dict[str, Scale] = field(default_factory=dict)
+    scales: dict[str, PlattScaling] = field(default_factory=dict)
 
     def apply(self, level: str, probability: float) -> float:
-        return self.scales.get(level, Scale()).apply(probability)
+        return self.scales.get(level, PlattScaling()).apply(probability)
 
 
 def load_calibration(folder: str | os.PathLike) -> Calibration | None:
@@ -71,7 +71,7 @@ def load_calibration(folder: str | os.PathLike) -> Calibration | None:
     try:
         levels = json.loads(file.read_text(encoding="utf-8"))["levels"]
         found = {
-            level: Scale(float(levels[level]["temperature"]), float(levels[level]["shift"]))
+            level: PlattScaling(float(levels[level]["temperature"]), float(levels[level]["shift"]))
             for level in LEVELS
             if level in levels
         }
@@ -106,7 +106,7 @@ def units(text: str, level: str) -> list[str]:
     return (_WORD if level == "word" else _LINE).findall(text)
 
 
-def mark(text: str, words: Iterable[Span], below: float) -> str:
+def highlight_uncertain(text: str, words: Iterable[Span], below: float) -> str:
     """The text with `[?` and `?]` around its doubtful words."""
     parts, end = [], 0
     for word in words:
@@ -116,7 +116,7 @@ def mark(text: str, words: Iterable[Span], below: float) -> str:
     return "".join([*parts, text[end:]])
 
 
-def fit_scale(probabilities: Sequence[float], right: Sequence[bool]) -> Scale:
+def fit_platt_scaling(probabilities: Sequence[float], right: Sequence[bool]) -> PlattScaling:
     """The scale under which what was right or wrong is most probable: logistic regression by Newton's steps.
 
     One observation's weight holds it to (1, 0), so that few or one-sided ones do not drive it away.
@@ -139,7 +139,7 @@ def fit_scale(probabilities: Sequence[float], right: Sequence[bool]) -> Scale:
         if np.abs(step).max() <= 1e-8:
             break
         weights = weights - step
-    return Scale(1 / max(float(weights[0]), LEAST_SLOPE), float(weights[1]))
+    return PlattScaling(1 / max(float(weights[0]), LEAST_SLOPE), float(weights[1]))
 
 
 def calibration_error(probabilities: Sequence[float], right: Sequence[bool], bins: int = 15) -> float:

@@ -15,7 +15,7 @@ from got_train.errors import InferenceError
 
 if TYPE_CHECKING:
     from .journal import ProgressFile
-    from .reader import Answer, Question, Reader
+    from .reader import OcrPipeline, OcrRequest, OcrResult
 
 
 # what the text of a page does not depend on
@@ -29,13 +29,13 @@ WEIGHTS = (".safetensors", ".pdparams", ".bin")
 
 
 def read(
-    reader: Reader, questions: list[Question], names: list[str], options: argparse.Namespace
+    reader: OcrPipeline, questions: list[OcrRequest], names: list[str], options: argparse.Namespace
 ) -> list[str]:
     """Writes every answer; returns the causes of those that there are not."""
     from got_train.errors import ImageError, InferenceError
 
     from . import output
-    from .reader import Failure
+    from .reader import FailedRequest
 
     several = len(questions) > 1
     causes = []
@@ -54,7 +54,7 @@ def read(
         results = reader.read(_begun(questions, left, journal), options.batch_size, shown)
         for place, result in zip(left, results, strict=True):
             number += 1
-            cause = result.cause if isinstance(result, Failure) else ""
+            cause = result.cause if isinstance(result, FailedRequest) else ""
             try:
                 told = "failed" if cause else _keep(result, reader, options, names[place], journal, several)
             except (ImageError, InferenceError) as error:  # the page may be gone when its boxes are drawn
@@ -63,12 +63,14 @@ def read(
                 causes.append(cause)
             else:
                 told += output.pace(number - done, len(questions) - number, time.perf_counter() - started)
-            print(f"[{number}/{len(questions)}] {result.question}: {told}", file=sys.stderr, flush=True)
+            print(f"[{number}/{len(questions)}] {result.request}: {told}", file=sys.stderr, flush=True)
             documents.read(place)
     return causes
 
 
-def _begun(questions: list[Question], left: list[int], journal: ProgressFile | None) -> Iterator[Question]:
+def _begun(
+    questions: list[OcrRequest], left: list[int], journal: ProgressFile | None
+) -> Iterator[OcrRequest]:
     for place in left:
         if journal:
             journal.begin(questions[place].pages)
@@ -76,8 +78,8 @@ def _begun(questions: list[Question], left: list[int], journal: ProgressFile | N
 
 
 def _keep(
-    answer: Answer,
-    reader: Reader,
+    answer: OcrResult,
+    reader: OcrPipeline,
     options: argparse.Namespace,
     name: str,
     journal: ProgressFile | None,
@@ -89,7 +91,7 @@ def _keep(
     output.show(answer, reader, options, several)
     files = output.save(answer, reader, options, name)
     if journal:
-        journal.add(answer.question.pages, output.journal_row(answer, reader, options))
+        journal.add(answer.request.pages, output.journal_row(answer, reader, options))
     return " -> ".join([output.summary(answer, options), *map(str, files)])
 
 
@@ -98,14 +100,14 @@ class _Documents:
 
     def __init__(
         self,
-        questions: list[Question],
+        questions: list[OcrRequest],
         names: list[str],
         left: list[int],
         journal: ProgressFile | None,
         options: argparse.Namespace,
     ) -> None:
         self.names, self.journal, self.options = names, journal, options
-        self.pages: dict[str, list[Question]] = {}
+        self.pages: dict[str, list[OcrRequest]] = {}
         if options.per != "document":
             return
         for name, asked in zip(names, questions, strict=True):
@@ -125,18 +127,18 @@ class _Documents:
         print(f"-> {', '.join(map(str, files))}", file=sys.stderr, flush=True)
 
 
-def watch(reader: Reader, options: argparse.Namespace) -> list[str]:
+def watch(reader: OcrPipeline, options: argparse.Namespace) -> list[str]:
     """Reads a video's frames where they change; returns the causes of those that could not be read."""
     import io
 
     from got_train import images
 
     from . import output, video
-    from .reader import Failure, Page, Question
+    from .reader import FailedRequest, OcrRequest, Page
 
     frames: list[video.Frame] = []  # whose answers are not there yet
 
-    def questions() -> Iterator[Question]:
+    def questions() -> Iterator[OcrRequest]:
         begun = False
         try:
             for frame in video.frames(options.video_file):
@@ -146,7 +148,7 @@ def watch(reader: Reader, options: argparse.Namespace) -> list[str]:
                 name = f"{options.video_file} at {video.clock(frame.start)}"
                 page = Page(images.EncodedImage(name, picture.getvalue()))
                 begun = True
-                yield Question((page,), _task(options), auto_crop=options.crop == "auto")
+                yield OcrRequest((page,), _task(options), auto_crop=options.crop == "auto")
         except InferenceError as error:  # what was read before the damage is not thrown away
             if not begun:
                 raise
@@ -156,11 +158,11 @@ def watch(reader: Reader, options: argparse.Namespace) -> list[str]:
 
     def answers() -> Iterator[tuple[video.Frame, str, float]]:
         for result in reader.read(questions(), options.batch_size):
-            if isinstance(result, Failure):
+            if isinstance(result, FailedRequest):
                 causes.append(result.cause)
                 frames.pop(0)
                 continue
-            print(f"{result.question}: {output.summary(result, options)}", file=sys.stderr, flush=True)
+            print(f"{result.request}: {output.summary(result, options)}", file=sys.stderr, flush=True)
             yield frames.pop(0), output.marked_text(result, reader, options), result.confidence
 
     form = "srt" if options.srt else "json" if options.json else "text"

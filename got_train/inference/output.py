@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from got_train.rendering.document import Reading
 
     from .journal import ProgressFile
-    from .reader import Answer, Question, Reader
+    from .reader import OcrPipeline, OcrRequest, OcrResult
 
 SUFFIXES = {"format": ".mmd", "spot": ".json"}
 DRAWN = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}  # of --draw, and Pillow's names
@@ -30,7 +30,7 @@ ENDED = {
 }
 
 
-def show(answer: Answer, reader: Reader, options: argparse.Namespace, several: bool) -> None:
+def show(answer: OcrResult, reader: OcrPipeline, options: argparse.Namespace, several: bool) -> None:
     if options.json:
         print(json.dumps(row(answer, reader, options), ensure_ascii=False), flush=True)
     elif options.stream:
@@ -38,7 +38,7 @@ def show(answer: Answer, reader: Reader, options: argparse.Namespace, several: b
     elif options.output_dir is None and options.ocr_type == "spot":
         print(_spots(answer), flush=True)
     elif options.output_dir is None:
-        print(_heading(answer.question) * several + marked_text(answer, reader, options), flush=True)
+        print(_heading(answer.request) * several + marked_text(answer, reader, options), flush=True)
 
 
 def files(options: argparse.Namespace, name: str) -> dict[str, Path]:
@@ -58,7 +58,7 @@ def saved(options: argparse.Namespace, name: str) -> bool:
     return options.per == "document" or all(file.exists() for file in files(options, name).values())
 
 
-def save(answer: Answer, reader: Reader, options: argparse.Namespace, name: str) -> list[Path]:
+def save(answer: OcrResult, reader: OcrPipeline, options: argparse.Namespace, name: str) -> list[Path]:
     """The files that were written."""
     if options.per == "document":  # when its last page is read
         return []
@@ -74,7 +74,7 @@ def save(answer: Answer, reader: Reader, options: argparse.Namespace, name: str)
 
 
 def write_document(
-    name: str, pages: Sequence[Question], journal: ProgressFile, options: argparse.Namespace
+    name: str, pages: Sequence[OcrRequest], journal: ProgressFile, options: argparse.Namespace
 ) -> list[Path]:
     """Writes a document of pages that were read; one that failed leaves a line in its place."""
     from got_train.rendering.document import Reading
@@ -93,9 +93,9 @@ def write_document(
     return [*found.values()]
 
 
-def row(answer: Answer, reader: Reader, options: argparse.Namespace) -> dict:
-    files = [page.file for page in answer.question.pages]
-    numbers = [page.number for page in answer.question.pages]
+def row(answer: OcrResult, reader: OcrPipeline, options: argparse.Namespace) -> dict:
+    files = [page.file for page in answer.request.pages]
+    numbers = [page.number for page in answer.request.pages]
     found = {
         "file": files if options.multi_page else files[0],
         "page": numbers if options.multi_page else numbers[0],
@@ -108,9 +108,9 @@ def row(answer: Answer, reader: Reader, options: argparse.Namespace) -> dict:
     if options.ocr_type == "spot":
         found |= json.loads(_spots(answer))
     if options.crop == "auto":
-        found |= {"task": answer.question.task, "line_height": answer.question.line_height}
+        found |= {"task": answer.request.task, "line_height": answer.request.line_height}
     if options.confidence:
-        found["tokens"] = [[text, round(sure, 4)] for text, sure in reader.calibrated_pieces(answer)]
+        found["tokens"] = [[text, round(sure, 4)] for text, sure in reader.calibrated_token_texts(answer)]
         found["words"], found["lines"] = (
             [[text, start, round(sure, 4)] for text, start, sure in reader.spans(answer, level)]
             for level in ("word", "line")
@@ -122,22 +122,22 @@ def row(answer: Answer, reader: Reader, options: argparse.Namespace) -> dict:
     return found
 
 
-def journal_row(answer: Answer, reader: Reader, options: argparse.Namespace) -> dict:
+def journal_row(answer: OcrResult, reader: OcrPipeline, options: argparse.Namespace) -> dict:
     """What a later job needs of a page that it does not read again."""
     return row(answer, reader, options) | {"marked": marked_text(answer, reader, options)}
 
 
-def marked_text(answer: Answer, reader: Reader, options: argparse.Namespace) -> str:
+def marked_text(answer: OcrResult, reader: OcrPipeline, options: argparse.Namespace) -> str:
     if options.mark_below is None:
         return answer.text
     return reader.marked(answer, options.mark_below)
 
 
-def _reading(answer: Answer, options: argparse.Namespace) -> Reading:
+def _reading(answer: OcrResult, options: argparse.Namespace) -> Reading:
     from got_train.rendering.document import Reading
 
-    image = answer.question.pages[0].open() if options.ocr_type == "spot" else None
-    return Reading(str(answer.question), answer.text, options.ocr_type, image)
+    image = answer.request.pages[0].open() if options.ocr_type == "spot" else None
+    return Reading(str(answer.request), answer.text, options.ocr_type, image)
 
 
 def _export(document: Sequence[Reading], options: argparse.Namespace, file: Path) -> None:
@@ -147,37 +147,37 @@ def _export(document: Sequence[Reading], options: argparse.Namespace, file: Path
     write_atomic(file, export(document, options.format or "html", options.tables))
 
 
-def _spots(answer: Answer) -> str:
+def _spots(answer: OcrResult) -> str:
     """The lines of a page with their boxes in its pixels, as a line of JSON that convert_data reads."""
     from got_train.formats import spots
 
-    page = answer.question.pages[0]
+    page = answer.request.pages[0]
     found = spots.spots_as_json(answer.text, page.open().size)
     return json.dumps({"file": str(page.file), "page": page.number, **found}, ensure_ascii=False)
 
 
-def _draw(answer: Answer, file: Path) -> None:
+def _draw(answer: OcrResult, file: Path) -> None:
     from got_train.formats import spots
     from got_train.rendering.boxes import draw_boxes
 
-    image = answer.question.pages[0].open()
+    image = answer.request.pages[0].open()
     lines = spots.spots_as_json(answer.text, image.size)["lines"]
     drawn = io.BytesIO()
     draw_boxes(image, [line["box"] for line in lines]).save(drawn, DRAWN[file.suffix.lower()])
     write_atomic(file, drawn.getvalue())
 
 
-def summary(answer: Answer, options: argparse.Namespace) -> str:
+def summary(answer: OcrResult, options: argparse.Namespace) -> str:
     sure = f", confidence {answer.confidence:.3f}, lowest {answer.lowest:.3f}" if options.confidence else ""
     return f"{len(answer.ids)} tokens, {answer.seconds:.1f} s{_crop(answer)}{sure}{ENDED[answer.finished]}"
 
 
-def _crop(answer: Answer) -> str:
+def _crop(answer: OcrResult) -> str:
     """What --crop auto chose, and why."""
-    if not answer.question.auto_crop:
+    if not answer.request.auto_crop:
         return ""
-    chosen = "tiles" if answer.question.task.startswith("multi_crop") else "one view"
-    height = answer.question.line_height
+    chosen = "tiles" if answer.request.task.startswith("multi_crop") else "one view"
+    height = answer.request.line_height
     return f", {chosen}: " + ("no lines found" if height is None else f"lines of {height:.0f} px in one view")
 
 
@@ -188,14 +188,14 @@ def pace(done: int, left: int, seconds: float) -> str:
     return f" ({done / seconds:.2f} pages/s, {minutes // 60}:{minutes % 60:02d}:{rest:02d} left)"
 
 
-def _heading(question: Question) -> str:
+def _heading(question: OcrRequest) -> str:
     return f"==> {question} <==\n"  # as head and tail tell files apart
 
 
-def streaming(several: bool) -> Callable[[Question, str], None]:
+def streaming(several: bool) -> Callable[[OcrRequest, str], None]:
     begun = set()
 
-    def show(question: Question, text: str) -> None:
+    def show(question: OcrRequest, text: str) -> None:
         if several and question.pages not in begun:
             text = _heading(question) + text
         begun.add(question.pages)

@@ -22,7 +22,7 @@ from got_train import images, prompts
 from got_train.errors import CheckpointError, ImageError, InferenceError, PromptError
 from got_train.tokenizer import LINE_BREAK, Tokenizer, load_tokenizer
 
-from .confidence import Calibration, Span, load_calibration, mark, spans
+from .confidence import Calibration, Span, highlight_uncertain, load_calibration, spans
 from .pages import Page, find_pages
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from got_train.generation.no_repeat_ngram import NoRepeat
     from got_train.modeling.got import Got
 
-__all__ = ["Answer", "Failure", "Page", "Question", "Reader", "find_pages", "load_reader"]
+__all__ = ["FailedRequest", "OcrPipeline", "OcrRequest", "OcrResult", "Page", "find_pages", "load_pipeline"]
 
 NO_REPEAT = 20  # the original's no_repeat_ngram_size for one image; it sets none for several views
 CONTEXT = 8192  # tokens of prompt and answer that GOT's last stage trained with (paper, 4.1)
@@ -45,7 +45,7 @@ STRUCTURE = ("\\hline", "\\cline", "\\multicolumn", "<td>", "</td>", "<tr>", "</
 
 
 @dataclass(frozen=True)
-class Question:
+class OcrRequest:
     """What is asked of which pages: of one, of its tiles (multi_crop), or of several (multi_page)."""
 
     pages: tuple[Page, ...]
@@ -61,17 +61,17 @@ class Question:
         return f"{self.pages[0]}" + (f" and {more} more" if more else "")
 
     @classmethod
-    def of_record(cls, record: Record) -> Question:
+    def of_record(cls, record: Record) -> OcrRequest:
         """What a record asks, without its answer."""
         pages = tuple(map(Page, record.images))
         return cls(pages, record.task, record.box, record.color, record.box_unit)
 
 
 @dataclass(frozen=True)
-class Answer:
+class OcrResult:
     """What the model read. `ids` end with the stop token if it came; log_probs are those of `ids`."""
 
-    question: Question
+    request: OcrRequest
     text: str
     ids: list[int]
     log_probs: list[float]
@@ -92,15 +92,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedRequest:
     """A question that could not be put to the model; the cause begins with the page's name."""
 
-    question: Question
+    request: OcrRequest
     cause: str
 
 
 @dataclass(frozen=True)
-class Reader:
+class OcrPipeline:
     """A model with its tokenizer, and how it is to decode."""
 
     model: Got
@@ -129,17 +129,17 @@ class Reader:
 
     def read(
         self,
-        questions: Iterable[Question],
+        requests: Iterable[OcrRequest],
         batch_size: int = 1,
-        on_text: Callable[[Question, str], None] | None = None,
-    ) -> Iterator[Answer | Failure]:
+        on_text: Callable[[OcrRequest, str], None] | None = None,
+    ) -> Iterator[OcrResult | FailedRequest]:
         """Answers in the order of the questions; `on_text` hears each answer while it grows.
 
         Questions that follow one another share a batch if they are of like length and decoded alike.
         """
-        questions = iter(questions)
-        while window := self._window(questions, batch_size):
-            ready = {place: each for place, each in enumerate(window) if isinstance(each, Failure)}
+        requests = iter(requests)
+        while window := self._window(requests, batch_size):
+            ready = {place: each for place, each in enumerate(window) if isinstance(each, FailedRequest)}
             given = 0
             for batch in self._batches(window, batch_size):
                 asked = [window[place] for place in batch]
@@ -149,22 +149,22 @@ class Reader:
                     given += 1
             yield from (ready[place] for place in sorted(ready))
 
-    def _window(self, questions: Iterator[Question], batch_size: int) -> list[_Prompt | Failure]:
+    def _window(self, requests: Iterator[OcrRequest], batch_size: int) -> list[_Prompt | FailedRequest]:
         """The next questions as prompts: several batches, unless that is too many views."""
-        found: list[_Prompt | Failure] = []
+        found: list[_Prompt | FailedRequest] = []
         views = 0
-        for question in itertools.islice(questions, batch_size * LOOKAHEAD if batch_size > 1 else 1):
-            found.append(self._prompt(question))
-            views += 0 if isinstance(found[-1], Failure) else len(found[-1].views)
+        for request in itertools.islice(requests, batch_size * LOOKAHEAD if batch_size > 1 else 1):
+            found.append(self._prompt(request))
+            views += 0 if isinstance(found[-1], FailedRequest) else len(found[-1].views)
             if len(found) >= batch_size and views >= LOOKAHEAD_VIEWS:
                 break
         return found
 
-    def _batches(self, window: Sequence[_Prompt | Failure], batch_size: int) -> Iterator[list[int]]:
+    def _batches(self, window: Sequence[_Prompt | FailedRequest], batch_size: int) -> Iterator[list[int]]:
         """Places of prompts that are read together; the order stays where lengths are the same."""
 
         def likeness(place: int) -> tuple[int, int]:
-            return self._ngram_size(window[place].question), len(window[place].ids)
+            return self._ngram_size(window[place].request), len(window[place].ids)
 
         places = [place for place, each in enumerate(window) if isinstance(each, _Prompt)]
         for _, alike in itertools.groupby(sorted(places, key=likeness), lambda place: likeness(place)[0]):
@@ -172,7 +172,7 @@ class Reader:
             for start in range(0, len(group), batch_size):
                 yield group[start : start + batch_size]
 
-    def pieces(self, answer: Answer) -> list[tuple[str, float]]:
+    def token_texts(self, answer: OcrResult) -> list[tuple[str, float]]:
         """The answer's tokens as text and their probabilities; tokens that share a character are joined."""
         found, ids, log_prob = [], [], 0.0
         for number, token in enumerate(answer.ids, start=1):
@@ -189,19 +189,19 @@ class Reader:
             ids, log_prob = [], 0.0
         return found
 
-    def calibrated_pieces(self, answer: Answer) -> list[tuple[str, float]]:
+    def calibrated_token_texts(self, answer: OcrResult) -> list[tuple[str, float]]:
         """As `pieces`, with calibrated probabilities if the reader has any."""
         calibration = self.calibration or Calibration()
-        return [(text, calibration.apply("token", sure)) for text, sure in self.pieces(answer)]
+        return [(text, calibration.apply("token", sure)) for text, sure in self.token_texts(answer)]
 
-    def spans(self, answer: Answer, level: str) -> list[Span]:
+    def spans(self, answer: OcrResult, level: str) -> list[Span]:
         """The tokens, words or lines of an answer, each with how sure it is, calibrated if the reader is."""
-        return spans(self.pieces(answer), level, self.calibration)
+        return spans(self.token_texts(answer), level, self.calibration)
 
-    def marked(self, answer: Answer, below: float) -> str:
+    def marked(self, answer: OcrResult, below: float) -> str:
         """The answer's text with `[?` and `?]` around words that are less sure."""
-        text = "".join(piece for piece, _ in self.pieces(answer)).strip()
-        marked = mark(text, self.spans(answer, "word"), below)
+        text = "".join(piece for piece, _ in self.token_texts(answer)).strip()
+        marked = highlight_uncertain(text, self.spans(answer, "word"), below)
         return marked if text == answer.text else marked.replace(LINE_BREAK, "\n")  # OPT writes it so
 
     @cached_property
@@ -224,38 +224,38 @@ class Reader:
         left = self.model.config.decoder.max_positions - tokens
         return min(left, self.max_new_tokens or max(CONTEXT - tokens, ORIGINAL_TOKENS))
 
-    def _cropped(self, question: Question, picture: Image.Image) -> Question:
+    def _choose_crops(self, request: OcrRequest, picture: Image.Image) -> OcrRequest:
         """A question of tiles if the page's lines are too small for one view, and less so in tiles."""
         from got_train.data import text_height
 
-        lines = text_height.smallest_lines(picture)
+        lines = text_height.measure_text_height(picture)
         if lines is None:
-            return question
+            return request
         vision = self.model.config.vision
         grid = text_height.tiles(picture.size, self.max_tiles, vision.image_side)
-        seen, cut = lines.seen(vision.image_side), lines.seen(vision.image_side, grid)
+        seen, cut = lines.in_view(vision.image_side), lines.in_view(vision.image_side, grid)
         tiles = {"ocr": "multi_crop_ocr", "format": "multi_crop"}
         small = seen < vision.patch / 2 and cut > seen  # two lines would share a patch
-        return replace(question, task=tiles[question.task] if small else question.task, line_height=seen)
+        return replace(request, task=tiles[request.task] if small else request.task, line_height=seen)
 
-    def _ngram_size(self, question: Question) -> int:
+    def _ngram_size(self, request: OcrRequest) -> int:
         if self.no_repeat_ngram_size is not None:
             return self.no_repeat_ngram_size
-        return NO_REPEAT if question.task in prompts.ONE_VIEW else 0
+        return NO_REPEAT if request.task in prompts.ONE_VIEW else 0
 
-    def _prompt(self, question: Question) -> _Prompt | Failure:
+    def _prompt(self, request: OcrRequest) -> _Prompt | FailedRequest:
         started = time.perf_counter()
         config = self.model.config
         try:
-            pictures = [page.open() for page in question.pages]
-            if question.auto_crop:
-                question = self._cropped(question, pictures[0])
-            views = images.views(pictures, question.task, config.vision.image_side, self.max_tiles)
+            pictures = [page.open() for page in request.pages]
+            if request.auto_crop:
+                request = self._choose_crops(request, pictures[0])
+            views = images.views(pictures, request.task, config.vision.image_side, self.max_tiles)
             prompt = prompts.build_prompt(
-                question.task,
-                box=question.box,
-                color=question.color,
-                image_size=pictures[0].size if question.box_unit == "pixel" else None,
+                request.task,
+                box=request.box,
+                color=request.color,
+                image_size=pictures[0].size if request.box_unit == "pixel" else None,
                 views=len(views),
                 dialect=config.dialect,
                 view_tokens=config.vision.view_tokens,
@@ -266,31 +266,31 @@ class Reader:
                 raise InferenceError(f"a prompt of {len(ids)} tokens; the decoder has {places} positions")
         except (ImageError, PromptError, CheckpointError, InferenceError, OSError) as error:
             cause = str(error)
-            named = cause.startswith(str(question.pages[0].file))
-            return Failure(question, cause if named else f"{question}: {cause}")
-        return _Prompt(question, ids, views, time.perf_counter() - started)
+            named = cause.startswith(str(request.pages[0].file))
+            return FailedRequest(request, cause if named else f"{request}: {cause}")
+        return _Prompt(request, ids, views, time.perf_counter() - started)
 
     def _answers(
-        self, batch: list[_Prompt], on_text: Callable[[Question, str], None] | None
-    ) -> Iterator[Answer]:
+        self, batch: list[_Prompt], on_text: Callable[[OcrRequest, str], None] | None
+    ) -> Iterator[OcrResult]:
         started = time.perf_counter()
-        streams = [Stream(self.tokenizer) for _ in batch]
+        streams = [TextStreamer(self.tokenizer) for _ in batch]
 
         def hear(row: int, token: int) -> None:
             if text := streams[row].add(token):
-                on_text(batch[row].question, text)
+                on_text(batch[row].request, text)
 
-        rule = self._rule(self._ngram_size(batch[0].question))
+        rule = self._rule(self._ngram_size(batch[0].request))
         made = self._generated(batch, rule, None if on_text is None else hear)
         if self.retry_loops and on_text is None:  # what was shown cannot be taken back
             self._retry(batch, made)
         seconds = (time.perf_counter() - started) / len(batch)
         for row, prompt in enumerate(batch):
             text = self.tokenizer.decode(made.ids[row]).strip()  # as the original does
-            if on_text is not None and (rest := streams[row].rest(text)):
-                on_text(prompt.question, rest)
-            yield Answer(
-                prompt.question,
+            if on_text is not None and (rest := streams[row].flush(text)):
+                on_text(prompt.request, rest)
+            yield OcrResult(
+                prompt.request,
                 text,
                 made.ids[row],
                 made.log_probs[row],
@@ -341,13 +341,13 @@ def _has_no_letter(text: str) -> bool:
 class _Prompt:
     """A question as numbers: ids (T,), views (N, side, side, 3) uint8."""
 
-    question: Question
+    request: OcrRequest
     ids: list[int]
     views: np.ndarray
     seconds: float
 
 
-class Stream:
+class TextStreamer:
     """An answer's text while its tokens arrive; gives out only what later tokens cannot change."""
 
     # space at the end is stripped in the answer, U+FFFD is half a character, <lb> OPT's newline
@@ -358,21 +358,21 @@ class Stream:
 
     def add(self, token: int) -> str:
         self.ids.append(token)
-        return self.rest(self._UNSURE.sub("", self.tokenizer.decode(self.ids).lstrip()))
+        return self.flush(self._UNSURE.sub("", self.tokenizer.decode(self.ids).lstrip()))
 
-    def rest(self, text: str) -> str:
+    def flush(self, text: str) -> str:
         """What `text` has beyond the part given out before."""
         new = text[self.given :]
         self.given = max(self.given, len(text))
         return new
 
 
-def load_reader(
+def load_pipeline(
     folder: str | os.PathLike,
     dtype: str = "float32",
     adapter: str | os.PathLike | None = None,
     **settings: int | bool | None,
-) -> Reader:
+) -> OcrPipeline:
     """The Reader of a checkpoint folder, or of an adapter's, which names its base; settings are its fields.
 
     With `adapter` the folder is the base, wherever it is now.
@@ -391,4 +391,4 @@ def load_reader(
         model = (load_adapted if is_adapter(folder) else load_model)(folder, dtype=dtype)
     if "calibration" not in settings:
         settings["calibration"] = load_calibration(folder if adapter is None else adapter)
-    return Reader(model, tokenizer, **settings)
+    return OcrPipeline(model, tokenizer, **settings)

@@ -21,8 +21,8 @@ from got_train.training.run import count_steps, find_tokenizer, make_output_dir,
 
 from . import config_checks, duplicates, verdict
 from .findings import ERROR, WARNING, Finding, Findings
-from .rows import Examiner
-from .scan import HELD_OUT, Seen, Source, scan
+from .rows import RowChecker
+from .scan import HELD_OUT, ScanResult, Source, scan
 from .statistics import Statistics, plain_scripts
 
 QUARANTINE = "quarantine.jsonl"
@@ -36,7 +36,7 @@ def check(config: Config, workers: int = 0, sample: int = 0, measure: bool = Tru
     began, findings = time.monotonic(), Findings()
     output = make_output_dir(config)
     found: dict[str, Any] = {"verdict": "", "config_sha256": _hash(config), "sample": sample}
-    findings.extend(config_checks.doubts(config))
+    findings.extend(config_checks.config_warnings(config))
     seen = _scanned(config, findings, workers, sample, output / QUARANTINE)
     if seen is None:
         found |= {"sources": [], "scripts": {}, "unmeasured": "the rows could not be looked at"}
@@ -62,20 +62,22 @@ def refused(error: Exception) -> dict[str, Any]:
     return {"verdict": verdict.NOT_READY, **found, "quarantine": ""}
 
 
-def _scanned(config: Config, findings: Findings, workers: int, sample: int, quarantine: Path) -> Seen | None:
+def _scanned(
+    config: Config, findings: Findings, workers: int, sample: int, quarantine: Path
+) -> ScanResult | None:
     try:
         tokenizer = find_tokenizer(config.model)
         sizes = config_checks.model_sizes(config, tokenizer)
         collator = config_checks.build_collator(config, sizes, tokenizer)
     except (ValueError, OSError, KeyError) as error:
-        findings.add(Finding.of(error, "model", where="model"))
+        findings.add(Finding.of(error, "model", location="model"))
         return None
     sources = _sources(config, findings, sample)
     if not sources:
         return None
     bad = WARNING if config.data.on_bad == "drop" else ERROR
     level = {place: bad for place, source in enumerate(sources) if source.role not in HELD_OUT}
-    seen = _scan(sources, Examiner(collator, level), workers, quarantine)
+    seen = _scan(sources, RowChecker(collator, level), workers, quarantine)
     for kind in seen.findings.kinds():
         findings.merge(kind)
     for finding, count in duplicates.findings(seen):
@@ -84,7 +86,7 @@ def _scanned(config: Config, findings: Findings, workers: int, sample: int, quar
     return seen
 
 
-def _scan(sources: Sequence[Source], examiner: Examiner, workers: int, quarantine: Path) -> Seen:
+def _scan(sources: Sequence[Source], examiner: RowChecker, workers: int, quarantine: Path) -> ScanResult:
     from tqdm import tqdm
 
     counted = [source.rows() for source in sources]
@@ -119,11 +121,11 @@ def _opened(source: SourceSettings, findings: Findings) -> Sequence[Record] | No
     try:
         return open_source(source)
     except (RecordError, OSError) as error:
-        findings.add(Finding.of(error, "source", where=source.path))
+        findings.add(Finding.of(error, "source", location=source.path))
         return None
 
 
-def _said_of(config: Config, seen: Seen, sizes: GotConfig) -> list[Finding]:
+def _said_of(config: Config, seen: ScanResult, sizes: GotConfig) -> list[Finding]:
     """What the numbers of all rows together say against the config."""
     found = []
     train = seen.total("train")
@@ -133,22 +135,24 @@ def _said_of(config: Config, seen: Seen, sizes: GotConfig) -> list[Finding]:
             Finding(ERROR, "source", "data.train", f"none of {train:,} rows can be used", "see each below")
         )
     learnt = [*_of_role(seen, "train"), *_of_role(seen, "replay")]
-    found += config_checks.script_doubts(config, _merged(learnt))
+    found += config_checks.script_warnings(config, _merged(learnt))
     for role in ("train", "validation"):
-        found.append(config_checks.legibility_doubt(_merged(_of_role(seen, role)), sizes.vision.patch, role))
+        found.append(
+            config_checks.text_height_warning(_merged(_of_role(seen, role)), sizes.vision.patch, role)
+        )
     counted = all(source.rows() is not None for source in seen.sources)
     if counted and train:
-        found.append(config_checks.steps_doubt(config, count_steps(config, _rows_of_epoch(config, seen))))
+        found.append(config_checks.steps_warning(config, count_steps(config, _rows_of_epoch(config, seen))))
     return [finding for finding in found if finding is not None]
 
 
-def _rows_of_epoch(config: Config, seen: Seen) -> int:
+def _rows_of_epoch(config: Config, seen: ScanResult) -> int:
     replay = [len(source.records) for source in seen.sources if source.role == "replay"]
     train = [len(source.records) for source in seen.sources if source.role == "train"]
     return sum(train) + round(config.data.replay_share * sum(replay))
 
 
-def _of_role(seen: Seen, role: str) -> list[Statistics]:
+def _of_role(seen: ScanResult, role: str) -> list[Statistics]:
     pairs = zip(seen.sources, seen.statistics, strict=True)
     return [statistics for source, statistics in pairs if source.role == role]
 
@@ -160,7 +164,7 @@ def _merged(parts: Sequence[Statistics]) -> Statistics:
     return whole
 
 
-def _described(seen: Seen, most: int) -> dict[str, Any]:
+def _described(seen: ScanResult, most: int) -> dict[str, Any]:
     pairs = zip(seen.sources, seen.statistics, strict=True)
     sources = [
         {"role": each.role, "path": each.path, **numbers.plain(), "too_long": numbers.tokens.above(most)}
@@ -169,7 +173,7 @@ def _described(seen: Seen, most: int) -> dict[str, Any]:
     return {"sources": sources, "scripts": plain_scripts(_merged(seen.statistics).scripts)}
 
 
-def _needs(config: Config, findings: Findings, seen: Seen, measure: bool) -> dict[str, Any]:
+def _needs(config: Config, findings: Findings, seen: ScanResult, measure: bool) -> dict[str, Any]:
     """Memory, time and disk, or why they are not measured."""
     longest = _longest(config, seen)
     if not measure or not longest:
@@ -184,13 +188,13 @@ def _needs(config: Config, findings: Findings, seen: Seen, measure: bool) -> dic
     except Exception as error:
         if not (isinstance(error, OSError) or type(error).__module__.startswith("got_train.")):
             raise  # a fault of ours, which needs its traceback
-        findings.add(Finding.of(error, "start", where="train"))
+        findings.add(Finding.of(error, "start", location="train"))
         return {"unmeasured": "the run does not start"}
     findings.extend(estimates.faults(needs, config))
     return {"needs": needs}
 
 
-def _longest(config: Config, seen: Seen) -> list[Record]:
+def _longest(config: Config, seen: ScanResult) -> list[Record]:
     """Those of one micro-batch; the same again where there are fewer."""
     rows = [(source, row) for _, source, row in seen.longest if seen.sources[source].role not in HELD_OUT]
     return [seen.sources[source].records[row] for source, row in rows[: config.train.micro_batch_size]]

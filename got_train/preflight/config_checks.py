@@ -112,41 +112,41 @@ def build_collator(config: Config, sizes: GotConfig, tokenizer: Tokenizer) -> Co
     )
 
 
-def doubts(config: Config) -> Iterator[Finding]:
+def config_warnings(config: Config) -> Iterator[Finding]:
     """Choices that are allowed and seldom meant, and a metric that does not exist."""
     output, data = Path(config.train.output_dir), config.data
     if config.measure.best != "loss" and (fault := metric_fault(config.measure.best)):
         yield Finding(ERROR, "config", "measure.best", *fault.split("; ", 1))
     found = [*checkpoints(output), *([output / FINAL] if (output / FINAL).exists() else [])]
     if found:
-        yield _doubt(
+        yield _warning(
             "train.output_dir",
             f"{output} holds {found[-1].name} of another run",
             "--resume goes on from it; a new run needs another folder",
         )
     if config.model.init_from and not data.replay:
-        yield _doubt(
+        yield _warning(
             "data.replay",
             "empty, and the run starts from a trained model, which forgets what it no longer sees",
             "rows of its former kind of data, of which data.replay_share trains again",
         )
     if not data.validation:
-        yield _doubt(
+        yield _warning(
             "data.validation",
             "empty, so nothing tells when the run begins to learn its rows by heart",
             "a file of rows of other documents; got_train.cli.init --split 0.1 makes one",
         )
 
 
-def steps_doubt(config: Config, steps: int) -> Finding | None:
+def steps_warning(config: Config, steps: int) -> Finding | None:
     if steps >= FEW_STEPS:
         return None
     key = "train.steps" if config.train.steps else "train.epochs"
     what = f"{steps} steps of {config.train.batch_size} rows; few to learn from"
-    return _doubt(key, what, "more epochs, or a smaller train.batch_size")
+    return _warning(key, what, "more epochs, or a smaller train.batch_size")
 
 
-def script_doubts(config: Config, statistics: Statistics) -> Iterator[Finding]:
+def script_warnings(config: Config, statistics: Statistics) -> Iterator[Finding]:
     """Scripts that the tokenizer spells in bytes, and such as the encoder may not know."""
     total = max(1, sum(each.characters for each in statistics.scripts.values()))
     for name, fitness in statistics.scripts.items():
@@ -154,7 +154,7 @@ def script_doubts(config: Config, statistics: Statistics) -> Iterator[Finding]:
             continue
         per_character = fitness.tokens / max(1, fitness.characters)
         if per_character > MANY_TOKENS and name not in ("Digits", "Marks"):
-            yield _doubt(
+            yield _warning(
                 "model.tokenizer",
                 f"{name} takes {per_character:.1f} tokens a character "
                 f"({fitness.size / max(1, fitness.tokens):.1f} bytes a token)",
@@ -162,7 +162,7 @@ def script_doubts(config: Config, statistics: Statistics) -> Iterator[Finding]:
             )
         frozen = not config.parts.vision.train and "vision" not in config.lora.parts
         if name not in READ and frozen and config.model.init_from:
-            yield _doubt(
+            yield _warning(
                 "parts.vision.train",
                 f"false, and {fitness.characters / total:.0%} of the characters are {name}",
                 "an encoder that never saw a script must train: parts.vision={train: true, lr: 2e-6}, or "
@@ -170,25 +170,25 @@ def script_doubts(config: Config, statistics: Statistics) -> Iterator[Finding]:
             )
 
 
-def legibility_doubt(statistics: Statistics, patch: int, role: str) -> Finding | None:
+def text_height_warning(statistics: Statistics, patch: int, role: str) -> Finding | None:
     """Pages whose smallest lines are lower than half a patch of the encoder once squashed to a view."""
     pages = statistics.cropped.total
     low = statistics.lines.above(-1) - statistics.lines.above((patch - 1) // 2)
     if not pages or low < 0.05 * statistics.lines.total or not statistics.small:
         return None
-    seen, cropped, where = statistics.small[0]
+    seen, cropped, location = statistics.small[0]
     gain = f"task multi_crop would show them {cropped} px high"
     if cropped <= seen:
         gain = "tiles would not help, the file itself is as small; scan at a higher resolution"
     return Finding(
         WARNING,
         "legibility",
-        where,
+        location,
         f"lines of {seen} px in the view; {low} of {statistics.lines.total} pages looked at in {role} have "
         f"lines below {patch // 2} px, two of which share a patch of the encoder",
         f"{gain}, data.max_tiles more so",
     )
 
 
-def _doubt(key: str, cause: str, mend: str) -> Finding:
-    return Finding(WARNING, "config", key, cause, mend)
+def _warning(key: str, cause: str, fix: str) -> Finding:
+    return Finding(WARNING, "config", key, cause, fix)

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import fingerprints
 from .findings import WARNING, Finding
-from .scan import HELD_OUT, Seen
+from .scan import HELD_OUT, ScanResult
 
 SHOWN = 200  # pairs of each kind whose places are looked up
 
@@ -20,32 +20,32 @@ _ANSWERS = "keep the right one: the model cannot learn both"
 # what two rows have in common -> (said of them, within one role also a fault)
 _KINDS = {
     "pictures": ("the same picture", False),
-    "look": ("nearly the same picture", True),
+    "dhash": ("nearly the same picture", True),
     "answer": ("the same answer", True),
-    "sketch": ("nearly the same answer", True),
+    "minhash": ("nearly the same answer", True),
 }
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairGroup:
     """Pairs of rows with something in common: `places` are rows of the finger prints."""
 
     subject: str  # leak, duplicate, contradiction
     what: str
-    mend: str
+    fix: str
     places: np.ndarray
 
 
-def pairs(seen: Seen) -> list[Pairs]:
+def find_pairs(seen: ScanResult) -> list[PairGroup]:
     """All pairs, the strongest first; a pair stands under the strongest it belongs to only."""
-    rows = seen.prints
+    rows = seen.fingerprints
     held_out = np.array([source.role in HELD_OUT for source in seen.sources], bool)[rows["source"]]
     made = list(_same_questions(rows, held_out))
     found = {
         "pictures": _across(rows["pictures"], held_out),
-        "look": fingerprints.near_looks(rows, held_out),
+        "dhash": fingerprints.near_images(rows, held_out),
         "answer": _of(rows["answer"], held_out),
-        "sketch": fingerprints.near_answers(rows, held_out),
+        "minhash": fingerprints.near_answers(rows, held_out),
     }
     known = np.concatenate([_keys(each.places, len(rows)) for each in made])
     for kind, places in found.items():
@@ -53,42 +53,42 @@ def pairs(seen: Seen) -> list[Pairs]:
         places = places[~np.isin(_keys(places, len(rows)), known)]
         known = np.concatenate([known, _keys(places, len(rows))])
         across = held_out[places[:, 0]] != held_out[places[:, 1]]
-        made.append(Pairs("leak", f"{said} in training", _LEAK, places[across]))
+        made.append(PairGroup("leak", f"{said} in training", _LEAK, places[across]))
         if within:  # other questions to a page are other rows
             alike = rows["question"][places[:, 0]] == rows["question"][places[:, 1]]
-            made.append(Pairs("duplicate", said, _TWICE, places[~across & alike]))
+            made.append(PairGroup("duplicate", said, _TWICE, places[~across & alike]))
     return [each for each in made if len(each.places)]
 
 
-def findings(seen: Seen) -> Iterator[tuple[Finding, int]]:
+def findings(seen: ScanResult) -> Iterator[tuple[Finding, int]]:
     """What the pairs say, with how many more of the kind each stands for."""
-    for each in pairs(seen):
+    for each in find_pairs(seen):
         shown = each.places[:SHOWN]
         for place, (first, later) in enumerate(shown):
             here, there = _ordered(seen, int(first), int(later))
             more = len(each.places) - len(shown) if place == len(shown) - 1 else 0
-            yield Finding(WARNING, each.subject, here, f"{each.what} as {there}", each.mend), 1 + more
+            yield Finding(WARNING, each.subject, here, f"{each.what} as {there}", each.fix), 1 + more
 
 
-def _ordered(seen: Seen, first: int, later: int) -> tuple[str, str]:
+def _ordered(seen: ScanResult, first: int, later: int) -> tuple[str, str]:
     """The rows as the message names them: the one to act on first, which is the one held out."""
-    out = [seen.sources[seen.prints["source"][place]].role in HELD_OUT for place in (first, later)]
+    out = [seen.sources[seen.fingerprints["source"][place]].role in HELD_OUT for place in (first, later)]
     act, other = (first, later) if out[0] and not out[1] else (later, first)
     return _where(seen, act), _where(seen, other)
 
 
-def _where(seen: Seen, place: int) -> str:
-    row = seen.prints[place]
-    return seen.sources[int(row["source"])].where(int(row["row"]))
+def _where(seen: ScanResult, place: int) -> str:
+    row = seen.fingerprints[place]
+    return seen.sources[int(row["source"])].location(int(row["row"]))
 
 
-def _same_questions(rows: np.ndarray, held_out: np.ndarray) -> Iterator[Pairs]:
+def _same_questions(rows: np.ndarray, held_out: np.ndarray) -> Iterator[PairGroup]:
     """The same question to the same picture: with the same answer twice, with another a contradiction."""
     asked = np.stack([rows["pictures"], rows["question"], held_out.astype(np.uint64)], axis=1)
     places = fingerprints.same(asked)
     agree = rows["exact"][places[:, 0]] == rows["exact"][places[:, 1]]
-    yield Pairs("contradiction", "another answer to the same question", _ANSWERS, places[~agree])
-    yield Pairs("duplicate", "the same picture, question and answer", _TWICE, places[agree])
+    yield PairGroup("contradiction", "another answer to the same question", _ANSWERS, places[~agree])
+    yield PairGroup("duplicate", "the same picture, question and answer", _TWICE, places[agree])
 
 
 def _across(keys: np.ndarray, held_out: np.ndarray) -> np.ndarray:

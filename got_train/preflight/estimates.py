@@ -60,13 +60,13 @@ def faults(measured: dict[str, Any], config: Config) -> list[Finding]:
     found = []
     if measured["disk_bytes"] > measured["free_bytes"]:
         what = f"{gigabytes(measured['disk_bytes'])} of checkpoints, {gigabytes(measured['free_bytes'])} free"
-        mend = "another disk, a smaller train.keep_last, or LoRA"
-        found.append(Finding(ERROR, "disk", config.train.output_dir, what, mend))
+        fix = "another disk, a smaller train.keep_last, or LoRA"
+        found.append(Finding(ERROR, "disk", config.train.output_dir, what, fix))
     total = memory_size()
     if total and measured["memory"] > FULL * total:
         what = f"{gigabytes(measured['memory'])} of {gigabytes(total)} on the longest rows"
-        mend = "a smaller train.micro_batch_size, train.recompute: true, or LoRA"
-        found.append(Finding(WARNING, "memory", "train.micro_batch_size", what, mend))
+        fix = "a smaller train.micro_batch_size, train.recompute: true, or LoRA"
+        found.append(Finding(WARNING, "memory", "train.micro_batch_size", what, fix))
     return found
 
 

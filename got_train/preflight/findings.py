@@ -18,17 +18,17 @@ class Finding:
 
     level: str
     subject: str  # config, row, picture, length, question, duplicate, leak ...
-    where: str
+    location: str
     cause: str
-    mend: str
+    fix: str
     usable: bool = False  # said of a row that a run would take nevertheless
 
     @classmethod
-    def of(cls, error: Exception, subject: str, level: str = ERROR, where: str = "") -> Finding:
+    def of(cls, error: Exception, subject: str, level: str = ERROR, location: str = "") -> Finding:
         """From a message of the project's form, `<where>: <what is wrong>; <what would be right>`."""
         named, rest = split_message(error)
-        cause, _, mend = rest.rpartition("; ")
-        return cls(level, subject, named or where, cause or rest, mend if cause else "")
+        cause, _, fix = rest.rpartition("; ")
+        return cls(level, subject, named or location, cause or rest, fix if cause else "")
 
 
 @dataclass
@@ -37,12 +37,12 @@ class Kind:
 
     level: str
     subject: str
-    mend: str
+    fix: str
     count: int = 0
     examples: list[tuple[str, str]] = field(default_factory=list)  # where, cause
 
     def plain(self) -> dict[str, Any]:
-        shown = [{"where": where, "cause": cause} for where, cause in self.examples]
+        shown = [{"location": location, "cause": cause} for location, cause in self.examples]
         return {**vars(self), "examples": shown}
 
 
@@ -53,14 +53,14 @@ class Findings:
         self._kinds: dict[tuple[str, str, str], Kind] = {}
 
     def add(self, finding: Finding, count: int = 1) -> None:
-        key = finding.level, finding.subject, finding.mend
+        key = finding.level, finding.subject, finding.fix
         kind = self._kinds.setdefault(key, Kind(*key))
         kind.count += count
         if len(kind.examples) < EXAMPLES:
-            kind.examples.append((finding.where, finding.cause))
+            kind.examples.append((finding.location, finding.cause))
 
     def merge(self, other: Kind) -> None:
-        key = other.level, other.subject, other.mend
+        key = other.level, other.subject, other.fix
         kind = self._kinds.setdefault(key, Kind(*key))
         kind.count += other.count
         kind.examples = [*kind.examples, *other.examples][:EXAMPLES]

@@ -15,16 +15,18 @@ from PIL import Image
 
 BINS = 32  # of a sketch of an answer: the smallest hash of its shingles in each
 SHINGLE = 8  # bytes
-LEAST_TEXT = 96  # bytes of an answer; shorter ones are alike by chance
+MIN_TEXT_BYTES = 96  # bytes of an answer; shorter ones are alike by chance
 THUMB = 512  # pixels at most of the picture in which the written part of a page is looked for
 INK = 64  # grey levels off the ground; less is what JPEG leaves around letters
 STEP = 2  # grey levels; smaller ones are noise
 WINDOW = 64  # neighbours in the order of a band that a row is compared with
-NEAR_LOOK = 40  # of 240 bits, in which two prints of nearly the same picture differ at most
-NEAR_TEXT = 27  # of BINS, in which two sketches of nearly the same answer agree at least
-OTHER_TEXT = 16  # of BINS; with fewer in common two pages that look alike are one form, filled in twice
+MAX_DHASH_DISTANCE = 40  # of 240 bits, in which two prints of nearly the same picture differ at most
+MIN_MINHASH_AGREEMENT = 27  # of BINS, in which two sketches of nearly the same answer agree at least
+MIN_FORM_AGREEMENT = (
+    16  # of BINS; with fewer in common two pages that look alike are one form, filled in twice
+)
 
-PRINT = np.dtype(
+FINGERPRINT = np.dtype(
     [
         ("source", np.int32),
         ("row", np.int64),
@@ -32,20 +34,20 @@ PRINT = np.dtype(
         ("question", np.uint64),  # of task, box and color
         ("answer", np.uint64),  # 0: too short to tell
         ("exact", np.uint64),  # of the whole answer, however short
-        ("look", np.uint16, 15),  # 240 bits
-        ("sketch", np.uint16, BINS),
+        ("dhash", np.uint16, 15),  # 240 bits
+        ("minhash", np.uint16, BINS),
     ]
 )
 
 
-def hash_of(*pieces: bytes) -> int:
+def hash_bytes(*pieces: bytes) -> int:
     digest = hashlib.blake2b(digest_size=8)
     for piece in pieces:
         digest.update(len(piece).to_bytes(8, "little") + piece)
     return int.from_bytes(digest.digest(), "little") or 1
 
 
-def look(grey: Image.Image) -> np.ndarray:
+def dhash(grey: Image.Image) -> np.ndarray:
     """(15,) uint16, the difference hash of what is written on a page: is it darker to the left or right.
 
     Taken of the box around the ink, so that neither margins nor size nor light matter.
@@ -68,7 +70,7 @@ def normal_text(text: str) -> bytes:
     return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text).lower()).strip().encode()
 
 
-def sketch(text: bytes) -> np.ndarray:
+def minhash(text: bytes) -> np.ndarray:
     """(BINS,) uint16: two answers agree in as many bins as their shingles overlap."""
     codes = np.frombuffer(text, np.uint8).astype(np.uint64)
     value = np.zeros(len(codes) - SHINGLE + 1, np.uint64)
@@ -92,38 +94,38 @@ def same(keys: np.ndarray) -> np.ndarray:
     return np.stack([origin[later], later], axis=1)
 
 
-def near_looks(prints: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def near_images(prints: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """(P, 2) places of nearly the same pictures that are not the same files.
 
     Each row comes with the nearest row before it of each group. A form that is filled in twice looks alike,
     but has other answers.
     """
-    look, pictures, answer, exact, sketches = (
-        np.ascontiguousarray(prints[name]) for name in ("look", "pictures", "answer", "exact", "sketch")
+    dhash, pictures, answer, exact, sketches = (
+        np.ascontiguousarray(prints[name]) for name in ("dhash", "pictures", "answer", "exact", "minhash")
     )
 
     def far(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         distance = np.full(len(one), np.inf)
         kept = np.flatnonzero(pictures[one] != pictures[other])
-        distance[kept] = _BITS[look[one[kept]] ^ look[other[kept]]].sum(axis=1) / NEAR_LOOK
+        distance[kept] = _BITS[dhash[one[kept]] ^ dhash[other[kept]]].sum(axis=1) / MAX_DHASH_DISTANCE
         kept = kept[distance[kept] <= 1]
         first, second = one[kept], other[kept]
         told = (answer[first] > 0) & (answer[second] > 0)
-        agree = (sketches[first] == sketches[second]).sum(axis=1) >= OTHER_TEXT
+        agree = (sketches[first] == sketches[second]).sum(axis=1) >= MIN_FORM_AGREEMENT
         distance[kept[~np.where(told, agree, exact[first] == exact[second])]] = np.inf
         return distance
 
-    return _nearest(groups, look, far)
+    return _nearest(groups, dhash, far)
 
 
 def near_answers(prints: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """(P, 2) places of nearly the same long answers that are not the same, likewise."""
     told = np.flatnonzero(prints["answer"])
-    answer, sketches = (np.ascontiguousarray(prints[name][told]) for name in ("answer", "sketch"))
+    answer, sketches = (np.ascontiguousarray(prints[name][told]) for name in ("answer", "minhash"))
 
     def far(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         apart = (sketches[one] != sketches[other]).sum(axis=1)
-        return np.where(answer[one] == answer[other], np.inf, apart / (BINS - NEAR_TEXT))
+        return np.where(answer[one] == answer[other], np.inf, apart / (BINS - MIN_MINHASH_AGREEMENT))
 
     bands = sketches.reshape(-1, BINS // 4, 4).view(np.uint64)[:, :, 0]
     return told[_nearest(groups[told], bands, far)]

@@ -20,21 +20,21 @@ from got_train.errors import ImageError
 from got_train.evaluation.metrics.degeneration import repeats
 from got_train.images import EncodedImage
 
-from . import fingerprints as prints
+from . import fingerprints
 from .findings import ERROR, WARNING, Finding
-from .statistics import Fitness, Statistics, script_runs
+from .statistics import ScriptTokens, Statistics, script_runs
 
 _SUBJECTS = {"query": "question", "box": "region", "color": "region"}
 
 
 @dataclass
-class Look:
+class ChunkResult:
     """What a piece of a source has shown."""
 
     source: int
     statistics: Statistics = field(default_factory=Statistics)
     findings: list[Finding] = field(default_factory=list)
-    prints: list[tuple] = field(default_factory=list)
+    fingerprints: list[tuple] = field(default_factory=list)
     longest: list[tuple[int, int]] = field(default_factory=list)  # tokens, row: the longest few
 
     def add(self, finding: Finding) -> None:
@@ -42,15 +42,17 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Examiner:
+class RowChecker:
     """Looks at rows; `stride` of a source says at which of them more closely (lines of text, scripts)."""
 
     collator: Collator
     level: dict[int, str] = field(default_factory=dict)  # of a bad row in each source; ERROR otherwise
     keep: int = 16  # of the longest rows of each piece
 
-    def look(self, source: int, rows: Iterable[tuple[int, Record | RecordError]], stride: int) -> Look:
-        made = Look(source)
+    def check(
+        self, source: int, rows: Iterable[tuple[int, Record | RecordError]], stride: int
+    ) -> ChunkResult:
+        made = ChunkResult(source)
         for row, record in rows:
             made.statistics.rows += 1
             try:
@@ -68,9 +70,11 @@ class Examiner:
             level = ERROR if isinstance(error, DataFileError) else self.level.get(source, ERROR)
             return Finding.of(error, subject_of(error), level)
         what = f"cannot be checked ({type(error).__name__}: {error})"
-        return Finding(ERROR, "row", getattr(record, "where", ""), what, "leave this row out, and report it")
+        return Finding(
+            ERROR, "row", getattr(record, "location", ""), what, "leave this row out, and report it"
+        )
 
-    def _record(self, made: Look, row: int, record: Record, closely: bool) -> None:
+    def _record(self, made: ChunkResult, row: int, record: Record, closely: bool) -> None:
         pages = self._pages(record)
         size = pages[0].size
         views, grid = self._views(record, pages)
@@ -90,7 +94,7 @@ class Examiner:
         if repeats(record.text):
             made.add(_loop(record))
         grey = pages[0].convert("L")
-        made.prints.append(_print(made.source, row, record, prints.look(grey)))
+        made.fingerprints.append(_fingerprint(made.source, row, record, fingerprints.dhash(grey)))
         if closely:
             self._lines(found, record, grey, grid)
             self._scripts(found, record.text)
@@ -99,7 +103,7 @@ class Examiner:
         try:
             return [images.open_image(path) for path in record.images]
         except (OSError, ValueError) as error:
-            raise RecordError(f"{record.where}: {error}") from error
+            raise RecordError(f"{record.location}: {error}") from error
 
     def _views(self, record: Record, pages: list) -> tuple[int, tuple[int, int]]:
         """How many views images.views would make, and into how many columns and rows it would cut."""
@@ -109,24 +113,24 @@ class Examiner:
         return columns * rows + (columns * rows > 1), (columns, rows)
 
     def _lines(self, found: Statistics, record: Record, grey: object, grid: tuple[int, int]) -> None:
-        lines = text_height.smallest_lines(grey)
+        lines = text_height.measure_text_height(grey)
         if lines is None:
             found.no_lines += 1
             return
         side = self.collator.side
         cut = text_height.tiles(grey.size, self.collator.max_tiles, side)
-        seen, cropped = lines.seen(side, grid), lines.seen(side, cut)
+        seen, cropped = lines.in_view(side, grid), lines.in_view(side, cut)
         found.lines.add(round(seen))
         if record.task in prompts.ONE_VIEW:
             found.cropped.add(round(cropped))
-            found.small = sorted([*found.small, (round(seen), round(cropped), record.where)])[:5]
+            found.small = sorted([*found.small, (round(seen), round(cropped), record.location)])[:5]
 
     def _scripts(self, found: Statistics, text: str) -> None:
         for script, runs in script_runs(text).items():
             tokens = sum(len(self.collator.tokenizer.encode(run)) for run in runs)
             written = "".join(runs)
-            fitness = Fitness(len(written), len(written.encode()), tokens)
-            found.scripts.setdefault(script, Fitness()).merge(fitness)
+            fitness = ScriptTokens(len(written), len(written.encode()), tokens)
+            found.scripts.setdefault(script, ScriptTokens()).merge(fitness)
 
 
 def subject_of(error: Exception) -> str:
@@ -151,26 +155,26 @@ def _loop(record: Record) -> Finding:
     return Finding(
         WARNING,
         "answer",
-        record.where,
+        record.location,
         f"the answer ends in the same characters over and over ({tail!r})",
         "such rows teach endless repetition; cut the answer where the page ends, or leave the row out",
         usable=True,
     )
 
 
-def _print(source: int, row: int, record: Record, look: np.ndarray) -> tuple:
-    text = prints.normal_text(record.text)
-    long = len(text) >= prints.LEAST_TEXT
+def _fingerprint(source: int, row: int, record: Record, look: np.ndarray) -> tuple:
+    text = fingerprints.normal_text(record.text)
+    long = len(text) >= fingerprints.MIN_TEXT_BYTES
     asked = repr((record.task, record.box, record.box_unit, record.color)).encode()
     return (
         source,
         row,
-        prints.hash_of(*map(_bytes, record.images)),
-        prints.hash_of(asked),
-        prints.hash_of(text) if long else 0,
-        prints.hash_of(record.text.encode()),
+        fingerprints.hash_bytes(*map(_bytes, record.images)),
+        fingerprints.hash_bytes(asked),
+        fingerprints.hash_bytes(text) if long else 0,
+        fingerprints.hash_bytes(record.text.encode()),
         look,
-        prints.sketch(text) if long else np.zeros(prints.BINS, np.uint16),
+        fingerprints.minhash(text) if long else np.zeros(fingerprints.BINS, np.uint16),
     )
 
 

@@ -20,17 +20,17 @@ from pathlib import Path
 import numpy as np
 
 from got_train import workers as processes
-from got_train.data.record import where_of
+from got_train.data.record import location_of
 from got_train.data.records import DataFileError, Record, RecordError, RecordStream
 from got_train.errors import DataError
 
-from . import fingerprints as prints
+from . import fingerprints
 from .findings import Finding, Findings
-from .rows import Examiner, Look, records_of
+from .rows import ChunkResult, RowChecker, records_of
 from .statistics import Statistics
 
-PIECE = 64  # rows that a process takes at once
-CLOSELY = 2000  # rows of a source whose lines of text and scripts are looked at, evenly spaced
+CHUNK_ROWS = 64  # rows that a process takes at once
+CLOSE_ROWS = 2000  # rows of a source whose lines of text and scripts are looked at, evenly spaced
 STREAM_STRIDE = 9  # the same of a stream, whose rows are not counted: every ninth
 HELD_OUT = ("validation", "probe")  # roles of rows that no run trains on
 LONGEST = 64  # rows kept of which the run is measured
@@ -54,18 +54,18 @@ class Source:
             return range(total)
         return (np.arange(self.sample) * (total / self.sample)).astype(int).tolist()
 
-    def where(self, row: int) -> str:
-        return where_of(self.records, row)
+    def location(self, row: int) -> str:
+        return location_of(self.records, row)
 
 
 @dataclass
-class Seen:
+class ScanResult:
     """What all rows have shown."""
 
     sources: Sequence[Source]
     statistics: list[Statistics] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
-    prints: np.ndarray = field(default_factory=lambda: np.empty(0, prints.PRINT))
+    fingerprints: np.ndarray = field(default_factory=lambda: np.empty(0, fingerprints.FINGERPRINT))
     longest: list[tuple[int, int, int]] = field(default_factory=list)  # tokens, source, row
 
     def total(self, *roles: str) -> int:
@@ -78,44 +78,44 @@ class Seen:
 
 def scan(
     sources: Sequence[Source],
-    examiner: Examiner,
+    checker: RowChecker,
     workers: int = 0,
     quarantine: Path | None = None,
     progress: Callable[[int], object] = lambda rows: None,
-) -> Seen:
+) -> ScanResult:
     """Look at every row. Bad ones go to `quarantine` as they are met, a line each, in their order."""
-    seen = Seen(sources, [Statistics() for _ in sources])
+    seen = ScanResult(sources, [Statistics() for _ in sources])
     made: list[np.ndarray] = []
-    pool = _Here(sources, examiner) if workers == 0 else _Pool(sources, examiner, workers)
+    pool = _InProcess(sources, checker) if workers == 0 else _Pool(sources, checker, workers)
     with _Quarantine(quarantine) as bad, pool:
-        for look in pool.looks(_pieces(sources)):
+        for look in pool.looks(_chunks(sources)):
             seen.statistics[look.source].merge(look.statistics)
             for finding in look.findings:
                 seen.findings.add(finding)
                 bad.add(finding)
-            made.append(np.array(look.prints, prints.PRINT))
+            made.append(np.array(look.fingerprints, fingerprints.FINGERPRINT))
             for tokens, row in look.longest:
                 heapq.heappush(seen.longest, (tokens, look.source, row))
                 if len(seen.longest) > LONGEST:
                     heapq.heappop(seen.longest)
             progress(look.statistics.rows)
     seen.longest.sort(reverse=True)
-    seen.prints = np.concatenate(made) if made else seen.prints
+    seen.fingerprints = np.concatenate(made) if made else seen.fingerprints
     return seen
 
 
-Piece = tuple[int, Sequence, int]  # source; its rows, or of a stream (row, record or fault); stride
+Chunk = tuple[int, Sequence, int]  # source; its rows, or of a stream (row, record or fault); stride
 
 
-def _pieces(sources: Sequence[Source]) -> Iterator[Piece]:
+def _chunks(sources: Sequence[Source]) -> Iterator[Chunk]:
     for place, source in enumerate(sources):
         rows = source.rows()
         if rows is None:
             yield from ((place, part, STREAM_STRIDE) for part in _of_stream(source))
             continue
-        stride = max(1, len(source.records) // CLOSELY)
-        for start in range(0, len(rows), PIECE):
-            yield place, rows[start : start + PIECE], stride
+        stride = max(1, len(source.records) // CLOSE_ROWS)
+        for start in range(0, len(rows), CHUNK_ROWS):
+            yield place, rows[start : start + CHUNK_ROWS], stride
 
 
 def _of_stream(source: Source) -> Iterator[list]:
@@ -123,7 +123,7 @@ def _of_stream(source: Source) -> Iterator[list]:
     rows = iter(_forward(source.records))
     if source.sample:
         rows = islice(rows, source.sample)
-    while part := list(islice(rows, PIECE)):
+    while part := list(islice(rows, CHUNK_ROWS)):
         yield part
 
 
@@ -142,52 +142,52 @@ def _forward(stream: RecordStream) -> Iterator[tuple[int, Record | RecordError]]
         row += 1
 
 
-def look_at(sources: Sequence[Source], examiner: Examiner, piece: Piece) -> Look:
+def check_chunk(sources: Sequence[Source], checker: RowChecker, piece: Chunk) -> ChunkResult:
     place, rows, stride = piece
     if isinstance(rows[0], tuple):  # of a stream, which come with their records
-        return examiner.look(place, rows, stride)
-    return examiner.look(place, records_of(sources[place].records, rows), stride)
+        return checker.check(place, rows, stride)
+    return checker.check(place, records_of(sources[place].records, rows), stride)
 
 
-class _Here:
+class _InProcess:
     """The same in this process."""
 
-    def __init__(self, sources: Sequence[Source], examiner: Examiner) -> None:
-        self.sources, self.examiner = sources, examiner
+    def __init__(self, sources: Sequence[Source], checker: RowChecker) -> None:
+        self.sources, self.checker = sources, checker
 
-    def __enter__(self) -> _Here:
+    def __enter__(self) -> _InProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
-    def looks(self, pieces: Iterable[Piece]) -> Iterator[Look]:
+    def looks(self, pieces: Iterable[Chunk]) -> Iterator[ChunkResult]:
         for piece in pieces:
-            yield look_at(self.sources, self.examiner, piece)
+            yield check_chunk(self.sources, self.checker, piece)
 
 
-_WORK: tuple[Sequence[Source], Examiner] | None = None  # of a process of the pool
+_WORK: tuple[Sequence[Source], RowChecker] | None = None  # of a process of the pool
 
 
-def _begin(sources: Sequence[Source], examiner: Examiner, check: int) -> None:
+def _start_worker(sources: Sequence[Source], checker: RowChecker, check: int) -> None:
     global _WORK
-    _WORK = sources, examiner
+    _WORK = sources, checker
     processes.exit_with_parent(check)
 
 
-def _look(piece: Piece) -> Look:
-    return look_at(*_WORK, piece)
+def _check_chunk(piece: Chunk) -> ChunkResult:
+    return check_chunk(*_WORK, piece)
 
 
 class _Pool:
     """Several processes; results come in the order of the pieces."""
 
-    def __init__(self, sources: Sequence[Source], examiner: Examiner, workers: int) -> None:
+    def __init__(self, sources: Sequence[Source], checker: RowChecker, workers: int) -> None:
         # forked where that exists: what is open stays shared, and nothing is imported anew
         kind = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
         context = multiprocessing.get_context(kind)
         self.workers = workers
-        self.executor = ProcessPoolExecutor(workers, context, _begin, (sources, examiner, os.getpid()))
+        self.executor = ProcessPoolExecutor(workers, context, _start_worker, (sources, checker, os.getpid()))
 
     def __enter__(self) -> _Pool:
         return self
@@ -195,11 +195,11 @@ class _Pool:
     def __exit__(self, *_: object) -> None:
         self.executor.shutdown(cancel_futures=True)
 
-    def looks(self, pieces: Iterable[Piece]) -> Iterator[Look]:
+    def looks(self, pieces: Iterable[Chunk]) -> Iterator[ChunkResult]:
         waiting: deque[Future] = deque()
         try:
             for piece in pieces:
-                waiting.append(self.executor.submit(_look, piece))
+                waiting.append(self.executor.submit(_check_chunk, piece))
                 if len(waiting) >= 2 * self.workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -228,8 +228,8 @@ class _Quarantine:
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self._made, "w", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
-        cause = f"{finding.cause}; {finding.mend}" if finding.mend else finding.cause
-        line = {"where": finding.where, "cause": cause, "mend": finding.mend}
+        cause = f"{finding.cause}; {finding.fix}" if finding.fix else finding.cause
+        line = {"location": finding.location, "cause": cause, "fix": finding.fix}
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def __exit__(self, failed: object, *_: object) -> None:

@@ -34,7 +34,7 @@ def script_runs(text: str) -> dict[str, list[str]]:
 
 
 @dataclass
-class Numbers:
+class Histogram:
     """Counts of whole numbers."""
 
     counts: Counter[int] = field(default_factory=Counter)
@@ -42,7 +42,7 @@ class Numbers:
     def add(self, value: int) -> None:
         self.counts[value] += 1
 
-    def merge(self, other: Numbers) -> None:
+    def merge(self, other: Histogram) -> None:
         self.counts.update(other.counts)
 
     @property
@@ -85,14 +85,14 @@ class Numbers:
 
 
 @dataclass
-class Fitness:
+class ScriptTokens:
     """Of one script: its characters, their bytes, and the tokens these became."""
 
     characters: int = 0
     size: int = 0  # bytes
     tokens: int = 0
 
-    def merge(self, other: Fitness) -> None:
+    def merge(self, other: ScriptTokens) -> None:
         self.characters += other.characters
         self.size += other.size
         self.tokens += other.tokens
@@ -113,16 +113,16 @@ class Statistics:
     rows: int = 0
     bad: int = 0
     tasks: Counter[str] = field(default_factory=Counter)
-    tokens: Numbers = field(default_factory=Numbers)  # of a whole sample
-    answers: Numbers = field(default_factory=Numbers)  # tokens that are learnt
-    characters: Numbers = field(default_factory=Numbers)
-    views: Numbers = field(default_factory=Numbers)
-    sides: Numbers = field(default_factory=Numbers)  # the longer one of the first picture, pixels
-    lines: Numbers = field(default_factory=Numbers)
-    cropped: Numbers = field(default_factory=Numbers)  # the same lines, were the page cut into tiles
+    tokens: Histogram = field(default_factory=Histogram)  # of a whole sample
+    answers: Histogram = field(default_factory=Histogram)  # tokens that are learnt
+    characters: Histogram = field(default_factory=Histogram)
+    views: Histogram = field(default_factory=Histogram)
+    sides: Histogram = field(default_factory=Histogram)  # the longer one of the first picture, pixels
+    lines: Histogram = field(default_factory=Histogram)
+    cropped: Histogram = field(default_factory=Histogram)  # the same lines, were the page cut into tiles
     no_lines: int = 0
     small: list[tuple[int, int, str]] = field(default_factory=list)  # lines, cropped, where: the worst few
-    scripts: dict[str, Fitness] = field(default_factory=dict)
+    scripts: dict[str, ScriptTokens] = field(default_factory=dict)
 
     def merge(self, other: Statistics) -> None:
         self.rows += other.rows
@@ -133,7 +133,7 @@ class Statistics:
             getattr(self, name).merge(getattr(other, name))
         self.small = sorted([*self.small, *other.small])[:5]
         for name, fitness in other.scripts.items():
-            self.scripts.setdefault(name, Fitness()).merge(fitness)
+            self.scripts.setdefault(name, ScriptTokens()).merge(fitness)
 
     def plain(self) -> dict[str, Any]:
         return {
@@ -155,6 +155,6 @@ class Statistics:
         }
 
 
-def plain_scripts(scripts: Mapping[str, Fitness]) -> dict[str, Any]:
+def plain_scripts(scripts: Mapping[str, ScriptTokens]) -> dict[str, Any]:
     ordered = sorted(scripts.items(), key=lambda item: -item[1].characters)
     return {name: fitness.plain() for name, fitness in ordered}

@@ -89,14 +89,14 @@ def _needs(needs: Mapping[str, Any] | None, unmeasured: str) -> Iterator[str]:
 
 def _faults(findings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for kind in findings:
-        mend = f"; {kind['mend']}" if kind["mend"] else ""
+        fix = f"; {kind['fix']}" if kind["fix"] else ""
         if kind["count"] == 1:
-            yield "{}: {where}: {cause}{}".format(kind["level"], mend, **kind["examples"][0])
+            yield "{}: {location}: {cause}{}".format(kind["level"], fix, **kind["examples"][0])
             continue
-        yield f"{kind['level']}: {kind['subject']}, {kind['count']:,} times{mend}"
+        yield f"{kind['level']}: {kind['subject']}, {kind['count']:,} times{fix}"
         shown = kind["examples"][:SHOWN]
         for example in shown:
-            yield f"    {example['where']}: {example['cause']}"
+            yield f"    {example['location']}: {example['cause']}"
         if kind["count"] > len(shown):
             yield f"    ... and {kind['count'] - len(shown):,} more"
 

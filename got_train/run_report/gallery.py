@@ -93,7 +93,7 @@ def _card(row: Row, pictures: Pictures, texts: str) -> str:
         body = f"<div class=body>{picture}<div>{texts}</div></div>"
     else:
         body = f"<p class=soft>no picture: {escaped(shown['cause'])}</p>{texts}"
-    chips = [row["task"], row.get("data", ""), row.get("color") or "", row.get("where", "")]
+    chips = [row["task"], row.get("data", ""), row.get("color") or "", row.get("location", "")]
     listed = "".join(f"<span>{escaped(chip)}</span>" for chip in chips if chip)
     return (
         f"<article class=sample><h3>{escaped(row['id'])}</h3><div class=chips>{listed}</div>{body}"

@@ -29,7 +29,7 @@ def verdict(run: Run) -> str:
     other = "" if run.checked else "<p class=worse>It was made with other settings than this run's.</p>"
     rows = [
         f"<tr><td class=word>{kind['level']}<td class=word>{escaped(kind['subject'])}<td>{kind['count']:,}"
-        f"<td class='word wrap'>{_example(kind)}<td class='word wrap'>{escaped(kind['mend'])}"
+        f"<td class='word wrap'>{_example(kind)}<td class='word wrap'>{escaped(kind['fix'])}"
         for kind in run.check["findings"]
     ]
     head = ("level", "about", "times", "such as", "what would be right")
@@ -44,7 +44,7 @@ def verdict(run: Run) -> str:
 
 def _example(kind: Mapping[str, Any]) -> str:
     first = kind["examples"][0]
-    return escaped(f"{first['where']}: {first['cause']}")
+    return escaped(f"{first['location']}: {first['cause']}")
 
 
 def data(run: Run) -> str:
@@ -110,7 +110,7 @@ def dropped(run: Run) -> str:
         said = "none can be: such a row stops the run" if run.config.data.on_bad == "stop" else "none was"
         return f"{title}<p class=note>data.on_bad is {run.config.data.on_bad}: {said}.</p>"
     rows = [
-        f"<tr><td class=word>{escaped(row['where'])}<td class='word wrap'>{escaped(row['cause'])}"
+        f"<tr><td class=word>{escaped(row['location'])}<td class='word wrap'>{escaped(row['cause'])}"
         for row in run.dropped[:_ROWS]
     ]
     more = f"<p class=note>and {len(run.dropped) - _ROWS:,} more</p>" if len(run.dropped) > _ROWS else ""

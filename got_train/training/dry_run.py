@@ -21,7 +21,7 @@ from paddlenlp.trainer import TrainerCallback
 from tqdm import tqdm
 
 from got_train.config.schema import Config, MeasureSettings
-from got_train.data.collator import Collator, Sample, packed
+from got_train.data.collator import Collator, Sample, pack_samples
 from got_train.data.mixture import Mixture
 from got_train.data.records import Record, RecordError
 from got_train.modeling.config import IGNORED, PARTS
@@ -310,7 +310,7 @@ def _suggestions(measured: DryRunResult) -> Iterator[tuple[str, Training, MicroB
     yield f"train.micro_batch_size={left}", several, _share(batch, left / size)
     if not measured.config.data.pack:
         usual = [len(sample.ids) for sample in measured.usual.values()][: size - 1]
-        rows = packed([batch.tokens, *usual], batch.tokens)
+        rows = pack_samples([batch.tokens, *usual], batch.tokens)
         beside = "one of the longest beside usual ones"
         yield f"data.pack={batch.tokens} ({beside})", training, dataclasses.replace(batch, rows=len(rows))
 
@@ -359,7 +359,7 @@ def _times(measured: DryRunResult) -> str:
 
 def _shown(collator: Collator, draw: int, sample: Sample, mixture: Mixture) -> Iterator[str]:
     """What the decoder is given of a sample, and between >>> and <<< what it is to say."""
-    yield f"{mixture[draw].where}, as the decoder sees it; it learns what stands between >>> and <<<:"
+    yield f"{mixture[draw].location}, as the decoder sees it; it learns what stands between >>> and <<<:"
     text = ""
     for supervised, tokens in groupby(
         zip(sample.ids, sample.labels, strict=True), lambda pair: pair[1] != IGNORED

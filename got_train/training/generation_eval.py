@@ -18,7 +18,7 @@ import paddle
 from tqdm import tqdm
 
 from got_train.config.schema import Config
-from got_train.data.mixture import spread
+from got_train.data.mixture import subsample
 from got_train.data.records import Record
 from got_train.errors import ConfigError
 from got_train.evaluation.metrics import degeneration, text
@@ -27,7 +27,7 @@ from got_train.evaluation.provenance import write_lines
 from got_train.evaluation.scored import Sample, averages_of, metric_fault, samples, task_name
 from got_train.evaluation.scores import ALL
 from got_train.formats.answer_types import answer_type
-from got_train.inference.reader import Reader
+from got_train.inference.reader import OcrPipeline
 
 from .run_files import MEASUREMENTS
 
@@ -92,7 +92,7 @@ def _choose(sets: Sequence[EvalSet], most: int, seed: int) -> tuple[list[DataFil
     looked_at = [
         (source, place)
         for source, each in enumerate(sets)
-        for place in spread([range(len(each.records))], share, seed)
+        for place in subsample([range(len(each.records))], share, seed)
     ]
     strata = [(source, *_stratum(sets[source].records[place])) for source, place in looked_at]
     taken: list[list[Record]] = [[] for _ in sets]
@@ -224,7 +224,7 @@ class GenerationEval:
     """
 
     def __init__(
-        self, reader: Reader, rows: EvalRecords, config: Config, rank: int = 0, ranks: int = 1
+        self, reader: OcrPipeline, rows: EvalRecords, config: Config, rank: int = 0, ranks: int = 1
     ) -> None:
         self.reader, self.rows, self.rank, self.ranks = reader, rows, rank, ranks
         self.settings = config.measure

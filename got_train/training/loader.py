@@ -24,7 +24,7 @@ import paddle
 from got_train import workers as processes
 from got_train.data.collator import Collator
 from got_train.data.mixture import Mixture
-from got_train.data.record import where_of
+from got_train.data.record import location_of
 from got_train.data.records import DataFileError, RecordError
 from got_train.errors import ConfigError, TrainingError
 from got_train.modeling.config import IGNORED
@@ -143,7 +143,7 @@ class StepLoader:
 
     def rows(self, draws: list[range]) -> list[str]:
         """file:line of each."""
-        return [where_of(self.mixture, draw) for part in draws for draw in part]
+        return [location_of(self.mixture, draw) for part in draws for draw in part]
 
     def dead_worker(self, step: int, error: Exception) -> WorkerError:
         """What to say when a worker has died after `step` steps, of a row that was on its way."""
@@ -209,7 +209,7 @@ def _checksum_of(found: object) -> int:
     """What the ledger keeps of a draw."""
     if isinstance(found, ExceptionWithTraceback):
         return DROPPED
-    return checksum(found.where, found.labels[found.labels != IGNORED])
+    return checksum(found.location, found.labels[found.labels != IGNORED])
 
 
 def _is_about_one_row(fault: Exception) -> bool:

@@ -9,7 +9,7 @@ from got_train.data.record import RecordError, split_message
 
 
 class RejectedSamples:
-    """A JSONL file of {"where": "file:line", "cause": ...}; a resumed run goes on with it.
+    """A JSONL file of {"location": "file:line", "cause": ...}; a resumed run goes on with it.
 
     Each process has its own, as each meets other rows.
     """
@@ -18,7 +18,7 @@ class RejectedSamples:
         self.path = path
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         # a line without its end is one that the process was killed in; its row will be met again
-        self._known = {json.loads(line)["where"] for line in lines if line.endswith("\n")}
+        self._known = {json.loads(line)["location"] for line in lines if line.endswith("\n")}
         if lines and not lines[-1].endswith("\n"):
             path.write_text("".join(lines[:-1]), encoding="utf-8")
 
@@ -26,10 +26,10 @@ class RejectedSamples:
         return len(self._known)
 
     def add(self, error: RecordError) -> None:
-        where, cause = split_message(error)
-        if where in self._known:
+        location, cause = split_message(error)
+        if location in self._known:
             return
-        self._known.add(where)
+        self._known.add(location)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"where": where, "cause": cause}, ensure_ascii=False) + "\n")
+            file.write(json.dumps({"location": location, "cause": cause}, ensure_ascii=False) + "\n")

@@ -14,7 +14,7 @@ from got_train.config.loader import load_config
 from got_train.config.schema import Config, ModelSettings, SourceSettings, differences
 from got_train.cpu import settings as cpu
 from got_train.data.collator import Collator
-from got_train.data.mixture import Mixture, replayed, spread
+from got_train.data.mixture import Mixture, replay_subset, subsample
 from got_train.data.records import Record, RecordError, RecordStream, open_stream, read_records
 from got_train.errors import ConfigError
 from got_train.tokenizer import Tokenizer, load_tokenizer
@@ -146,7 +146,7 @@ def build_mixture(config: Config) -> Mixture:
             raise ConfigError(f"{key}: its rows are not counted, so epochs are not either; give train.steps")
     records = [open_source(source) for source in data.sources]
     for place, source in enumerate(data.replay_sources):
-        records.append(replayed(open_source(source), data.replay_share, seed, place))
+        records.append(replay_subset(open_source(source), data.replay_share, seed, place))
     weights = [source.weight for source in (*data.sources, *data.replay_sources)]
     return Mixture(records, None if weights[0] is None else weights, seed)
 
@@ -156,7 +156,7 @@ def build_validation(config: Config) -> Sequence[Record] | None:
     sources = config.data.validation_sources
     if not sources:
         return None
-    return spread(list(map(open_source, sources)), config.data.validation_rows, config.train.seed)
+    return subsample(list(map(open_source, sources)), config.data.validation_rows, config.train.seed)
 
 
 def build_rows(config: Config) -> EvalRecords | None:

@@ -41,12 +41,12 @@ class Trace:
     def rows(self, step: int) -> Iterator[tuple[str, bool]]:
         """file:line of each, and whether it was dropped."""
         dropped = self.entry(step).dropped
-        return ((self.where(draw), draw in dropped) for draw in self.draws(step))
+        return ((self.location_of(draw), draw in dropped) for draw in self.draws(step))
 
-    def where(self, draw: int) -> str:
-        from got_train.data.record import where_of
+    def location_of(self, draw: int) -> str:
+        from got_train.data.record import location_of
 
-        return where_of(self.mixture, draw)
+        return location_of(self.mixture, draw)
 
     def is_as_trained(self, step: int) -> bool:
         """Whether the rows that stand at these places now are those of the ledger."""
@@ -60,7 +60,7 @@ class Trace:
                 record = self.mixture[draw]
             except RecordError:  # usable once, and no more
                 return False
-            total += checksum(record.where, self.tokenizer.encode_answer(record.text))
+            total += checksum(record.location, self.tokenizer.encode_answer(record.text))
         return total == entry.sum and entry.rows + len(entry.dropped) == len(self.draws(step))
 
     def steps(self, row: str) -> Iterator[tuple[int, bool]]:
@@ -70,20 +70,20 @@ class Trace:
             for draw in self.draws(step):
                 place = self.mixture.place(draw)
                 if place not in names:
-                    names[place] = self.where(draw)
+                    names[place] = self.location_of(draw)
                 if names[place] == row:
                     yield step, draw in self.ledger[step].dropped
 
     def check_row(self, row: str) -> None:
         """Refuse a name that no row of the run's data has: a slip is not a row that was never drawn."""
-        from got_train.data.record import where_of
+        from got_train.data.record import location_of
 
         if self.mixture.total is None:
             return  # rows of a stream are not counted, let alone searched
         for source in self.mixture.sources:
-            if any(where_of(source, place) == row for place in range(len(source))):
+            if any(location_of(source, place) == row for place in range(len(source))):
                 return
-        raise TrainingError(f"--row {row}: no row of this run; as it names them, such as {self.where(0)}")
+        raise TrainingError(f"--row {row}: no row of this run; as it names them, such as {self.location_of(0)}")
 
 
 def open_trace(run: Path) -> Trace:

@@ -31,7 +31,7 @@ from got_train.data.records import read_records
 from got_train.errors import RequestError
 from got_train.images import EncodedImage
 from got_train.inference import confidence
-from got_train.inference.reader import Answer, Page, Question, load_reader
+from got_train.inference.reader import OcrRequest, OcrResult, Page, load_pipeline
 from tests.chromium import PROGRAM, Chromium
 
 ROOT = Path(__file__).parents[2]
@@ -52,13 +52,13 @@ class Told:
             text = SAID[question.task]
             for letter in text:
                 on_text(question, letter)
-            yield Answer(question, text, list(range(len(text))), [-0.1] * len(text), "stop", 0.5)
+            yield OcrResult(question, text, list(range(len(text))), [-0.1] * len(text), "stop", 0.5)
 
-    def pieces(self, answer):
+    def token_texts(self, answer):
         return [(piece, 0.4 if "d" in piece else 0.95) for piece in re.findall(r"\s+|\S+", answer.text)]
 
     def spans(self, answer, level):
-        return confidence.spans(self.pieces(answer), level)
+        return confidence.spans(self.token_texts(answer), level)
 
 
 class Endless:
@@ -150,7 +150,7 @@ class Client:
 
 @pytest.fixture(scope="module")
 def reader():
-    return load_reader(NANO)
+    return load_pipeline(NANO)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_a_page_is_heard_as_it_is_read_and_in_a_box_too(client, reader, page):
     _, file = client.upload(page, "a.png")
     for box, text in ((None, "\n".join(LINES)), (SOURCE, "source")):
         begun, *texts, last = client.events(file["key"], model="nano", box=box)
-        question = Question((Page(EncodedImage("a.png", page)),), "ocr", box, box_unit="thousandth")
+        question = OcrRequest((Page(EncodedImage("a.png", page)),), "ocr", box, box_unit="thousandth")
         answer = next(reader.read([question]))
         assert begun == {"begun": True}
         assert len(texts) > 1
@@ -379,7 +379,7 @@ def test_one_page_at_a_time_and_a_visitor_who_goes_makes_room():
     slow = Endless()
     readings = Readings({"slow": slow}.get, ["slow"])
     heard, gone = [], [threading.Event() for _ in range(MOST_WAITING)]
-    asked = Question((Page("a.png"),), "ocr")
+    asked = OcrRequest((Page("a.png"),), "ocr")
     jobs = [readings.start("slow", asked, heard.append, each) for each in gone]
     with pytest.raises(BusyError, match=f"{MOST_WAITING} pages are waiting"):
         readings.start("slow", asked, heard.append, threading.Event())

@@ -38,8 +38,8 @@ def test_dropped_rows_are_written_with_their_cause_and_the_others_train_on(fit, 
     """With micro-batches of one row a dropped row leaves an empty one."""
     broken()
     fit(DROP, "train.steps=8", *overrides)
-    rows = sorted(quarantined(tmp_path), key=lambda row: row["where"])
-    assert [row["where"] for row in rows] == [f"{tmp_path}/data.jsonl:12", f"{tmp_path}/data.jsonl:30"]
+    rows = sorted(quarantined(tmp_path), key=lambda row: row["location"])
+    assert [row["location"] for row in rows] == [f"{tmp_path}/data.jsonl:12", f"{tmp_path}/data.jsonl:30"]
     assert "11.png" in rows[0]["cause"]
     assert rows[1]["cause"].startswith("empty answer")
 
@@ -49,7 +49,7 @@ def test_a_step_without_its_bad_row_equals_the_step_of_the_other_seven(fit, brok
     whole = Collator.batch
 
     def without(self, samples):
-        return whole(self, [each for each in samples if each.where.rpartition(":")[2] not in ("12", "30")])
+        return whole(self, [each for each in samples if each.location.rpartition(":")[2] not in ("12", "30")])
 
     with monkeypatch.context() as patched:
         patched.setattr(Collator, "batch", without)
@@ -72,13 +72,13 @@ def test_a_row_drawn_in_every_epoch_is_written_once_and_a_resumed_run_goes_on(fi
 
 def test_half_a_line_of_a_killed_process_is_taken_back(tmp_path):
     path = tmp_path / "quarantine-0.jsonl"
-    path.write_text('{"where": "a.jsonl:1", "cause": "x"}\n{"where": "a.js')
+    path.write_text('{"location": "a.jsonl:1", "cause": "x"}\n{"location": "a.js')
     quarantine = RejectedSamples(path)
     assert len(quarantine) == 1
     quarantine.add(RecordError("a.jsonl:1: x"))
     quarantine.add(RecordError("a.jsonl:2: no picture: b.png; a picture"))
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert rows[1] == {"where": "a.jsonl:2", "cause": "no picture: b.png; a picture"}
+    assert rows[1] == {"location": "a.jsonl:2", "cause": "no picture: b.png; a picture"}
     assert len(rows) == 2
 
 

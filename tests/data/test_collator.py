@@ -235,7 +235,7 @@ def test_pages_without_glyphs_or_with_several_views_are_not_supervised_by_them(c
 
 
 def test_a_row_of_one_token_too_many_is_refused_with_file_and_line(collator, page):
-    record = Record((page(),), "ocr", "x" * 20, where="data.jsonl:7")
+    record = Record((page(),), "ocr", "x" * 20, location="data.jsonl:7")
     tokens = len(collator.sample(record).ids)
     assert len(replace(collator, max_tokens=tokens).sample(record).ids) == tokens
     message = rf"data.jsonl:7: {tokens} tokens \({tokens - 21} of the prompt, 21 of the answer\); at most "
@@ -258,7 +258,7 @@ def test_an_image_that_breaks_off_is_refused_with_file_and_line(collator, tmp_pa
     half = (tmp_path / "page.png").read_bytes()[:6000]
     (tmp_path / "page.png").write_bytes(half)
     with pytest.raises(RecordError, match=r"data:1: .*page\.png"):
-        collator.sample(Record((str(tmp_path / "page.png"),), "ocr", "a", where="data:1"))
+        collator.sample(Record((str(tmp_path / "page.png"),), "ocr", "a", location="data:1"))
 
 
 @pytest.mark.parametrize(
@@ -273,6 +273,6 @@ def test_an_image_that_breaks_off_is_refused_with_file_and_line(collator, tmp_pa
 def test_a_prompt_that_got_was_never_taught_is_refused_with_file_and_line(
     collator, page, record, dialect, message
 ):
-    record = Record(**{"images": (page(),), "task": "ocr", "text": "a", "where": "data:3", **record})
+    record = Record(**{"images": (page(),), "task": "ocr", "text": "a", "location": "data:3", **record})
     with pytest.raises(RecordError, match=message):
         replace(collator, dialect=dialect).sample(record)

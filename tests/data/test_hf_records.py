@@ -77,7 +77,7 @@ def words(records):
 def test_parquet_of_hugging_face_is_read_by_its_named_columns(path):
     records = read_records(path, **NAMED)
     assert words(records)[0] == HARBOUR
-    assert [record.where for record in records] == [f"{HUB}[0]", f"{HUB}[1]"]
+    assert [record.location for record in records] == [f"{HUB}[0]", f"{HUB}[1]"]
     picture = records[0].images[0]
     assert (picture.name, picture.data) == (
         "harbour_p1.png",
@@ -149,7 +149,7 @@ def test_rows_are_found_over_files_and_row_groups_at_random(tmp_path):
     assert words(records) == [f"row {row}" for row in range(13)]
     for row in np.random.default_rng(0).permutation(13):
         assert records[row].text == f"row {row}"
-    assert records[12].where == f"{tmp_path}/records-00002-of-00003.parquet[6]"
+    assert records[12].location == f"{tmp_path}/records-00002-of-00003.parquet[6]"
     assert pickle.loads(pickle.dumps(records))[7] == records[7]
     with pytest.raises(IndexError, match="record 13 of 13"):
         records[13]
@@ -165,7 +165,7 @@ def test_large_row_groups_are_copied_once_and_read_the_same(tmp_path, monkeypatc
     copied = read_records(path)
     assert list((tmp_path / "cache").rglob("*.arrow"))
     assert list(copied) == expected
-    assert [record.where for record in copied] == [record.where for record in expected]
+    assert [record.location for record in copied] == [record.location for record in expected]
     assert list(pickle.loads(pickle.dumps(copied))) == expected
 
 
@@ -266,7 +266,7 @@ def test_an_image_folder_is_read_by_the_lines_of_its_metadata():
                 path, check_files=True, columns={"images": named, "text": "text"}, task="ocr"
             )
             assert records[0].images == (f"{FOLDER}/test/harbour_p1.png",)
-            assert (records[0].text, records[1].where) == (HARBOUR, f"{FOLDER}/test/metadata.jsonl:2")
+            assert (records[0].text, records[1].location) == (HARBOUR, f"{FOLDER}/test/metadata.jsonl:2")
     with pytest.raises(RecordError, match="metadata.jsonl:1: unknown column 'lang'; say in columns"):
         read_records(FOLDER)[0]
 
@@ -279,7 +279,7 @@ def test_an_image_folder_with_splits_and_metadata_in_csv(tmp_path):
     (tmp_path / "test/metadata.jsonl").write_text('{"file_name": "d.png", "text": "five"}\n')
     train = read_records(tmp_path, task="ocr", allow_empty=True)
     assert words(train) == ['one\nand "two", three', "four", ""]
-    assert [record.where[-2:] for record in train] == [":3", ":5", ":6"]
+    assert [record.location[-2:] for record in train] == [":3", ":5", ":6"]
     assert (train[1].box, train[1].images) == ((1, 2, 3, 4), (f"{tmp_path}/train/b.png",))
     assert words(read_records(tmp_path, task="ocr", split="test")) == ["five"]
     with pytest.raises(RecordError, match="metadata.csv:6: empty answer"):
@@ -320,7 +320,7 @@ def test_saved_data_sets_are_read_with_their_splits_and_without_decoding(tmp_pat
     records = read_records(tmp_path / "one", **NAMED)
     assert words(records) == words(read_records(tmp_path / "both", **NAMED)) == ["a", "b", "c"]
     assert records[2].images == (EncodedImage("2.png", png(2)),)
-    assert records[2].where == f"{tmp_path}/one[2]"
+    assert records[2].location == f"{tmp_path}/one[2]"
     assert words(read_records(tmp_path / "both", split="test", **NAMED)) == ["c"]
     assert pickle.loads(pickle.dumps(records))[1] == records[1]
     for path, split, what in (
@@ -385,8 +385,8 @@ def test_a_stream_gives_its_rows_forward_and_again_from_the_start(tmp_path):
             stream[600]
         assert stream.rows == 600
         assert pickle.loads(pickle.dumps(stream))[3] == stream[3]
-    assert found[0][310].where == f"{tmp_path}/2.jsonl:1"
-    assert found[1][410].where == f"{tmp_path}/2.parquet[100]"
+    assert found[0][310].location == f"{tmp_path}/2.jsonl:1"
+    assert found[1][410].location == f"{tmp_path}/2.parquet[100]"
 
 
 def test_a_streams_epoch_has_every_row_once_and_shuffles_inside_windows(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from got_train.config.loader import build
 from got_train.config.schema import Config
-from got_train.data.mixture import BLOCK, Mixture, replayed, spread
+from got_train.data.mixture import BLOCK, Mixture, replay_subset, subsample
 from got_train.errors import ConfigError
 from got_train.training import run
 from got_train.training.loader import BatchSchedule
@@ -176,13 +176,13 @@ def test_a_negative_draw_is_refused():
 
 def test_replay_is_a_share_of_the_rows_by_seed_and_the_same_in_every_epoch():
     new, former = rows(30, 50)
-    chosen = list(replayed(former, 0.8, seed=4, source=0))
+    chosen = list(replay_subset(former, 0.8, seed=4, source=0))
     assert len(chosen) == len(set(chosen)) == 40
-    assert chosen == list(replayed(former, 0.8, seed=4, source=0))
-    assert chosen != list(replayed(former, 0.8, seed=5, source=0))
-    assert chosen != list(replayed(former, 0.8, seed=4, source=1))
+    assert chosen == list(replay_subset(former, 0.8, seed=4, source=0))
+    assert chosen != list(replay_subset(former, 0.8, seed=5, source=0))
+    assert chosen != list(replay_subset(former, 0.8, seed=4, source=1))
     assert chosen == sorted(chosen, key=former.index)
-    mixture = Mixture([new, replayed(former, 0.8, 4, 0)], seed=4)
+    mixture = Mixture([new, replay_subset(former, 0.8, 4, 0)], seed=4)
     for epoch in (0, 1, 7):
         assert sorted(mixture[70 * epoch + draw] for draw in range(70)) == sorted(new + chosen)
 
@@ -190,7 +190,7 @@ def test_replay_is_a_share_of_the_rows_by_seed_and_the_same_in_every_epoch():
 def test_every_row_is_as_likely_to_be_replayed():
     counts = np.zeros(20)
     for seed in range(400):
-        counts[list(replayed(range(20), 0.25, seed, 0))] += 1
+        counts[list(replay_subset(range(20), 0.25, seed, 0))] += 1
     assert counts.sum() == 400 * 5
     assert counts.min() > 60  # of 100 expected; 4.6 deviations
     assert counts.max() < 140
@@ -198,18 +198,18 @@ def test_every_row_is_as_likely_to_be_replayed():
 
 @pytest.mark.parametrize(("share", "count"), [(1, 7), (0.5, 4), (0.01, 1)])
 def test_replay_of_few_rows_is_rounded_and_at_least_one(share, count):
-    assert len(replayed(range(7), share, 0, 0)) == count
+    assert len(replay_subset(range(7), share, 0, 0)) == count
 
 
 def test_validation_rows_are_spread_evenly_over_all_sources():
-    chosen = list(spread([range(700), range(700, 1000)], 100, seed=1))
+    chosen = list(subsample([range(700), range(700, 1000)], 100, seed=1))
     assert len(chosen) == 100
     assert set(np.diff(chosen)) == {10}
     assert 0 <= chosen[0] < 10
-    assert chosen == list(spread([range(1000)], 100, seed=1))
-    assert len({spread([range(1000)], 10, seed)[0] for seed in range(9)}) > 3
-    assert list(spread([range(5)], 5, 0)) == list(range(5))
-    assert list(spread([range(7)], 5, 0)) == sorted(set(spread([range(7)], 5, 0)))
+    assert chosen == list(subsample([range(1000)], 100, seed=1))
+    assert len({subsample([range(1000)], 10, seed)[0] for seed in range(9)}) > 3
+    assert list(subsample([range(5)], 5, 0)) == list(range(5))
+    assert list(subsample([range(7)], 5, 0)) == sorted(set(subsample([range(7)], 5, 0)))
 
 
 @pytest.fixture

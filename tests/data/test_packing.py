@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from got_train.data.collator import Collator, Sample, packed
+from got_train.data.collator import Collator, Sample, pack_samples
 from got_train.modeling.config import IGNORED
 from got_train.training.trainer import TrainingLoss
 
@@ -21,7 +21,7 @@ def sample(length, seed, image_token=39, views=1):
     ids = np.concatenate([np.full(4 * views, image_token), generator.integers(3, 30, length)])
     labels = np.where(np.arange(len(ids)) < len(ids) - max(1, length // 3), IGNORED, ids)
     pixels = generator.integers(0, 256, (views, 64, 64, 3), dtype=np.uint8)
-    return Sample(ids.astype("int64"), labels.astype("int64"), pixels, where=str(seed))
+    return Sample(ids.astype("int64"), labels.astype("int64"), pixels, location=str(seed))
 
 
 def batch(samples, pack):
@@ -40,14 +40,14 @@ def batch(samples, pack):
     ],
 )
 def test_the_longest_goes_first_into_the_first_row_with_room(lengths, room, rows):
-    assert packed(lengths, room) == rows
+    assert pack_samples(lengths, room) == rows
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_sample_has_one_place_and_no_row_is_too_long(seed):
     generator = np.random.default_rng(seed)
     lengths = generator.integers(1, 60, generator.integers(1, 40)).tolist()
-    rows = packed(lengths, 64)
+    rows = pack_samples(lengths, 64)
     assert sorted(place for row in rows for place in row) == list(range(len(lengths)))
     assert all(sum(lengths[place] for place in row) <= 64 for row in rows)
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from got_train.data.records import (
-    JoinedRecords,
+    ConcatDataset,
     Record,
     RecordError,
     RecordFile,
@@ -50,7 +50,7 @@ def test_a_line_becomes_a_record_with_its_paths_joined_and_its_place(tmp_path):
     row = {"images": ["pages/1.png"], "task": "format", "text": "# T", "box": [1, 2.5, 30, 40], "color": None}
     record = read_records(write(tmp_path / "train.jsonl", PLAIN, row))[1]
     assert record == Record((f"{tmp_path}/pages/1.png",), "format", "# T", (1, 2.5, 30, 40))
-    assert (record.where, record.box_unit) == (f"{tmp_path}/train.jsonl:2", "pixel")
+    assert (record.location, record.box_unit) == (f"{tmp_path}/train.jsonl:2", "pixel")
     with pytest.raises(FrozenInstanceError):
         record.text = "other"
 
@@ -68,7 +68,7 @@ def test_a_list_in_json_is_read_like_lines(tmp_path):
     path.write_text(json.dumps([PLAIN, {**PLAIN, "text": "two"}], indent=2))
     records = read_records(path)
     assert [record.text for record in records] == ["words", "two"]
-    assert records[1].where == f"{path}[1]"
+    assert records[1].location == f"{path}[1]"
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -86,7 +86,7 @@ def test_line_numbers_stay_true_past_blank_lines_bom_and_crlf(tmp_path, end, bom
     path = tmp_path / "train.jsonl"
     path.write_bytes(bom + (end.join(lines) + end * last).encode())
     records = read_records(path)
-    assert [(record.text, record.where) for record in records] == [
+    assert [(record.text, record.location) for record in records] == [
         ("words", f"{path}:2"),
         ("\u5c0f", f"{path}:5"),
     ]
@@ -110,7 +110,7 @@ def test_a_json_list_of_any_layout_gives_the_same_as_the_json_module(tmp_path):
 
 
 def test_lines_under_the_name_of_json_are_read_as_lines(tmp_path):
-    assert [record.where[-1] for record in read_records(write(tmp_path / "a.json", PLAIN, PLAIN))] == [
+    assert [record.location[-1] for record in read_records(write(tmp_path / "a.json", PLAIN, PLAIN))] == [
         "1",
         "2",
     ]
@@ -135,7 +135,7 @@ def test_a_100_000_line_file_is_opened_in_8_bytes_a_line_and_pickles_with_its_pl
     pickled = pickle.dumps(records)
     assert len(pickled) < 8 * 100_000 + 1000
     assert pickle.loads(pickled)[99_999] == records[99_999]
-    assert records[54_321].where == f"{path}:54322"
+    assert records[54_321].location == f"{path}:54322"
     assert records[54_321].text == "54321"
 
 
@@ -333,7 +333,7 @@ def test_the_original_conversations_are_read_with_boxes_in_thousandths():
     assert {record.box_unit for record in records if record.box} == {"thousandth"}
     assert (records[0].images, records[0].text) == ((HARBOUR,), TEXT)
     assert records[1].text == "\u5c0f\u9547\u7684\u6e05\u6668\n" + records[1].text.split("\n", 1)[1]
-    assert records[3].where.endswith("conversations.json[3]")
+    assert records[3].location.endswith("conversations.json[3]")
 
 
 def test_a_folder_of_tiles_or_pages_becomes_images_in_natural_order(tmp_path):
@@ -445,13 +445,13 @@ def test_a_meta_json_joins_its_data_sets_in_order(tmp_path):
         )
     )
     records = read_records(meta)
-    assert isinstance(records, JoinedRecords)
+    assert isinstance(records, ConcatDataset)
     assert [record.text for record in records] == ["1", "2", "3"]
     assert (len(records), records[-3].text, records[-1].text) == (3, "1", "3")
     assert [record.images[0] for record in records] == [f"{tmp_path}/pictures/a.png"] * 2 + [
         f"{tmp_path}/more/a.png"
     ]
-    assert records[2].where == f"{tmp_path}/sets/b.jsonl:1"
+    assert records[2].location == f"{tmp_path}/sets/b.jsonl:1"
     assert {name: len(part) for name, part in read_meta(meta).items()} == {"first": 2, "second": 1}
     with pytest.raises(IndexError, match="record 3 of 3"):
         records[3]
@@ -483,7 +483,7 @@ def test_a_folder_of_pictures_and_texts_is_read_in_natural_order(tmp_path):
     (tmp_path / "p2.txt").write_text("two")
     records = read_records(tmp_path, task="format", check_files=True)
     assert [(record.task, record.text) for record in records] == [("format", "two"), ("format", "ten\nlines")]
-    assert records[1].where == f"{tmp_path}/p10.txt"
+    assert records[1].location == f"{tmp_path}/p10.txt"
     assert records[0].images == (f"{tmp_path}/p2.png",)
     (tmp_path / "p2.txt").write_bytes(b"\xff")
     with pytest.raises(RecordError, match="p2.txt: not UTF-8"):
@@ -563,7 +563,7 @@ def test_the_original_conversations_become_our_lines_and_stay_the_same(tmp_path)
 
 
 def test_a_picture_inside_its_file_is_not_written_as_a_path(tmp_path):
-    record = Record((EncodedImage("p.png", b"..."),), "ocr", "x", where="a.parquet[3]")
+    record = Record((EncodedImage("p.png", b"..."),), "ocr", "x", location="a.parquet[3]")
     with pytest.raises(RecordError, match=r"a.parquet\[3\]: image p.png is inside its file; save it"):
         write_records(tmp_path / "train.jsonl", [record])
     assert list(tmp_path.iterdir()) == []

@@ -128,12 +128,12 @@ def test_a_latex_table_passes_the_checks_once_it_is_html(tmp_path):
 def test_pages_of_a_pdf_are_drawn_when_they_are_opened(tmp_path):
     from PIL import Image
 
-    from got_train.inference.reader import Question
+    from got_train.inference.reader import OcrRequest
 
     Image.new("RGB", (100, 140), (10, 200, 30)).save(tmp_path / "p.pdf")
     (tmp_path / "tests.jsonl").write_text((FORMATS / "olmocr_bench" / "tests.jsonl").read_text())
     data = open_data([{"path": str(tmp_path / "tests.jsonl"), "benchmark": "olmocr"}])[0]
-    page = Question.of_record(data.records[0]).pages[0].open()
+    page = OcrRequest.of_record(data.records[0]).pages[0].open()
     assert page.getpixel((50, 50)) == pytest.approx((10, 200, 30), abs=6)
     (tmp_path / "p.pdf").unlink()
     again = open_data([{"path": str(tmp_path / "tests.jsonl"), "benchmark": "olmocr"}])[0]

@@ -16,7 +16,7 @@ from got_train.errors import EvaluationError, InferenceError
 from got_train.evaluation.inputs import open_data, read_predictions
 from got_train.evaluation.scores import markdown
 from got_train.inference import reader as reading
-from got_train.inference.reader import Answer, Failure
+from got_train.inference.reader import FailedRequest, OcrResult
 from got_train.tokenizer import train_tokenizer
 
 
@@ -41,15 +41,15 @@ class FakeReader:
             self.asked.append(name)
             found = self.answers[name]
             if found is None:
-                yield Failure(question, f"{name}: no picture")
+                yield FailedRequest(question, f"{name}: no picture")
                 continue
             text, finished = (found, "stop") if isinstance(found, str) else found
-            yield Answer(question, text, [5, 6, 1], [-0.1] * 3, finished, 0.25)
+            yield OcrResult(question, text, [5, 6, 1], [-0.1] * 3, finished, 0.25)
 
 
 @pytest.fixture
 def reads(monkeypatch):
-    """A function: from now on load_reader gives a FakeReader of these answers; returns it."""
+    """A function: from now on load_pipeline gives a FakeReader of these answers; returns it."""
 
     def make(answers, **options):
         reader = FakeReader(answers, **options)
@@ -58,7 +58,7 @@ def reads(monkeypatch):
             reader.max_new_tokens = decoding.get("max_new_tokens", reader.max_new_tokens)
             return reader
 
-        monkeypatch.setattr(reading, "load_reader", load)
+        monkeypatch.setattr(reading, "load_pipeline", load)
         return reader
 
     return make
@@ -149,7 +149,7 @@ def test_predictions_and_settings_stand_beside_the_metrics(reads, records, check
         "task": "ocr",
         "box": [1, 2, 30, 40],
         "images": [str(tmp_path / "c.png")],
-        "where": f"{tmp_path}/test.jsonl:3",
+        "location": f"{tmp_path}/test.jsonl:3",
         "data": "test",
         "record": 2,
         "finished": "loop",
@@ -158,7 +158,7 @@ def test_predictions_and_settings_stand_beside_the_metrics(reads, records, check
     }
     assert written[5]["failed"] == "f.png: no picture"
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == metrics
-    assert metrics["failures"] == [{"where": f"{tmp_path}/test.jsonl:6", "cause": "f.png: no picture"}]
+    assert metrics["failures"] == [{"location": f"{tmp_path}/test.jsonl:6", "cause": "f.png: no picture"}]
     settings = metrics["settings"]
     assert settings["model"]["dialect"] == "hub"
     assert settings["model"]["sha256"] == model_hash(checkpoint)
@@ -522,8 +522,8 @@ def test_a_model_answers_as_the_reader_does_and_a_broken_image_is_a_failure(tiny
     shown = capsys.readouterr()
     assert "1 failed and count as empty answers" in shown.err
     assert f"{tmp_path}/f.png" in shown.err
-    reader = reading.load_reader(folder, max_new_tokens=6)
-    questions = [reading.Question.of_record(record) for record in open_data([pages])[0].records]
+    reader = reading.load_pipeline(folder, max_new_tokens=6)
+    questions = [reading.OcrRequest.of_record(record) for record in open_data([pages])[0].records]
     answers = list(reader.read(questions[:5]))
     written = lines(output / "predictions.jsonl")
     assert [row["prediction"] for row in written[:5]] == [answer.text for answer in answers]

@@ -172,9 +172,9 @@ def test_embedded_pictures_are_asked_and_shown(tmp_path, monkeypatch):
         def read(self, questions, batch_size=1):
             for question in questions:
                 assert question.pages[0].open().getpixel((3, 3)) == (200, 10, 10)
-                yield reader.Answer(question, "ab", [1], [-0.1], "stop", 0.1)
+                yield reader.OcrResult(question, "ab", [1], [-0.1], "stop", 0.1)
 
-    monkeypatch.setattr(reader, "load_reader", lambda *_, **__: Reader())
+    monkeypatch.setattr(reader, "load_pipeline", lambda *_, **__: Reader())
     (tmp_path / "model").mkdir()
     values = {"model": {"path": f"{tmp_path}/model", "tune_cpu": False}, "data": [source]}
     config = command_config({**values, "output_dir": str(tmp_path / "out")})

@@ -15,7 +15,7 @@ from got_train.data.records import read_records
 from got_train.errors import AnswerError, PromptError
 from got_train.formats import spots as spotting
 from got_train.formats.spots import Spot, parse, pixel_box, reading_order, reading_rows, write
-from got_train.prompts import build_prompt, parse_query, query
+from got_train.prompts import build_prompt, parse_question, question
 from got_train.rendering.boxes import draw_boxes
 from got_train.tokenizer import load_tokenizer
 
@@ -154,9 +154,9 @@ def test_a_line_across_between_parts_the_columns_above_and_below_it():
     [("repo", "OCR with boxes: "), ("hub", "OCR with boxes: "), ("transformers", " OCR with boxes: ")],
 )
 def test_the_question_has_its_words_in_every_dialect_with_a_chat(dialect, words):
-    assert query("spot", dialect=dialect) == words
+    assert question("spot", dialect=dialect) == words
     assert f"</img>\n{words}<|im_end|>" in build_prompt("spot", dialect=dialect)
-    assert parse_query("OCR with boxes: ") == ("spot", None, None)
+    assert parse_question("OCR with boxes: ") == ("spot", None, None)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_the_question_has_its_words_in_every_dialect_with_a_chat(dialect, words)
 )
 def test_regions_and_stage_1_do_not_go_with_spot(asked, cause):
     with pytest.raises(PromptError) as raised:
-        query("spot", **asked)
+        question("spot", **asked)
     assert str(raised.value).startswith(cause)
 
 
@@ -187,7 +187,7 @@ def test_regions_and_stage_1_do_not_go_with_spot(asked, cause):
 )
 def test_an_answer_that_is_not_in_the_grammar_is_never_learnt(text, cause):
     with pytest.raises(RecordError) as raised:
-        Record(("a.png",), "spot", text, where="x.jsonl:3")
+        Record(("a.png",), "spot", text, location="x.jsonl:3")
     assert str(raised.value).startswith(cause)
 
 
@@ -280,12 +280,12 @@ def test_infer_tells_a_page_as_json_that_can_be_converted_and_draws_it(tmp_path,
     Image.new("L", (128, 64), 255).save(tmp_path / "1.png")
     answer = "[250,250,500,750] Harbour\nbroken"
 
-    def read(self, questions, batch_size=1, on_text=None):
-        for question in questions:
-            assert question.task == "spot"
-            yield reader.Answer(question, answer, [1], [0.0], "stop", 0.1)
+    def read(self, requests, batch_size=1, on_text=None):
+        for request in requests:
+            assert request.task == "spot"
+            yield reader.OcrResult(request, answer, [1], [0.0], "stop", 0.1)
 
-    monkeypatch.setattr(reader.Reader, "read", read)
+    monkeypatch.setattr(reader.OcrPipeline, "read", read)
     asked = ["--model_name_or_path", str(NANO), "--image_file", str(tmp_path / "1.png"), "--ocr_type", "spot"]
     assert infer.main([*asked, "--draw", str(tmp_path / "drawn.png"), "--no_tune_cpu"]) == infer.READ
     row = json.loads(capsys.readouterr().out)

@@ -12,14 +12,14 @@ from got_train.inference import calibration
 from got_train.inference.confidence import (
     CALIBRATION,
     Calibration,
-    Scale,
+    PlattScaling,
     calibration_error,
-    fit_scale,
+    fit_platt_scaling,
+    highlight_uncertain,
     load_calibration,
-    mark,
     spans,
 )
-from got_train.inference.reader import load_reader
+from got_train.inference.reader import load_pipeline
 
 from .test_reading import picture, tiny_checkpoint
 
@@ -45,16 +45,16 @@ def test_a_word_or_line_is_as_sure_as_all_its_tokens_together():
 
 def test_doubtful_words_are_marked_where_they_stand():
     text = f"The cat.\n{CAT}{HAT} end"
-    assert mark(text, spans(PIECES, "word"), 0.25) == f"The [?cat.?]\n{CAT}{HAT} end"
-    assert mark(text, spans(PIECES, "word"), 0.3) == f"The [?cat.?]\n[?{CAT}?][?{HAT}?] end"
-    assert mark(text, [], 1) == text
+    assert highlight_uncertain(text, spans(PIECES, "word"), 0.25) == f"The [?cat.?]\n{CAT}{HAT} end"
+    assert highlight_uncertain(text, spans(PIECES, "word"), 0.3) == f"The [?cat.?]\n[?{CAT}?][?{HAT}?] end"
+    assert highlight_uncertain(text, [], 1) == text
 
 
 def test_a_temperature_of_2_and_a_shift_of_1_by_hand():
-    scale = Scale(2.0, 1.0)
+    scale = PlattScaling(2.0, 1.0)
     assert scale.apply(0.8) == pytest.approx(1 / (1 + math.exp(-(math.log(4) / 2 + 1))))
     assert 0 < scale.apply(0.0) < scale.apply(0.1) < scale.apply(1.0) < 1
-    assert Scale().apply(1.0) == 1.0
+    assert PlattScaling().apply(1.0) == 1.0
 
 
 def test_the_scale_that_spoilt_the_probabilities_is_found_again():
@@ -63,12 +63,12 @@ def test_the_scale_that_spoilt_the_probabilities_is_found_again():
     right = random.uniform(size=true.size) < true
     logits = np.log(true) - np.log1p(-true)
     told = 1 / (1 + np.exp(-(logits - 0.7) * 3))  # so that T = 3 and a shift of 0.7 mend it
-    scale = fit_scale(told.tolist(), right.tolist())
+    scale = fit_platt_scaling(told.tolist(), right.tolist())
     assert scale.temperature == pytest.approx(3, rel=0.05)
     assert scale.shift == pytest.approx(0.7, abs=0.05)
     assert calibration_error(told, right) > 0.1
     assert calibration_error([scale.apply(each) for each in told], right) < 0.015
-    assert fit_scale([0.99, 0.999], [True, True]).temperature < 1  # one-sided, and yet finite
+    assert fit_platt_scaling([0.99, 0.999], [True, True]).temperature < 1  # one-sided, and yet finite
 
 
 def test_calibration_error_is_that_worked_by_hand():
@@ -92,7 +92,7 @@ def checkpoint(tmp_path_factory):
 
 
 def test_a_checkpoint_is_calibrated_and_reads_so_from_then_on(checkpoint, tmp_path, capsys):
-    reader = load_reader(checkpoint, max_new_tokens=10)
+    reader = load_pipeline(checkpoint, max_new_tokens=10)
     records = tmp_path / "val.jsonl"
     rows = []
     for number in range(4):
@@ -112,9 +112,9 @@ def test_a_checkpoint_is_calibrated_and_reads_so_from_then_on(checkpoint, tmp_pa
     written = json.loads((checkpoint / CALIBRATION).read_text())
     assert written["records"] == 4
     token = written["levels"]["token"]
-    again = load_reader(checkpoint, max_new_tokens=10)
-    assert again.calibration.scales["token"] == Scale(token["temperature"], token["shift"])
-    pieces = zip(reader.pieces(answers[0]), again.calibrated_pieces(answers[0]), strict=True)
+    again = load_pipeline(checkpoint, max_new_tokens=10)
+    assert again.calibration.scales["token"] == PlattScaling(token["temperature"], token["shift"])
+    pieces = zip(reader.token_texts(answers[0]), again.calibrated_token_texts(answers[0]), strict=True)
     for (text, raw), (same, mended) in pieces:
         assert text == same
         assert mended == pytest.approx(again.calibration.apply("token", raw))
@@ -122,9 +122,9 @@ def test_a_checkpoint_is_calibrated_and_reads_so_from_then_on(checkpoint, tmp_pa
 
 
 def reader_questions(folder):
-    from got_train.inference.reader import Page, Question
+    from got_train.inference.reader import OcrRequest, Page
 
-    return [Question((Page(str(folder / f"{number}.png")),), "ocr") for number in range(4)]
+    return [OcrRequest((Page(str(folder / f"{number}.png")),), "ocr") for number in range(4)]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 import infer
 from got_train.inference import reader as reading
 from got_train.inference.journal import ProgressFile
-from got_train.inference.reader import Page, Question, load_reader
+from got_train.inference.reader import OcrRequest, Page, load_pipeline
 
 from .test_reading import picture, tiny_checkpoint
 
@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reader(checkpoint):
-    return load_reader(checkpoint, max_new_tokens=10)
+    return load_pipeline(checkpoint, max_new_tokens=10)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,9 @@ def run(checkpoint, reader, monkeypatch, capfd):
 
     def loaded(folder, dtype, adapter=None, **settings):
         assert (str(folder), dtype, adapter) == (str(checkpoint), "float32", None)
-        return reading.Reader(reader.model, reader.tokenizer, **settings)
+        return reading.OcrPipeline(reader.model, reader.tokenizer, **settings)
 
-    monkeypatch.setattr(reading, "load_reader", loaded)
+    monkeypatch.setattr(reading, "load_pipeline", loaded)
 
     def call(*arguments):
         start = ["--model_name_or_path", checkpoint, "--no_tune_cpu", "--max_new_tokens", "10"]
@@ -60,7 +60,7 @@ def run(checkpoint, reader, monkeypatch, capfd):
 def read(reader, *paths, task="ocr", **asked):
     """The answer of got_train.inference.reader, whose own tests compare it with prompts and generate."""
     pages = tuple(Page(str(path)) if isinstance(path, Path) else path for path in paths)
-    return next(reader.read([Question(pages, task, **asked)]))
+    return next(reader.read([OcrRequest(pages, task, **asked)]))
 
 
 def test_the_text_of_one_page_is_all_that_goes_to_stdout(run, reader, scans):
@@ -93,9 +93,9 @@ def test_max_tiles_and_no_repeat_ngram_size_reach_the_reader(run, scans, monkeyp
 
     def watched(reader, questions, *_):
         seen.update(vars(reader))
-        return iter([reading.Failure(next(questions), "stopped here")])
+        return iter([reading.FailedRequest(next(questions), "stopped here")])
 
-    monkeypatch.setattr(reading.Reader, "read", watched)
+    monkeypatch.setattr(reading.OcrPipeline, "read", watched)
     run("--image_file", scans / "p1.png", "--max_tiles", "2", "--no_repeat_ngram_size", "0")
     assert (seen["max_tiles"], seen["no_repeat_ngram_size"], seen["max_new_tokens"]) == (2, 0, 10)
 
@@ -122,7 +122,7 @@ def test_pages_of_a_pdf_as_json_lines(run, reader, tmp_path):
         assert row["confidence"] == pytest.approx(answer.confidence, abs=1e-4)
         assert row["lowest"] == pytest.approx(answer.lowest, abs=1e-4)
         assert row["seconds"] > 0
-        assert [text for text, _ in row["tokens"]] == [text for text, _ in reader.pieces(answer)]
+        assert [text for text, _ in row["tokens"]] == [text for text, _ in reader.token_texts(answer)]
 
 
 def test_all_pages_as_one_sample(run, reader, scans):
@@ -301,7 +301,7 @@ def test_control_c_ends_with_130_and_one_line(run, scans, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reading.Reader, "read", interrupted)
+    monkeypatch.setattr(reading.OcrPipeline, "read", interrupted)
     assert run("--image_file", scans / "p1.png") == (130, "", "infer.py: interrupted\n")
 
 
@@ -518,9 +518,9 @@ def test_beams_and_bans_reach_the_reader(run, scans, monkeypatch):
 
     def watched(reader, questions, *_):
         seen.update(vars(reader))
-        return iter([reading.Failure(next(questions), "stopped here")])
+        return iter([reading.FailedRequest(next(questions), "stopped here")])
 
-    monkeypatch.setattr(reading.Reader, "read", watched)
+    monkeypatch.setattr(reading.OcrPipeline, "read", watched)
     flags = ["--num_beams", "3", "--ngram_window", "90", "--spare_structure", "--no_retry"]
     run("--image_file", scans / "p1.png", *flags)
     kept = ("num_beams", "ngram_window", "spare_structure", "retry_loops")

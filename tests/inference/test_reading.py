@@ -17,14 +17,14 @@ from got_train.checkpoint.weights import save_model
 from got_train.data.records import Record
 from got_train.errors import InferenceError
 from got_train.inference.reader import (
-    Answer,
-    Failure,
+    FailedRequest,
+    OcrPipeline,
+    OcrRequest,
+    OcrResult,
     Page,
-    Question,
-    Reader,
-    Stream,
+    TextStreamer,
     find_pages,
-    load_reader,
+    load_pipeline,
 )
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 from got_train.modeling.got import Got
@@ -70,7 +70,7 @@ def picture(seed=0, size=(90, 60)):
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
-    return load_reader(tiny_checkpoint(tmp_path_factory.mktemp("checkpoint")), max_new_tokens=12)
+    return load_pipeline(tiny_checkpoint(tmp_path_factory.mktemp("checkpoint")), max_new_tokens=12)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def scans(tmp_path_factory):
 
 
 def question(path, task="ocr", **asked):
-    return Question((Page(str(path)),), task, **asked)
+    return OcrRequest((Page(str(path)),), task, **asked)
 
 
 def by_hand(reader, prompt, views, ngram=20):
@@ -177,17 +177,17 @@ def test_tiles_are_cut_from_one_picture_and_the_thumbnail_is_last(reader, scans)
 
 def test_several_pages_make_one_sample(reader, scans):
     pages = tuple(find_pages([scans / "doc.pdf"]))
-    answer = next(reader.read([Question(pages, "multi_page")]))
+    answer = next(reader.read([OcrRequest(pages, "multi_page")]))
     views = np.stack([images.view(page.open(), SIDE) for page in pages])
     prompt = prompts.build_prompt("multi_page", views=3, view_tokens=VIEW_TOKENS)
     assert answer.ids == by_hand(reader, prompt, views, ngram=0)[1]
-    assert str(answer.question) == f"{scans}/doc.pdf page 1 and 2 more"
+    assert str(answer.request) == f"{scans}/doc.pdf page 1 and 2 more"
 
 
 def test_a_record_asks_what_it_says(reader, scans):
     record = Record((str(scans / "page1.png"),), "ocr", "answer", box=(9, 6, 45, 30))
     direct = question(scans / "page1.png", box=(9, 6, 45, 30))
-    assert Question.of_record(record) == direct
+    assert OcrRequest.of_record(record) == direct
 
 
 def test_batches_of_any_size_give_the_answers_in_order(reader, scans):
@@ -196,7 +196,7 @@ def test_batches_of_any_size_give_the_answers_in_order(reader, scans):
     single = list(reader.read(questions))
     for size in (3, 16):
         answers = list(reader.read(questions, batch_size=size))
-        assert [answer.question for answer in answers] == questions
+        assert [answer.request for answer in answers] == questions
         assert [answer.ids for answer in answers] == [answer.ids for answer in single]
 
 
@@ -208,13 +208,22 @@ def test_a_page_that_fails_is_named_and_the_others_are_read(reader, scans, tmp_p
         question(scans / "page1.png"),
         question(broken),
         question(scans / "page2.png", box=[0, 0, 500, 20]),
-        Question((late,), "ocr"),
-        Question((Page(str(scans / "fax.tiff"), 3),), "ocr"),
+        OcrRequest((late,), "ocr"),
+        OcrRequest((Page(str(scans / "fax.tiff"), 3),), "ocr"),
         question(scans / "page10.png"),
     ]
     results = list(reader.read(questions, batch_size=4))
-    assert [type(result) for result in results] == [Answer, Failure, Failure, Failure, Failure, Answer]
-    causes = [result.cause.replace(f"{scans}/", "") for result in results if isinstance(result, Failure)]
+    assert [type(result) for result in results] == [
+        OcrResult,
+        FailedRequest,
+        FailedRequest,
+        FailedRequest,
+        FailedRequest,
+        OcrResult,
+    ]
+    causes = [
+        result.cause.replace(f"{scans}/", "") for result in results if isinstance(result, FailedRequest)
+    ]
     assert causes[0].startswith(f"{broken}: damaged or cut off")
     assert causes[1].startswith("page2.png: box: [0, 0, 500, 20] leaves the image")
     assert causes[2].startswith("doc.pdf: no page 7; pages 1 to 3")
@@ -223,7 +232,7 @@ def test_a_page_that_fails_is_named_and_the_others_are_read(reader, scans, tmp_p
 
 def test_a_prompt_longer_than_the_decoder_is_a_failure(reader, scans):
     pages = tuple(find_pages([scans / "doc.pdf"])) * 40
-    result = next(reader.read([Question(pages, "multi_page")]))
+    result = next(reader.read([OcrRequest(pages, "multi_page")]))
     assert "a prompt of" in result.cause
     assert result.cause.endswith("tokens; the decoder has 512 positions")
 
@@ -232,9 +241,9 @@ def test_a_damaged_pdf_fails_when_its_turn_comes(reader, scans, tmp_path):
     damaged = tmp_path / "damaged.pdf"
     damaged.write_bytes(b"%PDF-1.7 nothing")
     pages = find_pages([damaged, scans / "page1.png"])
-    results = list(reader.read(Question((page,), "ocr") for page in pages))
+    results = list(reader.read(OcrRequest((page,), "ocr") for page in pages))
     assert results[0].cause.startswith(f"{damaged}: not a PDF, damaged or without pages")
-    assert isinstance(results[1], Answer)
+    assert isinstance(results[1], OcrResult)
 
 
 def test_streamed_pieces_join_to_the_answer(reader, scans):
@@ -243,7 +252,7 @@ def test_streamed_pieces_join_to_the_answer(reader, scans):
     for size in (1, 3):
         answers = reader.read(questions, size, lambda asked, text: heard.setdefault(asked, []).append(text))
         for answer in answers:
-            assert "".join(heard.pop(answer.question, [])) == answer.text
+            assert "".join(heard.pop(answer.request, [])) == answer.text
 
 
 CAT, HAT = "\u732b", "\u5e3d\u5b50"
@@ -253,23 +262,23 @@ CAT, HAT = "\u732b", "\u5e3d\u5b50"
     "text", ["  the cat\n\n sat \n", f"{CAT}  \U0001f408{HAT} <lb> x <l", "\t\n", "a\ufffdb"]
 )
 def test_a_stream_gives_every_character_once_and_takes_none_back(reader, text):
-    stream = Stream(reader.tokenizer)
+    stream = TextStreamer(reader.tokenizer)
     given = ""
     for token in reader.tokenizer.encode(text):
         given += stream.add(token)
         assert text.strip().startswith(given)
-    assert given + stream.rest(text.strip()) == text.strip()
+    assert given + stream.flush(text.strip()) == text.strip()
 
 
 def test_a_stream_holds_back_half_a_character(reader):
-    stream = Stream(reader.tokenizer)
+    stream = TextStreamer(reader.tokenizer)
     assert [stream.add(token) for token in "\u00e9!".encode()] == ["", "\u00e9", "!"]
 
 
 def answer_of(reader, text, log_probs):
     ids = [*reader.tokenizer.encode(text), reader.tokenizer.end_id]
     each = [log_probs[place % len(log_probs)] for place in range(len(ids))]
-    return Answer(question("x"), text, ids, each, "stop", 1.0)
+    return OcrResult(question("x"), text, ids, each, "stop", 1.0)
 
 
 def test_confidence_is_the_geometric_mean_and_the_lowest_is_told(reader):
@@ -280,7 +289,7 @@ def test_confidence_is_the_geometric_mean_and_the_lowest_is_told(reader):
 
 def test_pieces_join_the_tokens_of_one_character(reader):
     answer = answer_of(reader, f"x{CAT}y", [math.log(0.5)])  # one byte, three bytes, one byte, the end
-    pieces = reader.pieces(answer)
+    pieces = reader.token_texts(answer)
     assert [text for text, _ in pieces] == ["x", CAT, "y"]
     assert [probability for _, probability in pieces] == pytest.approx([0.5, 0.125, 0.5])
 
@@ -314,7 +323,7 @@ def test_space_around_an_answer_is_stripped_as_the_original_does(reader, scans, 
 def test_a_checkpoint_of_stage_1_reads_in_its_own_words_and_knows_ocr_only(scans, tmp_path):
     words = ["<s>", "<pad>", "</s>", *BYTES]
     tokenizer = OptTokenizer({word: number for number, word in enumerate(words)}, [])
-    stage1 = load_reader(tiny_checkpoint(tmp_path / "stage1", tokenizer, kind="opt"), max_new_tokens=12)
+    stage1 = load_pipeline(tiny_checkpoint(tmp_path / "stage1", tokenizer, kind="opt"), max_new_tokens=12)
     read, refused = stage1.read([question(scans / "page1.png"), question(scans / "page1.png", "format")], 2)
     ids = [tokenizer.image_id] * VIEW_TOKENS + [words.index(word) for word in ("</s>", *"OCR:")]
     views = images.view(picture(1), SIDE)[None]
@@ -327,12 +336,12 @@ def test_a_checkpoint_of_stage_1_reads_in_its_own_words_and_knows_ocr_only(scans
 def test_a_tokenizer_of_another_model_is_refused(reader):
     other = train_tokenizer(["ab " * 9], 264)
     with pytest.raises(InferenceError, match="^tokenizer: 264 ids with the image at 263; the model has 270"):
-        Reader(reader.model, other)
+        OcrPipeline(reader.model, other)
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InferenceError, match="no such folder; a checkpoint has"):
-        load_reader(tmp_path / "absent")
+        load_pipeline(tmp_path / "absent")
 
 
 def test_pages_are_found_without_paddle():
@@ -353,7 +362,7 @@ def test_questions_of_like_length_share_a_batch_and_answers_keep_their_order(rea
     monkeypatch.setattr(decoding, "generate", watched)
     answers = list(reader.read(questions, batch_size=3))
     assert views == [21, 3]  # three times 7 tiles, three pages in one view
-    assert [answer.question for answer in answers] == questions
+    assert [answer.request for answer in answers] == questions
     assert [answer.ids for answer in answers] == single
 
 

@@ -21,9 +21,9 @@ from got_train.errors import ConfigError
 from got_train.preflight import config_checks as settings
 from got_train.preflight import duplicates, fingerprints
 from got_train.preflight.findings import Finding
-from got_train.preflight.rows import Examiner
+from got_train.preflight.rows import RowChecker
 from got_train.preflight.scan import Source, scan
-from got_train.preflight.statistics import Numbers, script_runs
+from got_train.preflight.statistics import Histogram, script_runs
 from got_train.tokenizer import load_tokenizer
 
 
@@ -60,7 +60,7 @@ def row(run, number, **changes):
 
 def causes(found, level):
     return {
-        example["where"].rpartition("/")[2]: (kind["subject"], example["cause"], kind["mend"])
+        example["location"].rpartition("/")[2]: (kind["subject"], example["cause"], kind["fix"])
         for kind in found["findings"]
         if kind["level"] == level
         for example in kind["examples"]
@@ -102,7 +102,7 @@ def test_every_bad_row_is_named_with_cause_and_mend(run):
     assert found["sources"][0]["too_long"] == 1
     assert out.rstrip().endswith("not ready: 9 errors, 2 warnings")  # no validation, 6 steps
     kept = [json.loads(line) for line in (run.folder / "run" / "quarantine.jsonl").read_text().splitlines()]
-    assert [each["where"].rpartition(":")[2] for each in kept] == [
+    assert [each["location"].rpartition(":")[2] for each in kept] == [
         "2",
         "4",
         "6",
@@ -156,7 +156,7 @@ def test_several_processes_find_what_one_finds_in_the_same_order(run):
 
 
 def test_a_process_that_is_killed_ends_the_check_and_says_nothing_of_the_run(run, monkeypatch, capsys):
-    monkeypatch.setattr(Examiner, "look", lambda *_: os._exit(1))
+    monkeypatch.setattr(RowChecker, "check", lambda *_: os._exit(1))
     assert check.main([str(run.folder / "run.yaml"), "--workers", "2", "--no-measure"]) == 1
     assert "check: --workers 2: a process was ended from outside" in capsys.readouterr().err
     assert not (run.folder / "run" / "check.json").exists()
@@ -207,7 +207,7 @@ def test_a_sample_is_spread_over_the_rows(run):
 
 
 @pytest.mark.parametrize(
-    ("override", "where", "cause"),
+    ("override", "location", "cause"),
     [
         ("optim.lrr=1", "optim.lrr", "no such setting"),
         ("data.max_tokens=9999", "data.max_tokens (9999)", "the decoder has 256 positions"),
@@ -217,10 +217,10 @@ def test_a_sample_is_spread_over_the_rows(run):
         ("train.output_dir=/proc/none", "train.output_dir /proc/none", r"cannot be written \(.*\)"),
     ],
 )
-def test_a_config_that_cannot_start_is_not_ready(run, override, where, cause):
+def test_a_config_that_cannot_start_is_not_ready(run, override, location, cause):
     code, _, out = run(override)
     assert code == 1
-    assert re.search(rf"error: .*{re.escape(where)}: {cause}; ", out)
+    assert re.search(rf"error: .*{re.escape(location)}: {cause}; ", out)
     assert out.rstrip().splitlines()[-1].startswith("not ready: ")
 
 
@@ -282,14 +282,14 @@ def test_what_stops_the_first_step_is_found(run):
 
 def test_a_finding_is_taken_apart_at_its_first_colon_and_last_semicolon():
     found = Finding.of(ValueError("a.jsonl:3: box: [1; 2] is odd; give x, y"), "row")
-    assert (found.where, found.cause, found.mend) == ("a.jsonl:3", "box: [1; 2] is odd", "give x, y")
+    assert (found.location, found.cause, found.fix) == ("a.jsonl:3", "box: [1; 2] is odd", "give x, y")
     found = Finding.of(ValueError("scans: old/a.jsonl:3: empty"), "row")
-    assert (found.where, found.cause) == ("scans: old/a.jsonl:3", "empty")
+    assert (found.location, found.cause) == ("scans: old/a.jsonl:3", "empty")
 
 
 def test_quantiles_are_those_of_numpy():
     values = np.random.default_rng(3).integers(0, 50, 501)
-    numbers = Numbers()
+    numbers = Histogram()
     for value in values:
         numbers.add(int(value))
     for share in (0.05, 0.5, 0.95):
@@ -349,7 +349,7 @@ def seen_of(tmp_path, **roles):
         path.write_text("".join(json.dumps(each) + "\n" for each in rows))
         sources.append(Source(role, str(path), read_records(path)))
     collator = Collator(load_tokenizer("configs/nano/tokenizer"), side=1024, view_tokens=256)
-    return scan(sources, Examiner(collator))
+    return scan(sources, RowChecker(collator))
 
 
 def jpeg(image):
@@ -370,8 +370,8 @@ def test_leaks_are_found_in_scaled_pictures_and_edited_answers_and_nowhere_else(
     ]
     seen = seen_of(tmp_path, train=train, validation=valid)
     leaks = {
-        (int(seen.prints["row"][later]), int(seen.prints["row"][first]), pair.what)
-        for pair in duplicates.pairs(seen)
+        (int(seen.fingerprints["row"][later]), int(seen.fingerprints["row"][first]), pair.what)
+        for pair in duplicates.find_pairs(seen)
         for first, later in pair.places
         if pair.subject == "leak"
     }
@@ -390,14 +390,14 @@ def test_a_form_that_is_filled_in_twice_is_no_duplicate(tmp_path):
         filled, text = blank.copy(), page(12, seed=seed)[1]
         ImageDraw.Draw(filled).text((60, 600), text[:12], (20, 20, 20))
         rows.append((filled, text))
-    assert not duplicates.pairs(seen_of(tmp_path, train=rows))
+    assert not duplicates.find_pairs(seen_of(tmp_path, train=rows))
     assert printed
 
 
 def test_two_answers_to_one_question_are_a_contradiction_and_one_answer_twice_a_duplicate(tmp_path):
     first, second = page(3, seed=1), page(3, seed=2)
     seen = seen_of(tmp_path, train=[first, (first[0], "other"), second, second])
-    found = {pair.subject: pair.places.tolist() for pair in duplicates.pairs(seen)}
+    found = {pair.subject: pair.places.tolist() for pair in duplicates.find_pairs(seen)}
     assert found == {"contradiction": [[0, 1]], "duplicate": [[2, 3]]}
 
 
@@ -407,7 +407,7 @@ def test_shared_sketch_bins_are_near_the_overlap_of_two_texts():
     for cut in (400, 1000, 2000):
         other = text[cut:] + "".join(chr(97 + c) for c in generator.integers(0, 26, cut))
         overlap = (4000 - cut) / (4000 + cut)  # shingles of both over those of either
-        agree = (fingerprints.sketch(text.encode()) == fingerprints.sketch(other.encode())).mean()
+        agree = (fingerprints.minhash(text.encode()) == fingerprints.minhash(other.encode())).mean()
         assert abs(agree - overlap) < 0.2
 
 
@@ -416,25 +416,27 @@ def test_the_height_of_lines_is_told_within_a_fifth(font):
     image, _ = page(18, font=font)
     letters = ImageFont.load_default(font).getbbox("bdfghjklpqty")
     true = letters[3] - letters[1]  # from ascender to descender
-    found = text_height.smallest_lines(image)
+    found = text_height.measure_text_height(image)
     assert abs(found.height - true) <= 0.2 * true + 1
-    assert found.seen(320) == pytest.approx(found.height * 320 / 640)
+    assert found.in_view(320) == pytest.approx(found.height * 320 / 640)
 
 
 def test_blank_pages_and_photographs_have_no_lines():
-    assert text_height.smallest_lines(Image.new("RGB", (300, 400), "white")) is None
-    assert text_height.smallest_lines(Image.linear_gradient("L").resize((300, 400)).convert("RGB")) is None
+    assert text_height.measure_text_height(Image.new("RGB", (300, 400), "white")) is None
+    assert (
+        text_height.measure_text_height(Image.linear_gradient("L").resize((300, 400)).convert("RGB")) is None
+    )
 
 
 def test_small_print_is_warned_of_with_what_tiles_would_gain(tmp_path):
     """Lines of 16 px on a page of 1800 x 2400: 16 x 1024 / 2400 = 7 in a view, and in 2 x 3 tiles 19."""
     small, text = page(60, size=(1800, 2400), font=16)
     seen = seen_of(tmp_path, train=[(small, text)])
-    found = settings.legibility_doubt(seen.statistics[0], patch=16, role="train")
+    found = settings.text_height_warning(seen.statistics[0], patch=16, role="train")
     assert found.cause.startswith(
         "lines of 7 px in the view; 1 of 1 pages looked at in train have lines below 8"
     )
-    assert found.mend.startswith("task multi_crop would show them 19 px high")
+    assert found.fix.startswith("task multi_crop would show them 19 px high")
     large, text = page(15, size=(1800, 2400), font=60)
     seen = seen_of(tmp_path, train=[(large, text)])
-    assert settings.legibility_doubt(seen.statistics[0], patch=16, role="train") is None
+    assert settings.text_height_warning(seen.statistics[0], patch=16, role="train") is None

@@ -107,7 +107,7 @@ def test_two_processes_equal_one_with_packing_dropped_rows_validation_and_averag
 
 def dropped(folder):
     lines = "".join(path.read_text() for path in folder.glob("quarantine-*")).splitlines()
-    return sorted(json.loads(line)["where"] for line in lines)
+    return sorted(json.loads(line)["location"] for line in lines)
 
 
 def test_two_processes_that_share_the_optimizer_state_equal_one(both, within):

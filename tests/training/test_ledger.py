@@ -23,7 +23,7 @@ def collated(monkeypatch):
     batches, whole = [], Collator.batch
 
     def batch(self, samples):
-        batches.append([sample.where for sample in samples])
+        batches.append([sample.location for sample in samples])
         return whole(self, samples)
 
     monkeypatch.setattr(Collator, "batch", batch)

@@ -14,7 +14,7 @@ from got_train.checkpoint.weights import load_model, load_vision, save_model
 from got_train.cli import merge
 from got_train.config.loader import load_config
 from got_train.errors import CheckpointError, ConfigError
-from got_train.inference.reader import load_reader
+from got_train.inference.reader import load_pipeline
 from got_train.modeling.lora import MATRICES, Adapter, attach, detach, target_layers
 from got_train.training import run
 
@@ -232,7 +232,7 @@ def two_adapters(base, tmp_path, monkeypatch):
 def test_adapters_are_swapped_exactly_and_without_reading_the_base_again(base, two_adapters, logits_of):
     a, b = two_adapters
     alone = logits_of(load_model(base))
-    fresh = {folder: logits_of(load_reader(folder).model) for folder in two_adapters}
+    fresh = {folder: logits_of(load_pipeline(folder).model) for folder in two_adapters}
     model = load_model(base)
     embedding = model.decoder.head
     adapters = Adapters(model, base)
@@ -246,20 +246,20 @@ def test_adapters_are_swapped_exactly_and_without_reading_the_base_again(base, t
 
 def test_an_adapter_refuses_another_base_and_takes_a_moved_one(base, two_adapters, tmp_path, logits_of):
     a, _ = two_adapters
-    expected = logits_of(load_reader(a).model)
+    expected = logits_of(load_pipeline(a).model)
     other = load_model(base)
     other.projector.bias.set_value(other.projector.bias + 1e-6)
     save_model(other, tmp_path / "other")
     with pytest.raises(
         CheckpointError, match="other has other weights; give the model that it was trained on"
     ):
-        load_reader(tmp_path / "other", adapter=a)
-    save_model(load_model(base), tmp_path / "moved", "transformers", None, load_reader(base).tokenizer)
-    assert np.array_equal(logits_of(load_reader(tmp_path / "moved", adapter=a).model), expected)
+        load_pipeline(tmp_path / "other", adapter=a)
+    save_model(load_model(base), tmp_path / "moved", "transformers", None, load_pipeline(base).tokenizer)
+    assert np.array_equal(logits_of(load_pipeline(tmp_path / "moved", adapter=a).model), expected)
     card = json.loads((a / "adapter.json").read_text())
     (a / "adapter.json").write_text(json.dumps(card | {"base": "/nowhere"}))
     with pytest.raises(CheckpointError, match="its base /nowhere is not there; put it back, or name both"):
-        load_reader(a)
+        load_pipeline(a)
 
 
 def test_an_adapter_folder_that_is_damaged_leaves_the_model_as_it_was(base, two_adapters, logits_of):
@@ -272,7 +272,7 @@ def test_an_adapter_folder_that_is_damaged_leaves_the_model_as_it_was(base, two_
     assert np.array_equal(logits_of(model), before)
     (b / "adapter.json").write_text("{")
     with pytest.raises(CheckpointError, match="adapter.json: not an adapter"):
-        load_reader(b)
+        load_pipeline(b)
     for load in (load_model, lambda folder: load_vision(model, folder)):
         with pytest.raises(
             CheckpointError, match="an adapter, not a whole model; python -m got_train.cli.merge"
@@ -309,7 +309,7 @@ def test_a_merged_model_computes_what_base_and_adapter_do(two_adapters, tmp_path
     a, _ = two_adapters
     assert merge.main([str(a), str(tmp_path / "out"), "--layout", layout]) == 0
     assert "merged: largest difference" in capsys.readouterr().out
-    expected, found = (logits_of(load_reader(folder).model) for folder in (a, tmp_path / "out"))
+    expected, found = (logits_of(load_pipeline(folder).model) for folder in (a, tmp_path / "out"))
     assert np.abs(expected - found).max() <= 1e-5 * np.abs(expected).max()
     assert merge.main([str(a), str(tmp_path / "out")]) == 2  # which holds something
     assert "exists and is not an empty folder" in capsys.readouterr().err

@@ -75,7 +75,9 @@ def lines(folder):
 
 
 def predictions(file):
-    return {row["where"]: row["prediction"] for row in map(json.loads, file.read_text().splitlines()) if row}
+    return {
+        row["location"]: row["prediction"] for row in map(json.loads, file.read_text().splitlines()) if row
+    }
 
 
 # ---- which rows
@@ -100,9 +102,9 @@ def test_rows_are_those_of_the_seed_and_sets_come_in_turns(tuning):
     rows, again = run.build_rows(config), run.build_rows(config)
     assert [len(file.records) for file in rows.files] == [5, 5]
     assert [file.name for file, _ in rows.order] == ["validation", "old pages"] * 5
-    assert [f.records[p].where for f, p in rows.order] == [f.records[p].where for f, p in again.order]
+    assert [f.records[p].location for f, p in rows.order] == [f.records[p].location for f, p in again.order]
     other = run.build_rows(load_config(tuning, ["measure.rows=5", "train.seed=1"]))
-    assert [f.records[p].where for f, p in rows.order] != [f.records[p].where for f, p in other.order]
+    assert [f.records[p].location for f, p in rows.order] != [f.records[p].location for f, p in other.order]
 
 
 # ---- in the run
@@ -121,7 +123,7 @@ def test_scores_in_the_run_are_those_of_evaluate_on_its_final_model(fit, held_ou
         assert {name: seen[name] for name in expected} == pytest.approx(expected)
     read = predictions(tmp_path / "scores" / "predictions.jsonl")
     assert len(last["answers"]) == 2
-    assert all(read[answer["where"]] == answer["prediction"] for answer in last["answers"])
+    assert all(read[answer["location"]] == answer["prediction"] for answer in last["answers"])
 
 
 def test_measuring_changes_nothing_in_training(fit, held_out):

@@ -169,7 +169,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_the_update(fit):
     made = broken(fit, "train.micro_batch_size=4")
     made.model.decoder.model.norm.weight.set_value(paddle.full([16], float("nan")))
     before = weights(made)
-    rows = ", ".join(made.loader.mixture[draw].where for draw in range(8))
+    rows = ", ".join(made.loader.mixture[draw].location for draw in range(8))
     with pytest.raises(trainer.NonFiniteError) as caught:
         made.train()
     assert str(caught.value) == f"step 1: loss nan, gradient norm nan; nothing was updated; rows {rows}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from got_train.data.line_files import first_bytes, forward_lines, json_row
-from got_train.data.record import RecordError, short
+from got_train.data.record import RecordError, shorten
 from got_train.images import natural_order
 
 from .to_spots import Label, LabelledPage, around, is_coordinate, is_rectangle
@@ -62,8 +62,8 @@ def _form(path: str) -> str:
         )
     if suffix != ".jsonl":
         return ""
-    where, line = next(iter(forward_lines(path)), ("", b"{}"))
-    return "lines" if "lines" in json_row(where, line) else ""
+    location, line = next(iter(forward_lines(path)), ("", b"{}"))
+    return "lines" if "lines" in json_row(location, line) else ""
 
 
 def _is_coco(keys: dict) -> bool:
@@ -95,16 +95,18 @@ def _coco(path: str, root: str | None) -> Read:
         by_picture[_id(note, "image_id")].append(note)
     seen = set()
     for place, picture in enumerate(pictures):
-        where, named = f"{path}: image {place}", _id(picture, "id")
+        location, named = f"{path}: image {place}", _id(picture, "id")
         try:
             if named in seen:
-                raise RecordError(f"{where}: the id {short(named)} of an image before it; one each")
+                raise RecordError(f"{location}: the id {shorten(named)} of an image before it; one each")
             seen.add(named)
-            yield _coco_page(picture, by_picture.pop(named, []), where, _folder(path, root))
+            yield _coco_page(picture, by_picture.pop(named, []), location, _folder(path, root))
         except RecordError as error:
             yield error
     for stray, lost in by_picture.items():
-        yield RecordError(f"{path}: {len(lost)} label(s) of image_id {short(stray)}; no such image is listed")
+        yield RecordError(
+            f"{path}: {len(lost)} label(s) of image_id {shorten(stray)}; no such image is listed"
+        )
 
 
 def _coco_list(keys: dict, path: str, by_id: str, listed: str) -> list:
@@ -112,7 +114,7 @@ def _coco_list(keys: dict, path: str, by_id: str, listed: str) -> list:
     found, kind = (keys[by_id], dict) if by_id in keys else (keys[listed], list)
     if not isinstance(found, kind):
         raise RecordError(
-            f"{path}: {by_id if kind is dict else listed} is {short(found)}; COCO's, by id or listed"
+            f"{path}: {by_id if kind is dict else listed} is {shorten(found)}; COCO's, by id or listed"
         )
     return list(found.values() if kind is dict else found)
 
@@ -122,23 +124,23 @@ def _id(element: object, key: str) -> int | float | str | None:
     return value if isinstance(value, (int, float, str, type(None))) else repr(value)
 
 
-def _coco_page(picture: dict, notes: Sequence, where: str, folder: str) -> LabelledPage:
+def _coco_page(picture: dict, notes: Sequence, location: str, folder: str) -> LabelledPage:
     if not isinstance(picture, dict):
-        raise RecordError(f"{where}: {short(picture)}; an object with id and file_name")
+        raise RecordError(f"{location}: {shorten(picture)}; an object with id and file_name")
     name = picture.get("file_name")
     if not isinstance(name, str) or not name:
-        raise RecordError(f"{where}: file_name is {short(name)}; the picture's name")
-    where = f"{where} ({name})"
+        raise RecordError(f"{location}: file_name is {shorten(name)}; the picture's name")
+    location = f"{location} ({name})"
     strange = [note for note in notes if not isinstance(note, dict)]
     if strange:
-        raise RecordError(f"{where}: label {short(strange[0])}; an object with bbox and text")
-    labels = [_coco_label(note, f"{where}, label {note.get('id')}") for note in notes]
+        raise RecordError(f"{location}: label {shorten(strange[0])}; an object with bbox and text")
+    labels = [_coco_label(note, f"{location}, label {note.get('id')}") for note in notes]
     sides = picture.get("width"), picture.get("height")
     size = sides if all(type(side) in (int, float) for side in sides) else None
-    return LabelledPage(os.path.join(folder, name), tuple(labels), where, size, order="page")
+    return LabelledPage(os.path.join(folder, name), tuple(labels), location, size, order="page")
 
 
-def _coco_label(note: dict, where: str) -> Label:
+def _coco_label(note: dict, location: str) -> Label:
     legible = note.get("legibility", "legible") == "legible" and not (
         note.get("iscrowd") or note.get("ignore")
     )
@@ -148,10 +150,10 @@ def _coco_label(note: dict, where: str) -> Label:
     given = note.get("bbox")
     if _numbers(given, 4):
         x, y, width, height = given
-        return Label(_text(text, where), (x, y, x + width, y + height), bool(polygon), legible)
+        return Label(_text(text, location), (x, y, x + width, y + height), bool(polygon), legible)
     if not polygon:
-        raise RecordError(f"{where}: bbox is {short(given)}; x, y, width, height")
-    return Label(_text(text, where), around(polygon), not is_rectangle(polygon), legible)
+        raise RecordError(f"{location}: bbox is {shorten(given)}; x, y, width, height")
+    return Label(_text(text, location), around(polygon), not is_rectangle(polygon), legible)
 
 
 def _flat(polygon: object) -> list[tuple[float, float]]:
@@ -166,17 +168,20 @@ def _flat(polygon: object) -> list[tuple[float, float]]:
 
 def _paddle(path: str, root: str | None) -> Read:
     """PaddleOCR: a picture, a tab, and a list of texts with points (detection) or one text (recognition)."""
-    for where, raw in forward_lines(path):
+    for location, raw in forward_lines(path):
         try:
             named, tab, label = raw.decode().partition(_TABS)
             if not tab:
-                raise RecordError(f"{where}: no tab; a picture, a tab and its label")
+                raise RecordError(f"{location}: no tab; a picture, a tab and its label")
             for name in _several(named):
                 yield LabelledPage(
-                    _found(path, name, root, where), _paddle_labels(label, where), where, order="page"
+                    _found(path, name, root, location),
+                    _paddle_labels(label, location),
+                    location,
+                    order="page",
                 )
         except UnicodeDecodeError as error:
-            yield RecordError(f"{where}: not UTF-8 ({error}); save it as UTF-8")
+            yield RecordError(f"{location}: not UTF-8 ({error}); save it as UTF-8")
         except RecordError as error:
             yield error
 
@@ -190,58 +195,62 @@ def _several(named: str) -> list[str]:
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else [named]
 
 
-def _paddle_labels(label: str, where: str) -> tuple[Label, ...]:
+def _paddle_labels(label: str, location: str) -> tuple[Label, ...]:
     try:
         rows = json.loads(label) if label.startswith("[") else None
     except ValueError:
         rows = None  # a text that begins with a bracket
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return (Label(label, None, legible=label.strip() not in PADDLE_MARKS),)
-    return tuple(_pointed(row, f"{where}, label {place}", "transcription") for place, row in enumerate(rows))
+    return tuple(
+        _pointed(row, f"{location}, label {place}", "transcription") for place, row in enumerate(rows)
+    )
 
 
-def _pointed(row: dict, where: str, key: str) -> Label:
+def _pointed(row: dict, location: str, key: str) -> Label:
     """A label with four or more points."""
     points = row.get("points")
     if not isinstance(points, list) or len(points) < 2 or not all(_numbers(point, 2) for point in points):
-        raise RecordError(f"{where}: points is {short(points)}; a list of x, y")
-    text = _text(row.get(key, ""), where)
+        raise RecordError(f"{location}: points is {shorten(points)}; a list of x, y")
+    text = _text(row.get(key, ""), location)
     legible = not row.get("difficult") and text.strip() not in PADDLE_MARKS
     return Label(text, around(points), not is_rectangle(points), legible)
 
 
 def _lines(path: str, root: str | None) -> Read:
     """Our plain form, which infer.py --ocr_type spot writes too: an image and its lines."""
-    for where, raw in forward_lines(path):
+    for location, raw in forward_lines(path):
         try:
-            yield _lines_page(json_row(where, raw), where, _folder(path, root))
+            yield _lines_page(json_row(location, raw), location, _folder(path, root))
         except RecordError as error:
             yield error
 
 
-def _lines_page(row: dict, where: str, folder: str) -> LabelledPage:
+def _lines_page(row: dict, location: str, folder: str) -> LabelledPage:
     name = row.get("image", row.get("file", row.get("images")))
     name = name[0] if isinstance(name, list) and len(name) == 1 else name
     if not isinstance(name, str):
-        raise RecordError(f"{where}: image is {short(name)}; the path of one picture")
+        raise RecordError(f"{location}: image is {shorten(name)}; the path of one picture")
     lines = row.get("lines")
     if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
-        raise RecordError(f"{where}: lines is {short(lines)}; a list of objects with text and box")
-    labels = tuple(_line(line, f"{where}, line {number}") for number, line in enumerate(lines, 1))
-    return LabelledPage(os.path.join(folder, name), labels, where)
+        raise RecordError(f"{location}: lines is {shorten(lines)}; a list of objects with text and box")
+    labels = tuple(_line(line, f"{location}, line {number}") for number, line in enumerate(lines, 1))
+    return LabelledPage(os.path.join(folder, name), labels, location)
 
 
-def _line(line: dict, where: str) -> Label:
+def _line(line: dict, location: str) -> Label:
     if "points" in line:
-        return _pointed(line, where, "text")
+        return _pointed(line, location, "text")
     if not _numbers(line.get("box"), 4):
-        raise RecordError(f"{where}: box is {short(line.get('box'))}; x1, y1, x2, y2 in pixels, or points")
-    return Label(_text(line.get("text", ""), where), tuple(line["box"]))
+        raise RecordError(
+            f"{location}: box is {shorten(line.get('box'))}; x1, y1, x2, y2 in pixels, or points"
+        )
+    return Label(_text(line.get("text", ""), location), tuple(line["box"]))
 
 
-def _text(text: object, where: str) -> str:
+def _text(text: object, location: str) -> str:
     if not isinstance(text, str):
-        raise RecordError(f"{where}: the text is {short(text)}; a string")
+        raise RecordError(f"{location}: the text is {shorten(text)}; a string")
     return text
 
 
@@ -251,7 +260,7 @@ def _numbers(values: object, count: int = 0) -> bool:
     return listed and all(map(is_coordinate, values))
 
 
-def _found(path: str, name: str, root: str | None, where: str) -> str:
+def _found(path: str, name: str, root: str | None, location: str) -> str:
     """PPOCRLabel names a picture with the folder that its label file stands in."""
     folder = Path(path).parent
     roots = [folder, folder.parent] if root is None else [Path(root)]
@@ -259,7 +268,7 @@ def _found(path: str, name: str, root: str | None, where: str) -> str:
         if os.path.isfile(each / name):
             return str(each / name)
     raise RecordError(
-        f"{where}: no picture {name} in {' or '.join(map(str, roots))}; image_root is its folder"
+        f"{location}: no picture {name} in {' or '.join(map(str, roots))}; image_root is its folder"
     )
 
 

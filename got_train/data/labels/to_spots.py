@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from PIL import Image, UnidentifiedImageError
 
-from got_train.data.record import Record, RecordError, short
+from got_train.data.record import Record, RecordError, shorten
 from got_train.errors import AnswerError
 from got_train.formats import spots as spotting
 from got_train.formats.spots import Box, Spot
@@ -43,13 +43,13 @@ class LabelledPage:
 
     image: str
     labels: tuple[Label, ...]
-    where: str
+    location: str
     size: tuple[float, float] | None = None  # of the page in the unit of the boxes; None: the image's pixels
     order: str = "file"  # the one that the format asks for
 
 
 @dataclass(frozen=True)
-class Choices:
+class LabelOptions:
     """What becomes of labelled pages."""
 
     tasks: tuple[str, ...] = ("spot",)
@@ -58,7 +58,7 @@ class Choices:
     allow_empty: bool = False  # pages without a text
 
 
-def page_records(page: LabelledPage, choices: Choices, counts: Counter[str]) -> list[Record]:
+def page_records(page: LabelledPage, choices: LabelOptions, counts: Counter[str]) -> list[Record]:
     """The records of a page. `counts` counts what labels lost: by cause, in words."""
     unread = sum(not _legible(label) for label in page.labels)
     counts["illegible labels left out"] += unread
@@ -114,12 +114,12 @@ def _legible(label: Label) -> bool:
 
 def _unplaced(page: LabelledPage, labels: Sequence[Label], tasks: Sequence[str]) -> Record:
     if tuple(tasks) != ("ocr",):
-        raise RecordError(f"{page.where}: has no positions; --tasks ocr")
-    return Record((page.image,), "ocr", "\n".join(label.text for label in labels), where=page.where)
+        raise RecordError(f"{page.location}: has no positions; --tasks ocr")
+    return Record((page.image,), "ocr", "\n".join(label.text for label in labels), location=page.location)
 
 
 def _placed(
-    page: LabelledPage, spots: Sequence[Spot], size: tuple[int, int], choices: Choices
+    page: LabelledPage, spots: Sequence[Spot], size: tuple[int, int], choices: LabelOptions
 ) -> list[Record]:
     if (choices.order or page.order) == "file":
         rows = [[spot] for spot in spots]
@@ -127,10 +127,10 @@ def _placed(
         places = spotting.reading_rows([spot.box for spot in spots])
         rows = [[spots[place] for place in row] for row in places]
     spots = [spot for row in rows for spot in row]
-    whole = Record((page.image,), "ocr", "", where=page.where)
+    whole = Record((page.image,), "ocr", "", location=page.location)
     made = []
     if "spot" in choices.tasks:
-        made.append(replace(whole, task="spot", text=_written(page.where, spots, size)))
+        made.append(replace(whole, task="spot", text=_written(page.location, spots, size)))
     if "box" in choices.tasks:
         made += [replace(whole, text=spot.text, box=spot.box) for spot in spots]
     if "ocr" in choices.tasks:
@@ -138,11 +138,11 @@ def _placed(
     return made
 
 
-def _written(where: str, spots: Sequence[Spot], size: tuple[int, int]) -> str:
+def _written(location: str, spots: Sequence[Spot], size: tuple[int, int]) -> str:
     try:
         return spotting.write(spots, size)
     except AnswerError as error:
-        raise RecordError(f"{where}: {error}") from error
+        raise RecordError(f"{location}: {error}") from error
 
 
 def _in_pixels(
@@ -153,9 +153,13 @@ def _in_pixels(
     spots = []
     for label in labels:
         if label.box is None:
-            raise RecordError(f"{page.where}: no box for {label.text[:40]!r}; all texts of a page have one")
+            raise RecordError(
+                f"{page.location}: no box for {label.text[:40]!r}; all texts of a page have one"
+            )
         if not all(map(is_coordinate, label.box)):
-            raise RecordError(f"{page.where}: box {short(label.box)} of {label.text[:40]!r}; four numbers")
+            raise RecordError(
+                f"{page.location}: box {shorten(label.box)} of {label.text[:40]!r}; four numbers"
+            )
         x1, y1, x2, y2 = label.box
         whole = x1 * across, y1 * down, x2 * across, y2 * down
         box = _clipped(whole, size)
@@ -173,12 +177,12 @@ def _scale(page: LabelledPage, size: tuple[int, int]) -> tuple[float, float]:
     if page.size is None or page.size == size:
         return 1, 1
     if not all(map(is_coordinate, page.size)) or min(page.size) <= 0:
-        raise RecordError(f"{page.where}: a page of {page.size[0]} x {page.size[1]}; both above 0")
+        raise RecordError(f"{page.location}: a page of {page.size[0]} x {page.size[1]}; both above 0")
     across, down = size[0] / page.size[0], size[1] / page.size[1]
     if abs(across / down - 1) > ASPECT:
         told, seen = (" x ".join(f"{side:g}" for side in sides) for sides in (page.size, size))
         raise RecordError(
-            f"{page.where}: labels for {told}, but {page.image} is {seen}; the picture that was labelled"
+            f"{page.location}: labels for {told}, but {page.image} is {seen}; the picture that was labelled"
         )
     return across, down
 

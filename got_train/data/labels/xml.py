@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from got_train.data.record import RecordError, short
+from got_train.data.record import RecordError, shorten
 from got_train.images import SUFFIXES
 
 from .to_spots import Label, LabelledPage, around, is_coordinate, is_rectangle
@@ -94,7 +94,7 @@ def _points(path: str, coords: _Element) -> Iterator[tuple[float, float]]:
         try:
             x, y = map(_coordinate, pair)
         except (TypeError, ValueError) as error:
-            raise RecordError(f"{_where(path, coords)}: point {short(pair)}; as in 10,20 30,20") from error
+            raise RecordError(f"{_where(path, coords)}: point {shorten(pair)}; as in 10,20 30,20") from error
         yield x, y
 
 
@@ -145,7 +145,7 @@ def _alto_points(path: str, polygon: _Element) -> list[tuple[float, float]]:
         numbers = [_coordinate(number) for number in polygon.get("POINTS", "").replace(",", " ").split()]
         return list(zip(numbers[::2], numbers[1::2], strict=True)) or [(numbers[0], numbers[1])]
     except (ValueError, IndexError) as error:
-        told = short(polygon.get("POINTS"))
+        told = shorten(polygon.get("POINTS"))
         raise RecordError(f"{_where(path, polygon)}: POINTS {told}; as in 10,20 30,20") from error
 
 
@@ -189,8 +189,10 @@ def _image(path: str, named: str, image_root: str | None) -> str:
         for root in roots:
             if os.path.isfile(root / name):
                 return str(root / name)
-    where = " or ".join(map(str, roots))
-    raise RecordError(f"{path}: no picture {named or Path(path).stem} in {where}; image_root is its folder")
+    location = " or ".join(map(str, roots))
+    raise RecordError(
+        f"{path}: no picture {named or Path(path).stem} in {location}; image_root is its folder"
+    )
 
 
 def _name(element: _Element) -> str:
@@ -211,7 +213,7 @@ def _number(path: str, element: _Element, key: str) -> float:
     try:
         return _coordinate(element.get(key, ""))
     except ValueError as error:
-        told = f"{key} of {_name(element)} is {short(element.get(key))}"
+        told = f"{key} of {_name(element)} is {shorten(element.get(key))}"
         raise RecordError(f"{_where(path, element)}: {told}; a number") from error
 
 

@@ -124,24 +124,24 @@ def _overlapping(matches: Sequence[tuple[int, int, int]]) -> list[list[tuple[int
     return groups
 
 
-def _row(line: str, where: str) -> dict[str, Any]:
+def _row(line: str, location: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise EvaluationError(f"{where}: not JSON: {error}; one check a line") from error
+        raise EvaluationError(f"{location}: not JSON: {error}; one check a line") from error
     if not isinstance(row, dict) or row.get("type") not in TYPES:
         named = row.get("type") if isinstance(row, dict) else line[:40]
-        raise EvaluationError(f"{where}: type is {named!r}; one of {', '.join(TYPES)}")
+        raise EvaluationError(f"{location}: type is {named!r}; one of {', '.join(TYPES)}")
     for key in ("pdf", "id", *_NEEDED[row["type"]]):
         if not isinstance(row.get(key), str) or not row[key].strip():
-            raise EvaluationError(f"{where}: {key} is {row.get(key)!r}; a text")
+            raise EvaluationError(f"{location}: {key} is {row.get(key)!r}; a text")
     row = {"page": 1, "max_diffs": 0, **{key: value for key, value in row.items() if value is not None}}
     if type(row["max_diffs"]) is not int or row["max_diffs"] < 0:
-        raise EvaluationError(f"{where}: max_diffs is {row['max_diffs']!r}; a whole number, 0 or more")
+        raise EvaluationError(f"{location}: max_diffs is {row['max_diffs']!r}; a whole number, 0 or more")
     if row["type"] == "order" and row["max_diffs"] > min(len(row["before"]), len(row["after"])) // 2:
-        raise EvaluationError(f"{where}: max_diffs {row['max_diffs']}; at most half of before and after")
+        raise EvaluationError(f"{location}: max_diffs {row['max_diffs']}; at most half of before and after")
     if row["type"] == "format" and row["format"] not in _FORMATS:
-        raise EvaluationError(f"{where}: format is {row['format']!r}; one of {', '.join(_FORMATS)}")
+        raise EvaluationError(f"{location}: format is {row['format']!r}; one of {', '.join(_FORMATS)}")
     return row
 
 

@@ -85,12 +85,12 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 def _record(
     row: dict[str, Any], file: Path, place: int, image_root: str | None
 ) -> tuple[Record, dict[str, Any]]:
-    sub, where = SUB_TASKS[file.stem], f"{file}[{place}]"
+    sub, location = SUB_TASKS[file.stem], f"{file}[{place}]"
     try:
         question, label = (turn["value"] for turn in row["conversations"])
         images = [row["image"]] if isinstance(row["image"], str) else list(row["image"])
     except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"{where}: no image with a question and an answer: {error!r}") from error
+        raise RecordError(f"{location}: no image with a question and an answer: {error!r}") from error
     folder = Path(image_root or file.parent) / sub.folder
     if not folder.is_dir():  # Fox's archive has them all; whoever sorted the pictures otherwise says so
         folder = Path(image_root or file.parent)
@@ -98,11 +98,11 @@ def _record(
     note: dict[str, Any] = {"document": paths[0], "groups": {"sub-task": sub.name, "file": file.stem}}
     if not sub.asked:
         note |= {"not_asked": f"GOT has no prompt for Fox's {sub.name}", "task": sub.name}
-        return Record(paths, "ocr" if len(paths) == 1 else "multi_page", label, where=where), note
-    return Record(paths, "ocr", label, **_region(sub.region, question, where), where=where), note
+        return Record(paths, "ocr" if len(paths) == 1 else "multi_page", label, location=location), note
+    return Record(paths, "ocr", label, **_region(sub.region, question, location), location=location), note
 
 
-def _region(region: str, question: str, where: str) -> dict[str, Any]:
+def _region(region: str, question: str, location: str) -> dict[str, Any]:
     """The box or point in thousandths, or the color, that a question names in whatever words."""
     words = question.replace("<image>", "").strip()
     if region == "page":
@@ -110,9 +110,11 @@ def _region(region: str, question: str, where: str) -> dict[str, Any]:
     if region == "color":
         found = _COLORS.search(words)
         if found is None:
-            raise RecordError(f"{where}: question {words[:60]!r}; one that names {', '.join(prompts.COLORS)}")
+            raise RecordError(
+                f"{location}: question {words[:60]!r}; one that names {', '.join(prompts.COLORS)}"
+            )
         return {"color": found[1].lower()}
     numbers = [int(number) for number in re.findall(r"(?<![\w.])\d+(?![\w.])", words)]
     if len(numbers) not in (2, 4) or max(numbers) > 1000:
-        raise RecordError(f"{where}: question {words[:60]!r}; one with a box or point in thousandths")
+        raise RecordError(f"{location}: question {words[:60]!r}; one with a box or point in thousandths")
     return {"box": tuple(numbers), "box_unit": "thousandth"}

@@ -68,7 +68,7 @@ class Pages(Sequence[Record]):
         pdf, page = self.names[place]
         file = os.path.join(self.root, pdf)
         image = file if file.lower().endswith(SUFFIXES) else DrawnPage(file, page)
-        return Record((image,), "format", "", where=f"{self.path}: {pdf} page {page}")
+        return Record((image,), "format", "", location=f"{self.path}: {pdf} page {page}")
 
 
 def open_records(path: str, image_root: str | None = None) -> tuple[Pages, list[dict[str, Any]]]:

@@ -76,7 +76,7 @@ def open_records(path: str, image_root: str | None = None) -> tuple[list[Record]
     for place, page in enumerate(_pages(path)):
         name = page["page_info"]["image_path"]
         text = "\n\n".join(_contents(block) for _, block in _ordered(page))
-        records.append(Record((os.path.join(root, name),), "format", text, where=f"{path}[{place}]"))
+        records.append(Record((os.path.join(root, name),), "format", text, location=f"{path}[{place}]"))
         attributes = page["page_info"].get("page_attribute", {})
         groups = {key: str(value) for key, value in attributes.items() if isinstance(value, str)}
         notes.append({"id": os.path.splitext(name)[0], "groups": groups})
@@ -88,7 +88,7 @@ def read_answers(path: str, file: DataFile) -> list[str | None]:
     return read_folder(path, [note["id"] for note in file.notes], (".md",))
 
 
-def blocks(page: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
+def blocks(page: Mapping[str, Any], location: str) -> Iterator[dict[str, Any]]:
     """Of a page whose blocks have their answers beside them (`pred`), each as a row of predictions."""
     for block in page.get("layout_dets", ()):
         if "pred" in block:
@@ -100,7 +100,7 @@ def blocks(page: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
                 "images": [page["page_info"]["image_path"]],
                 "groups": {"block": block["category_type"]},
                 "id": f"{page['page_info']['image_path']}#{block.get('anno_id')}",
-                "where": where,
+                "location": location,
             }
 
 

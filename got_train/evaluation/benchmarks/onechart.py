@@ -23,7 +23,7 @@ def open_records(path: str, image_root: str | None = None) -> tuple[list[Record]
     for place, row in enumerate(_rows(path, ("images", "gts"))):
         image = os.path.join(image_root or os.path.dirname(path), row["images"])
         label = row["gts"] if isinstance(row["gts"], str) else json.dumps(row["gts"], ensure_ascii=False)
-        records.append(Record((image,), "format", label, where=f"{path}[{place}]"))
+        records.append(Record((image,), "format", label, location=f"{path}[{place}]"))
         notes.append({"id": row["images"], "groups": {"benchmark": "chart"}})
     if len({note["id"] for note in notes}) < len(notes):
         raise EvaluationError(f"{path}: an image twice; one row each")

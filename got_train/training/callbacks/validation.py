@@ -15,7 +15,7 @@ from tqdm import tqdm
 from got_train.data.collator import Collator
 from got_train.data.records import Record
 from got_train.generation.generate import evaluating
-from got_train.inference.reader import Answer, Question, Reader
+from got_train.inference.reader import OcrPipeline, OcrRequest, OcrResult
 from got_train.modeling.got import Got
 from got_train.training.early_stopping import EarlyStopping
 from got_train.training.generation_eval import EvalLog, EvalResult, GenerationEval, log_curves
@@ -141,16 +141,18 @@ class Validation(TrainerCallback):
         return found
 
 
-def reader_for(trainer: GotTrainer, tokens: int) -> Reader:
+def reader_for(trainer: GotTrainer, tokens: int) -> OcrPipeline:
     """Reads with the model in training, as infer.py does with a checkpoint."""
     collator = trainer.loader.collator
-    return Reader(trainer.model, collator.tokenizer, max_new_tokens=tokens, max_tiles=collator.max_tiles)
+    return OcrPipeline(trainer.model, collator.tokenizer, max_new_tokens=tokens, max_tiles=collator.max_tiles)
 
 
 class SamplePreviews:
     """A few records with what the model reads of them, as VisualDL pictures and texts."""
 
-    def __init__(self, collator: Collator, records: Sequence[Record], reader: Reader | None = None) -> None:
+    def __init__(
+        self, collator: Collator, records: Sequence[Record], reader: OcrPipeline | None = None
+    ) -> None:
         self.collator, self.records, self.reader = collator, records, reader
         self._pictured = False
 
@@ -168,6 +170,6 @@ class SamplePreviews:
         self._pictured = True
 
     def _answers(self) -> Iterator[str]:
-        questions = [Question.of_record(record) for record in self.records]
+        questions = [OcrRequest.of_record(record) for record in self.records]
         for answer in self.reader.read(questions, batch_size=len(questions)):
-            yield answer.text if isinstance(answer, Answer) else str(answer.cause)
+            yield answer.text if isinstance(answer, OcrResult) else str(answer.cause)
