@@ -83,7 +83,8 @@ class Trace:
         for source in self.mixture.sources:
             if any(location_of(source, place) == row for place in range(len(source))):
                 return
-        raise TrainingError(f"--row {row}: no row of this run; such as {self.location_of(0)}")
+        first = self.location_of(0)
+        raise TrainingError(f"--row {row}: no row of this run; as it names them, such as {first}")
 
 
 def open_trace(run: Path) -> Trace:
