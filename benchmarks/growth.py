@@ -192,7 +192,7 @@ def _first_batch(path: Path, folder: Path) -> None:
     from got_train.training.loader import BatchSchedule, StepLoader
     from got_train.training.run import build_mixture
 
-    config = load_config(NANO / "stage2.yaml", [f"data.train={path}", "train.epochs=1"])
+    config = load_config(NANO / "stage2.yaml", [f"data.train={path}", "train.num_train_epochs=1"])
     mixture = build_mixture(config)
     collator = Collator(load_tokenizer(NANO / "tokenizer"), 128, 16)
     next(iter(StepLoader(mixture, collator, BatchSchedule(10, 16, 16))))
@@ -208,12 +208,16 @@ def processes(number: int) -> Work:
     row = json.dumps({"images": ["page.png"], "task": "ocr", "text": "a line of some words, like many"})
     (folder / "data.jsonl").write_text(64 * (row + "\n"))
     model = "model.init_from=configs/nano/weights/stage3"
-    settings = [f"data.train={folder}/data.jsonl", f"train.output_dir={folder}/run", "train.steps=60"]
-    settings += ["train.batch_size=32", f"train.micro_batch_size={32 // number}", "train.threads=1"]
+    settings = [f"data.train={folder}/data.jsonl", f"train.output_dir={folder}/run", "train.max_steps=60"]
     settings += [
-        "train.log_every=30",
-        "train.save_every=1000",
-        "measure.rows=0",
+        "train.batch_size=32",
+        f"train.per_device_train_batch_size={32 // number}",
+        "train.threads=1",
+    ]
+    settings += [
+        "train.logging_steps=30",
+        "train.save_steps=1000",
+        "eval.max_samples=0",
         "data.max_tokens=512",
         model,
     ]

@@ -30,22 +30,22 @@ MIDDLE = {
 FULL = {"vision": {}, "decoder": {}}
 SIZES = {"nano": NANO, "middle": MIDDLE, "full": FULL}
 
-FOUR = ["train.micro_batch_size=4", "train.batch_size=4"]
-FROZEN = "parts.vision.train=false"
+FOUR = ["train.per_device_train_batch_size=4", "train.batch_size=4"]
+FROZEN = "parts.vision.trainable=false"
 # size, tokens of an answer, and what else the run is told
 CASES = {
-    "nano, 16 rows": ("nano", 70, ["train.micro_batch_size=16", "train.batch_size=16"]),
-    "nano, 64 rows": ("nano", 70, ["train.micro_batch_size=64", "train.batch_size=64"]),
+    "nano, 16 rows": ("nano", 70, ["train.per_device_train_batch_size=16", "train.batch_size=16"]),
+    "nano, 64 rows": ("nano", 70, ["train.per_device_train_batch_size=64", "train.batch_size=64"]),
     "middle, 1 row": ("middle", 700, ["train.batch_size=1"]),
     "middle, 4 rows": ("middle", 700, FOUR),
     "middle, 4 rows, recompute": ("middle", 700, [*FOUR, "train.recompute=true"]),
     "middle, 4 rows, recompute of the encoder": ("middle", 700, [*FOUR, "train.recompute=[vision]"]),
     "middle, 4 rows, vision frozen": ("middle", 700, [*FOUR, FROZEN]),
-    "middle, 2 x 2 rows": ("middle", 700, ["train.micro_batch_size=2", "train.batch_size=4"]),
+    "middle, 2 x 2 rows": ("middle", 700, ["train.per_device_train_batch_size=2", "train.batch_size=4"]),
     "middle, 8 rows packed into 2048": (
         "middle",
         300,
-        ["train.micro_batch_size=8", "train.batch_size=8", "data.pack=2048"],
+        ["train.per_device_train_batch_size=8", "train.batch_size=8", "data.packing_length=2048"],
     ),
     "middle, 1 row of 3,000": ("middle", 3000, ["train.batch_size=1"]),
     "full, 1 row, vision frozen": ("full", 512, ["train.batch_size=1", FROZEN]),
@@ -92,7 +92,7 @@ def measure(case: str, threads: int, folder: Path) -> dict:
     settings = {
         "model": {"tokenizer": str(tokenizer), **SIZES[size]},
         "data": {"train": str(write_records(folder, tokenizer, tokens))},
-        "train": {"output_dir": str(folder / "run"), "threads": threads, "epochs": 3},
+        "train": {"output_dir": str(folder / "run"), "threads": threads, "num_train_epochs": 3},
     }
     settings["model"]["decoder"]["vocab_size"] = 0
     settings["data"]["max_tokens"] = settings["model"]["decoder"].get("max_positions", 8192)

@@ -23,7 +23,7 @@ from .scaling import read_stages
 
 NANO = Path(__file__).resolve().parents[1] / "configs/nano"
 LAYERS, WORDS = 6, 151_860 // 4
-MOST, PACK = 8192, 2048  # tokens: data.max_tokens, data.pack
+MOST, PACK = 8192, 2048  # tokens: data.max_tokens, data.packing_length
 
 
 def lengths(samples: int, spread: float) -> list[tuple[int, int]]:

@@ -163,7 +163,7 @@ def read_stages() -> tuple[Stage, ...]:
     found, before = [], ()
     for name in ("stage1", "stage2", "stage3"):
         config = load_config(CONFIGS / f"got/{name}.yaml")
-        drawn = tuple(_sources(name, config.train.epochs))
+        drawn = tuple(_sources(name, config.train.num_train_epochs))
         share = config.data.replay_share
         again = tuple(Source(share * s.rows, s.views, s.tokens, s.supervised) for s in before)
         found.append(Stage(name, config, drawn + again))
@@ -239,7 +239,7 @@ class Settings:
     def activations(self) -> int:
         """Bytes, if every row of a micro-batch is as long as data.max_tokens allows."""
         config, model, learns = self.stage.config, self.stage.model, "vision" in self.stage.trains
-        views = self.rows * (1 if learns else config.data.max_tiles + 1)
+        views = self.rows * (1 if learns else config.data.max_crops + 1)
         view = view_activations(model.vision, "bfloat16", self.recompute and learns, "gpu")
         lengths = [config.data.max_tokens] * self.rows
         rows = decoder_activations(model.decoder, lengths, "bfloat16", self.recompute, "gpu")
@@ -268,11 +268,11 @@ class Settings:
     def overrides(self) -> list[str]:
         given = [
             "train.precision=bfloat16",
-            f"train.micro_batch_size={self.rows}",
+            f"train.per_device_train_batch_size={self.rows}",
             f"train.recompute={'true' if self.recompute else 'false'}",
         ]
         given += [f"train.sharding={self.sharding}"] if self.sharding else []
-        return given + ([f"data.pack={PACK}"] if self.rows > 1 else [])
+        return given + ([f"data.packing_length={PACK}"] if self.rows > 1 else [])
 
     def command(self) -> str:
         start = "python train.py"
@@ -362,7 +362,7 @@ def work_table(stages: Sequence[Stage]) -> str:
         ("trains", *(", ".join(stage.trains) for stage in stages)),
         (
             "samples, million (epochs in it)",
-            *(f"{s.samples / 1e6:.1f} ({s.config.train.epochs:g})" for s in stages),
+            *(f"{s.samples / 1e6:.1f} ({s.config.train.num_train_epochs:g})" for s in stages),
         ),
         ("batch, steps", *(f"{s.config.train.batch_size}, {s.steps:,}" for s in stages)),
         ("views a sample", *(f"{stage.mean('views'):.2f}" for stage in stages)),

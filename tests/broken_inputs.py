@@ -61,7 +61,13 @@ def sound() -> None:
         "model": {"tokenizer": "tokenizer", "vision": vision, "decoder": decoder},
         "data": {"train": "data.jsonl", "max_tokens": 128},
         "train": {
-            **{"steps": 1, "batch_size": ROWS, "micro_batch_size": ROWS, "threads": 1, "save_every": 1},
+            **{
+                "max_steps": 1,
+                "batch_size": ROWS,
+                "per_device_train_batch_size": ROWS,
+                "threads": 1,
+                "save_steps": 1,
+            },
             **{"output_dir": "new"},
         },
     }
@@ -110,7 +116,7 @@ def training(*overrides: str) -> tuple[str, ...]:
 
 
 def resumed(*overrides: str) -> tuple[str, ...]:
-    return ("train.py", "run.yaml", "train.output_dir=run", "train.steps=1", *overrides, "--resume")
+    return ("train.py", "run.yaml", "train.output_dir=run", "train.max_steps=1", *overrides, "--resume")
 
 
 def reading(*arguments: str, model: str = "run/final", page: str = "1.png") -> tuple[str, ...]:
@@ -201,7 +207,7 @@ def values(path: str, **changes: object) -> Callable[[], None]:
 
 def start(**model: str) -> Callable[[], None]:
     """A config whose model comes from a folder."""
-    train = {"output_dir": "new", "steps": 1, "batch_size": ROWS, "micro_batch_size": ROWS}
+    train = {"output_dir": "new", "max_steps": 1, "batch_size": ROWS, "per_device_train_batch_size": ROWS}
     settings = {"model": model, "data": {"train": "data.jsonl", "max_tokens": 128}, "train": train}
     return content("start.yaml", json.dumps(settings))
 
@@ -311,7 +317,7 @@ CASES: dict[str, list[Case]] = {
             "YAML with an open bracket",
             "run.yaml",
             training(),
-            content("run.yaml", "train: {steps: 3\n"),
+            content("run.yaml", "train: {max_steps: 3\n"),
         ),
         Case(
             "YAML with a tab",
@@ -332,31 +338,37 @@ CASES: dict[str, list[Case]] = {
             training(),
             content("run.yaml", "train:\n  steps: 3\n  steps: 4\n"),
         ),
-        Case("a section that is a number", "optim", training(), content("run.yaml", "optim: 3\n")),
-        Case("an unknown section", "optimizer", training("optimizer.lr=1e-4")),
-        Case("an unknown key", "optim.lrr", training("optim.lrr=1e-4")),
+        Case("a section that is a number", "optimizer", training(), content("run.yaml", "optimizer: 3\n")),
+        Case("an unknown section", "optimiser", training("optimiser.lr=1e-4")),
+        Case("an unknown key", "optimizer.learning_rat", training("optimizer.learning_rat=1e-4")),
         Case("an override without a section", "lr=1", training("lr=1")),
-        Case("an override without a value", "optim.lr", training("optim.lr")),
+        Case("an override without a value", "optimizer.learning_rate", training("optimizer.learning_rate")),
         Case(
             "an override below a value",
-            "optim.lr.peak",
-            training("optim.lr=1", "optim.lr.peak=2"),
+            "optimizer.learning_rate.peak",
+            training("optimizer.learning_rate=1", "optimizer.learning_rate.peak=2"),
         ),
         Case(
             "an override that is no YAML",
-            "optim.lr=[1",
-            training("optim.lr=[1"),
+            "optimizer.learning_rate=[1",
+            training("optimizer.learning_rate=[1"),
         ),
-        Case("words for a number", "optim.lr", training("optim.lr=fast")),
-        Case("words for a whole number", "train.steps", training("train.steps=many")),
-        Case("half a step", "train.steps", training("train.steps=1.5")),
-        Case("yes for a number", "train.steps", training("train.steps=true")),
-        Case("a number for yes or no", "parts.vision.train", training("parts.vision.train=1")),
-        Case("an infinite learning rate", "optim.lr", training("optim.lr=.inf")),
-        Case("a learning rate of 0", "optim.lr", training("optim.lr=0")),
-        Case("a warm-up of 200 %", "optim.warmup_ratio", training("optim.warmup_ratio=2")),
-        Case("beta2 of 1", "optim.beta2", training("optim.beta2=1")),
-        Case("an unknown schedule", "optim.schedule", training("optim.schedule=linear")),
+        Case("words for a number", "optimizer.learning_rate", training("optimizer.learning_rate=fast")),
+        Case("words for a whole number", "train.max_steps", training("train.max_steps=many")),
+        Case("half a step", "train.max_steps", training("train.max_steps=1.5")),
+        Case("yes for a number", "train.max_steps", training("train.max_steps=true")),
+        Case("a number for yes or no", "parts.vision.trainable", training("parts.vision.trainable=1")),
+        Case(
+            "an infinite learning rate", "optimizer.learning_rate", training("optimizer.learning_rate=.inf")
+        ),
+        Case("a learning rate of 0", "optimizer.learning_rate", training("optimizer.learning_rate=0")),
+        Case("a warm-up of 200 %", "optimizer.warmup_ratio", training("optimizer.warmup_ratio=2")),
+        Case("beta2 of 1", "optimizer.adam_beta2", training("optimizer.adam_beta2=1")),
+        Case(
+            "an unknown schedule",
+            "optimizer.lr_scheduler_type",
+            training("optimizer.lr_scheduler_type=linear"),
+        ),
         Case("an unknown precision", "train.precision", training("train.precision=fp8")),
         Case(
             "bfloat16 on a CPU",
@@ -366,11 +378,17 @@ CASES: dict[str, list[Case]] = {
         ),
         Case("sharding stage 2 on a CPU", "train.sharding", training("train.sharding=stage2"), cpu_only=True),
         Case(
-            "micro-batches that do not divide the batch", "batch_size", training("train.micro_batch_size=3")
+            "micro-batches that do not divide the batch",
+            "batch_size",
+            training("train.per_device_train_batch_size=3"),
         ),
         Case("a batch of 0", "train.batch_size", training("train.batch_size=0")),
         Case("a negative seed", "train.seed", training("train.seed=-1")),
-        Case("neither steps nor epochs", "train.epochs", training("train.steps=0", "train.epochs=0")),
+        Case(
+            "neither steps nor epochs",
+            "train.num_train_epochs",
+            training("train.max_steps=0", "train.num_train_epochs=0"),
+        ),
         Case("an empty output folder", "train.output_dir", training("train.output_dir=")),
         Case(
             "a file as output folder",
@@ -381,25 +399,25 @@ CASES: dict[str, list[Case]] = {
         Case(
             "nothing that trains",
             "parts",
-            training(*(f"parts.{part}.train=false" for part in ("vision", "projector", "decoder"))),
+            training(*(f"parts.{part}.trainable=false" for part in ("vision", "projector", "decoder"))),
         ),
         Case(
             "glyphs for a frozen encoder",
-            "train.glyph_weight",
-            training("train.glyph_weight=1", "parts.vision.train=false"),
+            "train.char_loss_weight",
+            training("train.char_loss_weight=1", "parts.vision.trainable=false"),
         ),
         Case("features kept of an encoder that trains", "parts.vision", training("train.feature_cache=kept")),
         Case(
             "a file as folder of features",
             "data.jsonl",
-            training("train.feature_cache=data.jsonl", "parts.vision.train=false"),
+            training("train.feature_cache=data.jsonl", "parts.vision.trainable=false"),
         ),
         Case(
             "patience without validation",
-            "train.patience",
-            training("train.patience=3"),
+            "train.early_stopping_patience",
+            training("train.early_stopping_patience=3"),
         ),
-        Case("an average that never moves", "train.average", training("train.average=1")),
+        Case("an average that never moves", "train.ema_decay", training("train.ema_decay=1")),
         Case(
             "two beginnings",
             "model.vision",
@@ -449,7 +467,7 @@ CASES: dict[str, list[Case]] = {
         Case(
             "a stream without steps",
             "data.train[0].streaming",
-            training("data.train=[{path: data.jsonl, streaming: true, weight: 1}]", "train.steps=0"),
+            training("data.train=[{path: data.jsonl, streaming: true, weight: 1}]", "train.max_steps=0"),
         ),
         Case("a replay share of 80", "data.replay_share", training("data.replay_share=80")),
         Case(
@@ -462,8 +480,8 @@ CASES: dict[str, list[Case]] = {
             "columns.txt",
             training("data.train=[{path: data.jsonl, columns: {txt: answer}}]"),
         ),
-        Case("rows too short to pack", "data.pack", training("data.pack=8")),
-        Case("an unknown on_bad", "data.on_bad", training("data.on_bad=skip")),
+        Case("rows too short to pack", "data.packing_length", training("data.packing_length=8")),
+        Case("an unknown on_bad", "data.on_error", training("data.on_error=skip")),
     ],
     "Data files": [
         Case("no such file", "none.jsonl", training("data.train=none.jsonl")),
@@ -612,7 +630,7 @@ CASES: dict[str, list[Case]] = {
         Case(
             "a validation row without text",
             "valid.jsonl:1",
-            training("data.validation=valid.jsonl", "train.validate_every=1"),
+            training("data.validation=valid.jsonl", "train.eval_steps=1"),
             lambda: write_rows([{"images": ["1.png"], "task": "ocr"}], "valid.jsonl"),
         ),
         Case("no replay file", "none.jsonl", training("data.replay=none.jsonl")),
@@ -620,7 +638,7 @@ CASES: dict[str, list[Case]] = {
         Case(
             "no row that can be used, and such rows are dropped",
             "data.jsonl:",
-            training("data.on_bad=drop"),
+            training("data.on_error=skip"),
             lambda: write_rows([{"images": ["none.png"], "task": "ocr", "text": "a"}] * ROWS),
         ),
     ],
@@ -659,11 +677,16 @@ CASES: dict[str, list[Case]] = {
             row(glyphs=5),
         ),
         Case("a glyph of two characters", LINE, training(), row(glyphs=[["ab", 1, 1, 9, 9]])),
-        Case("a glyph without its box", LINE, training("train.glyph_weight=1"), row(glyphs=[["a", 1, 1, 9]])),
+        Case(
+            "a glyph without its box",
+            LINE,
+            training("train.char_loss_weight=1"),
+            row(glyphs=[["a", 1, 1, 9]]),
+        ),
         Case(
             "a glyph whose box is words",
             LINE,
-            training("train.glyph_weight=1"),
+            training("train.char_loss_weight=1"),
             row(glyphs=[["a", 1, 1, 9, "b"]]),
         ),
         Case("two rounds of a conversation", LINE, training(), conversation(ASKED, READ, ASKED, READ)),
@@ -708,7 +731,7 @@ CASES: dict[str, list[Case]] = {
         Case(
             "a picture that a worker cannot read",
             "3.png",
-            training("data.workers=1"),
+            training("data.num_workers=1"),
             content("3.png", "no picture"),
         ),
         Case("no such page", "none.png", reading(page="none.png")),
@@ -879,8 +902,8 @@ CASES: dict[str, list[Case]] = {
         Case("metrics that are none", "m.json", ("evaluate", "--compare", "m.json"), content("m.json", "{}")),
     ],
     "Resuming": [
-        Case("another learning rate", "optim.lr", resumed("optim.lr=1")),
-        Case("another seed and length", "train.seed", resumed("train.seed=1", "train.steps=9")),
+        Case("another learning rate", "optimizer.learning_rate", resumed("optimizer.learning_rate=1")),
+        Case("another seed and length", "train.seed", resumed("train.seed=1", "train.max_steps=9")),
         Case(
             "a row more in the data",
             "data.train",

@@ -157,11 +157,17 @@ def tiny_run(tmp_path):
     vision |= {"window": 3, "global_layers": [1], "neck_width": 8, "out_width": 16}
     decoder = {"vocab_size": 0, "width": 16, "layers": 2, "heads": 4, "mlp_width": 24, "max_positions": 256}
     tokenizer = str(GOT_TINY.parents[2] / "configs" / "nano" / "tokenizer")
-    train = {"steps": 6, "batch_size": 8, "micro_batch_size": 8, "log_every": 1, "save_every": 100}
+    train = {
+        "max_steps": 6,
+        "batch_size": 8,
+        "per_device_train_batch_size": 8,
+        "logging_steps": 1,
+        "save_steps": 100,
+    }
     settings = {
         "model": {"tokenizer": tokenizer, "vision": vision, "decoder": decoder},
         "data": {"train": str(tmp_path / "data.jsonl"), "max_tokens": 256},
-        "optim": {"lr": 1e-2, "warmup_ratio": 0.5, "min_lr_ratio": 0.1, "weight_decay": 0.1},
+        "optimizer": {"learning_rate": 1e-2, "warmup_ratio": 0.5, "min_lr_ratio": 0.1, "weight_decay": 0.1},
         "train": {**train, "threads": 1, "output_dir": str(tmp_path / "run")},
     }
 

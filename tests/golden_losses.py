@@ -27,13 +27,13 @@ PAGES, REGIONS = f"{FOLDER}/pages.parquet", f"{FOLDER}/regions.parquet"
 STEPS = 30
 
 SHARED = [
-    f"train.steps={STEPS}",
-    f"train.save_every={STEPS}",
-    "train.log_every=1",
+    f"train.max_steps={STEPS}",
+    f"train.save_steps={STEPS}",
+    "train.logging_steps=1",
     "train.batch_size=4",
-    "train.micro_batch_size=2",  # two backward passes a step, so that their sum counts too
+    "train.per_device_train_batch_size=2",  # two backward passes a step, so that their sum counts too
     "train.threads=1",
-    "measure.before_after=false",
+    "eval.baseline=false",
 ]
 # name: config, settings; {name} stands for the model that the run of that name ended with
 RUNS = {
@@ -52,7 +52,12 @@ RUNS = {
     ),
     "packed": (
         "configs/nano/stage2.yaml",
-        [f"data.train={PAGES}", "model.vision_from={stage1}", "data.pack=160", "train.micro_batch_size=4"],
+        [
+            f"data.train={PAGES}",
+            "model.vision_from={stage1}",
+            "data.packing_length=160",
+            "train.per_device_train_batch_size=4",
+        ],
     ),
 }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from got_train.config.loader import load_config
-from got_train.config.schema import Config, ModelSettings
+from got_train.config.schema import Config, ModelConfig
 from got_train.data.records import write_records
 from got_train.errors import CheckpointError, ConfigError
 from got_train.preflight import config_checks, duplicates
@@ -45,7 +45,7 @@ def init(wish: InitOptions) -> str:
     for file in (wish.out, *wish.parts):
         if file.exists():
             raise ConfigError(f"{file}: exists already; another name for the config, or delete it")
-    config = Config(model=ModelSettings(init_from=wish.init_from))
+    config = Config(model=ModelConfig(init_from=wish.init_from))
     try:
         tokenizer = find_tokenizer(config.model)
         sizes = config_checks.model_sizes(config, tokenizer)

@@ -44,7 +44,7 @@ class Choices:
             f"chosen: {section}.{key}: {_value(value)} - {reason}"
             for section, lines in self.sections.items()
             for key, value, reason in lines
-            if reason and section in ("data", "parts", "lora", "optim")
+            if reason and section in ("data", "parts", "lora", "optimizer")
         ] + list(self.notes)
 
     def with_files(self, train: str, validation: str, share: float, rows: int) -> Choices:
@@ -57,11 +57,11 @@ class Choices:
         train_lines = [
             *self.sections["train"],
             (
-                "validate_every",
-                _value_of(self.sections["train"], "save_every"),
+                "eval_steps",
+                _value_of(self.sections["train"], "save_steps"),
                 "steps; as often as it saves",
             ),
-            ("patience", 3, "validations without a lower loss, after which the run ends"),
+            ("early_stopping_patience", 3, "validations without a lower loss, after which the run ends"),
         ]
         return replace(self, sections={**self.sections, "data": data, "train": train_lines})
 
@@ -81,7 +81,7 @@ def propose(
         "data": [*_sources(documents), *legible, *_tokens(whole, sizes)],
         "parts": [_vision(scripts)],
         **({"lora": _lora(rows)} if adapters else {}),
-        "optim": _optim(rows, adapters, sizes),
+        "optimizer": _optim(rows, adapters, sizes),
         "train": _train(rows, sizes, output_dir, whole),
     }
     notes = (
@@ -125,7 +125,7 @@ def _tasks(
     reason = f"{doubt.cause}; tiles show them {whole.small[0][1]} px high"
     if not any(each.form == "tiles" for each in moved):
         reason += "; write task multi_crop (or multi_crop_ocr) into the rows to use them"
-    return moved, [("max_tiles", 6, reason)]
+    return moved, [("max_crops", 6, reason)]
 
 
 def _sources(documents: Sequence[Document]) -> list[Line]:
@@ -145,16 +145,22 @@ def _tokens(whole: Statistics, sizes: GotConfig) -> list[Line]:
     long = whole.tokens.above(room)
     if long or whole.bad:
         reason = f"{whole.bad} rows cannot be used" if whole.bad else f"{long} rows are longer than that"
-        lines.append(("on_bad", "drop", f"{reason}; they go to quarantine-0.jsonl, stop would end the run"))
+        lines.append(
+            ("on_error", "skip", f"{reason}; they go to quarantine-0.jsonl, raise would end the run")
+        )
     workers = max(0, min(4, settings.usable_cores() - 1))
-    return [*lines, ("workers", workers, "processes that read and decode, beside the one that trains")]
+    return [*lines, ("num_workers", workers, "processes that read and decode, beside the one that trains")]
 
 
 def _vision(scripts: Sequence[str]) -> Line:
     if scripts:
         reason = f"{', '.join(scripts)}: the released encoder never saw it and must train, carefully"
-        return ("vision", {"train": True, "lr": 2e-6}, reason)
-    return ("vision", {"train": False}, "its scripts are known; train: true for a look it has never seen")
+        return ("vision", {"trainable": True, "learning_rate": 2e-6}, reason)
+    return (
+        "vision",
+        {"trainable": False},
+        "its scripts are known; trainable: true for a look it has never seen",
+    )
 
 
 def _lora(rows: int) -> list[Line]:
@@ -171,7 +177,10 @@ def _optim(rows: int, adapters: bool, sizes: GotConfig) -> list[Line]:
     why = "adapters start at zero and take larger steps" if adapters else "the released README's"
     if sizes.decoder.width <= SMALL_WIDTH:
         rate, why = 25 * rate, f"{why}; 25 times that of the released model, for this small one"
-    return [("lr", rate, why), ("warmup_ratio", 0.03, "the first steps, while the moments are few")]
+    return [
+        ("learning_rate", rate, why),
+        ("warmup_ratio", 0.03, "the first steps, while the moments are few"),
+    ]
 
 
 def _train(rows: int, sizes: GotConfig, output_dir: str, whole: Statistics) -> list[Line]:
@@ -182,12 +191,12 @@ def _train(rows: int, sizes: GotConfig, output_dir: str, whole: Statistics) -> l
     gpu = _has_gpu()
     return [
         ("output_dir", output_dir, ""),
-        ("epochs", epochs, f"about {steps:,} steps"),
+        ("num_train_epochs", epochs, f"about {steps:,} steps"),
         ("batch_size", batch, "rows of a step"),
-        ("micro_batch_size", batch if small else 1, "rows at once; raise it while memory lasts"),
+        ("per_device_train_batch_size", batch if small else 1, "rows at once; raise it while memory lasts"),
         ("precision", "bfloat16" if gpu else "float32", "this machine has a GPU" if gpu else "the CPU's"),
         ("recompute", not small, "trade time for memory" if not small else "a small model fits"),
-        ("save_every", max(1, steps // 5), "steps"),
+        ("save_steps", max(1, steps // 5), "steps"),
     ]
 
 

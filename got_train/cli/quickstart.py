@@ -18,7 +18,7 @@ NEW_LOOK = "SourceSerifPro-BlackIt"  # what the fine-tuning is for
 def train(folder: str, stage: str, name: str, steps: int, data: str, *options: str) -> list[str]:
     """A short run of a nano stage on the pages drawn in `folder`."""
     records = f"data.train={sources(folder, data)}"
-    where = [f"train.output_dir={folder}/{name}", f"train.steps={steps}", f"train.save_every={steps}"]
+    where = [f"train.output_dir={folder}/{name}", f"train.max_steps={steps}", f"train.save_steps={steps}"]
     return ["train.py", f"configs/nano/{stage}.yaml", records, *where, *options]
 
 

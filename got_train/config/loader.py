@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -13,8 +15,46 @@ from typing import Any, Literal
 from got_train.errors import ConfigError
 from got_train.modeling.config import ModelConfigError
 
-from .checks import nearest, require
+from .checks import require
 from .schema import Config
+
+# keys of the versions before 0.2 and what they are called now
+RENAMED = {
+    "optim": "optimizer",
+    "measure": "eval",
+    "optimizer.lr": "optimizer.learning_rate",
+    "optimizer.schedule": "optimizer.lr_scheduler_type",
+    "optimizer.beta1": "optimizer.adam_beta1",
+    "optimizer.beta2": "optimizer.adam_beta2",
+    "optimizer.eps": "optimizer.adam_epsilon",
+    "parts.<part>.train": "parts.<part>.trainable",
+    "parts.<part>.lr": "parts.<part>.learning_rate",
+    "train.steps": "train.max_steps",
+    "train.epochs": "train.num_train_epochs",
+    "train.micro_batch_size": "train.per_device_train_batch_size",
+    "train.glyph_weight": "train.char_loss_weight",
+    "train.log_every": "train.logging_steps",
+    "train.save_every": "train.save_steps",
+    "train.keep_last": "train.save_total_limit",
+    "train.validate_every": "train.eval_steps",
+    "train.patience": "train.early_stopping_patience",
+    "train.average": "train.ema_decay",
+    "train.show_rows": "train.preview_samples",
+    "train.show_tokens": "train.preview_max_new_tokens",
+    "train.tune_cpu": "train.cpu_tuning",
+    "data.max_tiles": "data.max_crops",
+    "data.pack": "data.packing_length",
+    "data.on_bad": "data.on_error (raise or skip)",
+    "data.workers": "data.num_workers",
+    "eval.rows": "eval.max_samples",
+    "eval.tokens": "eval.max_new_tokens",
+    "eval.every": "eval.every_steps",
+    "eval.seconds": "eval.time_limit",
+    "eval.best": "eval.best_metric",
+    "eval.probes": "eval.retention_sets",
+    "eval.before_after": "eval.baseline",
+    "eval.stop_if_worse": "eval.stop_on_regression",
+}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -63,7 +103,8 @@ def apply_override(values: dict[str, Any], override: str) -> None:
 
     key, equals, text = override.partition("=")
     require(
-        bool(equals) and "." in key, f"{override!r}: an override reads section.key=value, e.g. optim.lr=1e-4"
+        bool(equals) and "." in key,
+        f"{override!r}: an override reads section.key=value, e.g. optimizer.learning_rate=1e-4",
     )
     *sections, last = key.split(".")
     for section in sections:
@@ -86,7 +127,7 @@ def build(kind: type, values: Any, where: str = "") -> Any:
     known = [item.name for item in dataclasses.fields(kind)]
     before = f"{where}." if where else ""
     for key in values:
-        require(key in known, f"{before}{key}: no such setting; {nearest(str(key), known)}")
+        require(key in known, f"{before}{key}: no such setting; {_advice(before, str(key), known)}")
     arguments = {key: _convert(value, hints[key], before + key) for key, value in values.items()}
     try:
         return kind(**arguments)
@@ -94,6 +135,19 @@ def build(kind: type, values: Any, where: str = "") -> Any:
         raise ConfigError(f"{where.rpartition('.')[0]}.{error}") from error
     except ConfigError as error:
         raise ConfigError(f"{before}{error}") from error
+
+
+def _advice(before: str, key: str, known: list[str]) -> str:
+    """The setting that was meant: what an old key is called now, or the nearest of the old and new keys."""
+    section = re.sub(r"^parts\.\w+", "parts.<part>", before)
+    old = {name.removeprefix(section): new for name, new in RENAMED.items() if name.startswith(section)}
+    old = {name: new.removeprefix(section) for name, new in old.items() if "." not in name}
+    if key in old:
+        return f"use {old[key]}"
+    near = difflib.get_close_matches(key, [*known, *old], n=1)
+    if near:
+        return f"did you mean {old.get(near[0], near[0]).split()[0]}?"
+    return f"known are {', '.join(known)}"
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:

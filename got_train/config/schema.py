@@ -18,7 +18,7 @@ from .checks import nearest, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
+class ModelConfig:
     """What the model starts from. Without a path a part starts at random, with the sizes given here."""
 
     init_from: str = ""  # a whole checkpoint folder, any layout; sizes and dialect are its own
@@ -47,14 +47,14 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceSettings:
+class SourceConfig:
     """One file or folder of records and its share of the run."""
 
     path: str = ""  # a file, a folder, or several files as in shards/*.parquet
     weight: float | None = None  # None in all sources: every row of every source once an epoch
     image_root: str = ""  # what relative image paths start from; empty: the folder of the file
     split: str = ""  # of a data set that has several; empty: train
-    streaming: bool = False  # read forward only, shuffled in windows; needs weights and train.steps
+    streaming: bool = False  # read forward only, shuffled in windows; needs weights and train.max_steps
     columns: dict[str, str] = field(default_factory=dict)  # {text: ground_truth}: text is called so there
     task: str = ""  # of rows that name none
     allow_empty: bool = False  # blank pages, whose answer is empty
@@ -68,23 +68,28 @@ class SourceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSettings:
-    train: str | tuple[SourceSettings, ...] = ()
-    replay: str | tuple[SourceSettings, ...] = ()  # the former stage's data; replay_share of it trains again
+class DataConfig:
+    train: str | tuple[SourceConfig, ...] = ()
+    replay: str | tuple[SourceConfig, ...] = ()  # the former stage's data; replay_share of it trains again
     replay_share: float = 0.8  # of the rows of each replay source, chosen by train.seed; the paper's
-    validation: str | tuple[SourceSettings, ...] = ()
+    validation: str | tuple[SourceConfig, ...] = ()
     validation_rows: int = 256  # at most, evenly spaced over all of them
     max_tokens: int = 8192  # of one sample, image tokens included
-    max_tiles: int = 6  # of multi_crop, without the thumbnail; 12 in the paper, 6 in the released code
-    pack: int = 0  # tokens of a row that several samples share; 0: one sample a row
-    on_bad: Literal["stop", "drop"] = "stop"  # a record that cannot be used; drop: quarantine-<rank>.jsonl
-    workers: int = 0  # processes that read and decode; 0: the main process
+    max_crops: int = 6  # of multi_crop, without the thumbnail; 12 in the paper, 6 in the released code
+    packing_length: int = 0  # tokens of a row that several samples share; 0: one sample a row
+    on_error: Literal["raise", "skip"] = (
+        "raise"  # a record that cannot be used; skip: quarantine-<rank>.jsonl
+    )
+    num_workers: int = 0  # processes that read and decode; 0: the main process
 
     def __post_init__(self) -> None:
         require(self.max_tokens >= 16, f"max_tokens must be at least 16; got {self.max_tokens}")
-        require(self.workers >= 0, f"workers must not be negative; got {self.workers}")
-        require(self.max_tiles >= 1, f"max_tiles must be at least 1; got {self.max_tiles}")
-        require(self.pack == 0 or self.pack >= 16, f"pack must be 0 or at least 16; got {self.pack}")
+        require(self.num_workers >= 0, f"num_workers must not be negative; got {self.num_workers}")
+        require(self.max_crops >= 1, f"max_crops must be at least 1; got {self.max_crops}")
+        require(
+            self.packing_length == 0 or self.packing_length >= 16,
+            f"packing_length must be 0 or at least 16; got {self.packing_length}",
+        )
         require(
             0 < self.replay_share <= 1, f"replay_share must be above 0, at most 1; got {self.replay_share}"
         )
@@ -104,7 +109,7 @@ class DataSettings:
             require(source.weight is None, f"{where}.weight: {source.weight}; here each row counts once")
             require(not source.streaming, f"{where}.streaming: its rows are taken from all over; drop it")
 
-    def _check_replay(self, where: str, source: SourceSettings, weighted: bool) -> None:
+    def _check_replay(self, where: str, source: SourceConfig, weighted: bool) -> None:
         has = source.weight is not None
         needed = "needed, as train has weights" if weighted else f"{source.weight}; train has no weights"
         require(has == weighted or not self.sources, f"{where}.weight: {needed}")
@@ -112,56 +117,59 @@ class DataSettings:
         require(not source.streaming, f"{where}.streaming: {advice}")
 
     @property
-    def sources(self) -> tuple[SourceSettings, ...]:
+    def sources(self) -> tuple[SourceConfig, ...]:
         return _sources(self.train)
 
     @property
-    def replay_sources(self) -> tuple[SourceSettings, ...]:
+    def replay_sources(self) -> tuple[SourceConfig, ...]:
         return _sources(self.replay)
 
     @property
-    def validation_sources(self) -> tuple[SourceSettings, ...]:
+    def validation_sources(self) -> tuple[SourceConfig, ...]:
         return _sources(self.validation)
 
 
-def _sources(named: str | tuple[SourceSettings, ...]) -> tuple[SourceSettings, ...]:
+def _sources(named: str | tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:
     """A path alone is one source."""
     if isinstance(named, str):
-        return (SourceSettings(path=named),) if named else ()
+        return (SourceConfig(path=named),) if named else ()
     return named
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartSettings:
+class PartConfig:
     """How one part of the model trains."""
 
-    train: bool = True
-    lr: float | None = None  # peak; None: optim.lr
-    weight_decay: float | None = None  # None: optim.weight_decay
+    trainable: bool = True
+    learning_rate: float | None = None  # peak; None: optimizer.learning_rate
+    weight_decay: float | None = None  # None: optimizer.weight_decay
 
     def __post_init__(self) -> None:
-        require(self.lr is None or self.lr > 0, f"lr must be above 0; got {self.lr} (train: false freezes)")
+        require(
+            self.learning_rate is None or self.learning_rate > 0,
+            f"learning_rate must be above 0; got {self.learning_rate} (trainable: false freezes)",
+        )
         decay = self.weight_decay
         require(decay is None or decay >= 0, f"weight_decay must not be negative; got {decay}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartsSettings:
-    vision: PartSettings = field(default_factory=PartSettings)
-    projector: PartSettings = field(default_factory=PartSettings)
-    decoder: PartSettings = field(default_factory=PartSettings)
+class PartsConfig:
+    vision: PartConfig = field(default_factory=PartConfig)
+    projector: PartConfig = field(default_factory=PartConfig)
+    decoder: PartConfig = field(default_factory=PartConfig)
 
     def __post_init__(self) -> None:
-        trains = self.vision.train or self.projector.train or self.decoder.train
-        require(trains, "decoder.train is false, as in all parts; one must train")
+        trains = self.vision.trainable or self.projector.trainable or self.decoder.trainable
+        require(trains, "decoder.trainable is false, as in all parts; one must train")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraSettings:
+class LoraConfig:
     """Small matrices A (in, rank) and B (rank, out) beside frozen layers: y = xW + b + (alpha / rank) xAB.
 
     A part named here trains by these alone, with the learning rate that it would have had; the others follow
-    parts.<part>.train. Only what trains is kept in checkpoints, with the name of its base.
+    parts.<part>.trainable. Only what trains is kept in checkpoints, with the name of its base.
     """
 
     rank: int = 0  # 0: no LoRA
@@ -189,75 +197,89 @@ class LoraSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimSettings:
+class OptimizerConfig:
     """AdamW. Biases and norms never decay."""
 
-    lr: float = 2e-5  # peak
-    schedule: Literal["cosine", "constant"] = "cosine"
+    learning_rate: float = 2e-5  # peak
+    lr_scheduler_type: Literal["cosine", "constant"] = "cosine"
     warmup_ratio: float = 0.001  # of all steps; the released README's value
     min_lr_ratio: float = 0.0  # of the peak, where the cosine ends
     weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
     max_grad_norm: float = 1.0  # of all gradients together; 0: no clipping
 
     def __post_init__(self) -> None:
-        require(self.lr > 0, f"lr must be above 0; got {self.lr}")
+        require(self.learning_rate > 0, f"learning_rate must be above 0; got {self.learning_rate}")
         require(0 <= self.warmup_ratio <= 1, f"warmup_ratio must be in 0..1; got {self.warmup_ratio}")
         require(0 <= self.min_lr_ratio <= 1, f"min_lr_ratio must be in 0..1; got {self.min_lr_ratio}")
         require(self.weight_decay >= 0, f"weight_decay must not be negative; got {self.weight_decay}")
-        for key in ("beta1", "beta2"):
+        for key in ("adam_beta1", "adam_beta2"):
             require(
                 0 <= getattr(self, key) < 1, f"{key} must be in 0..1, without 1; got {getattr(self, key)}"
             )
-        require(self.eps > 0, f"eps must be above 0; got {self.eps}")
+        require(self.adam_epsilon > 0, f"adam_epsilon must be above 0; got {self.adam_epsilon}")
         require(self.max_grad_norm >= 0, f"max_grad_norm must not be negative; got {self.max_grad_norm}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
+class TrainConfig:
     output_dir: str = "runs/run"
-    steps: int = 0  # 0: epochs counts
-    epochs: float = 1.0
+    max_steps: int = 0  # 0: epochs counts
+    num_train_epochs: float = 1.0
     batch_size: int = 32  # samples of one step, over all processes and micro-batches
-    micro_batch_size: int = 1  # samples of one forward pass of one process
+    per_device_train_batch_size: int = 1  # samples of one forward pass of one process
     seed: int = 42
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    glyph_weight: float = (
+    char_loss_weight: float = (
         0.0  # of a loss that has the encoder name each patch's character; needs glyphs in records
     )
     feature_cache: str = ""  # a folder that keeps what an encoder which does not train gives; empty: none
     # of all layers, or of those of some parts: trade a second forward pass for memory
     recompute: bool | tuple[Literal["vision", "decoder"], ...] = False
-    log_every: int = 10  # steps, as are the next
-    save_every: int = 200
-    keep_last: int = 2  # checkpoints; 0: all
-    validate_every: int = 200  # where data.validation is given
-    patience: int = 0  # validations without a lower loss after which the run ends; 0: never
-    average: float = 0.0  # decay of a moving average of the weights, for `best` and `final`; 0: none
-    show_rows: int = 4  # of data.validation, read at each validation for VisualDL
-    show_tokens: int = 128  # of each of these answers, at most
+    logging_steps: int = 10  # steps, as are the next
+    save_steps: int = 200
+    save_total_limit: int = 2  # checkpoints; 0: all
+    eval_steps: int = 200  # where data.validation is given
+    early_stopping_patience: int = 0  # validations without a lower loss after which the run ends; 0: never
+    ema_decay: float = 0.0  # decay of a moving average of the weights, for `best` and `final`; 0: none
+    preview_samples: int = 4  # of data.validation, read at each validation for VisualDL
+    preview_max_new_tokens: int = 128  # of each of these answers, at most
     threads: int = 0  # of one process on the CPU; 0: its share of the cores
-    tune_cpu: bool = True
+    cpu_tuning: bool = True
     # of the optimizer's state over processes; stage2: gradients too; stage3: weights too (2 and 3: GPUs only)
     sharding: Literal["", "stage1", "stage2", "stage3"] = ""
 
     def __post_init__(self) -> None:
         require(bool(self.output_dir), "output_dir is empty; a folder for checkpoints and logs")
-        positive = ("batch_size", "micro_batch_size", "log_every", "save_every", "validate_every")
+        positive = ("batch_size", "per_device_train_batch_size", "logging_steps", "save_steps", "eval_steps")
         for key in positive:
             require(getattr(self, key) >= 1, f"{key} must be at least 1; got {getattr(self, key)}")
         require(
-            self.batch_size % self.micro_batch_size == 0,
-            f"batch_size ({self.batch_size}) must be a multiple of train.micro_batch_size "
-            f"({self.micro_batch_size})",
+            self.batch_size % self.per_device_train_batch_size == 0,
+            f"batch_size ({self.batch_size}) must be a multiple of train.per_device_train_batch_size "
+            f"({self.per_device_train_batch_size})",
         )
-        for key in ("steps", "seed", "keep_last", "patience", "show_rows", "threads", "glyph_weight"):
+        for key in (
+            "max_steps",
+            "seed",
+            "save_total_limit",
+            "early_stopping_patience",
+            "preview_samples",
+            "threads",
+            "char_loss_weight",
+        ):
             require(getattr(self, key) >= 0, f"{key} must not be negative; got {getattr(self, key)}")
-        require(0 <= self.average < 1, f"average must be in 0..1, without 1; got {self.average}")
-        require(self.show_tokens >= 1, f"show_tokens must be at least 1; got {self.show_tokens}")
-        require(self.steps > 0 or self.epochs > 0, f"epochs must be above 0; got {self.epochs}")
+        require(0 <= self.ema_decay < 1, f"ema_decay must be in 0..1, without 1; got {self.ema_decay}")
+        require(
+            self.preview_max_new_tokens >= 1,
+            f"preview_max_new_tokens must be at least 1; got {self.preview_max_new_tokens}",
+        )
+        require(
+            self.max_steps > 0 or self.num_train_epochs > 0,
+            f"num_train_epochs must be above 0; got {self.num_train_epochs}",
+        )
 
     @property
     def recomputed_parts(self) -> tuple[str, ...]:
@@ -267,7 +289,7 @@ class TrainSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeSettings(SourceSettings):
+class RetentionConfig(SourceConfig):
     """Records of an old skill, read before, in and after a run, never trained on."""
 
     name: str = ""  # as the skill table calls it
@@ -281,33 +303,38 @@ class ProbeSettings(SourceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureSettings:
+class EvalConfig:
     """Reading: rows of data.validation and of the probes are read and scored as evaluation does it."""
 
     # of data.validation, and of each probe, at most; None: 64 in a run with model.init_from, else 0
-    rows: int | None = None
-    tokens: int = 1024  # of an answer, at most
+    max_samples: int | None = None
+    max_new_tokens: int = 1024  # of an answer, at most
     batch_size: int = 8  # rows read together by one process
-    every: int = 0  # steps; 0: train.validate_every
-    seconds: float = 120.0  # of reading at one time, at most; 0: no limit, as before and after the run
-    best: str = "loss"  # what decides on best/ and train.patience; or a metric, such as edit_distance
-    probes: tuple[ProbeSettings, ...] = ()
-    before_after: bool = True  # read the base before the run and the result after it, for the skill table
-    stop_if_worse: bool = False  # end the run when a probe's edit distance has risen for certain
+    every_steps: int = 0  # steps; 0: train.eval_steps
+    time_limit: float = 120.0  # of reading at one time, at most; 0: no limit, as before and after the run
+    best_metric: str = (
+        "loss"  # what decides on best/ and train.early_stopping_patience; or a metric, such as edit_distance
+    )
+    retention_sets: tuple[RetentionConfig, ...] = ()
+    baseline: bool = True  # read the base before the run and the result after it, for the skill table
+    stop_on_regression: bool = False  # end the run when a probe's edit distance has risen for certain
 
     def __post_init__(self) -> None:
-        for key in ("tokens", "batch_size"):
+        for key in ("max_new_tokens", "batch_size"):
             require(getattr(self, key) >= 1, f"{key} must be at least 1; got {getattr(self, key)}")
-        for key in ("rows", "every", "seconds"):
+        for key in ("max_samples", "every_steps", "time_limit"):
             require((getattr(self, key) or 0) >= 0, f"{key} must not be negative; got {getattr(self, key)}")
-        require(bool(self.best), "best is empty; loss, or a metric such as edit_distance")
-        names = [probe.name for probe in self.probes]
+        require(bool(self.best_metric), "best_metric is empty; loss, or a metric such as edit_distance")
+        names = [probe.name for probe in self.retention_sets]
         twice = [name for name in names if names.count(name) > 1]
-        require(not twice, f"probes: {twice[0] if twice else ''} is named twice; each a name of its own")
-        compares = bool(names) and self.before_after
         require(
-            compares or not self.stop_if_worse,
-            "stop_if_worse: compares measure.probes with what the base read; name probes, keep before_after",
+            not twice, f"retention_sets: {twice[0] if twice else ''} is named twice; each a name of its own"
+        )
+        compares = bool(names) and self.baseline
+        require(
+            compares or not self.stop_on_regression,
+            "stop_on_regression: compares eval.retention_sets with what the base read; name some, keep "
+            "baseline: true",
         )
 
 
@@ -315,56 +342,57 @@ class MeasureSettings:
 class Config:
     """Everything that a run is."""
 
-    model: ModelSettings = field(default_factory=ModelSettings)
-    data: DataSettings = field(default_factory=DataSettings)
-    parts: PartsSettings = field(default_factory=PartsSettings)
-    lora: LoraSettings = field(default_factory=LoraSettings)
-    optim: OptimSettings = field(default_factory=OptimSettings)
-    train: TrainSettings = field(default_factory=TrainSettings)
-    measure: MeasureSettings = field(default_factory=MeasureSettings)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    parts: PartsConfig = field(default_factory=PartsConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
         if self.train.sharding == "stage3":  # no process has all weights
-            needs = [("data.validation", self.data.validation), ("train.average", self.train.average)]
-            needs.append(("measure.probes", self.measure.probes))
+            needs = [("data.validation", self.data.validation), ("train.ema_decay", self.train.ema_decay)]
+            needs.append(("eval.retention_sets", self.eval.retention_sets))
             needs.append(("train.feature_cache", self.train.feature_cache))
             for key, value in needs:
                 require(not value, f"{key}: needs whole weights; leave it out with stage3")
         self._check_lora()
         self._check_measure()
         require(
-            self.parts.vision.train or not self.train.glyph_weight,
-            f"train.glyph_weight ({self.train.glyph_weight}) teaches parts.vision, which does not train; "
-            "0, or parts.vision.train: true",
+            self.parts.vision.trainable or not self.train.char_loss_weight,
+            f"train.char_loss_weight ({self.train.char_loss_weight}) teaches parts.vision, which does not "
+            "train; use 0, or parts.vision.trainable: true",
         )
         require(
-            not (self.parts.vision.train and self.train.feature_cache),
+            not (self.parts.vision.trainable and self.train.feature_cache),
             f"train.feature_cache ({self.train.feature_cache}) keeps what parts.vision gives, which trains; "
-            "parts.vision.train: false, or leave it out",
+            "parts.vision.trainable: false, or leave it out",
         )
         require(
-            bool(self.data.validation) or not self.train.patience,
-            f"train.patience ({self.train.patience}) waits for a lower loss on data.validation, which is "
-            "empty; name validation records, or 0",
+            bool(self.data.validation) or not self.train.early_stopping_patience,
+            f"train.early_stopping_patience ({self.train.early_stopping_patience}) waits for a lower loss on "
+            "data.validation, which is empty; name validation records, or use 0",
         )
 
     @property
     def measured_rows(self) -> int:
         """Of data.validation, and of each probe, at most; 0: nothing is read."""
-        if not (self.data.validation or self.measure.probes):
+        if not (self.data.validation or self.eval.retention_sets):
             return 0
         default = _MEASURED_ROWS if self.model.init_from else 0
-        return default if self.measure.rows is None else self.measure.rows
+        return default if self.eval.max_samples is None else self.eval.max_samples
 
     def _check_measure(self) -> None:
-        best = self.measure.best
+        best = self.eval.best_metric
         require(
             best == "loss" or (bool(self.data.validation) and self.measured_rows > 0),
-            f"measure.best ({best}) is measured on data.validation; name validation records and measure.rows",
+            f"eval.best_metric ({best}) is measured on data.validation; name validation records and "
+            "eval.max_samples",
         )
         require(
-            self.measured_rows > 0 or not self.measure.probes,
-            f"measure.rows ({self.measure.rows or 0}): no row of measure.probes is read; such as 64",
+            self.measured_rows > 0 or not self.eval.retention_sets,
+            f"eval.max_samples ({self.eval.max_samples or 0}): no row of eval.retention_sets is read; use 64",
         )
 
     def _check_lora(self) -> None:
@@ -376,8 +404,8 @@ class Config:
         )
         for part in self.lora.parts:
             require(
-                getattr(self.parts, part).train,
-                f"parts.{part}.train is false, but lora.parts names {part}; drop one of the two",
+                getattr(self.parts, part).trainable,
+                f"parts.{part}.trainable is false, but lora.parts names {part}; drop one of the two",
             )
         alone = self.train.sharding in ("", "stage1")
         require(alone, "lora.rank: goes with data parallel and train.sharding stage1 only; leave others out")
@@ -385,25 +413,25 @@ class Config:
 
 # Settings that do not change what is computed; a resumed run must keep all others.
 FREE = (
-    "data.on_bad",  # what was computed before met no bad row, or dropped it
+    "data.on_error",  # what was computed before met no bad row, or dropped it
     "data.validation",
     "data.validation_rows",
-    "data.workers",
-    "measure.batch_size",
-    "measure.before_after",
-    "measure.probes",
-    "measure.seconds",
+    "data.num_workers",
+    "eval.batch_size",
+    "eval.baseline",
+    "eval.retention_sets",
+    "eval.time_limit",
     "train.output_dir",
     "train.feature_cache",
-    "train.micro_batch_size",
+    "train.per_device_train_batch_size",
     "train.recompute",
-    "train.log_every",
-    "train.save_every",
-    "train.keep_last",
-    "train.show_rows",
-    "train.show_tokens",
+    "train.logging_steps",
+    "train.save_steps",
+    "train.save_total_limit",
+    "train.preview_samples",
+    "train.preview_max_new_tokens",
     "train.threads",
-    "train.tune_cpu",
+    "train.cpu_tuning",
     "train.sharding",
 )
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from got_train.config import loader
-from got_train.config.schema import SourceSettings
+from got_train.config.schema import SourceConfig
 from got_train.errors import ConfigError
 
 from .metrics.text import FIXED
@@ -31,7 +31,7 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestSource(SourceSettings):
+class TestSource(SourceConfig):
     """One file or folder of records, or a benchmark as its authors publish it."""
 
     allow_empty: bool = True  # a blank page is a test like others

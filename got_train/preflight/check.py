@@ -12,7 +12,7 @@ from typing import Any
 
 from got_train.atomic_write import write_atomic
 from got_train.config.loader import dump_config
-from got_train.config.schema import Config, SourceSettings
+from got_train.config.schema import Config, SourceConfig
 from got_train.data.records import Record, RecordError
 from got_train.errors import RequirementError
 from got_train.modeling.config import GotConfig
@@ -75,7 +75,7 @@ def _scanned(
     sources = _sources(config, findings, sample)
     if not sources:
         return None
-    bad = WARNING if config.data.on_bad == "drop" else ERROR
+    bad = WARNING if config.data.on_error == "skip" else ERROR
     level = {place: bad for place, source in enumerate(sources) if source.role not in HELD_OUT}
     seen = _scan(sources, RowChecker(collator, level), workers, quarantine)
     for kind in seen.findings.kinds():
@@ -102,7 +102,7 @@ def _sources(config: Config, findings: Findings, sample: int) -> list[Source]:
         ("train", data.sources),
         ("replay", data.replay_sources),
         ("validation", data.validation_sources),
-        ("probe", config.measure.probes),
+        ("probe", config.eval.retention_sets),
     ]
     if not data.sources:
         findings.add(
@@ -117,7 +117,7 @@ def _sources(config: Config, findings: Findings, sample: int) -> list[Source]:
     return made
 
 
-def _opened(source: SourceSettings, findings: Findings) -> Sequence[Record] | None:
+def _opened(source: SourceConfig, findings: Findings) -> Sequence[Record] | None:
     try:
         return open_source(source)
     except (RecordError, OSError) as error:
@@ -197,7 +197,9 @@ def _needs(config: Config, findings: Findings, seen: ScanResult, measure: bool) 
 def _longest(config: Config, seen: ScanResult) -> list[Record]:
     """Those of one micro-batch; the same again where there are fewer."""
     rows = [(source, row) for _, source, row in seen.longest if seen.sources[source].role not in HELD_OUT]
-    return [seen.sources[source].records[row] for source, row in rows[: config.train.micro_batch_size]]
+    return [
+        seen.sources[source].records[row] for source, row in rows[: config.train.per_device_train_batch_size]
+    ]
 
 
 def _hash(config: Config) -> str:

@@ -108,15 +108,15 @@ def build_collator(config: Config, sizes: GotConfig, tokenizer: Tokenizer) -> Co
         view_tokens=sizes.vision.view_tokens,
         dialect=sizes.dialect,
         max_tokens=config.data.max_tokens,
-        max_tiles=config.data.max_tiles,
+        max_tiles=config.data.max_crops,
     )
 
 
 def config_warnings(config: Config) -> Iterator[Finding]:
     """Choices that are allowed and seldom meant, and a metric that does not exist."""
     output, data = Path(config.train.output_dir), config.data
-    if config.measure.best != "loss" and (fault := metric_fault(config.measure.best)):
-        yield Finding(ERROR, "config", "measure.best", *fault.split("; ", 1))
+    if config.eval.best_metric != "loss" and (fault := metric_fault(config.eval.best_metric)):
+        yield Finding(ERROR, "config", "eval.best_metric", *fault.split("; ", 1))
     found = [*checkpoints(output), *([output / FINAL] if (output / FINAL).exists() else [])]
     if found:
         yield _warning(
@@ -141,7 +141,7 @@ def config_warnings(config: Config) -> Iterator[Finding]:
 def steps_warning(config: Config, steps: int) -> Finding | None:
     if steps >= FEW_STEPS:
         return None
-    key = "train.steps" if config.train.steps else "train.epochs"
+    key = "train.max_steps" if config.train.max_steps else "train.num_train_epochs"
     what = f"{steps} steps of {config.train.batch_size} rows; few to learn from"
     return _warning(key, what, "more epochs, or a smaller train.batch_size")
 
@@ -160,10 +160,10 @@ def script_warnings(config: Config, statistics: Statistics) -> Iterator[Finding]
                 f"({fitness.size / max(1, fitness.tokens):.1f} bytes a token)",
                 "it is learnt, but long answers: raise data.max_tokens, and infer's max_new_tokens with it",
             )
-        frozen = not config.parts.vision.train and "vision" not in config.lora.parts
+        frozen = not config.parts.vision.trainable and "vision" not in config.lora.parts
         if name not in READ and frozen and config.model.init_from:
             yield _warning(
-                "parts.vision.train",
+                "parts.vision.trainable",
                 f"false, and {fitness.characters / total:.0%} of the characters are {name}",
                 "an encoder that never saw a script must train: parts.vision={train: true, lr: 2e-6}, or "
                 "lora.parts with vision",
@@ -186,7 +186,7 @@ def text_height_warning(statistics: Statistics, patch: int, role: str) -> Findin
         location,
         f"lines of {seen} px in the view; {low} of {statistics.lines.total} pages looked at in {role} have "
         f"lines below {patch // 2} px, two of which share a patch of the encoder",
-        f"{gain}, data.max_tiles more so",
+        f"{gain}, data.max_crops more so",
     )
 
 

@@ -24,7 +24,7 @@ def measure(config: Config, longest: Sequence[Record]) -> dict[str, Any]:
     """The run's first steps, on the rows given; raises what the run would raise. Needs Paddle."""
     from got_train.training.dry_run import measure
 
-    dropping = dataclasses.replace(config.data, on_bad="drop")  # bad rows have been told already
+    dropping = dataclasses.replace(config.data, on_error="skip")  # bad rows have been told already
     found = measure(dataclasses.replace(config, data=dropping), longest)
     usual, slowest = found.step_seconds
     parameters, trained = found.parameters()
@@ -44,8 +44,10 @@ def _disk(config: Config, steps: int, parameters: int, trained: int) -> dict[str
     """Bytes of the checkpoints that stand at once: those kept, one being written, best and final."""
     weights = 4 * (trained if config.lora.rank else parameters)
     checkpoint = weights + 4 * MOMENTS * trained
-    written = math.ceil(steps / config.train.save_every)
-    kept = min(written, config.train.keep_last or written) + (1 if config.train.keep_last else 0)
+    written = math.ceil(steps / config.train.save_steps)
+    kept = min(written, config.train.save_total_limit or written) + (
+        1 if config.train.save_total_limit else 0
+    )
     others = 2 if config.data.validation else 1
     free = shutil.disk_usage(_existing(Path(config.train.output_dir))).free
     return {
@@ -60,13 +62,13 @@ def faults(measured: dict[str, Any], config: Config) -> list[Finding]:
     found = []
     if measured["disk_bytes"] > measured["free_bytes"]:
         what = f"{gigabytes(measured['disk_bytes'])} of checkpoints, {gigabytes(measured['free_bytes'])} free"
-        fix = "another disk, a smaller train.keep_last, or LoRA"
+        fix = "another disk, a smaller train.save_total_limit, or LoRA"
         found.append(Finding(ERROR, "disk", config.train.output_dir, what, fix))
     total = memory_size()
     if total and measured["memory"] > FULL * total:
         what = f"{gigabytes(measured['memory'])} of {gigabytes(total)} on the longest rows"
-        fix = "a smaller train.micro_batch_size, train.recompute: true, or LoRA"
-        found.append(Finding(WARNING, "memory", "train.micro_batch_size", what, fix))
+        fix = "a smaller train.per_device_train_batch_size, train.recompute: true, or LoRA"
+        found.append(Finding(WARNING, "memory", "train.per_device_train_batch_size", what, fix))
     return found
 
 

@@ -107,8 +107,8 @@ def dropped(run: Run) -> str:
     times = sum(len(entry.dropped) for entry in run.ledger.values())
     title = "<h2 id=dropped>Rows left out</h2>"
     if not run.dropped:
-        said = "none can be: such a row stops the run" if run.config.data.on_bad == "stop" else "none was"
-        return f"{title}<p class=note>data.on_bad is {run.config.data.on_bad}: {said}.</p>"
+        said = "none can be: such a row stops the run" if run.config.data.on_error == "raise" else "none was"
+        return f"{title}<p class=note>data.on_error is {run.config.data.on_error}: {said}.</p>"
     rows = [
         f"<tr><td class=word>{escaped(row['location'])}<td class='word wrap'>{escaped(row['cause'])}"
         for row in run.dropped[:_ROWS]

@@ -32,7 +32,8 @@ def state(run: Run) -> str:
     if not of:
         return f"complete, {run.done:,} steps"
     why = [str(entry[EARLY_STOP]) for entry in run.state.get("log_history", ()) if EARLY_STOP in entry]
-    return f"complete, ended at step {run.done:,}{of}: {'; '.join(why) or 'train.patience was over'}"
+    reasons = "; ".join(why) or "train.early_stopping_patience was over"
+    return f"complete, ended at step {run.done:,}{of}: {reasons}"
 
 
 def head(run: Run) -> str:
@@ -56,8 +57,8 @@ def head(run: Run) -> str:
 def skills(run: Run) -> str:
     title = "<h2 id=skills>What it can do, before and after</h2>"
     if run.skills is None:
-        asked = run.config.measured_rows and run.config.measure.before_after and run.config.model.init_from
-        needs = "model.init_from, and data.validation or measure.probes"
+        asked = run.config.measured_rows and run.config.eval.baseline and run.config.model.init_from
+        needs = "model.init_from, and data.validation or eval.retention_sets"
         why = "It comes with the end of the run." if asked else f"It needs {needs}."
         return f"{title}<p class=note>There is no skill table. {why}</p>"
     found = run.skills["skills"]

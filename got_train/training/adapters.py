@@ -31,7 +31,7 @@ def is_trainable(name: str, config: Config) -> bool:
     part = name.partition(".")[0]
     if config.lora.rank and part in config.lora.parts:
         return name.endswith(MATRICES)
-    return getattr(config.parts, part).train
+    return getattr(config.parts, part).trainable
 
 
 # ---- on a model and off
@@ -59,7 +59,9 @@ def start_lora(model: Got, config: Config) -> Adapter:
         alpha=lora.alpha,
         dropout=lora.dropout,
         layers=target_layers(model, lora.parts, lora.targets),
-        whole=tuple(part for part in PARTS if getattr(config.parts, part).train and part not in lora.parts),
+        whole=tuple(
+            part for part in PARTS if getattr(config.parts, part).trainable and part not in lora.parts
+        ),
     )
     if not is_adapter(start):
         attach(model, adapter)

@@ -20,7 +20,7 @@ import numpy as np
 from paddlenlp.trainer import TrainerCallback
 from tqdm import tqdm
 
-from got_train.config.schema import Config, MeasureSettings
+from got_train.config.schema import Config, EvalConfig
 from got_train.data.collator import Collator, Sample, pack_samples
 from got_train.data.mixture import Mixture
 from got_train.data.records import Record, RecordError
@@ -171,7 +171,7 @@ def measure(config: Config, longest: Sequence[Record] = ()) -> DryRunResult:
         mixture, size = loader.mixture, loader.plan.batch_size
         cache = build_feature_cache(config, trainer.model)
         room = None if cache is None else check_room(config, cache, mixture, loader.collator)
-        rows = ProbedRecords(mixture, loader.collator, config.data.on_bad == "drop")
+        rows = ProbedRecords(mixture, loader.collator, config.data.on_error == "skip")
         draws = range(min(NUM_PROBED, count_steps(config, mixture.total) * config.train.batch_size))
         if longest:
             most, said = len(loader.collator.sample(longest[0]).ids), "of all rows"
@@ -197,7 +197,7 @@ def _training(config: Config, model: Got) -> Training:
     import paddle
 
     values = {part: list(model.part(part).parameters()) for part in PARTS}
-    accumulation = config.train.batch_size // config.train.micro_batch_size
+    accumulation = config.train.batch_size // config.train.per_device_train_batch_size
     ranks = paddle.distributed.get_world_size()
     return Training(
         config=model.config,
@@ -242,20 +242,20 @@ def _short_config(config: Config, folder: str) -> Config:
     """
     import paddle
 
-    once = config.train.micro_batch_size * paddle.distributed.get_world_size()
+    once = config.train.per_device_train_batch_size * paddle.distributed.get_world_size()
     train = dataclasses.replace(
         config.train,
-        steps=3,
+        max_steps=3,
         batch_size=once * min(2, config.train.batch_size // once),
         output_dir=folder,
         feature_cache="",
-        log_every=1,
-        save_every=1_000_000,
-        show_rows=0,
-        patience=0,
+        logging_steps=1,
+        save_steps=1_000_000,
+        preview_samples=0,
+        early_stopping_patience=0,
     )
-    data = dataclasses.replace(config.data, workers=0, validation=())
-    return dataclasses.replace(config, train=train, data=data, measure=MeasureSettings())
+    data = dataclasses.replace(config.data, num_workers=0, validation=())
+    return dataclasses.replace(config, train=train, data=data, eval=EvalConfig())
 
 
 def _parts(trainer: GotTrainer, config: Config) -> Iterator[str]:
@@ -268,11 +268,11 @@ def _parts(trainer: GotTrainer, config: Config) -> Iterator[str]:
             sum(value.size for value in each) for each in (values, [v for v in values if not v.stop_gradient])
         )
         adapted = config.lora.rank and part in config.lora.parts
-        shown = f"{trained:,}" if adapted else "yes" if own.train else "no"  # of adapters their number
+        shown = f"{trained:,}" if adapted else "yes" if own.trainable else "no"  # of adapters their number
         line = f"{part:10} {size:12,} {shown:>10}"
-        if own.train:
-            decay = config.optim.weight_decay if own.weight_decay is None else own.weight_decay
-            line += f" {own.lr or config.optim.lr:8.1e} {decay:6g}"
+        if own.trainable:
+            decay = config.optimizer.weight_decay if own.weight_decay is None else own.weight_decay
+            line += f" {own.learning_rate or config.optimizer.learning_rate:8.1e} {decay:6g}"
             # there is no audit where no process has all gradients (sharding stage 2 and 3)
             line += f" {audits[0].parts[part].gradient_norm:14.4g}" if audits else f" {'-':>14}"
         yield line
@@ -302,17 +302,21 @@ def _suggestions(measured: DryRunResult) -> Iterator[tuple[str, Training, MicroB
     for parts in (("vision", "decoder"), *(() if train.recomputed_parts else (("decoder",), ("vision",)))):
         setting = f"[{parts[0]}]" if len(parts) == 1 else "true"
         yield f"train.recompute={setting}", dataclasses.replace(training, recompute=parts), batch
-    size = train.micro_batch_size
+    size = train.per_device_train_batch_size
     if size == 1:
         return
     left = max(number for number in range(1, size) if size % number == 0)
     several = dataclasses.replace(training, accumulates=True)
-    yield f"train.micro_batch_size={left}", several, _share(batch, left / size)
-    if not measured.config.data.pack:
+    yield f"train.per_device_train_batch_size={left}", several, _share(batch, left / size)
+    if not measured.config.data.packing_length:
         usual = [len(sample.ids) for sample in measured.usual.values()][: size - 1]
         rows = pack_samples([batch.tokens, *usual], batch.tokens)
         beside = "one of the longest beside usual ones"
-        yield f"data.pack={batch.tokens} ({beside})", training, dataclasses.replace(batch, rows=len(rows))
+        yield (
+            f"data.packing_length={batch.tokens} ({beside})",
+            training,
+            dataclasses.replace(batch, rows=len(rows)),
+        )
 
 
 def _share(batch: MicroBatch, share: float) -> MicroBatch:
@@ -330,7 +334,7 @@ def _rows(mixture: Mixture) -> str:
 
 def _steps(config: Config, steps: int, accumulation: int, ranks: int) -> str:
     parts = [_count(ranks, "process", "processes"), _count(accumulation, "micro-batch", "micro-batches")]
-    shares = " x ".join([*parts, _count(config.train.micro_batch_size, "row", "rows")])
+    shares = " x ".join([*parts, _count(config.train.per_device_train_batch_size, "row", "rows")])
     return f"{steps} of {config.train.batch_size} rows ({shares})"
 
 

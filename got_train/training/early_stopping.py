@@ -51,6 +51,6 @@ class EarlyStopping:
 def has_stopped(checkpoint: Path, config: Config) -> bool:
     """Whether a run ended early at this checkpoint."""
     history = read_json(checkpoint / STATE_FILE)["log_history"]
-    goal = EarlyStopping(config.measure.best)
-    waited = goal.waited(goal.values(history), config.train.patience)
+    goal = EarlyStopping(config.eval.best_metric)
+    waited = goal.waited(goal.values(history), config.train.early_stopping_patience)
     return waited or any(EARLY_STOP in entry for entry in history)

@@ -202,7 +202,7 @@ def mean_metrics(rows: Sequence[Sample]) -> dict[str, float]:
 def check_metric(name: str, files: Sequence[DataFile]) -> None:
     """Refuse a metric that the answers to no row of these files can have."""
     if fault := metric_fault(name):
-        raise ConfigError(f"measure.best: {fault}")
+        raise ConfigError(f"eval.best_metric: {fault}")
     kind, dot, _ = name.partition(".")
     if not dot:
         return
@@ -210,11 +210,13 @@ def check_metric(name: str, files: Sequence[DataFile]) -> None:
     right = [file.prediction(place, prediction=file.records[place].text) for file, place in records]
     of_kind = [each for each in right if answer_type(each.reference, each.task) == kind]
     if not of_kind:
-        raise ConfigError(f"measure.best: {name}, and no row of data.validation is a {kind}; such as loss")
+        raise ConfigError(
+            f"eval.best_metric: {name}, and no row of data.validation is a {kind}; such as loss"
+        )
     known = mean_metrics(samples(of_kind[:1]))
     if name not in known:
         has = ", ".join(each for each in known if each.startswith(f"{kind}."))
-        raise ConfigError(f"measure.best: {kind} has no metric {name} here; {has or 'loss, or another'}")
+        raise ConfigError(f"eval.best_metric: {kind} has no metric {name} here; {has or 'loss, or another'}")
 
 
 class GenerationEval:
@@ -227,15 +229,15 @@ class GenerationEval:
         self, reader: OcrPipeline, rows: EvalRecords, config: Config, rank: int = 0, ranks: int = 1
     ) -> None:
         self.reader, self.rows, self.rank, self.ranks = reader, rows, rank, ranks
-        self.settings = config.measure
-        self.shown = rows.first(config.train.show_rows)
-        if config.measure.best != "loss":
-            check_metric(config.measure.best, rows.validation)
+        self.settings = config.eval
+        self.shown = rows.first(config.train.preview_samples)
+        if config.eval.best_metric != "loss":
+            check_metric(config.eval.best_metric, rows.validation)
 
     def measure(self, step: int) -> EvalResult:
-        """What the model reads now, as far as measure.seconds suffice."""
+        """What the model reads now, as far as eval.time_limit suffice."""
         began = time.monotonic()
-        found = [each for batch in self.read(self.settings.seconds) for each in batch]
+        found = [each for batch in self.read(self.settings.time_limit) for each in batch]
         return self.scored(step, found, began)
 
     def read(self, seconds: float = 0.0, known: Sequence[Prediction] = ()) -> Iterator[list[Prediction]]:

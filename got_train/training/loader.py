@@ -38,7 +38,7 @@ PREFETCH_FACTOR = 2  # micro-batches that a worker is asked for beforehand, Padd
 
 
 class WorkerError(TrainingError, RuntimeError):
-    """A process of data.workers that is no more."""
+    """A process of data.num_workers that is no more."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class BatchSchedule:
     def __post_init__(self) -> None:
         if self.batch_size % (self.micro_batch_size * self.ranks):
             raise ConfigError(
-                f"train.batch_size ({self.batch_size}) must be a multiple of train.micro_batch_size "
+                f"train.batch_size ({self.batch_size}) must be a multiple of "
+                f"train.per_device_train_batch_size "
                 f"({self.micro_batch_size}) times the processes ({self.ranks})"
             )
 
@@ -152,7 +153,8 @@ class StepLoader:
         rows = first_few(self.rows(parts[: 1 + PREFETCH_FACTOR * self.workers]), most=32)
         cause = next(line for line in str(error).splitlines() if "DataLoader" in line).strip()
         return WorkerError(
-            f"step {step + 1}: a process of data.workers died ({cause}); killed for want of memory, or by a "
+            f"step {step + 1}: a process of data.num_workers died ({cause}); killed for want of memory, or by "
+            "a "
             f"picture that was on its way: rows {rows}"
         )
 

@@ -8,7 +8,7 @@ import paddle
 from paddle import nn
 from paddle.utils import unique_name
 
-from got_train.config.schema import Config, OptimSettings
+from got_train.config.schema import Config, OptimizerConfig
 from got_train.cpu.heap import give_back_holes
 from got_train.modeling.config import PARTS
 from got_train.modeling.got import Got
@@ -18,7 +18,7 @@ from .adapters import is_trainable
 NO_DECAY = ("norm", "pos_embed", "rel_pos")
 
 
-def lr_multiplier(step: int, steps: int, settings: OptimSettings) -> float:
+def lr_multiplier(step: int, steps: int, settings: OptimizerConfig) -> float:
     """Share of the peak at update `step` (0-based) of `steps`: linear warm-up, then cosine or constant.
 
     The first update already moves: warm-up of w updates gives 1/w, 2/w, ... 1.
@@ -26,7 +26,7 @@ def lr_multiplier(step: int, steps: int, settings: OptimSettings) -> float:
     warmup = math.ceil(settings.warmup_ratio * steps)
     if step < warmup:
         return (step + 1) / warmup
-    if settings.schedule == "constant":
+    if settings.lr_scheduler_type == "constant":
         return 1.0
     progress = (step - warmup) / max(1, steps - warmup)
     return settings.min_lr_ratio + (1 - settings.min_lr_ratio) * 0.5 * (
@@ -56,7 +56,8 @@ def uses_weight_decay(name: str, parameter: paddle.Tensor) -> bool:
 
 def build_lr_scheduler(config: Config, steps: int) -> paddle.optimizer.lr.LRScheduler:
     return paddle.optimizer.lr.LambdaDecay(
-        learning_rate=config.optim.lr, lr_lambda=lambda step: lr_multiplier(step, steps, config.optim)
+        learning_rate=config.optimizer.learning_rate,
+        lr_lambda=lambda step: lr_multiplier(step, steps, config.optimizer),
     )
 
 
@@ -98,8 +99,8 @@ def build_optimizer(
     schedule: paddle.optimizer.lr.LRScheduler,
     others: list[paddle.Tensor] = (),
 ) -> AdamW:
-    """The optimizer of the parts that train; `others` join them with optim.lr and without weight decay."""
-    settings = config.optim
+    """The optimizer of the parts that train; `others` join at the peak rate, without weight decay."""
+    settings = config.optimizer
     chosen, decay = [*others], {parameter.name: 0.0 for parameter in others}
     for part in PARTS:
         own = getattr(config.parts, part)
@@ -108,18 +109,18 @@ def build_optimizer(
             if not is_trainable(f"{part}.{name}", config):
                 continue
             parameter.optimize_attr["learning_rate"] = (
-                own.lr or settings.lr
-            ) / settings.lr  # on the schedule's
+                own.learning_rate or settings.learning_rate
+            ) / settings.learning_rate  # on the schedule's
             decay[parameter.name] = amount if uses_weight_decay(name, parameter) else 0.0
             chosen.append(parameter)
     return AdamW(
         decay,
-        config.train.tune_cpu,
+        config.train.cpu_tuning,
         learning_rate=schedule,
         parameters=chosen,
-        beta1=settings.beta1,
-        beta2=settings.beta2,
-        epsilon=settings.eps,
+        beta1=settings.adam_beta1,
+        beta2=settings.adam_beta2,
+        epsilon=settings.adam_epsilon,
         grad_clip=nn.ClipGradByGlobalNorm(settings.max_grad_norm) if settings.max_grad_norm else None,
         multi_precision=config.train.precision != "float32",
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from got_train.config.loader import load_config
-from got_train.config.schema import Config, ModelSettings, SourceSettings, differences
+from got_train.config.schema import Config, ModelConfig, SourceConfig, differences
 from got_train.cpu import settings as cpu
 from got_train.data.collator import Collator
 from got_train.data.mixture import Mixture, replay_subset, subsample
@@ -53,14 +53,14 @@ def check_device(config: Config) -> str:
     return device
 
 
-def find_tokenizer(settings: ModelSettings) -> Tokenizer:
+def find_tokenizer(settings: ModelConfig) -> Tokenizer:
     for folder in (settings.tokenizer, settings.init_from, settings.decoder_from, settings.vision_from):
         if folder:
             return load_tokenizer(folder)
     raise ConfigError("model.tokenizer: no folder given, and no checkpoint to take it from; a folder")
 
 
-def build_model(settings: ModelSettings, tokenizer: Tokenizer, lora: bool = False) -> Got:
+def build_model(settings: ModelConfig, tokenizer: Tokenizer, lora: bool = False) -> Got:
     """The model that a run starts from, without the adapters that it may train by LoRA."""
     from got_train.checkpoint.weights import load_decoder, load_vision
     from got_train.modeling.config import GotConfig
@@ -117,13 +117,13 @@ def build_collator(config: Config, model: Got, tokenizer: Tokenizer) -> Collator
         view_tokens=vision.view_tokens,
         dialect=model.config.dialect,
         max_tokens=config.data.max_tokens,
-        max_tiles=config.data.max_tiles,
-        glyph_patch=vision.patch if config.train.glyph_weight else 0,
-        pack=config.data.pack,
+        max_tiles=config.data.max_crops,
+        glyph_patch=vision.patch if config.train.char_loss_weight else 0,
+        pack=config.data.packing_length,
     )
 
 
-def open_source(source: SourceSettings) -> Sequence[Record] | RecordStream:
+def open_source(source: SourceConfig) -> Sequence[Record] | RecordStream:
     """The records of a source; no picture is opened."""
     read = open_stream if source.streaming else read_records
     return read(
@@ -141,9 +141,11 @@ def build_mixture(config: Config) -> Mixture:
     if not data.sources:
         raise ConfigError("data.train: no data; give a file of records, e.g. data.train=my.jsonl")
     for place, source in enumerate(data.sources):
-        if source.streaming and not config.train.steps:
+        if source.streaming and not config.train.max_steps:
             key = f"data.train[{place}].streaming"
-            raise ConfigError(f"{key}: its rows are not counted, so epochs are not either; give train.steps")
+            raise ConfigError(
+                f"{key}: its rows are not counted, so epochs are not either; give train.max_steps"
+            )
     records = [open_source(source) for source in data.sources]
     for place, source in enumerate(data.replay_sources):
         records.append(replay_subset(open_source(source), data.replay_share, seed, place))
@@ -167,13 +169,15 @@ def build_rows(config: Config) -> EvalRecords | None:
         return None
     sources = config.data.validation_sources
     validation = validation_sets([each.path for each in sources], list(map(open_source, sources)))
-    probes = [EvalSet(each.name, each.path, open_source(each)) for each in config.measure.probes]
+    probes = [EvalSet(each.name, each.path, open_source(each)) for each in config.eval.retention_sets]
     return choose_records(validation, probes, config.measured_rows, config.train.seed)
 
 
 def count_steps(config: Config, rows: int | None) -> int:
-    """Of a run over so many rows; None where streams leave them unknown and train.steps is given."""
-    return config.train.steps or max(1, int(rows * config.train.epochs) // config.train.batch_size)
+    """Of a run over so many rows; None where streams leave them unknown and train.max_steps is given."""
+    return config.train.max_steps or max(
+        1, int(rows * config.train.num_train_epochs) // config.train.batch_size
+    )
 
 
 def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
@@ -182,7 +186,7 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
 
     device = check_device(config)
     ranks, rank = paddle.distributed.get_world_size(), paddle.distributed.get_rank()
-    tuned = device == "cpu" and config.train.tune_cpu
+    tuned = device == "cpu" and config.train.cpu_tuning
     if device == "cpu":
         threads = config.train.threads or max(1, cpu.usable_cores() // ranks)
         (cpu.tune if tuned else cpu.set_threads)(threads)
@@ -201,7 +205,9 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     from .trainer import GotTrainer, training_arguments
 
     steps = count_steps(config, mixture.total)
-    plan = BatchSchedule(steps, config.train.batch_size, config.train.micro_batch_size, rank, ranks)
+    plan = BatchSchedule(
+        steps, config.train.batch_size, config.train.per_device_train_batch_size, rank, ranks
+    )
     args = training_arguments(config, steps, plan.accumulation, device)
     paddle.seed(config.train.seed)  # here, as fleet has set one of its own
     model = build_model(config.model, tokenizer, lora=config.lora.rank > 0)
@@ -217,12 +223,12 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     if tuned:
         trim_hooks.give_back_between_layers(model)
     quarantine = None
-    if config.data.on_bad == "drop":
+    if config.data.on_error == "skip":
         quarantine = RejectedSamples(output_dir / f"quarantine-{rank}.jsonl")
     return GotTrainer(
         model=model,
         config=config,
-        loader=StepLoader(mixture, collator, plan, config.data.workers, quarantine),
+        loader=StepLoader(mixture, collator, plan, config.data.num_workers, quarantine),
         tokenizer=tokenizer,
         args=args,
         validation=build_validation(config) or (),

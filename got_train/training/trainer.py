@@ -113,7 +113,7 @@ def training_arguments(config: Config, steps: int, accumulation: int, device: st
     return TrainingArguments(
         output_dir=train.output_dir,
         max_steps=steps,
-        per_device_train_batch_size=train.micro_batch_size,
+        per_device_train_batch_size=train.per_device_train_batch_size,
         gradient_accumulation_steps=accumulation,
         seed=train.seed,
         device=device,  # paddlenlp's default is gpu, whatever the machine has
@@ -124,10 +124,10 @@ def training_arguments(config: Config, steps: int, accumulation: int, device: st
         recompute=bool(train.recompute),
         sharding=train.sharding,
         ddp_find_unused_parameters=False,  # there are none: parts that do not train ask for no gradient
-        logging_steps=train.log_every,
+        logging_steps=train.logging_steps,
         logging_dir=str(Path(train.output_dir) / CURVES),
         report_to=["visualdl"],
-        save_steps=train.save_every,
+        save_steps=train.save_steps,
         save_strategy="steps",
         ignore_data_skip=True,  # the loader starts at the right draw by itself
         remove_unused_columns=False,
@@ -162,10 +162,10 @@ class GotTrainer(Trainer):
         self._marks: list[int] = []  # of their rows, for the ledger
         logger.set_level("WARNING")  # its print of 200 arguments hides everything else
         freeze(model, config)
-        self.training_loss = self._wrapped = TrainingLoss(model, config.train.glyph_weight)
+        self.training_loss = self._wrapped = TrainingLoss(model, config.train.char_loss_weight)
         name_parameters(self.training_loss)
         self.progress = Progress(config.train.batch_size)
-        self.average = EMA(model, config.train.average) if config.train.average else None
+        self.average = EMA(model, config.train.ema_decay) if config.train.ema_decay else None
         callbacks = [self.progress]
         if config.train.sharding not in ("stage2", "stage3"):  # where a process has some gradients only
             callbacks += [GradientCheck(model, config, args.output_dir)]
@@ -179,7 +179,7 @@ class GotTrainer(Trainer):
             self.add_callback(self.validation)
 
     def _measuring(self, rows: EvalRecords) -> GenerationEval:
-        plan, reader = self.loader.plan, reader_for(self, self.config.measure.tokens)
+        plan, reader = self.loader.plan, reader_for(self, self.config.eval.max_new_tokens)
         return GenerationEval(reader, rows, self.config, plan.rank, plan.ranks)
 
     # ---- what goes in
@@ -296,7 +296,7 @@ class GotTrainer(Trainer):
         self.wait()
         if first:
             commit(made)
-            rotate_checkpoints(self.args.output_dir, self.config.train.keep_last)
+            rotate_checkpoints(self.args.output_dir, self.config.train.save_total_limit)
         self.wait()  # so that whoever ends now names this checkpoint
 
     def _begin(self, name: str) -> Path:

@@ -161,7 +161,7 @@ def test_many_rows_train_whole_and_a_new_script_opens_the_encoder(documents, cap
     _, out, said = begin(folder, capsys)
     config = load_config(out)
     assert config.lora.rank == 0
-    assert config.parts.vision.train
+    assert config.parts.vision.trainable
     assert "Cyrillic: the released encoder never saw it" in said
 
 
@@ -203,7 +203,7 @@ def test_documents_are_held_out_whole_and_the_same_ones_every_time(documents, ca
     assert 3 <= len(held) <= 9  # a fifth of 30, whole documents
     deeds = [{name.partition("_")[0] for name in part if name.startswith("deed")} for part in (train, held)]
     assert not deeds[0] & deeds[1]
-    assert config.train.patience == 3
+    assert config.train.early_stopping_patience == 3
 
 
 def test_one_document_cannot_be_split(documents, capsys):
@@ -229,7 +229,7 @@ def test_what_cannot_be_used_is_told(documents, capsys):
     assert "not used: " in said
     assert "old.jsonl:1: unknown key 'page'" in said
     assert "1 PDF file(s)" in said
-    assert load_config(out).data.on_bad == "drop"
+    assert load_config(out).data.on_error == "drop"
 
 
 def test_rows_that_cannot_be_used_at_all_make_no_config(documents, capsys):

@@ -36,7 +36,7 @@ def shortened(words):
         words[place] = SIZES[words[place]]
         words += ["--num_workers", "1"]
     if words[0] == "train.py":
-        words += ["train.steps=2", "train.save_every=1", "train.validate_every=1", "measure.rows=3"]
+        words += ["train.max_steps=2", "train.save_steps=1", "train.eval_steps=1", "eval.max_samples=3"]
     if "--step" in words:
         words[-1] = "2"
     return words
@@ -99,7 +99,7 @@ def test_the_two_configs_differ_only_in_what_the_page_says():
         for name in ("lora", "full")
     )
     assert lora.pop("lora")["parts"] == ["vision", "projector", "decoder"]
-    assert float(lora["optim"].pop("lr")) > float(full["optim"].pop("lr"))
+    assert float(lora["optimizer"].pop("lr")) > float(full["optimizer"].pop("lr"))
     assert lora["train"].pop("output_dir") != full["train"].pop("output_dir")
     assert lora == full
     assert load_config(ROOT / "configs/finetune/example_full.yaml").lora.rank == 0

@@ -81,7 +81,12 @@ def test_every_command_of_the_readme_runs(places):
             assert "model:" in run([*words[first:], "--show"], places["here"]).stdout
             continue
         if "train.py" in words:
-            words += ["train.precision=float32", "train.steps=2", "data.workers=0", "data.max_tokens=200"]
+            words += [
+                "train.precision=float32",
+                "train.max_steps=2",
+                "data.num_workers=0",
+                "data.max_tokens=200",
+            ]
         if "data_tools.build" in words:
             words += [f"out={places['here']}/mixture", "scale=0.05"]
         if "--render" in words:

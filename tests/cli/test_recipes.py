@@ -10,7 +10,12 @@ from got_train.training import run
 
 ROOT = Path(__file__).parents[2]
 NANO = ROOT / "configs" / "nano" / "weights" / "stage3"
-SMALL = ("train.steps=1", "train.batch_size=4", "train.micro_batch_size=4", "train.precision=float32")
+SMALL = (
+    "train.max_steps=1",
+    "train.batch_size=4",
+    "train.per_device_train_batch_size=4",
+    "train.precision=float32",
+)
 
 
 @pytest.fixture
@@ -19,7 +24,7 @@ def moved(tiny_run, tmp_path, arrays):
     tiny_run()
 
     def moved(recipe, file="model.safetensors"):
-        places = (f"model.init_from={NANO}", f"data.train={tmp_path / 'data.jsonl'}", "data.workers=0")
+        places = (f"model.init_from={NANO}", f"data.train={tmp_path / 'data.jsonl'}", "data.num_workers=0")
         output = (f"train.output_dir={tmp_path / recipe}", "data.max_tokens=256", "train.threads=1")
         made = run.train(load_config(ROOT / f"configs/finetune/{recipe}.yaml", [*places, *output, *SMALL]))
         before, after = arrays(NANO / "model.safetensors"), arrays(made / file)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from got_train.config.loader import build, dump_config, load_config
-from got_train.config.schema import Config, ModelSettings, SourceSettings, differences
+from got_train.config.schema import Config, ModelConfig, SourceConfig, differences
 from got_train.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -47,13 +47,20 @@ def test_an_empty_file_is_the_defaults(load):
 
 
 def test_numbers_of_yaml_1_1_that_are_text_are_read_as_floats(load):
-    config = load("optim: {lr: 1e-4, eps: 1e-9, weight_decay: 1}\nparts: {vision: {lr: 5E-6}}")
-    assert (config.optim.lr, config.optim.eps, config.optim.weight_decay) == (1e-4, 1e-9, 1.0)
-    assert config.parts.vision.lr == 5e-6
+    config = load(
+        "optimizer: {learning_rate: 1e-4, adam_epsilon: 1e-9, weight_decay: 1}\n"
+        "parts: {vision: {learning_rate: 5E-6}}"
+    )
+    assert (config.optimizer.learning_rate, config.optimizer.adam_epsilon, config.optimizer.weight_decay) == (
+        1e-4,
+        1e-9,
+        1.0,
+    )
+    assert config.parts.vision.learning_rate == 5e-6
 
 
 def test_one_path_is_one_source_without_a_weight(load):
-    assert load("data: {train: a.jsonl}").data.sources == (SourceSettings(path="a.jsonl"),)
+    assert load("data: {train: a.jsonl}").data.sources == (SourceConfig(path="a.jsonl"),)
     assert load("").data.sources == ()
 
 
@@ -70,30 +77,30 @@ def test_a_source_with_columns_is_written_and_read_back(load):
         "data: {train: [{path: a, columns: {text: truth, images: page}}], replay: b, validation: c}"
     )
     assert config.data.sources[0].columns == {"text": "truth", "images": "page"}
-    assert config.data.replay_sources == (SourceSettings(path="b"),)
-    assert config.data.validation_sources == (SourceSettings(path="c"),)
+    assert config.data.replay_sources == (SourceConfig(path="b"),)
+    assert config.data.validation_sources == (SourceConfig(path="c"),)
     assert load(dump_config(config)) == config
 
 
 @pytest.mark.parametrize(
     ("override", "value"),
     [
-        ("optim.lr=3e-4", 3e-4),
-        ("optim.schedule=constant", "constant"),
-        ("parts.vision.lr=null", None),
-        ("parts.vision.train=no", False),
+        ("optimizer.learning_rate=3e-4", 3e-4),
+        ("optimizer.lr_scheduler_type=constant", "constant"),
+        ("parts.vision.learning_rate=null", None),
+        ("parts.vision.trainable=no", False),
         ("model.vision.global_layers=[1, 2]", (1, 2)),
         ("model.tokenizer=", ""),
         ("train.output_dir=runs/a=b", "runs/a=b"),
         ("data.train=x.jsonl", "x.jsonl"),
-        ("data.train=[{path: a}, {path: b}]", (SourceSettings(path="a"), SourceSettings(path="b"))),
+        ("data.train=[{path: a}, {path: b}]", (SourceConfig(path="a"), SourceConfig(path="b"))),
     ],
 )
 def test_an_override_wins_over_the_file(load, override, value):
     config = load(
-        "parts: {vision: {lr: 1.0}}\noptim:\ndata: {train: a}\nmodel: {tokenizer: t}",
+        "parts: {vision: {learning_rate: 1.0}}\noptimizer:\ndata: {train: a}\nmodel: {tokenizer: t}",
         override,
-        "optim.eps=1e-9",
+        "optimizer.adam_epsilon=1e-9",
     )
     for key in override.partition("=")[0].split("."):
         config = getattr(config, key)
@@ -101,7 +108,9 @@ def test_an_override_wins_over_the_file(load, override, value):
 
 
 def test_an_override_fills_a_section_that_the_file_leaves_empty(load):
-    assert load("optim:\n", "optim.lr=1", "train.seed=3") == load("optim: {lr: 1}\ntrain: {seed: 3}")
+    assert load("optimizer:\n", "optimizer.learning_rate=1", "train.seed=3") == load(
+        "optimizer: {learning_rate: 1}\ntrain: {seed: 3}"
+    )
 
 
 def test_the_last_of_two_overrides_wins(load):
@@ -111,21 +120,21 @@ def test_the_last_of_two_overrides_wins(load):
 # ---- what is refused
 
 WRONG = [
-    ("optim: {lrr: 1}", "optim.lrr: no such setting; did you mean lr?"),
-    ("optimiser: {lr: 1}", "optimiser: no such setting; did you mean optim?"),
-    ("train: {xyz: 1}", "train.xyz: no such setting; known are output_dir, steps, epochs"),
-    ("parts: {vision: {trian: false}}", "parts.vision.trian: no such setting; did you mean train?"),
+    ("optimizer: {lrr: 1}", "optimizer.lrr: no such setting; did you mean learning_rate?"),
+    ("optimiser: {lr: 1}", "optimiser: no such setting; did you mean optimizer?"),
+    ("train: {xyz: 1}", "train.xyz: no such setting; known are output_dir, max_steps, num_train_epochs"),
+    ("parts: {vision: {trian: false}}", "parts.vision.trian: no such setting; did you mean trainable?"),
     ("data: {train: [{path: a}, {pth: b}]}", "data.train[1].pth: no such setting; did you mean path?"),
-    ("optim: 3", "optim must be a mapping of settings; got 3"),
-    ("optim:", "optim must be a mapping of settings; got None"),
+    ("optimizer: 3", "optimizer must be a mapping of settings; got 3"),
+    ("optimizer:", "optimizer must be a mapping of settings; got None"),
     ("[1, 2]", "holds [1, 2]; sections such as model"),
-    ("optim: {lr: fast}", "optim.lr must be a number; got 'fast'"),
-    ("optim: {lr: true}", "optim.lr must be of type float; got True"),
-    ("optim: {lr: .nan}", "optim.lr must be a finite number; got nan"),
-    ("optim: {lr: 1e999}", "optim.lr must be a finite number; got inf"),
-    ("optim: {lr: null}", "optim.lr must be of type float; got None"),
-    ("train: {steps: 1.5}", "train.steps must be of type int; got 1.5"),
-    ("train: {steps: true}", "train.steps must be of type int; got True"),
+    ("optimizer: {learning_rate: fast}", "optimizer.learning_rate must be a number; got 'fast'"),
+    ("optimizer: {learning_rate: true}", "optimizer.learning_rate must be of type float; got True"),
+    ("optimizer: {learning_rate: .nan}", "optimizer.learning_rate must be a finite number; got nan"),
+    ("optimizer: {learning_rate: 1e999}", "optimizer.learning_rate must be a finite number; got inf"),
+    ("optimizer: {learning_rate: null}", "optimizer.learning_rate must be of type float; got None"),
+    ("train: {max_steps: 1.5}", "train.max_steps must be of type int; got 1.5"),
+    ("train: {max_steps: true}", "train.max_steps must be of type int; got True"),
     ("train: {recompute: 1}", "train.recompute must be of type bool; got 1"),
     ("train: {recompute: [projector]}", "train.recompute[0] must be one of 'vision', 'decoder'; got 'proj"),
     ("train: {output_dir: 2024}", "train.output_dir must be of type str; got 2024"),
@@ -185,38 +194,38 @@ WRONG = [
     ),
     ("data: {validation: [{path: a, streaming: true}]}", "data.validation[0].streaming: its rows are taken"),
     ("data: {validation_rows: 0}", "data.validation_rows must be at least 1; got 0"),
-    ("data: {on_bad: skip}", "data.on_bad must be one of 'stop', 'drop'; got 'skip'"),
-    ("data: {pack: 8}", "data.pack must be 0 or at least 16; got 8"),
+    ("data: {on_error: stop}", "data.on_error must be one of 'raise', 'skip'; got 'stop'"),
+    ("data: {packing_length: 8}", "data.packing_length must be 0 or at least 16; got 8"),
     ("data: {max_tokens: 3}", "data.max_tokens must be at least 16; got 3"),
-    ("data: {workers: -1}", "data.workers must not be negative; got -1"),
-    ("optim: {lr: 0}", "optim.lr must be above 0; got 0"),
-    ("optim: {warmup_ratio: 2}", "optim.warmup_ratio must be in 0..1; got 2"),
-    ("optim: {beta2: 1}", "optim.beta2 must be in 0..1, without 1; got 1"),
-    ("optim: {weight_decay: -1}", "optim.weight_decay must not be negative; got -1"),
-    ("parts: {decoder: {lr: -1}}", "parts.decoder.lr must be above 0; got -1"),
+    ("data: {num_workers: -1}", "data.num_workers must not be negative; got -1"),
+    ("optimizer: {learning_rate: 0}", "optimizer.learning_rate must be above 0; got 0"),
+    ("optimizer: {warmup_ratio: 2}", "optimizer.warmup_ratio must be in 0..1; got 2"),
+    ("optimizer: {adam_beta2: 1}", "optimizer.adam_beta2 must be in 0..1, without 1; got 1"),
+    ("optimizer: {weight_decay: -1}", "optimizer.weight_decay must not be negative; got -1"),
+    ("parts: {decoder: {learning_rate: -1}}", "parts.decoder.learning_rate must be above 0; got -1"),
     ("parts: {vision: {weight_decay: -1}}", "parts.vision.weight_decay must not be negative; got -1"),
     (
-        "parts: {vision: {train: false}, projector: {train: false}, decoder: {train: false}}",
-        "parts.decoder.train is false, as in all parts; one must train",
+        "parts: {vision: {trainable: false}, projector: {trainable: false}, decoder: {trainable: false}}",
+        "parts.decoder.trainable is false, as in all parts; one must train",
     ),
     (
-        "train: {batch_size: 10, micro_batch_size: 4}",
-        "train.batch_size (10) must be a multiple of train.micro_batch_size (4)",
+        "train: {batch_size: 10, per_device_train_batch_size: 4}",
+        "train.batch_size (10) must be a multiple of train.per_device_train_batch_size (4)",
     ),
     ("train: {batch_size: 0}", "train.batch_size must be at least 1; got 0"),
     ("train: {seed: -1}", "train.seed must not be negative; got -1"),
-    ("train: {epochs: 0}", "train.epochs must be above 0; got 0"),
-    ("train: {save_every: 0}", "train.save_every must be at least 1; got 0"),
+    ("train: {num_train_epochs: 0}", "train.num_train_epochs must be above 0; got 0"),
+    ("train: {save_steps: 0}", "train.save_steps must be at least 1; got 0"),
     (
-        "train: {glyph_weight: 1}\nparts: {vision: {train: false}}",
-        "train.glyph_weight (1.0) teaches parts.vision",
+        "train: {char_loss_weight: 1}\nparts: {vision: {trainable: false}}",
+        "train.char_loss_weight (1.0) teaches parts.vision",
     ),
     (
         "train: {seed: 1}\noptim: {lr: 1}\ntrain: {steps: 3}",
         "train (line 3) stands there a second time; keep one of them",
     ),
     (
-        "train:\n  seed: 1\n  steps: 3\n  seed: 2",
+        "train:\n  seed: 1\n  max_steps: 3\n  seed: 2",
         "seed (line 4) stands there a second time; keep one of them",
     ),
 ]
@@ -238,7 +247,7 @@ def test_a_wrong_config_is_refused_by_file_and_key(load, tmp_path, text, message
         ("train.seed.x=1", "'train.seed.x=1': seed is a value; it has no keys below it"),
         ("train.sed=1", "train.sed: no such setting; did you mean seed?"),
         ("data.train=[a", "'data.train=[a': '[a' is not YAML; a value"),
-        ("optim.lr=", "optim.lr must be a number; got ''"),
+        ("optimizer.learning_rate=", "optimizer.learning_rate must be a number; got ''"),
     ],
 )
 def test_a_wrong_override_is_refused(load, tmp_path, override, message):
@@ -249,7 +258,7 @@ def test_a_wrong_override_is_refused(load, tmp_path, override, message):
 
 def test_yaml_that_cannot_be_read_is_refused_by_its_line(load, tmp_path):
     with pytest.raises(ConfigError, match=r"run\.yaml:3: not YAML \(expected ',' or '}'.*\); key: value"):
-        load("optim: {lr: 1}\ntrain: {seed: 1\n")
+        load("optimizer: {learning_rate: 1}\ntrain: {seed: 1\n")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
@@ -264,16 +273,25 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path):
 
 
 def test_sizes_may_stand_beside_a_decoder_but_not_beside_a_whole_model():
-    assert build(ModelSettings, {"decoder_from": "x", "decoder": {"layers": 2}}).decoder.layers == 2
-    assert build(ModelSettings, {"init_from": "x", "tokenizer": "t"}).init_from == "x"
+    assert build(ModelConfig, {"decoder_from": "x", "decoder": {"layers": 2}}).decoder.layers == 2
+    assert build(ModelConfig, {"init_from": "x", "tokenizer": "t"}).init_from == "x"
 
 
 # ---- which differences make another run
 
 
 def test_differences_name_what_is_computed_and_not_how_fast():
-    one = build(Config, {"train": {"seed": 1, "threads": 2}, "optim": {"lr": 1}, "data": {"workers": 3}})
-    other = build(Config, {"train": {"seed": 2, "micro_batch_size": 2, "save_every": 7}, "optim": {"lr": 1}})
+    one = build(
+        Config,
+        {"train": {"seed": 1, "threads": 2}, "optimizer": {"learning_rate": 1}, "data": {"num_workers": 3}},
+    )
+    other = build(
+        Config,
+        {
+            "train": {"seed": 2, "per_device_train_batch_size": 2, "save_steps": 7},
+            "optimizer": {"learning_rate": 1},
+        },
+    )
     assert differences(one, one) == []
     assert differences(one, other) == ["train.seed: 1, not 2"]
 
@@ -285,10 +303,10 @@ def test_another_validation_is_the_same_run_and_another_replay_is_not():
 
 
 def test_differences_look_into_parts_and_sources():
-    one = build(Config, {"parts": {"vision": {"lr": 1}}, "data": {"train": "a"}})
-    other = build(Config, {"parts": {"vision": {"train": False}}, "data": {"train": "b"}})
+    one = build(Config, {"parts": {"vision": {"learning_rate": 1}}, "data": {"train": "a"}})
+    other = build(Config, {"parts": {"vision": {"trainable": False}}, "data": {"train": "b"}})
     assert differences(one, other) == [
         "data.train: 'a', not 'b'",
-        "parts.vision.train: True, not False",
-        "parts.vision.lr: 1.0, not None",
+        "parts.vision.trainable: True, not False",
+        "parts.vision.learning_rate: 1.0, not None",
     ]

@@ -1,4 +1,4 @@
-"""data.on_bad: drop. A bad row goes missing, and nothing else: no other row in its place, no other number."""
+"""data.on_error: skip. A bad row goes missing, and nothing else: no other row in its place."""
 
 import json
 
@@ -10,7 +10,7 @@ from got_train.data.records import RecordError
 from got_train.training.rejected_samples import RejectedSamples
 from got_train.training.trainer import NonFiniteError
 
-DROP = "data.on_bad=drop"
+DROP = "data.on_error=skip"
 
 
 @pytest.fixture
@@ -32,12 +32,13 @@ def quarantined(folder):
 
 
 @pytest.mark.parametrize(
-    "overrides", [[], ["data.workers=2"], ["data.pack=200"], ["train.micro_batch_size=1"]]
+    "overrides",
+    [[], ["data.num_workers=2"], ["data.packing_length=200"], ["train.per_device_train_batch_size=1"]],
 )
 def test_dropped_rows_are_written_with_their_cause_and_the_others_train_on(fit, broken, tmp_path, overrides):
     """With micro-batches of one row a dropped row leaves an empty one."""
     broken()
-    fit(DROP, "train.steps=8", *overrides)
+    fit(DROP, "train.max_steps=8", *overrides)
     rows = sorted(quarantined(tmp_path), key=lambda row: row["location"])
     assert [row["location"] for row in rows] == [f"{tmp_path}/data.jsonl:12", f"{tmp_path}/data.jsonl:30"]
     assert "11.png" in rows[0]["cause"]
@@ -53,20 +54,22 @@ def test_a_step_without_its_bad_row_equals_the_step_of_the_other_seven(fit, brok
 
     with monkeypatch.context() as patched:
         patched.setattr(Collator, "batch", without)
-        expected = fit("train.steps=8")
+        expected = fit("train.max_steps=8")
     broken()
-    dropped = fit(DROP, "train.steps=8")
+    dropped = fit(DROP, "train.max_steps=8")
     assert dropped.losses == expected.losses
     assert all(np.array_equal(dropped.after[name], expected.after[name]) for name in expected.after)
-    alone = fit(DROP, "train.steps=8", "train.micro_batch_size=1")  # a micro-batch of nothing adds nothing
+    alone = fit(
+        DROP, "train.max_steps=8", "train.per_device_train_batch_size=1"
+    )  # a micro-batch of nothing adds nothing
     assert np.abs(np.subtract(alone.losses, expected.losses)).max() <= 1e-6
 
 
 def test_a_row_drawn_in_every_epoch_is_written_once_and_a_resumed_run_goes_on(fit, broken, tmp_path):
     broken()
-    fit(DROP, "train.steps=24", "train.save_every=8", "train.keep_last=0")
+    fit(DROP, "train.max_steps=24", "train.save_steps=8", "train.save_total_limit=0")
     assert len(quarantined(tmp_path)) == 2
-    fit(DROP, "train.steps=24", checkpoint=tmp_path / "run" / "checkpoint-8")
+    fit(DROP, "train.max_steps=24", checkpoint=tmp_path / "run" / "checkpoint-8")
     assert len(quarantined(tmp_path)) == 2
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from got_train.config.loader import build
-from got_train.config.schema import Config, SourceSettings
+from got_train.config.schema import Config, SourceConfig
 from got_train.data.records import RecordError, read_records
 from got_train.training import run
 
@@ -72,4 +72,4 @@ def test_the_page_tells_what_is_said_of_a_bad_row(tmp_path, row, message):
 def test_the_page_names_every_key_of_a_source():
     assert len(REFUSED) == 7
     named = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
-    assert set(SourceSettings.__dataclass_fields__) <= named
+    assert set(SourceConfig.__dataclass_fields__) <= named

@@ -260,7 +260,7 @@ def test_a_streamed_source_needs_steps(config):
     assert {run.build_mixture(made)[draw].text for draw in range(10)} == {f"old{row}" for row in range(10)}
     assert run.count_steps(made, None) == 5
     with pytest.raises(
-        ConfigError, match=r"^data.train\[0\].streaming: its rows are not counted, .*train.steps"
+        ConfigError, match=r"^data.train\[0\].streaming: its rows are not counted, .*train.max_steps"
     ):
         run.build_mixture(config(train=train))
 

@@ -90,8 +90,8 @@ def test_packed_rows_give_the_loss_and_gradients_of_unpacked_ones(random_model, 
 @pytest.mark.parametrize("overrides", [[], ["model.decoder.kind=opt", "model.dialect=stage1"]])
 def test_a_packed_run_equals_a_padded_one(fit, within, overrides):
     """Also with glyph labels, whose views follow their samples into other rows."""
-    overrides = [*overrides, "train.glyph_weight=0.5"]
-    plain, made = fit(*overrides), fit(*overrides, "data.pack=220")
+    overrides = [*overrides, "train.char_loss_weight=0.5"]
+    plain, made = fit(*overrides), fit(*overrides, "data.packing_length=220")
     within("loss", np.abs(np.subtract(plain.losses, made.losses)).max(), 1e-5)
     within("weights", max(np.abs(plain.after[name] - made.after[name]).max() for name in plain.after), 1e-4)
 
@@ -99,8 +99,8 @@ def test_a_packed_run_equals_a_padded_one(fit, within, overrides):
 @pytest.mark.parametrize("overrides", [[], ["model.decoder.kind=opt", "model.decoder.max_positions=128"]])
 def test_a_packed_row_may_be_longer_than_the_decoder_has_positions(fit, overrides):
     """It has 128 or 256; 8 samples in one row have more, and each begins at 0."""
-    overrides = ["train.steps=2", "data.max_tokens=128", *overrides]
-    plain, made = fit(*overrides), fit(*overrides, "data.pack=2000")
+    overrides = ["train.max_steps=2", "data.max_tokens=128", *overrides]
+    plain, made = fit(*overrides), fit(*overrides, "data.packing_length=2000")
     loader = made.trainer.loader
     samples = [loader.collator.sample(loader.mixture[draw]) for draw in range(8)]
     assert loader.collator.batch(samples)["input_ids"].shape[1] > 256

@@ -103,7 +103,7 @@ def test_a_nano_step_looks_19_times_and_gives_nothing_back():
     assert printed(NANO) == [3 * 19, 0]  # ends of six layers, three attentions; loss
 
 
-@pytest.mark.parametrize("overrides", [(), ("train.recompute=true", "train.micro_batch_size=4")])
+@pytest.mark.parametrize("overrides", [(), ("train.recompute=true", "train.per_device_train_batch_size=4")])
 def test_giving_back_before_and_after_every_layer_and_update_changes_no_bit_of_a_run(
     fit, monkeypatch, overrides
 ):
@@ -111,10 +111,12 @@ def test_giving_back_before_and_after_every_layer_and_update_changes_no_bit_of_a
     monkeypatch.setattr(settings, "SMALL", 0)
     given, give_back = [], heap._Heap.give_back
     monkeypatch.setattr(heap._Heap, "give_back", lambda *a: given.append(give_back(*a)) or given[-1])
-    with_holes = fit("train.steps=3", *overrides)
+    with_holes = fit("train.max_steps=3", *overrides)
     assert sum(given) == len(given) >= 3 * 9
     count = len(given)
-    without = fit("train.steps=3", "train.tune_cpu=false", *overrides, f"train.output_dir={fit.path}.run")
+    without = fit(
+        "train.max_steps=3", "train.cpu_tuning=false", *overrides, f"train.output_dir={fit.path}.run"
+    )
     assert len(given) == count
     assert with_holes.losses == without.losses
     assert all(np.array_equal(with_holes.after[name], without.after[name]) for name in without.after)
@@ -122,4 +124,4 @@ def test_giving_back_before_and_after_every_layer_and_update_changes_no_bit_of_a
 
 def test_a_run_that_is_not_to_be_tuned_looks_at_no_heap(fit, monkeypatch):
     monkeypatch.setattr(heap._Heap, "give_back", lambda *_: 1 / 0)
-    fit("train.steps=1", "train.tune_cpu=false")
+    fit("train.max_steps=1", "train.cpu_tuning=false")

@@ -120,16 +120,16 @@ def test_a_run_that_drops_bad_rows_is_ready_with_warnings_and_a_clean_one_is_rea
     held_out = {**row(run, 1), "images": ["v.png"], "text": "quite another text"}
     Image.effect_noise((40, 24), 200).convert("RGB").save(run.folder / "v.png")
     (run.folder / "valid.jsonl").write_text(json.dumps(held_out) + "\n")
-    words = f"data.validation={run.folder}/valid.jsonl", "train.steps=60"
+    words = f"data.validation={run.folder}/valid.jsonl", "train.max_steps=60"
     code, found, out = run(*words)
     assert (code, found["verdict"], found["findings"]) == (0, "ready", [])
     assert out.rstrip().splitlines()[-1] == "ready"
     edit(run, l2=row(run, 2, text=""))
     assert run(*words)[0] == 1
-    code, found, _ = run(*words, "data.on_bad=drop")
+    code, found, _ = run(*words, "data.on_error=skip")
     assert (code, found["verdict"]) == (0, "ready with warnings")
     (run.folder / "valid.jsonl").write_text(json.dumps({**held_out, "text": ""}) + "\n")
-    assert run(*words, "data.on_bad=drop")[0] == 1  # rows of validation are never dropped
+    assert run(*words, "data.on_error=skip")[0] == 1  # rows of validation are never dropped
 
 
 def test_lengths_are_those_of_the_samples(run):
@@ -190,9 +190,9 @@ def test_a_killed_check_leaves_no_process_behind(run):
 
 def test_a_stream_is_checked_like_its_file(run):
     edit(run, l3=row(run, 3, text=""))
-    _, plain, _ = run("train.steps=60")
+    _, plain, _ = run("train.max_steps=60")
     source = f"[{{path: {run.data}, weight: 1, streaming: true}}]"
-    code, streamed, _ = run(f"data.train={source}", "train.steps=60")
+    code, streamed, _ = run(f"data.train={source}", "train.max_steps=60")
     assert code == 1
     for key in ("rows", "bad", "tasks", "tokens"):
         assert streamed["sources"][0][key] == plain["sources"][0][key]
@@ -209,7 +209,7 @@ def test_a_sample_is_spread_over_the_rows(run):
 @pytest.mark.parametrize(
     ("override", "location", "cause"),
     [
-        ("optim.lrr=1", "optim.lrr", "no such setting"),
+        ("optimizer.learning_rat=1", "optimizer.learning_rat", "no such setting"),
         ("data.max_tokens=9999", "data.max_tokens (9999)", "the decoder has 256 positions"),
         ("data.train=none.jsonl", "none.jsonl", "no such file"),
         ("data.train=", "data.train", "no data"),
@@ -235,15 +235,15 @@ def test_an_adapter_that_is_none_is_refused(tmp_path, card, said):
 
 
 def test_a_metric_that_there_is_not_is_told_before_the_run(run):
-    code, found, _ = run(f"data.validation={run.data}", "measure.best=eror", "measure.rows=4")
+    code, found, _ = run(f"data.validation={run.data}", "eval.best_metric=eror", "eval.max_samples=4")
     assert code == 1
-    assert causes(found, "error")["measure.best"][1] == "no metric eror"
+    assert causes(found, "error")["eval.best_metric"][1] == "no metric eror"
 
 
 def test_rows_of_a_probe_are_looked_at_like_those_of_validation(run):
     edit(run, l5=row(run, 5, text=""))
-    probe = f"measure.probes=[{{name: old, path: {run.data}}}]"
-    code, found, _ = run(probe, "measure.rows=4", "data.on_bad=drop")
+    probe = f"eval.retention_sets=[{{name: old, path: {run.data}}}]"
+    code, found, _ = run(probe, "eval.max_samples=4", "data.on_error=skip")
     assert [source["role"] for source in found["sources"]] == ["train", "probe"]
     assert code == 1  # a run drops no row that it does not train on
     assert causes(found, "error")["data.jsonl:5"][1] == "empty answer"
@@ -263,7 +263,7 @@ def test_the_json_on_stdout_is_the_file(run):
 
 
 def test_memory_and_time_are_measured_on_the_longest_rows(run):
-    code, found, out = run("train.micro_batch_size=2", measure=True)
+    code, found, out = run("train.per_device_train_batch_size=2", measure=True)
     assert code == 0
     needs = found["needs"]
     assert needs["steps"] == 6
@@ -274,7 +274,7 @@ def test_memory_and_time_are_measured_on_the_longest_rows(run):
 
 
 def test_what_stops_the_first_step_is_found(run):
-    code, found, _ = run("optim.lr=1e30", measure=True)
+    code, found, _ = run("optimizer.learning_rate=1e30", measure=True)
     assert code == 1
     (said,) = causes(found, "error").values()
     assert "nothing was updated" in said[1] + said[2]

@@ -116,7 +116,7 @@ def test_accumulation_keeps_the_gradients_beside_the_activations():
 
 def test_a_dry_run_offers_what_lowers_its_peak_and_nothing_else(tiny_run):
     path = tiny_run()
-    found = measure(load_config(path, ["train.micro_batch_size=4"]))
+    found = measure(load_config(path, ["train.per_device_train_batch_size=4"]))
     assert found.training.accumulates
     assert (found.micro_batch.rows, found.micro_batch.views) == (4, 4)
     assert list(suggestions(found)) == []  # Paddle itself is all that counts in so small a run
@@ -126,8 +126,8 @@ def test_a_dry_run_offers_what_lowers_its_peak_and_nothing_else(tiny_run):
         "train.recompute=true",
         "train.recompute=[decoder]",
         "train.recompute=[vision]",
-        "train.micro_batch_size=2",
-        "data.pack=800 (one of the longest beside usual ones)",
+        "train.per_device_train_batch_size=2",
+        "data.packing_length=800 (one of the longest beside usual ones)",
     ]
     assert max(offered.values()) < 1 << 30
     parts = [offered[f"train.recompute=[{part}]"] for part in ("vision", "decoder")]
@@ -137,5 +137,5 @@ def test_a_dry_run_offers_what_lowers_its_peak_and_nothing_else(tiny_run):
     large = dataclasses.replace(large, training=training(trained=rest, frozen=frozen))
     assert [each for each in dict(suggestions(large)) if "recompute" in each] == ["train.recompute=true"]
     again = training(recompute=("vision", "decoder"))
-    config = load_config(path, ["train.micro_batch_size=1", "train.recompute=true"])
+    config = load_config(path, ["train.per_device_train_batch_size=1", "train.recompute=true"])
     assert list(suggestions(dataclasses.replace(large, training=again, config=config))) == []

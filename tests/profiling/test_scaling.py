@@ -59,7 +59,7 @@ def test_every_command_of_the_page_is_accepted_and_divides_its_batch(monkeypatch
         given = train.parser().parse_intermixed_args(rest[1:])
         config = load_config(ROOT / given.config, given.overrides)
         assert config.train.precision == "bfloat16"
-        settings = config.train.batch_size, config.train.micro_batch_size
+        settings = config.train.batch_size, config.train.per_device_train_batch_size
         assert BatchSchedule(1, *settings, 0, gpus).accumulation * settings[1] * gpus == settings[0] == 128
 
 

@@ -88,12 +88,18 @@ def tuned(tmp_path_factory):
         "data": {"train": str(place / "pages/train.jsonl"), "validation": str(place / "pages/valid.jsonl")},
         "lora": {"rank": 2, "alpha": 2},
         "parts": {"vision": {"train": False}},
-        "optim": {"lr": 1e-3},
-        "measure": {"probes": [probe], "tokens": 8, "seconds": 0},
-        "train": {"steps": 4, "batch_size": 6, "micro_batch_size": 6, "log_every": 1, "save_every": 2},
+        "optimizer": {"learning_rate": 1e-3},
+        "measure": {"retention_sets": [probe], "tokens": 8, "seconds": 0},
+        "train": {
+            "steps": 4,
+            "batch_size": 6,
+            "per_device_train_batch_size": 6,
+            "logging_steps": 1,
+            "save_steps": 2,
+        },
     }
-    settings["data"] |= {"on_bad": "drop", "max_tokens": 256}
-    settings["train"] |= {"validate_every": 2, "threads": 1, "output_dir": str(place / "run")}
+    settings["data"] |= {"on_error": "skip", "max_tokens": 256}
+    settings["train"] |= {"eval_steps": 2, "threads": 1, "output_dir": str(place / "run")}
     (place / "my.yaml").write_text(yaml.safe_dump(settings))
     check_run(load_config(place / "my.yaml"), measure=False)
     assert train.main([str(place / "my.yaml")]) == 0
@@ -236,9 +242,12 @@ def test_a_fault_of_the_page_is_said_and_is_none_of_the_run(made, monkeypatch, c
 
 
 def test_a_check_of_other_settings_is_called_so(made):
-    run = folder.read_run(made, load_config(made / "final" / "run.yaml", ["optim.lr=1e-4"]))
+    run = folder.read_run(made, load_config(made / "final" / "run.yaml", ["optimizer.learning_rate=1e-4"]))
     assert not run.checked and "other settings" in inputs.verdict(run)
-    assert "optim.lr<td class='word wrap'>0.0001<td class='word wrap'>2e-05" in inputs.settings(run)
+    assert (
+        "optimizer.learning_rate<td class='word wrap'>0.0001<td class='word wrap'>2e-05"
+        in inputs.settings(run)
+    )
     assert dump_config(run.config).splitlines()[0] in inputs.settings(run)
 
 

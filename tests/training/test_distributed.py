@@ -17,7 +17,7 @@ from got_train.training import run
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-HALVES = "train.micro_batch_size=2"  # two processes take two of these each for a step of 8
+HALVES = "train.per_device_train_batch_size=2"  # two processes take two of these each for a step of 8
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def both(tiny_run, tmp_path):
     path = tiny_run()
 
     def settings(name, *overrides):
-        return ["train.save_every=3", f"train.output_dir={tmp_path / name}", *overrides]
+        return ["train.save_steps=3", f"train.output_dir={tmp_path / name}", *overrides]
 
     def one(name, *overrides, resume=False):
         run.train(load_config(path, settings(name, *overrides)), resume=resume)
@@ -92,8 +92,8 @@ def test_two_processes_equal_one_with_packing_dropped_rows_validation_and_averag
         (tmp_path / f"{row}.png").write_bytes(b"no picture")
     rows = (tmp_path / "data.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "held_out.jsonl").write_text("".join(rows[50:57]))  # an odd number to share
-    settings = ["data.on_bad=drop", "data.pack=100", f"data.validation={tmp_path}/held_out.jsonl"]
-    settings += ["train.validate_every=3", "train.average=0.5"]
+    settings = ["data.on_error=skip", "data.packing_length=100", f"data.validation={tmp_path}/held_out.jsonl"]
+    settings += ["train.eval_steps=3", "train.ema_decay=0.5"]
     whole, halves = one("whole", *settings), two("halves", HALVES, *settings)
     within("loss", np.abs(losses(whole) - losses(halves)).max(), 1e-6)
     seen = [losses(folder, 3, "validation_loss", 3) for folder in (whole, halves)]
@@ -140,6 +140,6 @@ def test_a_record_that_one_process_cannot_use_ends_both(both, tmp_path):
     _, two = both
     (tmp_path / "11.png").write_bytes(b"no picture")
     with pytest.raises(AssertionError, match=r"train.py: .*data\.jsonl:12: .*11\.png"):
-        two("broken", HALVES, "train.steps=100000", "train.save_every=100000", "train.log_every=1000")
+        two("broken", HALVES, "train.max_steps=100000", "train.save_steps=100000", "train.logging_steps=1000")
     logs = [(tmp_path / "broken.log" / f"workerlog.{rank}").read_text() for rank in (0, 1)]
     assert sum(bool(re.search(r"^train.py: ", text, re.MULTILINE)) for text in logs) == 1

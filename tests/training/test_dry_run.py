@@ -23,7 +23,11 @@ def dry(tiny_run, capsys):
 
 def test_the_report_of_64_rows_in_6_steps_of_8(dry):
     before = sorted(dry.folder.iterdir())
-    code, out, _ = dry("parts.vision.train=false", "parts.projector.lr=0.003", "train.micro_batch_size=4")
+    code, out, _ = dry(
+        "parts.vision.trainable=false",
+        "parts.projector.learning_rate=0.003",
+        "train.per_device_train_batch_size=4",
+    )
     assert code == 0
     parts = {line.split()[0]: line.split()[1:] for line in out.splitlines()[1:4]}
     assert parts["vision"][1:] == ["no"]
@@ -48,7 +52,7 @@ def test_tokens_of_the_run_are_those_of_its_rows(dry):
     settings = json.loads((dry.folder / "run.yaml").read_text())
     tokenizer = load_tokenizer(settings["model"]["tokenizer"])
     learnt = sum(len(tokenizer.encode(row["text"])) + 1 for row in rows)
-    _, out, _ = dry("train.steps=8")
+    _, out, _ = dry("train.max_steps=8")
     said = re.search(r"tokens     about ([\d,]+), of which ([\d,]+) supervised", out)
     assert int(said[2].replace(",", "")) == learnt
 
@@ -70,17 +74,17 @@ def test_the_longest_row_is_tried(dry):
     row = json.loads(lines[63])
     lines[63] = json.dumps({**row, "text": "abcdefghij" * 60})
     (dry.folder / "data.jsonl").write_text("\n".join(lines))
-    code, _, err = dry("train.steps=8")
+    code, _, err = dry("train.max_steps=8")
     assert code == 1
     assert re.search(r"data\.jsonl:64: \d+ tokens .*; at most 256 \(data.max_tokens\)", err)
 
 
 def test_a_row_that_a_run_would_drop_is_no_fault(dry):
     (dry.folder / "11.png").write_bytes(b"no picture")
-    code, _, err = dry("train.steps=8")
+    code, _, err = dry("train.max_steps=8")
     assert code == 1
     assert "data.jsonl:12: " in err
-    assert dry("train.steps=8", "data.on_bad=drop")[0] == 0
+    assert dry("train.max_steps=8", "data.on_error=skip")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -89,7 +93,7 @@ def test_a_row_that_a_run_would_drop_is_no_fault(dry):
         ("train.precision=bfloat16", 2, "train.precision bfloat16: "),
         ("data.max_tokens=300", 2, r"data.max_tokens \(300\): the decoder has 256 positions"),
         ("data.train=nowhere.jsonl", 1, "nowhere.jsonl: no such file"),
-        ("optim.lr=1e30", 1, "loss .*, gradient norm .*; nothing was updated"),
+        ("optimizer.learning_rate=1e30", 1, "loss .*, gradient norm .*; nothing was updated"),
     ],
 )
 def test_whatever_would_stop_the_run_stops_the_dry_run(dry, override, code, message):

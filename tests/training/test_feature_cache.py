@@ -17,7 +17,11 @@ from got_train.training.dry_run import dry_run
 from got_train.training.feature_cache import FeatureCache, FeatureCacheError, modules_of
 from got_train.training.run import build_trainer
 
-FROZEN = ("parts.vision.train=false", "train.steps=0", "train.epochs=2")  # 16 steps over 64 views
+FROZEN = (
+    "parts.vision.trainable=false",
+    "train.max_steps=0",
+    "train.num_train_epochs=2",
+)  # 16 steps over 64 views
 
 
 def same(one, other):
@@ -64,9 +68,9 @@ def test_two_epochs_with_and_without_are_the_same_and_the_encoder_sees_each_view
     kept = fit(*FROZEN, f"train.feature_cache={tmp_path}/features", f"train.output_dir={tmp_path}/a")
     assert passes == [1] * 64
     assert (kept.trainer.feature_cache.made, kept.trainer.feature_cache.read) == (64, 64)
-    one_by_one = fit(*FROZEN, "train.micro_batch_size=1", f"train.output_dir={tmp_path}/b")
+    one_by_one = fit(*FROZEN, "train.per_device_train_batch_size=1", f"train.output_dir={tmp_path}/b")
     kept_one_by_one = fit(
-        *(*FROZEN, "train.micro_batch_size=1", f"train.output_dir={tmp_path}/c"),
+        *(*FROZEN, "train.per_device_train_batch_size=1", f"train.output_dir={tmp_path}/c"),
         f"train.feature_cache={tmp_path}/others",
     )
     assert same(kept_one_by_one, one_by_one)
@@ -89,10 +93,10 @@ def test_a_second_run_with_the_same_encoder_computes_none(fit, tmp_path, passes)
 @pytest.mark.parametrize("folder", ["features", "empty"])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(fit, tmp_path, folder):
     """With all features there, where the run left alone had to compute them, and with none."""
-    cached = (*FROZEN, "train.save_every=5")
+    cached = (*FROZEN, "train.save_steps=5")
     whole = fit(*cached, f"train.feature_cache={tmp_path}/features", f"train.output_dir={tmp_path}/a")
     again = (f"train.feature_cache={tmp_path}/{folder}", f"train.output_dir={tmp_path}/b")
-    resumed = fit(*cached, *again, "train.keep_last=0", checkpoint=tmp_path / "a" / "checkpoint-10")
+    resumed = fit(*cached, *again, "train.save_total_limit=0", checkpoint=tmp_path / "a" / "checkpoint-10")
     assert len(resumed.losses) == 6
     assert resumed.losses == whole.losses[10:]
     assert all(np.array_equal(resumed.after[name], whole.after[name]) for name in whole.after)
@@ -101,7 +105,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(fit, tmp_path, fo
 def test_validation_and_reading_are_served_too(fit, tmp_path, passes):
     """All rows are read and validated before the run ends; the encoder still sees each view once."""
     data = f"data.validation={tmp_path}/data.jsonl"
-    measured = ("measure.rows=6", "measure.tokens=4", "train.validate_every=2", "train.show_rows=2")
+    measured = (
+        "eval.max_samples=6",
+        "eval.max_new_tokens=4",
+        "train.eval_steps=2",
+        "train.preview_samples=2",
+    )
     run = fit(*FROZEN, data, *measured, f"train.feature_cache={tmp_path}/features")
     assert sum(passes) == 64
     assert run.trainer.feature_cache.read == 64 + 8 * (64 + 6)  # second epoch; 8 x validation, reading
@@ -154,7 +163,7 @@ def test_the_code_that_names_an_encoder_is_what_its_file_imports():
 
 def test_a_resumed_run_asks_by_the_weights_of_its_checkpoint(fit, tmp_path):
     """The encoder file may have become another since; the folder is named by what the checkpoint has."""
-    cached = (*FROZEN, f"train.feature_cache={tmp_path}/features", "train.save_every=8")
+    cached = (*FROZEN, f"train.feature_cache={tmp_path}/features", "train.save_steps=8")
     fit(*cached, f"train.output_dir={tmp_path}/a")
     made = build_trainer(load_config(fit.path, [*cached, f"train.output_dir={tmp_path}/b"]))
     weight = made.model.vision.pos_embed
@@ -244,7 +253,7 @@ def test_a_dry_run_tells_it_and_makes_none(fit, tmp_path):
 
 def test_a_stream_tells_no_number(fit, tmp_path, capsys):
     source = f"data.train=[{{path: {tmp_path}/data.jsonl, streaming: true, weight: 1}}]"
-    cached = (f"train.feature_cache={tmp_path}/features", "parts.vision.train=false", "train.steps=1")
+    cached = (f"train.feature_cache={tmp_path}/features", "parts.vision.trainable=false", "train.max_steps=1")
     fit(*cached, source)
     assert "0.000416 MB a view, an unknown number of views; 0.0 MB are there" in capsys.readouterr().err
     assert len(files(tmp_path / "features")) == 8
@@ -265,17 +274,23 @@ def test_a_disk_that_fills_up_ends_the_run_with_its_place(kept, monkeypatch):
     ("overrides", "fault"),
     [
         ((), r"train\.feature_cache \(kept\) keeps what parts\.vision gives, which trains"),
-        (("train.glyph_weight=1",), r"train\.feature_cache \(kept\) keeps what parts\.vision gives"),
-        (("train.glyph_weight=1", "parts.vision.train=false"), r"train\.glyph_weight \(1\.0\) teaches"),
+        (("train.char_loss_weight=1",), r"train\.feature_cache \(kept\) keeps what parts\.vision gives"),
+        (
+            ("train.char_loss_weight=1", "parts.vision.trainable=false"),
+            r"train\.glyph_weight \(1\.0\) teaches",
+        ),
         (
             ("lora.rank=2", "lora.parts=[vision]", "model.init_from=base"),
             r"train\.feature_cache \(kept\) keeps what parts\.vision gives",
         ),
         (
-            ("lora.rank=2", "lora.parts=[vision]", "model.init_from=base", "parts.vision.train=false"),
+            ("lora.rank=2", "lora.parts=[vision]", "model.init_from=base", "parts.vision.trainable=false"),
             r"parts\.vision\.train is false, but lora\.parts names vision",
         ),
-        (("parts.vision.train=false", "train.sharding=stage3"), r"train\.feature_cache: needs whole weights"),
+        (
+            ("parts.vision.trainable=false", "train.sharding=stage3"),
+            r"train\.feature_cache: needs whole weights",
+        ),
     ],
 )
 def test_an_encoder_that_trains_is_refused(tmp_path, overrides, fault):

@@ -19,7 +19,7 @@ from got_train.training.trainer import training_arguments
 from .test_distributed import cut, gap, losses, weights
 
 HERE = Path(__file__).parents[1]
-TWO = "train.micro_batch_size=2"
+TWO = "train.per_device_train_batch_size=2"
 MODES = {
     "stage2": ["train.sharding=stage2"],
     "stage3": ["train.sharding=stage3"],
@@ -53,7 +53,7 @@ def test_a_gpu_without_bfloat16_is_told_of_float16(tiny_run, monkeypatch):
     assert run.check_device(load_config(tiny_run(), ["train.precision=bfloat16"])) == "gpu"
 
 
-@pytest.mark.parametrize("setting", ["train.average=0.9", "data.validation=some.jsonl"])
+@pytest.mark.parametrize("setting", ["train.ema_decay=0.9", "data.validation=some.jsonl"])
 def test_stage3_refuses_what_needs_whole_weights(tiny_run, setting):
     key = setting.partition("=")[0].replace(".", r"\.")
     with pytest.raises(ConfigError, match=f"{key}: needs whole weights"):
@@ -142,8 +142,8 @@ def launch(folder, script, *arguments):
 @pytest.mark.parametrize(
     ("mode", "then", "setting"),
     [
-        ("stage2", "stage3", "train.glyph_weight=1"),
-        ("stage3", "stage2", "parts.vision.train=false"),
+        ("stage2", "stage3", "train.char_loss_weight=1"),
+        ("stage3", "stage2", "parts.vision.trainable=false"),
     ],
 )
 def test_two_processes_in_a_gpu_mode_equal_one(tiny_run, tmp_path, mode, then, setting):
@@ -151,7 +151,7 @@ def test_two_processes_in_a_gpu_mode_equal_one(tiny_run, tmp_path, mode, then, s
     path, whole = tiny_run(), tmp_path / "one"
 
     def settings(folder):
-        return ["train.save_every=3", f"train.output_dir={folder}", setting]
+        return ["train.save_steps=3", f"train.output_dir={folder}", setting]
 
     def one(folder, resume=False):
         run.train(load_config(path, settings(folder)), resume=resume)

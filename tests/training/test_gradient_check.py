@@ -13,7 +13,7 @@ from got_train.modeling.vision import Vision
 from got_train.training import optimizer, run, trainer
 from got_train.training.callbacks.gradient_check import global_norm, weight_checksum
 
-FROZEN = ("parts.vision.train=false", "train.steps=1")
+FROZEN = ("parts.vision.trainable=false", "train.max_steps=1")
 
 
 def test_a_sound_run_writes_what_each_part_did(fit, tmp_path):
@@ -42,10 +42,10 @@ def test_a_part_cut_off_from_the_loss_is_found(fit, monkeypatch):
     whole = Vision.features
     monkeypatch.setattr(Vision, "features", lambda self, neck_map: whole(self, neck_map).detach())
     message = (
-        r"step 1: parts.vision.train is true, but only 0 of \d+ parameters got a gradient; the run would"
+        r"step 1: parts.vision.trainable is true, but only 0 of \d+ parameters got a gradient; the run would"
     )
     with pytest.raises(TrainingError, match=message):
-        fit("train.steps=2")
+        fit("train.max_steps=2")
 
 
 def test_a_part_that_the_optimizer_lacks_is_found(fit, monkeypatch):
@@ -57,9 +57,9 @@ def test_a_part_that_the_optimizer_lacks_is_found(fit, monkeypatch):
         return made
 
     monkeypatch.setattr(trainer, "build_optimizer", partial)
-    message = "parts.projector.train is true, but only 1 of 2 parameters are in the optimizer"
+    message = "parts.projector.trainable is true, but only 1 of 2 parameters are in the optimizer"
     with pytest.raises(TrainingError, match=message):
-        fit("train.steps=2")
+        fit("train.max_steps=2")
 
 
 def test_a_part_that_should_stay_but_trains_is_found(fit, monkeypatch):
@@ -69,7 +69,7 @@ def test_a_part_that_should_stay_but_trains_is_found(fit, monkeypatch):
     monkeypatch.setattr(
         trainer, "build_optimizer", lambda model, config, *others: whole(model, policy, *others)
     )
-    message = r"parts.vision.train is false, but (\d+) of \1 parameters are in the optimizer"
+    message = r"parts.vision.trainable is false, but (\d+) of \1 parameters are in the optimizer"
     with pytest.raises(TrainingError, match=message):
         fit(*FROZEN)
 
@@ -78,7 +78,7 @@ def test_a_frozen_part_that_gets_a_gradient_is_found(fit, monkeypatch):
     """It would cost time and memory, and weigh in the norm that all gradients are clipped by."""
     monkeypatch.setattr(trainer, "freeze", lambda model, config: None)
     with pytest.raises(
-        TrainingError, match=r"parts.vision.train is false, but (\d+) of \1 parameters got a gradient"
+        TrainingError, match=r"parts.vision.trainable is false, but (\d+) of \1 parameters got a gradient"
     ):
         fit(*FROZEN)
 
@@ -86,17 +86,17 @@ def test_a_frozen_part_that_gets_a_gradient_is_found(fit, monkeypatch):
 def test_an_update_that_changes_nothing_is_found(fit, monkeypatch):
     monkeypatch.setattr(optimizer.AdamW, "step", lambda self: None)
     message = (
-        r"step 1: parts.vision.train is true, but none of \d+ parameters has changed; "
-        r"parts.projector.train is true, but none of 2 .*; parts.decoder.train is true, but none of "
+        r"step 1: parts.vision.trainable is true, but none of \d+ parameters has changed; "
+        r"parts.projector.trainable is true, but none of 2 .*; parts.decoder.trainable is true, but none of "
     )
     with pytest.raises(TrainingError, match=message):
-        fit("train.steps=2")
+        fit("train.max_steps=2")
 
 
 def test_the_run_is_stopped_before_a_checkpoint_is_written(fit, tmp_path, monkeypatch):
     monkeypatch.setattr(optimizer.AdamW, "step", lambda self: None)
     with pytest.raises(TrainingError):
-        run.train(load_config(fit.path, ["train.save_every=1"]))
+        run.train(load_config(fit.path, ["train.save_steps=1"]))
     assert not list((tmp_path / "run").glob("checkpoint-*"))
     assert (tmp_path / "run" / "audit.json").exists()
 

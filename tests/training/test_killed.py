@@ -25,30 +25,30 @@ from got_train.training.signals import Interrupted, SignalHandler
 
 ROOT = Path(__file__).parents[2]
 STEPS = 24  # 3 epochs
-EVERY = (f"train.steps={STEPS}", "train.save_every=1")
+EVERY = (f"train.max_steps={STEPS}", "train.save_steps=1")
 FORMS = {
     "qwen2": (),
     "validation, best, average, packing, dropped rows": (
         "data.validation={folder}/data.jsonl",
         "data.validation_rows=8",
-        "data.pack=128",
-        "data.on_bad=drop",
-        "train.validate_every=1",
-        "train.average=0.9",
-        "train.show_rows=0",
+        "data.packing_length=128",
+        "data.on_error=skip",
+        "train.eval_steps=1",
+        "train.ema_decay=0.9",
+        "train.preview_samples=0",
     ),
-    "workers, accumulation": ("data.workers=2", "train.micro_batch_size=2"),
+    "workers, accumulation": ("data.num_workers=2", "train.per_device_train_batch_size=2"),
     "opt with dropout, glyphs": (
         "model.decoder.kind=opt",
         "model.dialect=stage1",
         "model.decoder.dropout=0.1",
-        "train.glyph_weight=0.5",
+        "train.char_loss_weight=0.5",
     ),
     "lora with dropout": (
         "model.init_from={folder}/base/final",
         "model.vision={{}}",
         "model.decoder={{}}",
-        "parts.vision.train=false",
+        "parts.vision.trainable=false",
         "lora.rank=4",
         "lora.dropout=0.3",
     ),
@@ -126,7 +126,7 @@ def whole(train_in, tmp_path):
 
     def whole(*overrides):
         if "lora.rank=4" in overrides:
-            assert train_in("base", "train.steps=2") == 0
+            assert train_in("base", "train.max_steps=2") == 0
         assert train_in("whole", *overrides) == 0
         return json.loads((tmp_path / "whole.uses").read_text())
 
@@ -167,7 +167,7 @@ def assert_same_run(tmp_path, one, other):
 
 @pytest.mark.parametrize(("form", "kills"), zip(FORMS, (10, 5, 3, 3, 5), strict=True))
 def test_a_run_killed_at_random_moments_goes_on_to_the_same_bytes(whole, train_in, tmp_path, form, kills):
-    if "data.on_bad=drop" in FORMS[form]:
+    if "data.on_error=skip" in FORMS[form]:
         (tmp_path / "11.png").write_bytes(b"no picture")
     drawn = moments(random.Random(form), signal.SIGKILL, *whole(*FORMS[form]))
     torn, last, wanted = 0, set(), kills // 4
@@ -218,7 +218,7 @@ def test_interrupted_at_3_random_moments_a_run_names_its_checkpoint_and_goes_on(
 
 def test_a_run_that_is_told_to_end_saves_the_step_under_way_and_goes_on_from_it(whole, train_in, tmp_path):
     """No checkpoint is due but at the end."""
-    seldom = f"train.save_every={STEPS}"
+    seldom = f"train.save_steps={STEPS}"
     uses = whole(seldom)[0]
     for turn, number in enumerate((signal.SIGTERM, signal.SIGINT), 1):
         moment = Moment(number, uses // 3)
@@ -282,7 +282,7 @@ def no_worker(monkeypatch, tmp_path):
         (no_number, r"step 4: loss nan, gradient norm nan; nothing was updated; rows {rows} and 0 more"),
         (no_picture, r"{rows}: .*\.png"),
         (no_room, r".*/checkpoint-4: could not be written \(.*File too large.*\); checkpoint-3 is whole"),
-        (no_worker, r"step 4: a process of data.workers died \(.*pid.*killed.*\); .*rows {rows}"),
+        (no_worker, r"step 4: a process of data.num_workers died \(.*pid.*killed.*\); .*rows {rows}"),
     ],
 )
 def test_a_fault_in_the_midst_ends_with_1_names_rows_and_leaves_the_checkpoint_before(
@@ -290,7 +290,7 @@ def test_a_fault_in_the_midst_ends_with_1_names_rows_and_leaves_the_checkpoint_b
 ):
     """After the third of six steps; mended, the run goes on to the same bytes."""
     path, add = str(tiny_run()), SampleLog.add
-    every = [path, "train.save_every=1", "data.workers=1" if fault is no_worker else "data.workers=0"]
+    every = [path, "train.save_steps=1", "data.num_workers=1" if fault is no_worker else "data.num_workers=0"]
     pictures = {name: name.read_bytes() for name in tmp_path.glob("*.png")}
     assert train.main([*every, f"train.output_dir={tmp_path}/whole"]) == 0
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

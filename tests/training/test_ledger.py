@@ -14,7 +14,7 @@ from got_train.training import run
 from got_train.training.ledger import DROPPED, SampleLog, StepRecord, read_sample_log
 from got_train.training.trace import open_trace
 
-DROP = ("data.on_bad=drop", "train.steps=10")
+DROP = ("data.on_error=skip", "train.max_steps=10")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def entered(opened, step):
 @pytest.mark.parametrize("micro", [8, 2])
 def test_the_rows_of_every_step_are_those_that_the_collator_got(fit, broken, collated, micro):
     """With micro-batches of 2, replay and weights, too."""
-    overrides = [f"train.micro_batch_size={micro}"]
+    overrides = [f"train.per_device_train_batch_size={micro}"]
     if micro == 2:
         source = f"{{path: {broken}/data.jsonl, weight: 1}}"
         overrides += [f"data.train=[{source}]", f"data.replay=[{source}]", "data.replay_share=0.5"]
@@ -85,9 +85,16 @@ def test_a_resumed_run_has_the_ledger_of_an_uninterrupted_one(fit, broken, monke
 
         patched.setattr(SampleLog, "add", stop)
         with pytest.raises(KeyboardInterrupt):
-            trained(fit, cut, "train.save_every=4")
+            trained(fit, cut, "train.save_steps=4")
     assert list(read_sample_log(broken / "cut")) == [1, 2, 3, 4, 5, 6]
-    trained(fit, cut, "train.save_every=4", "data.workers=1", "train.micro_batch_size=4", resume=True)
+    trained(
+        fit,
+        cut,
+        "train.save_steps=4",
+        "data.num_workers=1",
+        "train.per_device_train_batch_size=4",
+        resume=True,
+    )
     assert read_sample_log(broken / "cut") == read_sample_log(whole)
 
 
@@ -113,7 +120,7 @@ def test_processes_add_up_and_lost_steps_of_all_of_them_are_forgotten(tmp_path):
 
 
 def test_trace_prints_rows_and_steps_and_notices_edited_data(fit, broken, capsys):
-    folder = trained(fit, "train.save_every=4")
+    folder = trained(fit, "train.save_steps=4")
     ledger = read_sample_log(folder)
     gaps = [step for step, entry in ledger.items() if entry.dropped]
     assert trace.main([folder, "--step", str(gaps[0])]) == 0

@@ -20,7 +20,7 @@ from got_train.training import run
 
 ROOT = Path(__file__).parents[2]
 ALL = "lora.parts=[vision, projector, decoder]"
-FROZEN = ("parts.vision.train=false", "parts.projector.train=false")
+FROZEN = ("parts.vision.trainable=false", "parts.projector.trainable=false")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def base(fit, kept):
     """A trained model of the tiny run, from which `fit` starts from now on."""
 
     def make(folder):
-        run.train(load_config(fit.path, [f"train.output_dir={folder.parent}", "train.steps=2"]))
+        run.train(load_config(fit.path, [f"train.output_dir={folder.parent}", "train.max_steps=2"]))
 
     settings = json.loads(fit.path.read_text())
     folder = kept(make)
@@ -118,7 +118,7 @@ def test_targets_are_ends_of_names_or_patterns_and_a_stranger_is_refused(random_
 
 
 def test_only_adapters_move_and_only_they_are_kept(fit, base, tmp_path, arrays):
-    made = fit("lora.rank=2", ALL, "train.save_every=3")
+    made = fit("lora.rank=2", ALL, "train.save_steps=3")
     moved = {name for name in made.after if (made.before[name] != made.after[name]).any()}
     assert moved == {name for name in made.after if name.endswith(MATRICES)}
     folder = tmp_path / "run" / "checkpoint-3"
@@ -142,16 +142,18 @@ def test_only_adapters_move_and_only_they_are_kept(fit, base, tmp_path, arrays):
 
 
 def test_a_part_without_adapters_trains_or_not_as_its_setting_says(fit, base, tmp_path, arrays):
-    made = fit("lora.rank=2", FROZEN[0], "train.save_every=6")
+    made = fit("lora.rank=2", FROZEN[0], "train.save_steps=6")
     moved = {name for name in made.after if (made.before[name] != made.after[name]).any()}
     assert {name.split(".")[1] for name in moved} == {"projector", "decoder"}
     saved = arrays(tmp_path / "run" / "checkpoint-6" / "adapter.safetensors")
     assert {"projector.weight", "projector.bias"} < saved.keys()
 
 
-@pytest.mark.parametrize("others", [(ALL,), (*FROZEN, "data.workers=2", "train.micro_batch_size=4")])
+@pytest.mark.parametrize(
+    "others", [(ALL,), (*FROZEN, "data.num_workers=2", "train.per_device_train_batch_size=4")]
+)
 def test_a_resumed_run_with_dropout_equals_an_uninterrupted_one_bit_for_bit(fit, base, tmp_path, others):
-    settings = ("lora.rank=4", "lora.dropout=0.3", "train.save_every=3", "train.average=0.9", *others)
+    settings = ("lora.rank=4", "lora.dropout=0.3", "train.save_steps=3", "train.ema_decay=0.9", *others)
     whole = fit(*settings)
     again = fit(*settings, f"train.output_dir={tmp_path}/again", checkpoint=tmp_path / "run" / "checkpoint-3")
     assert again.losses == whole.losses[3:]
@@ -163,7 +165,7 @@ def test_a_resumed_run_with_dropout_equals_an_uninterrupted_one_bit_for_bit(fit,
 def test_a_step_of_8_equals_4_of_2_and_layers_computed_twice(fit, base, within):
     settings = ("lora.rank=4", "lora.dropout=0", ALL)
     whole = fit(*settings)
-    for other in ("train.micro_batch_size=2", "train.recompute=true"):
+    for other in ("train.per_device_train_batch_size=2", "train.recompute=true"):
         made = fit(*settings, other)
         within(f"loss, {other}", np.abs(np.subtract(whole.losses, made.losses)).max(), 2e-6)
         within(f"weights, {other}", gap(whole.after, made.after), 1e-5)
@@ -174,12 +176,12 @@ def test_two_processes_equal_one(fit, base, tmp_path, within, arrays):
     """Also the ledger: what two have written adds up to what one has."""
     from got_train.training.ledger import read_sample_log
 
-    settings = ["lora.rank=4", "lora.dropout=0", "parts.vision.train=false", "data.on_bad=drop"]
+    settings = ["lora.rank=4", "lora.dropout=0", "parts.vision.trainable=false", "data.on_error=skip"]
     (tmp_path / "11.png").write_bytes(b"no picture")
     run.train(load_config(fit.path, settings))
     launch = [sys.executable, "-W", "ignore", "-m", "paddle.distributed.launch", "--nproc_per_node", "2"]
     launch += ["--log_dir", str(tmp_path / "log"), str(ROOT / "train.py"), str(fit.path), *settings]
-    launch += ["train.micro_batch_size=2", f"train.output_dir={tmp_path}/two"]
+    launch += ["train.per_device_train_batch_size=2", f"train.output_dir={tmp_path}/two"]
     done = subprocess.run(launch, cwd=tmp_path, capture_output=True, timeout=300, check=False)
     logs = "".join((tmp_path / "log" / f"workerlog.{rank}").read_text() for rank in (0, 1))
     assert done.returncode == 0, logs[-3000:]
@@ -193,7 +195,7 @@ def test_two_processes_equal_one(fit, base, tmp_path, within, arrays):
     ("overrides", "message"),
     [
         (["model.init_from="], "lora.rank: adapters are kept without the weights"),
-        (["parts.decoder.train=false"], "parts.decoder.train is false, but lora.parts names decoder"),
+        (["parts.decoder.trainable=false"], "parts.decoder.trainable is false, but lora.parts names decoder"),
         (["lora.rank=0", "lora.alpha=8"], "lora.alpha: rank is 0, which is no LoRA"),
         (["train.sharding=stage2"], "lora.rank: goes with data parallel"),
         (["lora.targets=['(']"], "lora.targets: '\\(' is no regular expression"),
@@ -281,7 +283,7 @@ def test_an_adapter_folder_that_is_damaged_leaves_the_model_as_it_was(base, two_
 
 
 def test_a_run_goes_on_from_an_adapter_or_from_it_merged(fit, base, tmp_path, within):
-    fit("lora.rank=2", *FROZEN, "train.save_every=6")
+    fit("lora.rank=2", *FROZEN, "train.save_steps=6")
     settings = json.loads(fit.path.read_text())
     start = tmp_path / "run" / "checkpoint-6"
     fit.path.write_text(json.dumps(settings | {"model": {"init_from": str(start)}}))

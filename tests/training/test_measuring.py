@@ -31,8 +31,8 @@ from got_train.training.generation_eval import (
 )
 
 ROOT = Path(__file__).parents[2]
-READ = ("measure.rows=10", "measure.tokens=6", "measure.seconds=0", "measure.batch_size=4")
-EVERY = ("train.validate_every=2", "train.show_rows=2", "measure.tokens=6", "measure.seconds=0")
+READ = ("eval.max_samples=10", "eval.max_new_tokens=6", "eval.time_limit=0", "eval.batch_size=4")
+EVERY = ("train.eval_steps=2", "train.preview_samples=2", "eval.max_new_tokens=6", "eval.time_limit=0")
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def tuning(fit, tmp_path):
     settings["model"] = {"init_from": str(tmp_path / "base")}
     settings["data"]["validation"] = str(tmp_path / "new.jsonl")
     probe = {"name": "old pages", "path": str(tmp_path / "old.jsonl")}
-    settings["measure"] = {"tokens": 6, "seconds": 0, "batch_size": 4, "probes": [probe]}
-    settings["train"]["validate_every"] = 2
+    settings["eval"] = {"max_new_tokens": 6, "time_limit": 0, "batch_size": 4, "retention_sets": [probe]}
+    settings["train"]["eval_steps"] = 2
     path = tmp_path / "tuning.yaml"
     path.write_text(json.dumps(settings))
     return path
@@ -98,12 +98,12 @@ def test_every_beginning_of_the_rows_has_every_kind_in_its_share():
 
 
 def test_rows_are_those_of_the_seed_and_sets_come_in_turns(tuning):
-    config = load_config(tuning, ["measure.rows=5"])
+    config = load_config(tuning, ["eval.max_samples=5"])
     rows, again = run.build_rows(config), run.build_rows(config)
     assert [len(file.records) for file in rows.files] == [5, 5]
     assert [file.name for file, _ in rows.order] == ["validation", "old pages"] * 5
     assert [f.records[p].location for f, p in rows.order] == [f.records[p].location for f, p in again.order]
-    other = run.build_rows(load_config(tuning, ["measure.rows=5", "train.seed=1"]))
+    other = run.build_rows(load_config(tuning, ["eval.max_samples=5", "train.seed=1"]))
     assert [f.records[p].location for f, p in rows.order] != [f.records[p].location for f, p in other.order]
 
 
@@ -112,7 +112,7 @@ def test_rows_are_those_of_the_seed_and_sets_come_in_turns(tuning):
 
 def test_scores_in_the_run_are_those_of_evaluate_on_its_final_model(fit, held_out, tmp_path):
     """Two reading paths: the model in training, and the checkpoint opened anew."""
-    final = run.train(load_config(fit.path, ["train.steps=4", *held_out, *READ]))
+    final = run.train(load_config(fit.path, ["train.max_steps=4", *held_out, *READ]))
     first, last = lines(tmp_path / "run")
     assert (first["step"], last["step"], last["rows"], last["finished"]) == (2, 4, 10, True)
     data = [tmp_path / "held_out.jsonl"]
@@ -128,7 +128,7 @@ def test_scores_in_the_run_are_those_of_evaluate_on_its_final_model(fit, held_ou
 
 def test_measuring_changes_nothing_in_training(fit, held_out):
     """Dropout is off while reading, and on again afterwards."""
-    dropout = ["model.decoder.kind=opt", "model.decoder.dropout=0.1", "train.steps=4"]
+    dropout = ["model.decoder.kind=opt", "model.decoder.dropout=0.1", "train.max_steps=4"]
     plain, made = fit(*dropout), fit(*dropout, *held_out, *READ)
     assert made.losses == plain.losses
     assert all(np.array_equal(made.after[name], plain.after[name]) for name in plain.after)
@@ -136,7 +136,7 @@ def test_measuring_changes_nothing_in_training(fit, held_out):
 
 def test_a_resumed_run_measures_as_the_uninterrupted_one(fit, held_out, tmp_path):
     """Best by a metric; what the killed session wrote after its checkpoint is not there twice."""
-    settings = [*held_out, *READ, "measure.best=cer", "train.save_every=2", "train.keep_last=0"]
+    settings = [*held_out, *READ, "eval.best_metric=cer", "train.save_steps=2", "train.save_total_limit=0"]
     run.train(load_config(fit.path, settings))
     whole = tmp_path / "whole"
     shutil.copytree(tmp_path / "run", whole)
@@ -163,8 +163,8 @@ def test_the_best_weights_are_those_of_the_best_metric(fit, held_out, tmp_path, 
     """0.5, 0.2, 0.3, 0.2: lowest at step 4 first, highest at step 2; two worse ones end the run at 8 or 6."""
     coming = iter([0.5, 0.2, 0.3, 0.2])
     monkeypatch.setattr(GenerationEval, "value", lambda self, seen, name: next(coming))
-    patience = ["train.steps=20", "train.patience=2", "train.save_every=50"]
-    config = load_config(fit.path, [*patience, *held_out, "measure.rows=2", f"measure.best={metric}"])
+    patience = ["train.max_steps=20", "train.early_stopping_patience=2", "train.save_steps=50"]
+    config = load_config(fit.path, [*patience, *held_out, "eval.max_samples=2", f"eval.best_metric={metric}"])
     final = run.train(config)
     best = json.loads((tmp_path / "run" / "best" / "best.json").read_text())
     assert best["step"] == step
@@ -173,7 +173,7 @@ def test_the_best_weights_are_those_of_the_best_metric(fit, held_out, tmp_path, 
 
 
 def test_when_the_time_is_over_the_rows_so_far_count(fit, held_out, tmp_path):
-    run.train(load_config(fit.path, ["train.steps=2", *held_out, *READ, "measure.seconds=1e-9"]))
+    run.train(load_config(fit.path, ["train.max_steps=2", *held_out, *READ, "eval.time_limit=1e-9"]))
     (row,) = lines(tmp_path / "run")
     assert (row["rows"], row["of"], row["finished"]) == (4, 10, False)
     assert row["metrics"]["validation"]["ocr"]["rows"] == 2
@@ -181,7 +181,7 @@ def test_when_the_time_is_over_the_rows_so_far_count(fit, held_out, tmp_path):
 
 
 def test_curves_and_what_was_read_are_in_visualdl(fit, held_out, tmp_path):
-    fit("train.steps=4", *held_out, *READ)
+    fit("train.max_steps=4", *held_out, *READ)
     (file,) = (tmp_path / "run" / "visualdl").iterdir()
     reader = LogReader(file_path=str(file))
     curve = reader.get_data("scalar", "validation/format/edit_distance")
@@ -196,10 +196,10 @@ def test_curves_and_what_was_read_are_in_visualdl(fit, held_out, tmp_path):
 # ---- before and after
 
 
-@pytest.mark.parametrize("override", ["train.average=0.5", "lora.rank=2"])
+@pytest.mark.parametrize("override", ["train.ema_decay=0.5", "lora.rank=2"])
 def test_the_skill_table_compares_what_the_base_and_the_result_read(tuning, tmp_path, capsys, override):
     """The result has averaged weights, or is an adapter's folder."""
-    final = run.train(load_config(tuning, [override, "train.steps=4"]))
+    final = run.train(load_config(tuning, [override, "train.max_steps=4"]))
     printed = capsys.readouterr().err
     found = json.loads((tmp_path / "run" / "skills.json").read_text())
     assert found["rows"] == {"validation": 10, "old pages": 9}
@@ -230,7 +230,7 @@ def test_what_the_base_has_read_is_not_read_again(tuning, tmp_path, monkeypatch)
         return real(reader, rows, batch_size)
 
     monkeypatch.setattr(generation_eval, "read_rows", read_rows)
-    config = load_config(tuning, ["train.steps=1", "train.save_every=1"])
+    config = load_config(tuning, ["train.max_steps=1", "train.save_steps=1"])
     with pytest.raises(KeyboardInterrupt):
         run.train(config)
     assert len(predictions(tmp_path / "run" / "skills" / "before" / "predictions.jsonl")) == 8
@@ -239,12 +239,12 @@ def test_what_the_base_has_read_is_not_read_again(tuning, tmp_path, monkeypatch)
     assert len(asked) == 8 + 1 + 11 + 19  # the rest, and all rows at the last step, which is the result
     shutil.rmtree(tmp_path / "run" / "final")
     again = len(asked)
-    run.train(load_config(tuning, ["train.steps=1", "train.save_every=1"]), resume=True)
+    run.train(load_config(tuning, ["train.max_steps=1", "train.save_steps=1"]), resume=True)
     assert len(asked) == again  # the result is kept as well
 
 
 def test_other_rows_are_read_anew(tuning, tmp_path):
-    config = load_config(tuning, ["train.steps=1"])
+    config = load_config(tuning, ["train.max_steps=1"])
     made = run.build_trainer(config)
     baseline_comparison.eval_baseline(made)
     file = tmp_path / "run" / "skills" / "before" / "settings.json"
@@ -280,14 +280,16 @@ def test_a_run_ends_when_an_old_skill_falls(tuning, tmp_path, capsys):
     blank = [json.dumps(row | {"text": ""}) + "\n" for row in found]
     (tmp_path / "old.jsonl").write_text("".join(blank))
     tuning.write_text(tuning.read_text().replace('"name":', '"allow_empty": true, "name":'))
-    config = load_config(tuning, ["train.steps=40", "measure.stop_if_worse=true", "optim.lr=0.1"])
+    config = load_config(
+        tuning, ["train.max_steps=40", "eval.stop_on_regression=true", "optimizer.learning_rate=0.1"]
+    )
     final = run.train(config)
     said = capsys.readouterr().err
     rows = lines(tmp_path / "run")
     assert rows[0]["metrics"]["old pages"]["ocr"]["edit_distance"] == 0
     end = rows[-1]["step"]
     assert end < 40
-    assert f"step {end}: ended by measure.stop_if_worse: ocr in old pages: edit_distance 0.0000 -> " in said
+    assert f"step {end}: ended by eval.stop_on_regression: ocr in old pages: edit_distance 0.0000 -> " in said
     (last,) = (tmp_path / "run").glob("checkpoint-*")
     assert last.name == f"checkpoint-{end}"
     best = tmp_path / "run" / "best" / "best.json"
@@ -323,14 +325,23 @@ def test_p_values_are_those_of_each_set_alone(tuning):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["measure.best=cer", "data.validation="], r"measure.best \(cer\) is measured on data.validation"),
-        (["measure.best=eror"], "measure.best: no metric eror; loss, edit_distance"),
-        (["measure.rows=0"], r"measure.rows \(0\): no row of measure.probes is read"),
-        (["measure.probes=[]", "measure.stop_if_worse=true"], "measure.stop_if_worse: compares measure.pr"),
-        (["measure.probes=[{path: a, name: b}, {path: c, name: b}]"], "measure.probes: b is named twice"),
-        (["measure.probes=[{path: a}]"], r"measure.probes\[0\].name is not given; what a shows"),
-        (["measure.tokens=0"], "measure.tokens must be at least 1; got 0"),
-        (["measure.best=table.teds"], "table.teds, and no row of data.validation is a table; such as"),
+        (
+            ["eval.best_metric=cer", "data.validation="],
+            r"eval.best_metric \(cer\) is measured on data.validation",
+        ),
+        (["eval.best_metric=eror"], "eval.best_metric: no metric eror; loss, edit_distance"),
+        (["eval.max_samples=0"], r"eval.max_samples \(0\): no row of eval.retention_sets is read"),
+        (
+            ["eval.retention_sets=[]", "eval.stop_on_regression=true"],
+            "eval.stop_on_regression: compares eval.retention_sets",
+        ),
+        (
+            ["eval.retention_sets=[{path: a, name: b}, {path: c, name: b}]"],
+            "eval.retention_sets: b is named twice",
+        ),
+        (["eval.retention_sets=[{path: a}]"], r"eval.retention_sets\[0\].name is not given; what a shows"),
+        (["eval.max_new_tokens=0"], "eval.max_new_tokens must be at least 1; got 0"),
+        (["eval.best_metric=table.teds"], "table.teds, and no row of data.validation is a table; such as"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tuning, overrides, said):
@@ -349,11 +360,11 @@ def test_a_broken_probe_stops_the_run_before_its_first_step(tuning, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_measure_as_one(tuning, tmp_path):
-    settings = ["train.steps=4", "measure.best=edit_distance", "measure.batch_size=3"]
+    settings = ["train.max_steps=4", "eval.best_metric=edit_distance", "eval.batch_size=3"]
     run.train(load_config(tuning, settings))
     launch = [sys.executable, "-W", "ignore", "-m", "paddle.distributed.launch", "--nproc_per_node", "2"]
     launch += ["--log_dir", str(tmp_path / "log"), str(ROOT / "train.py"), str(tuning), *settings]
-    where = [f"train.output_dir={tmp_path}/two", "train.micro_batch_size=2"]
+    where = [f"train.output_dir={tmp_path}/two", "train.per_device_train_batch_size=2"]
     done = subprocess.run(
         [*launch, *where], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )

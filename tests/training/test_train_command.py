@@ -52,14 +52,18 @@ def test_help_and_show_take_less_than_a_second_and_no_paddle(arguments):
 
 
 def test_show_prints_the_whole_config_with_its_overrides(capsys, tmp_path):
-    assert train.main([STAGE1, "--show", "train.seed=7", "parts.vision.lr=1e-4"]) == 0
+    assert train.main([STAGE1, "--show", "train.seed=7", "parts.vision.learning_rate=1e-4"]) == 0
     (tmp_path / "shown.yaml").write_text(capsys.readouterr().out)
     shown = load_config(tmp_path / "shown.yaml")
-    assert shown == load_config(STAGE1, ["train.seed=7", "parts.vision.lr=1e-4"]) != load_config(STAGE1)
+    assert (
+        shown
+        == load_config(STAGE1, ["train.seed=7", "parts.vision.learning_rate=1e-4"])
+        != load_config(STAGE1)
+    )
 
 
 def test_overrides_may_stand_before_and_behind_flags(capsys):
-    assert train.main([STAGE1, "train.seed=7", "--show", "train.steps=3"]) == 0
+    assert train.main([STAGE1, "train.seed=7", "--show", "train.max_steps=3"]) == 0
     assert re.search(r"steps: 3\n(.*\n)*  seed: 7\n", capsys.readouterr().out)
 
 
@@ -73,7 +77,8 @@ def test_overrides_may_stand_before_and_behind_flags(capsys):
         ([STAGE1, "train.sed=1"], f"train.py: {STAGE1}: train.sed: no such setting; did you mean seed?\n"),
         (
             [STAGE1, "seed=1"],
-            f"train.py: {STAGE1}: 'seed=1': an override reads section.key=value, e.g. optim.lr=1e-4\n",
+            f"train.py: {STAGE1}: 'seed=1': an override reads section.key=value, "
+            "e.g. optimizer.learning_rate=1e-4\n",
         ),
         (
             [STAGE1, "train.precision=bfloat16"],
@@ -133,7 +138,7 @@ def test_an_interrupted_run_ends_with_130_and_names_its_checkpoint(ends_with, tm
 def test_a_record_that_a_worker_cannot_use_ends_the_command_in_seconds(tiny_run, tmp_path):
     path = tiny_run()
     (tmp_path / "11.png").write_bytes(b"no picture")
-    done = command(path, "train.steps=1000", "data.workers=2")
+    done = command(path, "train.max_steps=1000", "data.num_workers=2")
     assert done.returncode == 1, done.stderr[-3000:]
     (line,) = own_lines(done.stderr)
     assert re.match(rf"train.py: {tmp_path}/data\.jsonl:12: .*11\.png", line)
@@ -143,7 +148,7 @@ def test_a_record_that_a_worker_cannot_use_ends_the_command_in_seconds(tiny_run,
 
 
 def test_a_command_that_trains_prints_a_line_a_step_and_the_final_folder(tiny_run, tmp_path, capsys):
-    assert train.main([str(tiny_run()), "train.steps=2"]) == 0
+    assert train.main([str(tiny_run()), "train.max_steps=2"]) == 0
     shown = capsys.readouterr()
     assert shown.out == f"{tmp_path}/run/final\n"
     assert [line.partition(":")[0] for line in shown.err.splitlines()] == ["step 1/2", "step 2/2"]
@@ -153,7 +158,7 @@ def test_a_command_that_trains_prints_a_line_a_step_and_the_final_folder(tiny_ru
 def test_a_signal_ends_the_command_after_its_step_and_leaves_whole_checkpoints(
     tiny_run, tmp_path, number, code
 ):
-    arguments = ["train.steps=100000", "train.save_every=2", "data.workers=2"]
+    arguments = ["train.max_steps=100000", "train.save_steps=2", "data.num_workers=2"]
     running = subprocess.Popen(
         [*TRAIN, str(tiny_run()), *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -172,7 +177,7 @@ def test_a_signal_ends_the_command_after_its_step_and_leaves_whole_checkpoints(
         step = json.loads((folder / "trainer_state.json").read_text())["global_step"]
         assert folder.name == f"checkpoint-{step}"
         assert (folder / "optimizer-0.pdopt").exists()
-        assert load_config(folder / "run.yaml").train.save_every == 2
+        assert load_config(folder / "run.yaml").train.save_steps == 2
 
 
 BUILT = """
@@ -222,7 +227,7 @@ train.main(sys.argv[1:])
 
 @pytest.mark.slow
 def test_a_save_that_is_killed_leaves_the_checkpoint_before_it(tiny_run, tmp_path):
-    path, save_every = tiny_run(), "train.save_every=2"
+    path, save_every = tiny_run(), "train.save_steps=2"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", KILLED, str(path), save_every],
         cwd=ROOT,

@@ -12,7 +12,7 @@ import paddle.nn.functional as F
 import pytest
 
 from got_train.config.loader import load_config
-from got_train.config.schema import OptimSettings
+from got_train.config.schema import OptimizerConfig
 from got_train.data.records import RecordError
 from got_train.errors import CheckpointError, ConfigError
 from got_train.training import checkpoints, run, trainer
@@ -55,7 +55,7 @@ def numpy_adamw(config, steps):
         losses.append(float(loss))
         grads = {name: value.grad.numpy().astype("float64") for name, value in named.items()}
         norm = math.sqrt(sum(float((grad**2).sum()) for grad in grads.values()))
-        assert norm > config.optim.max_grad_norm  # or the test would not see clipping
+        assert norm > config.optimizer.max_grad_norm  # or the test would not see clipping
         warm = steps // 2
         share = (
             (step + 1) / warm if step < warm else 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm) / warm))
@@ -66,7 +66,7 @@ def numpy_adamw(config, steps):
             decay = {"vision": 0.1, "projector": 0.0, "decoder": 0.3}[part]
             if value.ndim < 2 or "pos" in name or "norm" in name:
                 decay = 0.0
-            grad = grads[name] * config.optim.max_grad_norm / norm
+            grad = grads[name] * config.optimizer.max_grad_norm / norm
             first[name] = 0.9 * first.get(name, 0) + 0.1 * grad
             second[name] = 0.98 * second.get(name, 0) + 0.02 * grad**2
             up = first[name] / (1 - 0.9 ** (step + 1))
@@ -79,12 +79,16 @@ def numpy_adamw(config, steps):
 
 def test_losses_and_weights_equal_a_loop_written_out(fit, within):
     """Learning rate and decay of each part, one norm over all gradients, schedule, the mean over tokens."""
-    own = ("parts.vision.lr=5e-3", "parts.decoder.lr=2e-2", "parts.projector.weight_decay=0")
+    own = (
+        "parts.vision.learning_rate=5e-3",
+        "parts.decoder.learning_rate=2e-2",
+        "parts.projector.weight_decay=0",
+    )
     own += (
         "parts.decoder.weight_decay=0.3",
-        "optim.beta2=0.98",
-        "optim.max_grad_norm=0.05",
-        "optim.eps=1e-6",
+        "optimizer.adam_beta2=0.98",
+        "optimizer.max_grad_norm=0.05",
+        "optimizer.adam_epsilon=1e-6",
     )
     ours = fit(*own)
     losses, expected = numpy_adamw(load_config(fit.path, own), 6)
@@ -95,7 +99,7 @@ def test_losses_and_weights_equal_a_loop_written_out(fit, within):
 def test_a_step_of_8_equals_2_of_4_and_4_of_2(fit, within):
     whole = fit()
     for micro in (4, 2):
-        parted = fit(f"train.micro_batch_size={micro}")
+        parted = fit(f"train.per_device_train_batch_size={micro}")
         within(
             f"loss, micro-batches of {micro}", np.abs(np.subtract(whole.losses, parted.losses)).max(), 1e-6
         )
@@ -110,7 +114,7 @@ def test_recomputed_layers_give_the_same_losses(fit):
 
 @pytest.mark.parametrize("parts", ["[vision]", "[decoder]", "[]"])
 def test_the_layers_of_some_parts_are_recomputed(fit, parts):
-    made = fit(f"train.recompute={parts}", "train.steps=1").trainer
+    made = fit(f"train.recompute={parts}", "train.max_steps=1").trainer
     for part in ("vision", "decoder"):
         assert made.model.part(part).enable_recompute == (part in parts)
 
@@ -123,9 +127,9 @@ def test_recomputed_layers_of_opt_give_the_same_losses_with_dropout(fit):
 @pytest.mark.parametrize("moving", ["vision", "projector", "decoder", "vision,decoder", "projector,decoder"])
 @pytest.mark.parametrize("glyphs", [0, 1])
 def test_only_the_named_parts_move(fit, moving, glyphs):
-    frozen = [f"parts.{part}.train=false" for part in PARTS if part not in moving]
+    frozen = [f"parts.{part}.trainable=false" for part in PARTS if part not in moving]
     glyphs = glyphs if "vision" in moving else 0
-    made = fit("train.steps=1", f"train.glyph_weight={glyphs}", *frozen)
+    made = fit("train.max_steps=1", f"train.char_loss_weight={glyphs}", *frozen)
     moved = {name for name in made.before if not np.array_equal(made.before[name], made.after[name])}
     wanted = {name for name in made.before if name.split(".")[1] in moving or name.startswith("glyph_head")}
     unused = {
@@ -135,9 +139,9 @@ def test_only_the_named_parts_move(fit, moving, glyphs):
 
 
 def test_the_first_update_moves_and_the_logged_rates_are_those_of_the_updates_made(fit):
-    made = fit("optim.warmup_ratio=0.5")
+    made = fit("optimizer.warmup_ratio=0.5")
     assert made.rates == pytest.approx([1e-2 / 3, 2e-2 / 3, 1e-2, 1e-2, 7.75e-3, 3.25e-3], rel=1e-3)
-    assert not same(fit("train.steps=1").before, fit("train.steps=1").after)
+    assert not same(fit("train.max_steps=1").before, fit("train.max_steps=1").after)
 
 
 @pytest.mark.parametrize(
@@ -145,14 +149,14 @@ def test_the_first_update_moves_and_the_logged_rates_are_those_of_the_updates_ma
     [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (55, 0.6), (99, 0.2003), (100, 0.2), (500, 0.2)],
 )
 def test_learning_rate_of_100_steps_with_a_tenth_of_warmup(step, share):
-    settings = OptimSettings(warmup_ratio=0.1, min_lr_ratio=0.2)
+    settings = OptimizerConfig(warmup_ratio=0.1, min_lr_ratio=0.2)
     assert lr_multiplier(step, 100, settings) == pytest.approx(share, abs=1e-4)
 
 
 def test_learning_rate_without_warmup_is_full_at_once_and_constant_stays():
-    assert lr_multiplier(0, 1, OptimSettings(warmup_ratio=0)) == 1
+    assert lr_multiplier(0, 1, OptimizerConfig(warmup_ratio=0)) == 1
     assert {
-        lr_multiplier(step, 9, OptimSettings(warmup_ratio=0, schedule="constant")) for step in range(9)
+        lr_multiplier(step, 9, OptimizerConfig(warmup_ratio=0, schedule="constant")) for step in range(9)
     } == {1}
 
 
@@ -166,7 +170,7 @@ def broken(fit, *overrides):
 
 
 def test_a_loss_that_is_no_number_stops_the_run_before_the_update(fit):
-    made = broken(fit, "train.micro_batch_size=4")
+    made = broken(fit, "train.per_device_train_batch_size=4")
     made.model.decoder.model.norm.weight.set_value(paddle.full([16], float("nan")))
     before = weights(made)
     rows = ", ".join(made.loader.mixture[draw].location for draw in range(8))
@@ -205,7 +209,7 @@ def test_a_step_without_a_supervised_token_is_refused(fit, monkeypatch):
 def test_an_unreadable_image_stops_the_run_with_file_and_line(fit):
     (fit.path.parent / "11.png").write_bytes(b"no picture")
     with pytest.raises(RecordError, match=r"data\.jsonl:12: .*11\.png"):
-        fit("train.steps=8")
+        fit("train.max_steps=8")
 
 
 def test_records_drawn_without_glyphs_train_the_rest(fit):
@@ -213,9 +217,9 @@ def test_records_drawn_without_glyphs_train_the_rest(fit):
     lines = [json.loads(line) for line in (fit.path.parent / "data.jsonl").read_text().splitlines()]
     bare = [json.dumps({key: value for key, value in line.items() if key != "glyphs"}) for line in lines]
     (fit.path.parent / "data.jsonl").write_text("\n".join(bare))
-    made = fit("train.glyph_weight=1", "train.steps=2")
+    made = fit("train.char_loss_weight=1", "train.max_steps=2")
     assert np.array_equal(made.before["glyph_head.weight"], made.after["glyph_head.weight"])
-    assert made.losses == fit("train.steps=2").losses
+    assert made.losses == fit("train.max_steps=2").losses
 
 
 # ---- interrupted and resumed
@@ -231,14 +235,18 @@ def taken(folder, step, tmp_path):
 @pytest.mark.parametrize(
     ("steps", "at", "overrides"),
     [
-        (6, [3], ["train.glyph_weight=0.5"]),
-        (6, [3], ["data.workers=2"]),
-        (6, [3], ["train.micro_batch_size=2"]),
-        (6, [3], ["data.pack=200", "data.workers=2"]),
-        (6, [3], ["train.average=0.9"]),
+        (6, [3], ["train.char_loss_weight=0.5"]),
+        (6, [3], ["data.num_workers=2"]),
+        (6, [3], ["train.per_device_train_batch_size=2"]),
+        (6, [3], ["data.packing_length=200", "data.num_workers=2"]),
+        (6, [3], ["train.ema_decay=0.9"]),
         (6, [3], OPT),
         (18, [8, 10], []),  # 8 steps are an epoch
-        (18, [8, 10], ["data.workers=2", "train.micro_batch_size=4", "data.pack=100", *OPT]),
+        (
+            18,
+            [8, 10],
+            ["data.num_workers=2", "train.per_device_train_batch_size=4", "data.packing_length=100", *OPT],
+        ),
     ],
     ids=[
         "glyphs",
@@ -252,11 +260,14 @@ def taken(folder, step, tmp_path):
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(fit, tmp_path, within, steps, at, overrides):
-    whole = fit(f"train.steps={steps}", "train.save_every=1", "train.keep_last=0", *overrides)
+    whole = fit(f"train.max_steps={steps}", "train.save_steps=1", "train.save_total_limit=0", *overrides)
     for step in at:
         start = taken(tmp_path / "run", step, tmp_path)
         again = fit(
-            f"train.steps={steps}", f"train.output_dir={tmp_path}/again{step}", *overrides, checkpoint=start
+            f"train.max_steps={steps}",
+            f"train.output_dir={tmp_path}/again{step}",
+            *overrides,
+            checkpoint=start,
         )
         assert len(again.losses) == steps - step
         within(f"loss from step {step}", np.abs(np.subtract(again.losses, whole.losses[step:])).max(), 0)
@@ -271,10 +282,12 @@ def test_a_resumed_run_over_weighted_sources_replay_and_a_stream_equals_an_unint
         (tmp_path / f"{name}.jsonl").write_text("".join(rows))
     stream = f"{{path: {tmp_path}/stream.jsonl, weight: 2, streaming: true}}"
     settings = [f"data.train=[{{path: {tmp_path}/new.jsonl, weight: 3}}, {stream}]"]
-    settings += [f"data.replay=[{{path: {tmp_path}/old.jsonl, weight: 1}}]", "train.steps=12"]
-    whole = fit(*settings, "train.save_every=1", "train.keep_last=0")
+    settings += [f"data.replay=[{{path: {tmp_path}/old.jsonl, weight: 1}}]", "train.max_steps=12"]
+    whole = fit(*settings, "train.save_steps=1", "train.save_total_limit=0")
     for step, workers in ((3, 2), (9, 0)):
-        again = fit(*settings, f"data.workers={workers}", checkpoint=taken(tmp_path / "run", step, tmp_path))
+        again = fit(
+            *settings, f"data.num_workers={workers}", checkpoint=taken(tmp_path / "run", step, tmp_path)
+        )
         within(f"loss from step {step}", np.abs(np.subtract(again.losses, whole.losses[step:])).max(), 0)
         within(f"weights from step {step}", largest_difference(again.after, whole.after), 0)
 
@@ -292,7 +305,7 @@ def test_pictures_inside_a_parquet_file_train_as_those_beside_a_jsonl_file(fit, 
     beside = fit()
     for row in range(64):
         (tmp_path / f"{row}.png").unlink()
-    inside = fit(f"data.train={tmp_path}/data.parquet", "data.workers=2")
+    inside = fit(f"data.train={tmp_path}/data.parquet", "data.num_workers=2")
     assert inside.losses == beside.losses
     assert same(inside.after, beside.after)
 
@@ -303,14 +316,14 @@ def test_dropout_is_on_in_the_run_that_resumes_bit_for_bit(fit):
 
 def test_two_worker_processes_change_nothing_and_end_with_the_run(fit):
     before = set(multiprocessing.active_children())
-    here, there = fit(), fit("data.workers=2")
+    here, there = fit(), fit("data.num_workers=2")
     assert set(multiprocessing.active_children()) <= before
     assert here.losses == there.losses
     assert same(here.after, there.after)
 
 
 def test_optimizer_state_is_kept_under_the_names_of_the_model(fit, tmp_path):
-    fit("train.steps=1", "train.save_every=1")
+    fit("train.max_steps=1", "train.save_steps=1")
     state = paddle.load(str(tmp_path / "run" / "checkpoint-1" / "optimizer-0.pdopt"))
     assert "got.vision.blocks.0.attn.qkv.weight_moment1_0" in state
     assert {name.split(".")[0] for name in state if name != "LR_Scheduler"} == {"got"}
@@ -318,20 +331,22 @@ def test_optimizer_state_is_kept_under_the_names_of_the_model(fit, tmp_path):
 
 def test_a_checkpoint_without_its_optimizer_state_is_refused(fit, tmp_path):
     """Moments that start again from nothing would make a jump that nobody sees the cause of."""
-    count = len(fit("train.steps=1", "train.save_every=1").before)
+    count = len(fit("train.max_steps=1", "train.save_steps=1").before)
     place = taken(tmp_path / "run", 1, tmp_path)
     (place / "optimizer-0.pdopt").unlink()
     message = (
         rf"checkpoint-1 is not whole \(no optimizer state of got\.vision\..* and {count - 1} others in opt"
     )
     with pytest.raises(CheckpointError, match=message):
-        fit("train.steps=1", checkpoint=place)
+        fit("train.max_steps=1", checkpoint=place)
 
 
 def test_a_checkpoint_may_be_resumed_in_other_micro_batches_and_with_workers(fit, tmp_path, within):
-    whole = fit("train.save_every=3")
+    whole = fit("train.save_steps=3")
     start = taken(tmp_path / "run", 3, tmp_path)
-    again = fit("train.micro_batch_size=4", "data.workers=1", "train.log_every=1", checkpoint=start)
+    again = fit(
+        "train.per_device_train_batch_size=4", "data.num_workers=1", "train.logging_steps=1", checkpoint=start
+    )
     within("loss", np.abs(np.subtract(again.losses, whole.losses[3:])).max(), 1e-6)
 
 
@@ -340,14 +355,14 @@ def test_a_checkpoint_may_be_resumed_in_other_micro_batches_and_with_workers(fit
     [
         ("train.seed=1", r"train.seed: 1, not 42\)"),
         ("train.batch_size=16", r"train.batch_size: 16, not 8\)"),
-        ("train.steps=7", r"train.steps: 7, not 6\)"),
-        ("optim.lr=1e-3", r"optim.lr: 0.001, not 0.01\)"),
-        ("parts.vision.train=false", r"parts.vision.train: False, not True\)"),
+        ("train.max_steps=7", r"train.max_steps: 7, not 6\)"),
+        ("optimizer.learning_rate=1e-3", r"optimizer.learning_rate: 0.001, not 0.01\)"),
+        ("parts.vision.trainable=false", r"parts.vision.trainable: False, not True\)"),
         ("data.max_tokens=200", r"data.max_tokens: 200, not 256\)"),
     ],
 )
 def test_going_on_with_other_settings_is_refused(fit, tmp_path, changed, named):
-    fit("train.steps=6", "train.save_every=3")
+    fit("train.max_steps=6", "train.save_steps=3")
     with pytest.raises(
         ConfigError, match=rf"--resume: .*checkpoint-6 was made with other settings \({named}; keep"
     ):
@@ -355,13 +370,13 @@ def test_going_on_with_other_settings_is_refused(fit, tmp_path, changed, named):
 
 
 def test_going_on_with_data_that_has_grown_is_refused(fit, tmp_path):
-    fit("train.steps=3", "train.save_every=3")
+    fit("train.max_steps=3", "train.save_steps=3")
     data = tmp_path / "data.jsonl"
     data.write_text(data.read_text() + data.read_text().splitlines()[0] + "\n")
     with pytest.raises(
         ConfigError, match=r"--resume: data.train has \[65\] rows; .*checkpoint-3 was made with \[64\]"
     ):
-        run.train(load_config(fit.path, ["train.steps=3"]), resume=True)
+        run.train(load_config(fit.path, ["train.max_steps=3"]), resume=True)
 
 
 # ---- the run's folder
@@ -372,7 +387,7 @@ def names(folder):
 
 
 def test_a_run_leaves_checkpoints_the_final_model_and_scalars_and_nothing_else(fit, tmp_path):
-    final = run.train(load_config(fit.path, ["train.save_every=2", "train.glyph_weight=1"]))
+    final = run.train(load_config(fit.path, ["train.save_steps=2", "train.char_loss_weight=1"]))
     assert final == tmp_path / "run" / "final"
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "audit.json",
@@ -391,7 +406,7 @@ def test_a_run_leaves_checkpoints_the_final_model_and_scalars_and_nothing_else(f
 def test_scalars_can_be_read_back_from_visualdl(fit, tmp_path):
     from visualdl import LogReader
 
-    losses = fit("train.steps=3").losses
+    losses = fit("train.max_steps=3").losses
     (file,) = (tmp_path / "run" / "visualdl").iterdir()
     reader = LogReader(file_path=str(file))
     seen = {tag: reader.get_data("scalar", tag) for tag in ("train/loss", "train/learning_rate")}
@@ -411,7 +426,7 @@ def test_the_final_model_is_that_of_the_last_update(fit, tmp_path):
 
 @pytest.mark.parametrize(("keep", "left"), [(2, [4, 5]), (1, [5]), (0, [1, 2, 3, 4, 5])])
 def test_the_last_checkpoints_are_kept(fit, tmp_path, keep, left):
-    fit("train.steps=5", "train.save_every=1", f"train.keep_last={keep}")
+    fit("train.max_steps=5", "train.save_steps=1", f"train.save_total_limit={keep}")
     assert [checkpoints.step_of(path) for path in checkpoints.checkpoints(tmp_path / "run")] == left
 
 
@@ -426,7 +441,7 @@ def test_a_save_that_fails_leaves_the_checkpoint_before_it(fit, tmp_path, monkey
         save(state, path)
 
     monkeypatch.setattr(paddle, "save", full_disk)
-    config = load_config(fit.path, ["train.save_every=2"])
+    config = load_config(fit.path, ["train.save_steps=2"])
     with pytest.raises(OSError, match="No space left on device"):
         run.train(config)
     folder = tmp_path / "run"
@@ -462,12 +477,12 @@ def test_an_interrupted_run_leaves_whole_checkpoints_only(fit, tmp_path, monkeyp
 
     monkeypatch.setattr(trainer, "save_model", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run.train(load_config(fit.path, ["train.save_every=2"]))
+        run.train(load_config(fit.path, ["train.save_steps=2"]))
     assert [path.name for path in checkpoints.checkpoints(tmp_path / "run")] == ["checkpoint-2"]
 
 
 def test_a_used_folder_is_refused_unless_it_is_to_be_resumed(fit, tmp_path):
-    config = load_config(fit.path, ["train.save_every=4"])
+    config = load_config(fit.path, ["train.save_steps=4"])
     run.train(config)
     shutil.rmtree(tmp_path / "run" / "final")
     with pytest.raises(
@@ -483,14 +498,14 @@ def test_a_used_folder_is_refused_unless_it_is_to_be_resumed(fit, tmp_path):
 
 
 def test_resuming_a_run_that_was_killed_before_its_final_model_writes_that(fit, tmp_path):
-    config = load_config(fit.path, ["train.save_every=6"])
+    config = load_config(fit.path, ["train.save_steps=6"])
     expected = (run.train(config) / "model.safetensors").read_bytes()
     shutil.rmtree(tmp_path / "run" / "final")
     assert (run.train(config, resume=True) / "model.safetensors").read_bytes() == expected
 
 
 def test_resume_without_a_checkpoint_starts_at_the_first_step(fit):
-    assert run.train(load_config(fit.path, ["train.steps=1"]), resume=True).is_dir()
+    assert run.train(load_config(fit.path, ["train.max_steps=1"]), resume=True).is_dir()
 
 
 # ---- refusals before a model is built
@@ -515,7 +530,8 @@ def test_what_cannot_be_is_refused_before_training(fit, override, message):
 
 def test_a_batch_that_the_processes_cannot_share_is_refused():
     message = (
-        r"train.batch_size \(8\) must be a multiple of train.micro_batch_size \(2\) times the processes \(3\)"
+        r"train.batch_size \(8\) must be a multiple of train.per_device_train_batch_size \(2\) times "
+        r"the processes \(3\)"
     )
     with pytest.raises(ConfigError, match=message):
         BatchSchedule(steps=1, batch_size=8, micro_batch_size=2, ranks=3)
@@ -534,14 +550,14 @@ def test_slices_of_all_processes_are_the_whole_step(micro, ranks):
 @pytest.mark.parametrize(
     ("override", "rows", "steps"),
     [
-        ("train.steps=7", 10, 7),
-        ("train.epochs=1", 64, 8),
-        ("train.epochs=2.5", 64, 20),
-        ("train.epochs=1", 5, 1),
+        ("train.max_steps=7", 10, 7),
+        ("train.num_train_epochs=1", 64, 8),
+        ("train.num_train_epochs=2.5", 64, 20),
+        ("train.num_train_epochs=1", 5, 1),
     ],
 )
 def test_steps_of_a_run(tiny_run, override, rows, steps):
-    config = load_config(tiny_run(), ["train.steps=0", override])
+    config = load_config(tiny_run(), ["train.max_steps=0", override])
     assert run.count_steps(config, rows) == steps
 
 

@@ -26,8 +26,8 @@ def held_out(fit):
     (fit.path.parent / "held_out.jsonl").write_text("".join(rows))
     return [
         f"data.validation={fit.path.parent}/held_out.jsonl",
-        "train.validate_every=2",
-        "train.show_rows=0",
+        "train.eval_steps=2",
+        "train.preview_samples=0",
     ]
 
 
@@ -43,9 +43,11 @@ def by_hand(model, collator, path):
     return total / tokens
 
 
-@pytest.mark.parametrize("overrides", [[], ["data.pack=200", "train.micro_batch_size=4"]])
+@pytest.mark.parametrize(
+    "overrides", [[], ["data.packing_length=200", "train.per_device_train_batch_size=4"]]
+)
 def test_the_loss_is_the_mean_over_all_supervised_tokens(fit, held_out, overrides):
-    made = fit("train.steps=2", *held_out, *overrides)
+    made = fit("train.max_steps=2", *held_out, *overrides)
     (seen,) = made.validation
     collator = made.trainer.loader.collator
     assert seen == pytest.approx(
@@ -56,14 +58,14 @@ def test_the_loss_is_the_mean_over_all_supervised_tokens(fit, held_out, override
 def test_validation_changes_nothing_in_training(fit, held_out):
     """Dropout is off while validating, and on again afterwards."""
     dropout = ["model.decoder.kind=opt", "model.decoder.dropout=0.1"]
-    plain, made = fit(*dropout), fit(*dropout, *held_out, "train.show_rows=2")
+    plain, made = fit(*dropout), fit(*dropout, *held_out, "train.preview_samples=2")
     assert made.losses == plain.losses
     assert all(np.array_equal(made.after[name], plain.after[name]) for name in plain.after)
     assert len(made.validation) == 3  # after steps 2, 4 and 6
 
 
 def test_the_last_step_is_validated_too(fit, held_out):
-    assert len(fit("train.steps=3", *held_out).validation) == 2
+    assert len(fit("train.max_steps=3", *held_out).validation) == 2
 
 
 def losses_to_come(monkeypatch, values):
@@ -75,7 +77,7 @@ def losses_to_come(monkeypatch, values):
 def test_the_weights_of_the_lowest_loss_are_kept_as_best(fit, held_out, tmp_path, monkeypatch):
     """Of four validations the second is lowest; equal is not lower."""
     losses_to_come(monkeypatch, [3.0, 1.0, 2.0, 1.0])
-    fit("train.steps=8", "train.save_every=4", "train.keep_last=0", *held_out)
+    fit("train.max_steps=8", "train.save_steps=4", "train.save_total_limit=0", *held_out)
     best = tmp_path / "run" / "best"
     assert json.loads((best / "best.json").read_text()) == {"step": 4, "validation_loss": 1.0}
     assert (best / "model.safetensors").read_bytes() == (
@@ -86,7 +88,9 @@ def test_the_weights_of_the_lowest_loss_are_kept_as_best(fit, held_out, tmp_path
 
 def test_a_run_ends_when_the_loss_has_not_fallen_twice(fit, held_out, tmp_path, monkeypatch):
     losses_to_come(monkeypatch, [3.0, 1.0, 2.0, 1.5, 0.1])
-    final = run.train(load_config(fit.path, ["train.steps=20", "train.patience=2", *held_out]))
+    final = run.train(
+        load_config(fit.path, ["train.max_steps=20", "train.early_stopping_patience=2", *held_out])
+    )
     assert sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*")) == ["checkpoint-8"]
     last = tmp_path / "run" / "checkpoint-8" / "model.safetensors"
     assert (final / "model.safetensors").read_bytes() == last.read_bytes()
@@ -96,7 +100,7 @@ def test_a_run_killed_between_its_early_end_and_its_final_model_only_writes_that
     fit, held_out, tmp_path, monkeypatch
 ):
     losses_to_come(monkeypatch, [1.0, 2.0, 3.0])
-    config = load_config(fit.path, ["train.steps=20", "train.patience=2", *held_out])
+    config = load_config(fit.path, ["train.max_steps=20", "train.early_stopping_patience=2", *held_out])
     expected = (run.train(config) / "model.safetensors").read_bytes()
     shutil.rmtree(tmp_path / "run" / "final")
     assert (run.train(config, resume=True) / "model.safetensors").read_bytes() == expected
@@ -105,7 +109,13 @@ def test_a_run_killed_between_its_early_end_and_its_final_model_only_writes_that
 def test_a_resumed_run_remembers_its_best_and_its_patience(fit, held_out, tmp_path, monkeypatch):
     """Lowest at step 2, killed after step 4, so the third without a lower one ends it at step 8."""
     losses_to_come(monkeypatch, [1.0, 2.0, 3.0, 4.0, 5.0])
-    settings = ["train.steps=20", "train.patience=3", "train.save_every=2", "train.keep_last=0", *held_out]
+    settings = [
+        "train.max_steps=20",
+        "train.early_stopping_patience=3",
+        "train.save_steps=2",
+        "train.save_total_limit=0",
+        *held_out,
+    ]
     fit(*settings)
     assert (tmp_path / "run" / "checkpoint-8").exists()
     for name in ("checkpoint-6", "checkpoint-8"):
@@ -133,8 +143,10 @@ def test_validations_since_the_first_lowest(losses, since):
 
 
 def test_patience_without_validation_data_is_refused(fit):
-    with pytest.raises(ConfigError, match=r"train.patience \(2\) waits .* data.validation, which is empty"):
-        load_config(fit.path, ["train.patience=2"])
+    with pytest.raises(
+        ConfigError, match=r"train.early_stopping_patience \(2\) waits .* data.validation, which is empty"
+    ):
+        load_config(fit.path, ["train.early_stopping_patience=2"])
 
 
 def test_a_broken_validation_row_stops_the_run_before_its_first_step(fit, held_out, tmp_path):
@@ -146,7 +158,7 @@ def test_a_broken_validation_row_stops_the_run_before_its_first_step(fit, held_o
 
 
 def test_pictures_and_answers_are_shown_in_visualdl(fit, held_out, tmp_path):
-    made = fit("train.steps=4", *held_out, "train.show_rows=2", "train.show_tokens=5")
+    made = fit("train.max_steps=4", *held_out, "train.preview_samples=2", "train.preview_max_new_tokens=5")
     (file,) = (tmp_path / "run" / "visualdl").iterdir()
     reader = LogReader(file_path=str(file))
     scalars = reader.get_data("scalar", "train/validation_loss")
@@ -182,7 +194,7 @@ def test_the_average_of_three_updates_by_hand():
 
 
 def test_validation_best_and_final_have_the_averaged_weights(fit, held_out, tmp_path):
-    settings = ["train.average=0.8", "train.save_every=6", *held_out]
+    settings = ["train.ema_decay=0.8", "train.save_steps=6", *held_out]
     made = fit(*settings)
     average = {name: value.numpy() for name, value in made.trainer.average.average.items()}
     best = {

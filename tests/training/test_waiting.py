@@ -32,7 +32,7 @@ def built(tiny_run, *overrides):
 def test_a_run_with_a_slow_collator_logs_that_it_waits_most_of_the_time(tiny_run, tmp_path, capsys):
     from visualdl import LogReader
 
-    made = built(tiny_run, "train.steps=3")
+    made = built(tiny_run, "train.max_steps=3")
     made.loader.collator = Slow(made.loader.collator)
     made.train()
     (file,) = (tmp_path / "run" / "visualdl").iterdir()
@@ -46,7 +46,7 @@ def test_a_run_with_a_slow_collator_logs_that_it_waits_most_of_the_time(tiny_run
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_that_are_ready_before_they_are_asked_for_are_not_waited_for(tiny_run, workers):
-    loader = built(tiny_run, f"data.workers={workers}").loader
+    loader = built(tiny_run, f"data.num_workers={workers}").loader
     batches = iter(loader)
     next(batches)
     loader.share_of_waiting()  # the start of a worker
@@ -58,7 +58,7 @@ def test_batches_that_are_ready_before_they_are_asked_for_are_not_waited_for(tin
 
 
 def test_one_slow_worker_is_waited_for_while_the_model_has_nothing_to_do(tiny_run):
-    loader = built(tiny_run, "data.workers=1").loader
+    loader = built(tiny_run, "data.num_workers=1").loader
     loader.collator = Slow(loader.collator)
     assert sum(1 for _ in loader) == 6
     assert loader.share_of_waiting() > 0.6

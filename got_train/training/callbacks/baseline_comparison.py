@@ -99,7 +99,7 @@ def _sets(rows: EvalRecords) -> dict[str, Sequence[DataFile]]:
 def _generation_eval(trainer: GotTrainer) -> GenerationEval | None:
     """What reads, in a run that starts from a whole model and is to be compared with it."""
     config = trainer.config
-    wanted = config.measure.before_after and config.model.init_from and trainer.validation is not None
+    wanted = config.eval.baseline and config.model.init_from and trainer.validation is not None
     return trainer.validation.measuring if wanted else None
 
 

@@ -32,7 +32,7 @@ class ModuleCheck:
     """
 
     part: str
-    train: bool  # the policy: parts.<part>.train
+    train: bool  # the policy: parts.<part>.trainable
     parameters: int = 0
     optimized: int = 0  # that the optimizer has
     with_gradient: int = 0
@@ -70,7 +70,7 @@ class GradientCheck(TrainerCallback):
 
     def __init__(self, got: Got, config: Config, output_dir: str) -> None:
         self.got, self.config, self.path = got, config, Path(output_dir) / AUDIT_FILE
-        self.parts = {part: ModuleCheck(part, getattr(config.parts, part).train) for part in PARTS}
+        self.parts = {part: ModuleCheck(part, getattr(config.parts, part).trainable) for part in PARTS}
         self._before: dict[str, int] = {}
         self.done = False
 
@@ -117,7 +117,9 @@ class GradientCheck(TrainerCallback):
         return (moving, resting) if self.parts[part].train else (resting, [])
 
     def _judge(self, step: int) -> None:
-        faults = [f"parts.{part}.train {seen.fault()}" for part, seen in self.parts.items() if seen.fault()]
+        faults = [
+            f"parts.{part}.trainable {seen.fault()}" for part, seen in self.parts.items() if seen.fault()
+        ]
         if faults:
             raise TrainingError(
                 f"step {step}: {'; '.join(faults)}; the run would not train what its config says, see "

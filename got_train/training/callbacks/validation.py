@@ -47,15 +47,15 @@ class Validation(TrainerCallback):
     """Every so many steps the loss over the validation records, and what the model reads of some rows.
 
     Processes share the records. The trainer keeps the weights when the goal is the best so far; after
-    train.patience validations without a better one the run ends. What came before stands in the run's log,
-    which checkpoints keep.
+    train.early_stopping_patience validations without a better one the run ends. What came before stands in
+    the run's log, which checkpoints keep.
     """
 
     def __init__(
         self, trainer: GotTrainer, records: Sequence[Record], measuring: GenerationEval | None = None
     ) -> None:
         self.trainer, self.config, self.measuring = trainer, trainer.config, measuring
-        self.goal = EarlyStopping(self.config.measure.best)
+        self.goal = EarlyStopping(self.config.eval.best_metric)
         self.base: EvalResult | None = None  # before the run, and the last of the run
         self.last: EvalResult | None = None
         plan, collator = trainer.loader.plan, trainer.loader.collator
@@ -72,8 +72,8 @@ class Validation(TrainerCallback):
         train, collator = self.config.train, self.trainer.loader.collator
         if self.measuring is not None:
             return SamplePreviews(collator, [file.records[place] for file, place in self.measuring.shown])
-        shown = [records[place] for place in range(min(train.show_rows, len(records)))]
-        return SamplePreviews(collator, shown, reader_for(self.trainer, train.show_tokens))
+        shown = [records[place] for place in range(min(train.preview_samples, len(records)))]
+        return SamplePreviews(collator, shown, reader_for(self.trainer, train.preview_max_new_tokens))
 
     def on_train_begin(self, args: object, state: object, control: object, **kwargs: object) -> None:
         if state.is_world_process_zero:
@@ -81,9 +81,9 @@ class Validation(TrainerCallback):
             self.journal.go_on(state.global_step, base)
 
     def on_step_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
-        step, every = state.global_step, self.config.train.validate_every
+        step, every = state.global_step, self.config.train.eval_steps
         due = self._due(state, every) and self.has_records
-        reads = self._due(state, self.config.measure.every or every) and self.measuring is not None
+        reads = self._due(state, self.config.eval.every_steps or every) and self.measuring is not None
         if not (due or reads):
             return
         before = self.goal.values(state.log_history)
@@ -99,7 +99,7 @@ class Validation(TrainerCallback):
                 self.gallery.show(self.trainer.board(), step)
         if worse:
             state.log_history.append({"step": step, EARLY_STOP: worse})
-        if worse or (decided and self.goal.waited(values, self.config.train.patience)):
+        if worse or (decided and self.goal.waited(values, self.config.train.early_stopping_patience)):
             control.should_training_stop = control.should_save = True
 
     def _due(self, state: object, every: int) -> bool:
@@ -108,7 +108,7 @@ class Validation(TrainerCallback):
     def _loss(self) -> float:
         """Over the records of all processes."""
         trainer = self.trainer
-        rows = trainer.config.train.micro_batch_size
+        rows = trainer.config.train.per_device_train_batch_size
         totals = validation_loss(trainer.model, trainer.loader.collator, self.mine, rows)
         if trainer.loader.plan.ranks > 1:
             shared = paddle.to_tensor(totals, dtype="float64")
@@ -133,11 +133,11 @@ class Validation(TrainerCallback):
         return self._worse(seen)
 
     def _worse(self, seen: EvalResult) -> str:
-        if not self.config.measure.stop_if_worse or self.base is None:
+        if not self.config.eval.stop_on_regression or self.base is None:
             return ""
         found = "; ".join(skill.words() for skill in regressions(self.base, seen, self.measuring.rows))
         if found and self.trainer.is_world_process_zero():
-            tqdm.write(f"step {seen.step}: ended by measure.stop_if_worse: {found}", file=sys.stderr)
+            tqdm.write(f"step {seen.step}: ended by eval.stop_on_regression: {found}", file=sys.stderr)
         return found
 
 
