@@ -153,9 +153,8 @@ class StepLoader:
         rows = first_few(self.rows(parts[: 1 + PREFETCH_FACTOR * self.workers]), most=32)
         cause = next(line for line in str(error).splitlines() if "DataLoader" in line).strip()
         return WorkerError(
-            f"step {step + 1}: a process of data.num_workers died ({cause}); killed for want of memory, or by "
-            "a "
-            f"picture that was on its way: rows {rows}"
+            f"step {step + 1}: a process of data.num_workers died ({cause}); killed for want of memory, "
+            f"or by a picture that was on its way: rows {rows}"
         )
 
     def _draws(self) -> Iterator[list[int]]:
