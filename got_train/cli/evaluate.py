@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from got_train.config import loader
 from got_train.errors import EvaluationError
+from got_train.evaluation.benchmarks import NAMES, candidate
 from got_train.evaluation.compare import compare_files
 from got_train.evaluation.provenance import model_hash
 from got_train.evaluation.runs import check_counts, evaluate, run_config, score_file
@@ -33,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
         "than --fail-under. A killed evaluation continues when it is started again.",
     )
     add = made.add_argument
-    add("model", nargs="?", metavar="CONFIG|FOLDER", help="a YAML file, or a checkpoint in any layout")
+    add(
+        "model", nargs="?", metavar="CONFIG|FOLDER", help="a YAML file, a checkpoint, or a benchmark's folder"
+    )
     add("overrides", nargs="*", metavar="SECTION.KEY=VALUE", help="settings that win over the YAML file")
     add(
         "--data",
@@ -43,8 +46,14 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--benchmark",
-        choices=("fox", "onechart", "omnidocbench", "olmocr"),
-        help="what --data is, as its authors publish it",
+        choices=NAMES,
+        help="what --data, or the last FOLDER, is as its authors publish it (see `got benchmarks`)",
+    )
+    add("--version", metavar="V", help="of the benchmark's rules (the latest)")
+    add(
+        "--preset",
+        choices=("ours", "published", "both"),
+        help="olmOCR-bench: read as we do, or as the published GOT row was read (ours)",
     )
     add("--output_dir", metavar="FOLDER", help="predictions.jsonl, metrics.json and report.html go here")
     add("--limit", type=int, metavar="N", help="only the first N records of each file")
@@ -95,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options ask for; returns the exit code."""
+    if options.benchmark and not options.data:
+        _take_benchmark(options)
     chosen = [name for name in ("model", "predictions", "compare") if getattr(options, name)]
     if len(chosen) != 1:
         given = " and ".join(chosen) or "none of them"
@@ -141,7 +152,8 @@ def _config(options: argparse.Namespace) -> EvaluationConfig:
         )
     _check_options(options)
     check_counts(limit=options.limit, batch_size=options.batch_size, threads=options.threads)
-    source = {"benchmark": options.benchmark} if options.benchmark else {}
+    chosen = {name: getattr(options, name) for name in ("benchmark", "version", "preset")}
+    source = {name: value for name, value in chosen.items() if value}
     values = {
         "output_dir": options.output_dir or "",
         "predictions": options.predictions or "",
@@ -166,6 +178,16 @@ def _config(options: argparse.Namespace) -> EvaluationConfig:
         },
     }
     return loader.build(schema.EvaluationConfig, values)
+
+
+def _take_benchmark(options: argparse.Namespace) -> None:
+    """The last of CHECKPOINT and FOLDER is the benchmark's; its answers may lie in it."""
+    places = [*([options.model] if options.model else []), *options.overrides]
+    if len(places) == (2 if options.overrides else 1):
+        options.data = [places[-1]]
+        options.model, options.overrides = (places[0] if len(places) == 2 else None), []
+        if not options.model and not options.predictions:
+            options.predictions = candidate(options.benchmark, places[-1])
 
 
 def _check_options(options: argparse.Namespace) -> None:

@@ -170,6 +170,7 @@ _SETTINGS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "limits": _limit,
     "prompt dialects": _setting("model", "dialect"),
     "decoding settings": _decoding,
+    "benchmark rules": lambda metrics: sorted(metrics.get("benchmarks", ())) or None,
     "units": lambda metrics: metrics["unit"],
     "METEOR stages": lambda metrics: metrics.get("meteor_stages"),
 }

@@ -147,7 +147,7 @@ def _scored(
     own = [each for each in predictions if each.benchmark is None]
     scored = samples(own, unit, output_dir is not None, config.scores.cdm_seconds)
     metrics = {"settings": settings, **summary(scored, predictions, unit)}
-    if found := benchmarks.scores(predictions, data, output_dir):
+    if found := benchmarks.scores(predictions, data, output_dir, config.scores.cdm_seconds):
         metrics["benchmarks"] = found
     before = None
     if config.report.baseline:

@@ -16,6 +16,7 @@ from got_train.config import loader
 from got_train.config.schema import SourceConfig
 from got_train.errors import ConfigError
 
+from . import benchmarks
 from .metrics.text import FIXED
 
 
@@ -35,7 +36,9 @@ class TestSource(SourceConfig):
     """One file or folder of records, or a benchmark as its authors publish it."""
 
     allow_empty: bool = True  # a blank page is a test like others
-    benchmark: Literal["", "fox", "onechart", "omnidocbench", "olmocr"] = ""
+    benchmark: str = ""  # one of benchmarks.NAMES
+    version: str = ""  # of the benchmark's rules; empty: the latest
+    preset: Literal["", "ours", "published", "both"] = ""  # how olmOCR-bench's pages are read
 
     __test__ = False  # no test, in the eyes of pytest
 
@@ -43,6 +46,12 @@ class TestSource(SourceConfig):
         super().__post_init__()
         _check(self.weight is None, f"weight: {self.weight}; here each row counts once")
         _check(not self.streaming, "streaming: rows are counted here; drop it")
+        known = not self.benchmark or self.benchmark in benchmarks.NAMES
+        _check(known, f"benchmark: {self.benchmark}; expected {', '.join(benchmarks.NAMES)}")
+        _check(
+            bool(self.benchmark) or not (self.version or self.preset),
+            "version and preset: use with a benchmark",
+        )
 
     def options(self) -> dict[str, Any]:
         """As predictions.open_data takes it: what is not given is left out."""

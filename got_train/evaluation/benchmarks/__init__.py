@@ -23,10 +23,36 @@ Notes = Sequence[Mapping[str, Any]]
 
 def open_benchmark(path: str, benchmark: str, **options: Any) -> tuple[Sequence[Record], Notes]:
     """The records of a benchmark, and for each the further fields of its predictions."""
-    allowed = {"image_root", "allow_empty"}
+    allowed = {"image_root", "allow_empty", "version", "preset"}
     if strange := sorted({*options} - allowed):
-        raise EvaluationError(f"{path}: {strange[0]} does not go with benchmark {benchmark}; image_root does")
-    return _module(benchmark).open_records(path, options.get("image_root"))
+        raise EvaluationError(f"{path}: {strange[0]} does not go with benchmark {benchmark}; use image_root")
+    check_version(benchmark, options.get("version") or "")
+    reading = {"preset": options["preset"]} if options.get("preset") else {}
+    return _module(benchmark).open_records(path, options.get("image_root"), **reading)
+
+
+def check_version(benchmark: str, version: str) -> str:
+    """The version of a benchmark that is meant: the one given if it is known, else the latest."""
+    versions = _module(benchmark).VERSIONS
+    if version and version not in versions:
+        raise EvaluationError(f"{benchmark} {version}: unknown version; expected {', '.join(versions)}")
+    return version or versions[-1]
+
+
+def candidate(benchmark: str, folder: str) -> str:
+    """The folder of answers that lies in a benchmark's own, if there is just one."""
+    known = _module(benchmark)
+    names = known.candidates(folder) if hasattr(known, "candidates") else []
+    if len(names) == 1:
+        return str(Path(folder) / names[0])
+    held = f"holds answers of {', '.join(names)}" if names else "holds no answers"
+    raise EvaluationError(f"{folder}: {held}; use --predictions FOLDER, or name a checkpoint before it")
+
+
+def title(file: DataFile) -> str:
+    """The name of a benchmark's scores, which has the version in it."""
+    benchmark = str(file.source["benchmark"])
+    return f"{benchmark} {check_version(benchmark, str(file.source.get('version') or ''))}"
 
 
 def answers(path: str, data: Sequence[DataFile]) -> list[Prediction]:
@@ -49,15 +75,19 @@ def answers(path: str, data: Sequence[DataFile]) -> list[Prediction]:
 
 
 def scores(
-    predictions: Sequence[Prediction], data: Sequence[DataFile], output_dir: Path | None
+    predictions: Sequence[Prediction],
+    data: Sequence[DataFile],
+    output_dir: Path | None,
+    cdm_seconds: float = 0,
 ) -> dict[str, Any]:
-    """Scores by the benchmarks' own rules, by their names; the files for their official tools are written."""
+    """Scores by the benchmarks' own rules, by name and version; files for the official tools are written."""
     found = {}
     for file in data:
-        benchmark = file.source.get("benchmark")
-        if benchmark in ("omnidocbench", "olmocr"):
+        module = _module(str(file.source["benchmark"])) if file.source.get("benchmark") else None
+        if module is not None and hasattr(module, "scores"):
             rows = [each for each in predictions if each.data == file.name]
-            found[benchmark] = _module(benchmark).scores(file, rows, output_dir)
+            further = {"cdm_seconds": cdm_seconds} if file.source["benchmark"] == "omnidocbench" else {}
+            found[title(file)] = module.scores(file, rows, output_dir, **further)
     return found
 
 

@@ -16,6 +16,8 @@ from got_train import prompts
 from got_train.data.record import Record, RecordError
 from got_train.errors import EvaluationError
 
+VERSIONS = ("2024-05",)  # the date of the official code
+
 if TYPE_CHECKING:
     from got_train.evaluation.predictions import DataFile
 

@@ -21,6 +21,8 @@ from got_train.images import SUFFIXES, EncodedImage, pdf_pages
 
 from . import checks, read_folder
 
+VERSIONS = ("2026-03",)  # the date of the official code
+
 if TYPE_CHECKING:
     from got_train.evaluation.predictions import DataFile, Prediction
 

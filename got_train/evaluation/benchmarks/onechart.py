@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from got_train.data.record import Record
 from got_train.errors import EvaluationError
 
+VERSIONS = ("2025-02",)  # the date of the official code
+
 if TYPE_CHECKING:
     from got_train.evaluation.predictions import DataFile
 

@@ -22,7 +22,7 @@ _FONTS = r"""
 \boldmath \boldsymbol \operatorname \bm \symbfit \mathbfcal \symbf \scriptscriptstyle \notag \setlength
 \coloneqq \space \thickspace \thinspace \medspace \nobreakspace \negmedspace \quad \qquad \enspace \substackw
 """
-_DROPPED = (*_FONTS.split(), " ", "$$", "\\left", "\\right", "\\displaystyle", "\\text")
+DROPPED = (*_FONTS.split(), " ", "$$", "\\left", "\\right", "\\displaystyle", "\\text")
 _COMMANDS = (r"\\tag\{.*?\}", r"\\hspace\{.*?\}", r"\\begin\{.*?\}", r"\\end\{.*?\}", r"\\arraycolsep.*?\}")
 _DISPLAY = re.compile(r"\\\[(.+?)(?<!\\)\\\]")
 
@@ -59,7 +59,7 @@ def normalised(formula: str) -> str:
     for command in _COMMANDS:
         text = re.sub(command, "", text)
     text = text.strip(".")
-    for dropped in _DROPPED:
+    for dropped in DROPPED:
         text = text.replace(dropped, "")
     return text.lower()
 

@@ -1,0 +1,44 @@
+"""The benchmarks that `got evaluate` knows, and the official tool's values beside ours: got benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+LISTED, FAILED = 0, 2
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m got_train.cli.benchmarks",
+        allow_abbrev=False,
+        description="List the benchmarks with their versions, data, licences and published values.",
+        epilog="Exit codes: 0 listed, 2 wrong usage or files.",
+    )
+    made.add_argument("name", nargs="?", metavar="NAME", help="all that is known of one benchmark")
+    made.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("RESULTS", "SCORES"),
+        help="OmniDocBench: the official tool's result files beside a folder of ours, page by page",
+    )
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    from got_train.errors import GotError
+    from got_train.evaluation.benchmarks import catalog
+    from got_train.evaluation.benchmarks.omnidocbench import official
+
+    try:
+        print(official.compare(*options.compare) if options.compare else catalog.listed(options.name))
+        return LISTED
+    except (GotError, OSError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
