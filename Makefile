@@ -2,6 +2,7 @@
 # PYTHON makes the virtual environment; a GPU user installs paddlepaddle-gpu into .venv and sets EXTRAS=data,dev.
 PYTHON ?= python3
 EXTRAS ?= cpu,data,dev
+TESTS ?=  # folders or files of tests; empty: all
 BIN := .venv/bin
 
 # what the optional data engines draw with; Debian's names
@@ -12,7 +13,7 @@ FONTS := fonts-wqy-microhei fonts-arphic-ukai fonts-arphic-gkai00mp fonts-arphic
   fonts-breip fonts-dancingscript fonts-dkg-handwriting fonts-kristi fonts-rufscript fonts-sjfonts
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: quickstart nano test golden bench data-tools style clean
+.PHONY: quickstart nano test test-bare golden bench data-tools style clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -41,7 +42,11 @@ test: .venv/.installed
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m got_train.cli.precompile
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTS)
+
+# the same as a machine without the optional programs, fonts and packages would run it, whatever this one has
+test-bare:
+	TESTS="$(TESTS)" .ci/bare
 
 # the golden losses of tests/training/test_golden_losses.py, after a change that moves numbers on purpose
 golden: .venv/.installed
@@ -56,4 +61,4 @@ style: .venv/.installed
 	$(BIN)/python -m ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-reference data_tools/node/node_modules build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .bare .venv .venv-reference data_tools/node/node_modules build *.egg-info .pytest_cache .ruff_cache
