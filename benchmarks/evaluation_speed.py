@@ -62,14 +62,14 @@ def main() -> None:
 
 def _whole() -> None:
     from got_train.evaluation.predictions import Prediction
-    from got_train.evaluation.scored import samples
+    from got_train.evaluation.scored import score_predictions
 
     source = random.Random(0)
     for language in (*WORDS, RANDOM):
         pairs = [_pair(source, language) for _ in range(2000)]
         rows = [Prediction(page, read, id=str(number)) for number, (read, page) in enumerate(pairs)]
         start, before = time.perf_counter(), sum(os.times()[:4])
-        samples(rows)
+        score_predictions(rows)
         seconds, used = time.perf_counter() - start, sum(os.times()[:4]) - before
         print(f"{language}: 2,000 pairs in {seconds:.1f} s, {used:.1f} s of all processors", flush=True)
 

@@ -17,7 +17,7 @@ from .provenance import METRICS, PREDICTIONS, REPORT, SAMPLES, read_json, write_
 if TYPE_CHECKING:
     from .predictions import DataFile
     from .schema import EvaluationConfig
-    from .scored import Sample
+    from .scored import ScoredPrediction
 
 
 def compare_files(
@@ -41,8 +41,8 @@ def compare_files(
     parts = [comparison.side_by_side(runs)]
     first, last = files[0].parent, files[-1].parent
     if len(files) > 1 and _samples_file(first) and _samples_file(last):
-        skills = _skills(first, last, runs, output_dir)
-        parts += [comparison.skill_table(skills), "\n".join(skill.words() for skill in skills)]
+        deltas = _deltas(first, last, runs, output_dir)
+        parts += [comparison.delta_table(deltas), "\n".join(delta.sentence() for delta in deltas)]
     elif output_dir is not None:
         raise EvaluationError(f"--output_dir: a report needs {SAMPLES} of two runs beside their {METRICS}")
     return "\n\n".join([*parts, *notes])
@@ -50,31 +50,31 @@ def compare_files(
 
 def checked_differences(runs: dict[str, dict[str, Any]], force: bool) -> list[str]:
     """Notes on what is not the same in forced comparisons; others are refused."""
-    from .comparison import differences
+    from .comparison import setting_differences
 
-    found = differences(runs)
+    found = setting_differences(runs)
     if found and not force:
         raise EvaluationError(f"--compare: {'; '.join(found)}; the same in all, or --force")
     return [f"not comparable without care: {each}" for each in found]
 
 
-def read_samples(folder: Path, unit: str) -> list[Sample]:
+def read_samples(folder: Path, unit: str) -> list[ScoredPrediction]:
     """The samples of an evaluation, scored anew."""
     from .inputs import read_predictions
-    from .scored import samples
+    from .scored import score_predictions
 
     file = _samples_file(folder)
     if file is None:
         raise EvaluationError(f"{folder}: neither {SAMPLES} nor {PREDICTIONS}; the folder of an evaluation")
-    return samples(read_predictions(file), unit)
+    return score_predictions(read_predictions(file), unit)
 
 
 def write_report(
     output_dir: Path,
     config: EvaluationConfig,
     metrics: dict[str, Any],
-    scored: Sequence[Sample],
-    before: Sequence[Sample] | None,
+    scored: Sequence[ScoredPrediction],
+    before: Sequence[ScoredPrediction] | None,
     data: Sequence[DataFile],
 ) -> None:
     """The page of an evaluation; `before` has the samples that it is compared with."""
@@ -88,19 +88,19 @@ def _samples_file(folder: Path) -> Path | None:
     return next((folder / name for name in (SAMPLES, PREDICTIONS) if (folder / name).exists()), None)
 
 
-def _skills(
+def _deltas(
     first: Path, last: Path, runs: dict[str, dict[str, Any]], output_dir: str | os.PathLike | None
 ) -> list[Any]:
     """What got better or worse from the first to the last run; a report of both where it is wanted."""
-    from .comparison import differences, skills
+    from .comparison import metric_deltas, setting_differences
     from .schema import EvaluationConfig
 
     metrics = runs[list(runs)[-1]]
     before, after = (read_samples(folder, metrics["unit"]) for folder in (first, last))
-    found = skills(before, after)
+    found = metric_deltas(before, after)
     if output_dir is not None:
         rows = [skill.row() for skill in found]
-        notes = differences(runs)
+        notes = setting_differences(runs)
         metrics = {**metrics, "comparison": {"with": str(first), "notes": notes, "skills": rows}}
         target = Path(output_dir)
         target.mkdir(parents=True, exist_ok=True)

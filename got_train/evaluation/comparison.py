@@ -1,30 +1,33 @@
 """Two runs on the same rows: whether they may be compared, what changed and how sure that is, in words.
 
-Knows samples and statistics; knows no file. `skills` takes samples of any two moments, such as a checkpoint
-before and after training.
+Knows scored predictions and statistics; knows no file. The two runs may be any two moments, such as a
+checkpoint before and after training, or two systems.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from got_train.errors import EvaluationError
 
-from .scored import Sample, lower_is_better, task_name
-from .scores import ALL, COUNTS, RATES, at, markdown, shown
-from .statistics import LEVEL, Difference, holm, mcnemar, paired
+from .metrics import text
+from .scored import ScoredPrediction, lower_is_better, task_name
+from .scores import ALL, COUNTS, RATES, format_value, get_path, markdown
+from .statistics import LEVEL, Difference, holm, mcnemar, paired, paired_rates
 
-BETTER, WORSE, UNTOLD, SAME = "better", "worse", "cannot be told", "unchanged"
-MAIN = ("edit_distance", "exact_match", "f1", "bleu")  # of every kind; beside them those of the kind itself
-_SURE = 1 - LEVEL
-Row = Sequence[Sample]
+BETTER, WORSE, INCONCLUSIVE, SAME = "better", "worse", "inconclusive", "unchanged"
+# of every answer type; beside them those of the type itself
+MAIN = ("edit_distance", "cer", "wer", "exact_match", "f1", "bleu")
+MAX_P = 1 - LEVEL
+Run = Sequence[ScoredPrediction]
+Pair = tuple[ScoredPrediction, ScoredPrediction]
 
 
 @dataclass(frozen=True)
-class Skill:
-    """What became of one metric of one task."""
+class MetricDelta:
+    """How one metric of one task changed from the first run to the second."""
 
     task: str
     metric: str
@@ -38,71 +41,78 @@ class Skill:
     only_before: int | None = None
     exact_p: float | None = None  # McNemar's, unadjusted
 
-    def words(self) -> str:
+    def sentence(self) -> str:
         """The verdict as a sentence."""
-        seen = self.difference
+        change = self.difference
         if self.verdict == SAME:
-            return f"{self.task}: {self.metric} unchanged at {self.after:.4f} in all {seen.rows} rows"
-        won, lost = (seen.lower, seen.higher) if lower_is_better(self.metric) else (seen.higher, seen.lower)
+            return f"{self.task}: {self.metric} unchanged at {self.after:.4f} in all {change.rows} rows"
+        won, lost = change.higher, change.lower
+        if lower_is_better(self.metric):
+            won, lost = lost, won
         return (
             f"{self.task}: {self.metric} {self.before:.4f} -> {self.after:.4f}, {self.verdict} "
-            f"({seen.mean:+.4f}, 95% {seen.low:+.4f} to {seen.high:+.4f}, p {self.p:.3g}; "
-            f"rows: {won} better, {seen.equal} equal, {lost} worse)"
+            f"({change.mean:+.4f}, 95% {change.low:+.4f} to {change.high:+.4f}, p {self.p:.3g}; "
+            f"rows: {won} better, {change.equal} equal, {lost} worse)"
         )
 
     def row(self) -> dict[str, Any]:
         """As metrics.json has it."""
-        return {**asdict(self), "words": self.words()}
+        return {**asdict(self), "words": self.sentence()}
 
 
-def skills(before: Row, after: Row, metrics: Sequence[str] = MAIN, own: bool = True) -> list[Skill]:
-    """A skill for each task and metric that both runs have, `all` last; p values are adjusted over them all.
+def metric_deltas(
+    before: Run, after: Run, metrics: Sequence[str] = MAIN, with_task_metrics: bool = True
+) -> list[MetricDelta]:
+    """A delta for each task and metric that both runs have, `all` last; p values are adjusted over them all.
 
-    Rows are matched by their names; only those of both runs count. `own`: the metrics of the kinds as well.
-    Fewer than six documents are never enough to tell; such lines keep their p value as it is.
+    Rows are matched by their names; only those of both runs count. cer and wer are rates over all characters
+    and words together, the others means over rows. Fewer than six documents are never enough to tell; such
+    lines keep their p value as it is.
     """
-    pairs = matched(before, after)
-    tasks: dict[str, list[tuple[Sample, Sample]]] = {}
+    pairs = matched_pairs(before, after)
+    tasks: dict[str, list[Pair]] = {}
     for pair in pairs:
         tasks.setdefault(task_name(pair[1].prediction), []).append(pair)
     if len(tasks) > 1:
         tasks[ALL] = pairs
-    found = []
+    deltas = []
     for task, rows in tasks.items():
-        names = [*metrics, *(_own_metrics(rows) if own and task != ALL else ())]
-        found += [skill for name in names if (skill := _skill(task, name, rows)) is not None]
+        names = [*metrics, *(_task_metric_names(rows) if with_task_metrics and task != ALL else ())]
+        deltas += filter(None, (_delta(task, name, rows) for name in names))
     # of too few documents no test can tell anything, so these do not make the others less sure
-    tested = [skill for skill in found if 2 / 2**skill.difference.clusters <= _SURE]
-    adjusted = dict(zip(map(id, tested), holm([skill.p for skill in tested]), strict=True))
-    return [_judged(skill, adjusted.get(id(skill), skill.p)) for skill in found]
+    tested = [delta for delta in deltas if 2 / 2**delta.difference.clusters <= MAX_P]
+    adjusted = dict(zip(map(id, tested), holm([delta.p for delta in tested]), strict=True))
+    return [_with_verdict(delta, adjusted.get(id(delta), delta.p)) for delta in deltas]
 
 
-def matched(before: Row, after: Row) -> list[tuple[Sample, Sample]]:
-    """Samples of the same rows, in the order of the second run."""
-    first = {each.prediction.name: each for each in before}
+def matched_pairs(before: Run, after: Run) -> list[Pair]:
+    """Predictions of the same rows, in the order of the second run."""
+    first = {scored.prediction.name: scored for scored in before}
     if len(first) < len(before):
-        raise EvaluationError("the first run has rows of the same name; an id of its own for each")
-    pairs = [(first[each.prediction.name], each) for each in after if each.prediction.name in first]
+        raise EvaluationError("the first run has rows of the same name; give each an id of its own")
+    pairs = [(first[scored.prediction.name], scored) for scored in after if scored.prediction.name in first]
     if not pairs:
-        raise EvaluationError("no row in common; predictions of the same data, or with equal ids")
+        raise EvaluationError("no row in common; expected predictions of the same data, or with equal ids")
     for one, other in pairs:
         if one.prediction.reference != other.prediction.reference:
             texts = f"{one.prediction.reference[:40]!r} and {other.prediction.reference[:40]!r}"
-            raise EvaluationError(f"{one.prediction.name}: {texts}; the same reference in both runs")
+            raise EvaluationError(
+                f"{one.prediction.name}: references {texts}; expected the same reference in both runs"
+            )
     return pairs
 
 
-def skill_table(found: Sequence[Skill]) -> str:
+def delta_table(deltas: Sequence[MetricDelta]) -> str:
     """Task x metric, before and after, with the verdict in words, as markdown."""
     rows = [
         [
-            *(skill.task, skill.metric, skill.verdict, f"{skill.before:.4f}", f"{skill.after:.4f}"),
-            f"{skill.difference.mean:+.4f}",
-            f"{skill.difference.low:+.4f} to {skill.difference.high:+.4f}",
-            f"{skill.p:.3g}",
-            f"{skill.difference.rows}",
+            *(delta.task, delta.metric, delta.verdict, f"{delta.before:.4f}", f"{delta.after:.4f}"),
+            f"{delta.difference.mean:+.4f}",
+            f"{delta.difference.low:+.4f} to {delta.difference.high:+.4f}",
+            f"{delta.p:.3g}",
+            f"{delta.difference.rows}",
         ]
-        for skill in found
+        for delta in deltas
     ]
     head = ["task", "metric", "verdict", "before", "after", "change", "95%", "p (Holm)", "rows"]
     return markdown(head, rows, texts=3)
@@ -118,15 +128,15 @@ def side_by_side(runs: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for name in names:
         groups = [metrics["groups"].get(name) for metrics in runs.values()]
-        for column, way in {"rows": ("rows",), **RATES, **COUNTS}.items():
-            values = [group and at(group, way) for group in groups]
+        for column, path in {"rows": ("rows",), **RATES, **COUNTS}.items():
+            values = [group and get_path(group, path) for group in groups]
             dull = len(set(values)) == 1 if column == "rows" else column in COUNTS and not any(values)
             if not dull:
-                rows.append([name, column, *map(shown, values), _change(values[0], values[-1])])
+                rows.append([name, column, *map(format_value, values), _change(values[0], values[-1])])
     return markdown(["task", "metric", *runs, "change"], rows, texts=2)
 
 
-def differences(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def setting_differences(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What keeps runs from being comparable: other data, prompts, decoding, units or synonyms."""
     found = []
     for what, of_run in _SETTINGS.items():
@@ -176,34 +186,42 @@ _SETTINGS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 }
 
 
-def _skill(task: str, metric: str, rows: Sequence[tuple[Sample, Sample]]) -> Skill | None:
-    values = [(one.value(metric), other.value(metric), other.prediction.cluster) for one, other in rows]
-    known = [each for each in values if None not in each[:2]]
+def _delta(task: str, metric: str, rows: Sequence[Pair]) -> MetricDelta | None:
+    values = [(one.value(metric), other.value(metric)) for one, other in rows]
+    known = [
+        (pair, row)
+        for pair, row in zip(values, rows, strict=True)
+        if pair[0] is not None and pair[1] is not None
+    ]
     if not known:
         return None
-    first, second, clusters = map(list, zip(*known, strict=True))
-    difference = paired(first, second, clusters)
-    yes_or_no = {0.0, 1.0} >= {*first, *second}
-    won, lost, exact = mcnemar(first, second) if yes_or_no else (None, None, None)
-    before, after = sum(first) / len(first), sum(second) / len(second)
-    missing = len(rows) - len(known)
-    return Skill(task, metric, before, after, difference, difference.p, "", missing, won, lost, exact)
-
-
-def _judged(skill: Skill, p: float) -> Skill:
-    seen = skill.difference
-    if seen.equal == seen.rows:
-        verdict = SAME
-    elif p > _SURE:
-        verdict = UNTOLD
+    first, second = ([pair[side] for pair, _ in known] for side in (0, 1))
+    clusters = [other.prediction.cluster for _, (_, other) in known]
+    if metric in text.MICRO_ONLY:
+        counts = ([row[side].fixed.counts.ratio(metric) for _, row in known] for side in (0, 1))
+        difference, before, after = paired_rates(*counts, clusters)
     else:
-        verdict = BETTER if (seen.mean < 0) == lower_is_better(skill.metric) else WORSE
-    return Skill(**{**vars(skill), "p": p, "verdict": verdict})
+        difference = paired(first, second, clusters)
+        before, after = sum(first) / len(first), sum(second) / len(second)
+    yes_or_no = {0.0, 1.0} >= {*first, *second} and metric not in text.MICRO_ONLY
+    won, lost, exact_p = mcnemar(first, second) if yes_or_no else (None, None, None)
+    missing = len(rows) - len(known)
+    return MetricDelta(task, metric, before, after, difference, difference.p, "", missing, won, lost, exact_p)
 
 
-def _own_metrics(rows: Sequence[tuple[Sample, Sample]]) -> list[str]:
-    kinds = {(other.kind, name) for _, other in rows for name in other.own}
-    return [f"{kind}.{name}" for kind, name in sorted(kinds)]
+def _with_verdict(delta: MetricDelta, p: float) -> MetricDelta:
+    change = delta.difference
+    if change.equal == change.rows:
+        verdict = SAME
+    elif p > MAX_P:
+        verdict = INCONCLUSIVE
+    else:
+        verdict = BETTER if (change.mean < 0) == lower_is_better(delta.metric) else WORSE
+    return replace(delta, p=p, verdict=verdict)
+
+
+def _task_metric_names(rows: Sequence[Pair]) -> list[str]:
+    return sorted({f"{other.answer_type}.{name}" for _, other in rows for name in other.task_metrics})
 
 
 def _change(first: float | None, last: float | None) -> str:

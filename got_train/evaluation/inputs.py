@@ -9,7 +9,7 @@ from typing import Any
 
 from got_train.errors import EvaluationError
 
-from .predictions import DataFile, Prediction, json_rows, names_of, parse_prediction, records_hash
+from .predictions import DataFile, Prediction, data_names, json_rows, parse_prediction, records_hash
 
 
 def open_data(sources: Sequence[str | os.PathLike | Mapping[str, Any]]) -> list[DataFile]:
@@ -19,7 +19,7 @@ def open_data(sources: Sequence[str | os.PathLike | Mapping[str, Any]]) -> list[
     """
     options = [dict(each) if isinstance(each, Mapping) else {"path": os.fspath(each)} for each in sources]
     paths = [each.pop("path") for each in options]
-    return [_opened(*each) for each in zip(names_of(paths), paths, options, strict=True)]
+    return [_opened(*each) for each in zip(data_names(paths), paths, options, strict=True)]
 
 
 def _opened(name: str, path: str, options: dict[str, Any]) -> DataFile:

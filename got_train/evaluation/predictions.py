@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from got_train.data.records import Record
     from got_train.inference.reader import OcrPipeline
 
-UNTOLD = "text"  # the task of predictions that name none
+DEFAULT_TASK = "text"  # the task of predictions that name none
 Key = tuple[str | None, int | None]
 # what a file of predictions may call them, ours first, then GOT's and Fox's, ms-swift's
 _NAMES = {"reference": ("reference", "label", "labels"), "prediction": ("prediction", "answer", "response")}
@@ -35,7 +35,7 @@ class Prediction:
 
     reference: str
     prediction: str = ""
-    task: str = UNTOLD
+    task: str = DEFAULT_TASK
     box: tuple[float, ...] | None = None
     box_unit: str | None = None  # thousandth; else pixel
     color: str | None = None
@@ -121,7 +121,7 @@ def predict(
 
     What `path` holds already is not asked again, but for what failed; answers are appended to it at once.
     """
-    done = {prediction.key: prediction for prediction in _kept(path)}
+    done = {prediction.key: prediction for prediction in _kept_predictions(path)}
     wanted = [(file, place) for file in data for place in range(len(file.records))[:limit]]
     left = [(file, place) for file, place in wanted if (file.name, place) not in done]
     counter = tqdm(
@@ -168,7 +168,7 @@ def _cannot_ask(record: Record, dialect: str) -> str | None:
     return None
 
 
-def _kept(path: Path) -> list[Prediction]:
+def _kept_predictions(path: Path) -> list[Prediction]:
     """What a file holds, and from now on all that it holds: complete lines that did not fail."""
     if not path.exists():
         return []
@@ -239,7 +239,7 @@ def _of_question(question: str) -> dict[str, Any]:
     return {"task": task, "color": color, **region}
 
 
-def names_of(paths: Sequence[str]) -> Sequence[str]:
+def data_names(paths: Sequence[str]) -> Sequence[str]:
     """File names without suffix if these differ, else the folders' names, else the paths."""
     whole = [Path(os.path.abspath(path)) for path in paths]
     for names in ([path.stem for path in whole], [path.parent.name for path in whole]):

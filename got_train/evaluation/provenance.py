@@ -61,7 +61,7 @@ def code_version() -> str:
     return f"{__version__} {described.stdout.strip()}".strip()
 
 
-def described(
+def run_settings(
     folder: str | os.PathLike,
     reader: OcrPipeline,
     data: Iterable[DataFile],
@@ -93,7 +93,7 @@ def described(
     }
 
 
-def check_same(output_dir: Path, settings: Mapping[str, Any]) -> None:
+def assert_same_settings(output_dir: Path, settings: Mapping[str, Any]) -> None:
     """Refuse to mix answers of two models, two sets of records or two ways of decoding in one file."""
     if not (output_dir / PREDICTIONS).exists():
         return

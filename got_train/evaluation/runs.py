@@ -20,9 +20,9 @@ from .provenance import (
     PREDICTIONS,
     SAMPLES,
     SETTINGS,
-    check_same,
-    described,
+    assert_same_settings,
     read_json,
+    run_settings,
     write_json,
     write_lines,
 )
@@ -30,7 +30,7 @@ from .provenance import (
 if TYPE_CHECKING:
     from .predictions import DataFile, Prediction
     from .schema import EvaluationConfig
-    from .scored import Sample
+    from .scored import ScoredPrediction
 
 
 def evaluate(
@@ -104,10 +104,10 @@ def _asked(config: EvaluationConfig) -> tuple[list[Prediction], dict[str, Any], 
     decoding = {name: value for name, value in vars(config.decoding).items() if name != "batch_size"}
     reader = reading.load_pipeline(config.model.path, config.model.dtype, **decoding)
     how = {"dtype": config.model.dtype, "batch_size": config.decoding.batch_size}
-    settings = described(config.model.path, reader, data, config.limit, **how)
+    settings = run_settings(config.model.path, reader, data, config.limit, **how)
     output_dir = Path(config.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    check_same(output_dir, settings)
+    assert_same_settings(output_dir, settings)
     write_json(output_dir / SETTINGS, settings)
     predictions = predict(reader, data, output_dir / PREDICTIONS, config.limit, config.decoding.batch_size)
     return predictions, settings, data
@@ -140,12 +140,12 @@ def _scored(
 ) -> dict[str, Any]:
     """Scores, comparison and files of predictions."""
     from . import benchmarks
-    from .scored import samples
+    from .scored import score_predictions
     from .scores import summary
 
     unit, output_dir = config.scores.unit, Path(config.output_dir) if config.output_dir else None
     own = [each for each in predictions if each.benchmark is None]
-    scored = samples(own, unit, output_dir is not None, config.scores.cdm_seconds)
+    scored = score_predictions(own, unit, output_dir is not None, config.scores.cdm_seconds)
     metrics = {"settings": settings, **summary(scored, predictions, unit)}
     if found := benchmarks.scores(predictions, data, output_dir, config.scores.cdm_seconds):
         metrics["benchmarks"] = found
@@ -161,9 +161,11 @@ def _scored(
     return metrics
 
 
-def _compared(metrics: dict[str, Any], scored: Sequence[Sample], config: EvaluationConfig) -> list[Sample]:
+def _compared(
+    metrics: dict[str, Any], scored: Sequence[ScoredPrediction], config: EvaluationConfig
+) -> list[ScoredPrediction]:
     """Adds what changed since the baseline; returns the baseline's samples."""
-    from .comparison import skills
+    from .comparison import metric_deltas
 
     folder = Path(config.report.baseline)
     runs = {folder.name or str(folder): read_json(folder / METRICS), "this run": metrics}
@@ -172,7 +174,7 @@ def _compared(metrics: dict[str, Any], scored: Sequence[Sample], config: Evaluat
     metrics["comparison"] = {
         "with": str(folder),
         "notes": notes,
-        "skills": [skill.row() for skill in skills(before, scored)],
+        "skills": [skill.row() for skill in metric_deltas(before, scored)],
     }
     return before
 

@@ -1,6 +1,6 @@
-"""One prediction with all that was measured on it: text metrics, those of its kind, how its answer ended.
+"""One prediction with its scores: text metrics, those of its answer type, signs of degeneration.
 
-Knows the metrics' modules by the kind they score; averages, groups and tables are made elsewhere.
+Averages, groups and tables are made elsewhere.
 """
 
 from __future__ import annotations
@@ -18,117 +18,131 @@ from got_train.formats.answer_types import ANSWER_TYPES, answer_type
 from got_train.workers import in_processes
 
 from .metrics import characters, degeneration, pages, task_metrics, text
-from .metrics.values import Values
+from .metrics.values import MetricValues
 from .predictions import Prediction
 
-_SLOW = ("table", "geometry")  # kinds of which one pair may take a second and more
-_FEW = 8  # of them a process, for it takes a second to start
-_MANY = 1_000_000  # characters of texts a process, for the same reason
+SLOW_TYPES = ("table", "geometry")  # one pair of these may take a second and more
+SLOW_PER_PROCESS = 8  # of these pairs, because a process takes a second to start
+CHARACTERS_PER_PROCESS = 1_000_000  # for the same reason
 LENGTHS = (100, 500, 1000, 2000)  # characters of a reference, where the groups by length end
-_LOWER = ("edit", "cer", "wer", "ser", "ler", "distance", "ned")  # ends or parts of names that are errors
+ERROR_METRICS = (
+    "edit",
+    "cer",
+    "wer",
+    "ser",
+    "ler",
+    "distance",
+    "ned",
+)  # in names: lower is better
 
 
 @dataclass(frozen=True)
-class Sample:
+class ScoredPrediction:
     """A prediction that was asked, and its scores."""
 
     prediction: Prediction
-    kind: str
+    answer_type: str
     fixed: text.Score
     official: text.Score | None
-    own: Mapping[str, float | bool | None] = field(default_factory=dict)  # of its kind's metrics
-    faults: Mapping[str, float | bool | None] = field(default_factory=dict)  # signs of degeneration
+    task_metrics: Mapping[str, float | bool | None] = field(default_factory=dict)  # of its answer type
+    degeneration: Mapping[str, float | bool | None] = field(default_factory=dict)
 
     def value(self, metric: str) -> float | None:
         """A metric by its name: edit_distance, table.teds, no_end; None where it cannot be computed."""
-        kind, dot, own = metric.rpartition(".")
+        answer_type, dot, name = metric.rpartition(".")
         if dot:
-            found = self.own.get(own) if kind == self.kind else None
+            value = self.task_metrics.get(name) if answer_type == self.answer_type else None
         elif metric in text.FIXED:
-            found = self.fixed[metric]
+            value = self.fixed[metric]
         else:
-            found = self.faults.get(metric)
-        return None if found is None or not math.isfinite(found) else float(found)
+            value = self.degeneration.get(metric)
+        return None if value is None or not math.isfinite(value) else float(value)
 
     @property
     def metrics(self) -> list[str]:
-        return [*text.FIXED, *(f"{self.kind}.{name}" for name in self.own), *self.faults]
+        task_metrics = (f"{self.answer_type}.{name}" for name in self.task_metrics)
+        return [*text.FIXED, *task_metrics, *self.degeneration]
 
     def row(self) -> dict[str, Any]:
         """As a line of samples.jsonl."""
-        scores = {name: self.value(name) for name in self.metrics}
-        known = {"id": self.prediction.name, **self.prediction.row(), "kind": self.kind}
-        reasons = getattr(self.own, "reasons", {})
-        known |= {"groups": groups(self.prediction), "scores": scores}
-        return known | ({"reasons": dict(reasons)} if reasons else {})
+        row = {"id": self.prediction.name, **self.prediction.row(), "answer_type": self.answer_type}
+        row["groups"] = groups(self.prediction)
+        row["scores"] = {name: self.value(name) for name in self.metrics}
+        reasons = getattr(self.task_metrics, "missing_reasons", {})
+        return row | ({"missing_reasons": dict(reasons)} if reasons else {})
 
 
-def samples(
+def score_predictions(
     predictions: Sequence[Prediction], unit: str = "word", progress: bool = False, cdm_seconds: float = 0
-) -> list[Sample]:
-    """All that were asked, scored, formulas by CDM if it has time. A failed row scores as an empty answer."""
-    asked = [each for each in predictions if each.not_asked is None]
-    found = [answer_type(each.reference, each.task) for each in asked]
-    own = _own_scores(found, [(each.prediction, each.reference) for each in asked], progress)
+) -> list[ScoredPrediction]:
+    """Scores of all that were asked, of formulas with CDM if it has time. A failed row is an empty answer."""
+    asked = [prediction for prediction in predictions if prediction.not_asked is None]
+    types = [answer_type(prediction.reference, prediction.task) for prediction in asked]
+    task_values = _task_metrics(types, [(row.prediction, row.reference) for row in asked], progress)
     if cdm_seconds:
-        _add_cdm(own, asked, found, cdm_seconds, progress)
-    wanted = [
-        (each.prediction, each.reference, unit, each.finished, kind)
-        for each, kind in zip(asked, found, strict=True)
+        _add_cdm(task_values, asked, types, cdm_seconds, progress)
+    jobs = [
+        (row.prediction, row.reference, unit, row.finished, name)
+        for row, name in zip(asked, types, strict=True)
     ]
-    characters = sum(len(pair[0]) + len(pair[1]) for pair in wanted)
-    scores = in_processes(_text_scores, wanted, _processes(characters // _MANY))
-    shown = tqdm(scores, total=len(wanted), unit="pair", desc="text", disable=None if progress else True)
+    characters = sum(len(prediction) + len(reference) for prediction, reference, *_ in jobs)
+    scores = in_processes(_text_scores, jobs, _process_count(characters // CHARACTERS_PER_PROCESS))
+    scores = tqdm(scores, total=len(jobs), unit="pair", desc="text", disable=None if progress else True)
     return [
-        Sample(each, kind, *texts, own=special, faults=faults)
-        for each, kind, special, (*texts, faults) in zip(asked, found, own, shown, strict=True)
+        ScoredPrediction(row, name, fixed, official, values, signs)
+        for row, name, values, (fixed, official, signs) in zip(asked, types, task_values, scores, strict=True)
     ]
 
 
 def _add_cdm(
-    own: list[Values], asked: Sequence[Prediction], found: Sequence[str], seconds: float, progress: bool
+    task_values: list[MetricValues],
+    asked: Sequence[Prediction],
+    types: Sequence[str],
+    seconds: float,
+    progress: bool,
 ) -> None:
     from .metrics import cdm
 
-    end = time.time() + seconds
-    places = [place for place, kind in enumerate(found) if kind == "formula"]
-    wanted = [(asked[place].prediction, asked[place].reference, end) for place in places]
-    scores = in_processes(cdm.score_until, wanted, _processes(len(places) // _FEW))
-    shown = tqdm(scores, total=len(wanted), unit="pair", desc="CDM", disable=None if progress else True)
-    for place, score in zip(places, shown, strict=True):
-        reasons = {**own[place].reasons, **score.reasons}
-        own[place] = Values({**own[place], **score}, reasons, own[place].parts)
+    deadline = time.time() + seconds
+    indices = [index for index, name in enumerate(types) if name == "formula"]
+    jobs = [(asked[index].prediction, asked[index].reference, deadline) for index in indices]
+    scores = in_processes(cdm.score_until, jobs, _process_count(len(jobs) // SLOW_PER_PROCESS))
+    scores = tqdm(scores, total=len(jobs), unit="pair", desc="CDM", disable=None if progress else True)
+    for index, score in zip(indices, scores, strict=True):
+        values = task_values[index]
+        reasons = {**values.missing_reasons, **score.missing_reasons}
+        task_values[index] = MetricValues({**values, **score}, reasons, values.counts)
 
 
 def _text_scores(
-    prediction: str, reference: str, unit: str, finished: str | None, kind: str
-) -> tuple[text.Score, text.Score | None, Values]:
+    prediction: str, reference: str, unit: str, finished: str | None, answer_type: str
+) -> tuple[text.Score, text.Score | None, MetricValues]:
     """What every pair has: both modes of the text metrics, signs of degeneration."""
     fixed, official = (text.score(prediction, reference, unit, mode) for mode in text.MODES)
-    return fixed, official, degeneration.score(prediction, reference, finished, kind)
+    return fixed, official, degeneration.score(prediction, reference, finished, answer_type)
 
 
-def _processes(parts: int) -> int:
+def _process_count(parts: int) -> int:
     """As many as there are parts of work, but not more than processors."""
     return max(1, min(os.cpu_count() or 1, parts))
 
 
-def metric_fault(name: str) -> str:
-    """What is wrong with the name of a metric, if anything; of a kind's own only the kind is known here."""
-    known = (*text.FIXED, *degeneration.NAMES)
-    if name.partition(".")[0] in ANSWER_TYPES if "." in name else name in known:
+def metric_error(name: str) -> str:
+    """What is wrong with the name of a metric, if anything; of TYPE.METRIC only the type is known here."""
+    names = (*text.FIXED, *degeneration.NAMES)
+    if name.partition(".")[0] in ANSWER_TYPES if "." in name else name in names:
         return ""
-    return f"no metric {name}; loss, {', '.join(known)}, or KIND.METRIC such as table.teds"
+    return f"no metric {name}; use loss, {', '.join(names)}, or TYPE.METRIC such as table.teds"
 
 
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value of this metric means a better reading."""
     name = metric.rpartition(".")[2]
-    return name in degeneration.NAMES or bool({*_LOWER} & {*name.split("_")})
+    return name in degeneration.NAMES or bool({*ERROR_METRICS} & {*name.split("_")})
 
 
 def groups(prediction: Prediction) -> dict[str, str]:
-    """By what a prediction is looked at together with others: language, task, source, length, its own."""
+    """By what a prediction is averaged together with others: language, task, source, length, its own."""
     own = {name: str(value) for name, value in prediction.groups.items()}
     return {
         "language": characters.language(prediction.reference),
@@ -157,21 +171,24 @@ def length_bin(length: int) -> str:
     return f"{low} and more"
 
 
-def averages_of(kind: str, scores: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """The averages of a kind's own metrics, as the kind defines them."""
-    return (pages if kind == "page" else task_metrics.module_of(kind)).averages(scores)
+def task_averages(answer_type: str, values: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The averages of an answer type's own metrics, as its module defines them."""
+    return (pages if answer_type == "page" else task_metrics.module_of(answer_type)).averages(values)
 
 
-def _own_scores(found: Sequence[str], pairs: Sequence[tuple[str, str]], progress: bool) -> list[Values]:
-    """What the kinds' own modules say, in the order of the pairs; what takes long in several processes."""
-    own = [
-        Values(pages.score(*pair) if kind == "page" else {}) for kind, pair in zip(found, pairs, strict=True)
+def _task_metrics(
+    types: Sequence[str], pairs: Sequence[tuple[str, str]], progress: bool
+) -> list[MetricValues]:
+    """The values of the types' own metrics, in the order of the pairs; the slow ones in several processes."""
+    values = [
+        MetricValues(pages.score(*pair) if name == "page" else {})
+        for name, pair in zip(types, pairs, strict=True)
     ]
-    places = [place for place, kind in enumerate(found) if kind in task_metrics.MODULES]
-    slow = sum(found[place] in _SLOW for place in places)
-    wanted = [(found[place], *pairs[place]) for place in places]
-    scores = task_metrics.score_all(wanted, _processes(slow // _FEW))
-    shown = tqdm(scores, total=len(wanted), unit="pair", desc="kinds", disable=None if progress else True)
-    for place, score in zip(places, shown, strict=True):
-        own[place] = score
-    return own
+    indices = [index for index, name in enumerate(types) if name in task_metrics.MODULES]
+    slow = sum(types[index] in SLOW_TYPES for index in indices)
+    jobs = [(types[index], *pairs[index]) for index in indices]
+    scores = task_metrics.score_all(jobs, _process_count(slow // SLOW_PER_PROCESS))
+    bar = tqdm(scores, total=len(jobs), unit="pair", desc="task metrics", disable=None if progress else True)
+    for index, score in zip(indices, bar, strict=True):
+        values[index] = score
+    return values

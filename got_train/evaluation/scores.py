@@ -10,17 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .metrics import meteor, pages, text
-from .metrics.values import reasons
+from .metrics.values import missing_reasons
 from .predictions import Prediction
-from .scored import Sample, averages_of, groups, lower_is_better, samples, task_name
+from .scored import ScoredPrediction, groups, lower_is_better, score_predictions, task_averages, task_name
 from .statistics import intervals
 
 ALL = "all"
 SMALL = 30  # rows of a group below which its mean says little
-# column: (its key in a group, or the way to it)
+# column: (its key in a group, or the path to it)
 RATES = {
     "edit distance": ("fixed", "macro", "edit_distance"),
     "CER": ("fixed", "micro", "cer"),
+    "WER": ("fixed", "micro", "wer"),
     "exact match": ("fixed", "macro", "exact_match"),
     "F1": ("fixed", "macro", "f1"),
 }
@@ -36,11 +37,11 @@ _GROUP_DRAWS = 2000  # for the many intervals of groups
 
 def score(predictions: Sequence[Prediction], unit: str = "word") -> dict[str, Any]:
     """All numbers of metrics.json but the settings. A failed row scores as an empty answer."""
-    return summary(samples(predictions, unit), predictions, unit)
+    return summary(score_predictions(predictions, unit), predictions, unit)
 
 
 def summary(
-    scored: Sequence[Sample], predictions: Sequence[Prediction], unit: str = "word"
+    scored: Sequence[ScoredPrediction], predictions: Sequence[Prediction], unit: str = "word"
 ) -> dict[str, Any]:
     """The numbers of metrics.json for samples; all predictions are counted, also those that have none."""
     not_asked = Counter(task_name(each) for each in predictions if each.not_asked is not None)
@@ -59,7 +60,7 @@ def summary(
         "meteor_stages": list(meteor.stages()),
         "counts": counts(predictions),
         "groups": found,
-        "kinds": {kind: _kind(rows) for kind, rows in _by_kind(scored).items()},
+        "answer_types": {kind: _answer_type(rows) for kind, rows in _by_answer_type(scored).items()},
         "breakdown": _breakdown(scored),
         "failures": failures,
     }
@@ -88,12 +89,12 @@ def shortfalls(metrics: dict[str, Any], limits: dict[str, float]) -> list[str]:
         task, _, metric = name.rpartition(":")
         kind, dot, own = metric.rpartition(".")
         if dot:
-            value = at(metrics["kinds"].get(kind), ("averages",))
+            value = get_path(metrics["answer_types"].get(kind), ("averages",))
             value = value and value.get(own)
         else:
             groups = metrics["groups"]
             group = groups.get(task or (ALL if ALL in groups else next(iter(groups), ALL)))
-            value = at(group and group["fixed"], ("macro", metric))
+            value = get_path(group and group["fixed"], ("macro", metric))
         lower = lower_is_better(metric)
         if value is None:
             found.append(f"{name} has no value; a metric of rows that are there")
@@ -106,12 +107,19 @@ def table(metrics: Mapping[str, Any]) -> str:
     """A row a group, then one a kind that has metrics of its own, as markdown."""
     rows = []
     for name, group in metrics["groups"].items():
-        rates = [shown(at(group, way)) for way in RATES.values()]
-        rows.append([name, str(group["rows"]), *rates, *(shown(at(group, way)) for way in COUNTS.values())])
+        rates = [format_value(get_path(group, path)) for path in RATES.values()]
+        rows.append(
+            [
+                name,
+                str(group["rows"]),
+                *rates,
+                *(format_value(get_path(group, path)) for path in COUNTS.values()),
+            ]
+        )
     parts = [markdown(["task", "rows", *RATES, *COUNTS], rows)]
     own = [
-        [kind, name, str(found["computed"][name]), shown(value)]
-        for kind, found in metrics.get("kinds", {}).items()
+        [kind, name, str(found["computed"][name]), format_value(value)]
+        for kind, found in metrics.get("answer_types", {}).items()
         for name, value in found["averages"].items()
     ]
     if own:
@@ -134,21 +142,21 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1)
     return "\n".join([line(head), line(rule), *map(line, rows)])
 
 
-def at(group: Mapping[str, Any], way: Sequence[str]) -> Any:
-    """What stands at the end of a way through nested mappings; None where it ends earlier."""
+def get_path(group: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """The value at the end of a path through nested mappings; None where it ends earlier."""
     value: Any = group
-    for key in way:
+    for key in path:
         value = None if value is None else value[key]
     return value
 
 
-def shown(value: float | None) -> str:
+def format_value(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _grouped(scored: Sequence[Sample]) -> dict[str, list[Sample]]:
+def _grouped(scored: Sequence[ScoredPrediction]) -> dict[str, list[ScoredPrediction]]:
     """By task; a task that occurs in several data files also by file."""
-    tasks: dict[str, dict[str | None, list[Sample]]] = {}
+    tasks: dict[str, dict[str | None, list[ScoredPrediction]]] = {}
     for each in scored:
         tasks.setdefault(task_name(each.prediction), {}).setdefault(each.prediction.data, []).append(each)
     found = {}
@@ -159,7 +167,7 @@ def _grouped(scored: Sequence[Sample]) -> dict[str, list[Sample]]:
     return found
 
 
-def _group(rows: Sequence[Sample]) -> dict[str, Any]:
+def _group(rows: Sequence[ScoredPrediction]) -> dict[str, Any]:
     answered = [each.prediction for each in rows if each.prediction.failed is None]
     ends = Counter(each.finished for each in answered)
     told = not ends[None] and bool(answered)
@@ -181,11 +189,11 @@ def _group(rows: Sequence[Sample]) -> dict[str, Any]:
     }
 
 
-def _text_intervals(rows: Sequence[Sample]) -> dict[str, dict[str, list[float]]]:
+def _text_intervals(rows: Sequence[ScoredPrediction]) -> dict[str, dict[str, list[float]]]:
     """95 % of the macro averages and of the micro rates that `fixed` holds, by documents."""
     clusters = [each.prediction.cluster for each in rows]
     macro = [[each.fixed[name] for name in text.FIXED] for each in rows]
-    parts = [_rates(each.fixed.counts) for each in rows]
+    parts = [{name: each.fixed.counts.ratio(name) for name in text.COUNTED} for each in rows]
     over = [[top for top, _ in each.values()] for each in parts]
     under = [[bottom for _, bottom in each.values()] for each in parts]
     joined = [[*one, *other] for one, other in zip(macro, over, strict=True)]
@@ -197,31 +205,19 @@ def _text_intervals(rows: Sequence[Sample]) -> dict[str, dict[str, list[float]]]
     }
 
 
-def _rates(counts: text.Counts) -> dict[str, tuple[int, int]]:
-    """Of each metric with a micro average what stands above and below the line."""
-    return {
-        "edit_distance": (counts.edits, counts.longest),
-        "cer": (counts.edits, counts.characters),
-        "wer": (counts.word_edits, counts.words),
-        "precision": (counts.common, counts.predicted),
-        "recall": (counts.common, counts.expected),
-        "f1": (2 * counts.common, counts.predicted + counts.expected),
-    }
-
-
-def _by_kind(scored: Sequence[Sample]) -> dict[str, list[Sample]]:
-    kinds: dict[str, list[Sample]] = {}
+def _by_answer_type(scored: Sequence[ScoredPrediction]) -> dict[str, list[ScoredPrediction]]:
+    kinds: dict[str, list[ScoredPrediction]] = {}
     for each in scored:
-        if each.own:
-            kinds.setdefault(each.kind, []).append(each)
+        if each.task_metrics:
+            kinds.setdefault(each.answer_type, []).append(each)
     return kinds
 
 
-def _kind(rows: Sequence[Sample]) -> dict[str, Any]:
+def _answer_type(rows: Sequence[ScoredPrediction]) -> dict[str, Any]:
     """The kind's own averages; how many rows each could be computed for, and intervals of plain means."""
-    averages = averages_of(rows[0].kind, [each.own for each in rows])
-    names = list(dict.fromkeys(name for each in rows for name in each.own))
-    values = {name: [each.value(f"{each.kind}.{name}") for each in rows] for name in names}
+    averages = task_averages(rows[0].answer_type, [each.task_metrics for each in rows])
+    names = list(dict.fromkeys(name for each in rows for name in each.task_metrics))
+    values = {name: [each.value(f"{each.answer_type}.{name}") for each in rows] for name in names}
     computed = {name: sum(value is not None for value in values[name]) for name in names}
     known = [name for name in names if computed[name]]
     ends: list[Any] = []
@@ -233,13 +229,13 @@ def _kind(rows: Sequence[Sample]) -> dict[str, Any]:
         "rows": len(rows),
         "computed": {name: computed.get(name, len(rows)) for name in averages},
         "averages": averages,
-        "reasons": reasons([each.own for each in rows]),  # why the others could not be
+        "missing_reasons": missing_reasons([each.task_metrics for each in rows]),
         "intervals": {name: list(end) for name, end in zip(known, ends, strict=True)},
-        **({"official": _official_parts(rows)} if rows[0].kind == "page" else {}),
+        **({"official": _official_parts(rows)} if rows[0].answer_type == "page" else {}),
     }
 
 
-def _official_parts(rows: Sequence[Sample]) -> dict[str, dict[str, Any]]:
+def _official_parts(rows: Sequence[ScoredPrediction]) -> dict[str, dict[str, Any]]:
     """Pages, their math and their tables as GOT's format script averages them."""
     scored = [pages.official(each.prediction.prediction, each.prediction.reference) for each in rows]
     found = {}
@@ -250,9 +246,9 @@ def _official_parts(rows: Sequence[Sample]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _breakdown(scored: Sequence[Sample]) -> dict[str, dict[str, dict[str, Any]]]:
+def _breakdown(scored: Sequence[ScoredPrediction]) -> dict[str, dict[str, dict[str, Any]]]:
     """Edit distance by language, task, source, length and what the rows name; dull ones are left out."""
-    found: dict[str, dict[str, list[Sample]]] = {}
+    found: dict[str, dict[str, list[ScoredPrediction]]] = {}
     for each in scored:
         for name, value in groups(each.prediction).items():
             found.setdefault(name, {}).setdefault(value, []).append(each)
@@ -263,14 +259,14 @@ def _breakdown(scored: Sequence[Sample]) -> dict[str, dict[str, dict[str, Any]]]
     }
 
 
-def _order(group: tuple[str, list[Sample]]) -> tuple[int, int]:
+def _order(group: tuple[str, list[ScoredPrediction]]) -> tuple[int, int]:
     """Lengths from short to long, other groups from large to small."""
     value, rows = group
     first = value.partition("-")[0].partition(" ")[0]
     return (int(first), 0) if first.isdigit() else (0, -len(rows))
 
 
-def _part(rows: Sequence[Sample]) -> dict[str, Any]:
+def _part(rows: Sequence[ScoredPrediction]) -> dict[str, Any]:
     values = [each.fixed["edit_distance"] for each in rows]
     clusters = [each.prediction.cluster for each in rows]
     ends = intervals(values, None, clusters, _GROUP_DRAWS)[0]

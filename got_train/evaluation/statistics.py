@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -108,6 +108,52 @@ def paired(
     )
 
 
+def paired_rates(
+    first: Sequence[tuple[float, float]],
+    second: Sequence[tuple[float, float]],
+    clusters: Sequence[Hashable] | None = None,
+    draws: int = DRAWS,
+) -> tuple[Difference, float, float]:
+    """The same for two micro averages, of which each row gives (numerator, denominator); and both averages.
+
+    A rate over nothing is 1 if there are edits all the same, else 0, as that of a row.
+    """
+    import numpy as np
+
+    if len(first) != len(second):
+        raise EvaluationError(f"paired_rates: {len(first)} and {len(second)} rows; expected as many in both")
+    if not len(first):
+        raise EvaluationError("paired_rates: no rows; expected at least one pair")
+    values = np.hstack([np.asarray(first, dtype=float), np.asarray(second, dtype=float)])
+    sums = _cluster_sums(values, clusters)
+    before, after = (_rate(sums[:, side].sum(axis=0)) for side in (slice(0, 2), slice(2, 4)))
+    drawn = np.concatenate([counts @ sums for counts in _resampled(len(sums), draws)])
+    changes = _rates(drawn[:, 2:]) - _rates(drawn[:, :2])
+    row_change = _rates(values[:, 2:]) - _rates(values[:, :2])
+    low, high = _ends(changes, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    # exchanging a cluster's runs turns half of what they differ by
+    middle, half = (sums[:, :2] + sums[:, 2:]) / 2, (sums[:, 2:] - sums[:, :2]) / 2
+    observed = abs(after - before) - _EQUAL
+
+    def reached(signs: np.ndarray) -> int:
+        moved = signs @ half
+        swapped = _rates(middle.sum(axis=0) + moved) - _rates(middle.sum(axis=0) - moved)
+        return int((abs(swapped) >= observed).sum())
+
+    difference = Difference(
+        rows=len(values),
+        clusters=len(sums),
+        mean=after - before,
+        low=low,
+        high=high,
+        p=_exchange_p(len(sums), draws, reached),
+        higher=int((row_change > _EQUAL).sum()),
+        equal=int((abs(row_change) <= _EQUAL).sum()),
+        lower=int((row_change < -_EQUAL).sum()),
+    )
+    return difference, before, after
+
+
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, float]:
     """Of yes/no values: how often only the second is yes, only the first, and the exact two-sided p."""
     if len(first) != len(second):
@@ -173,18 +219,35 @@ def _ends(rates: np.ndarray, ends: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _sign_flip(sums: np.ndarray, draws: int) -> float:
-    """How often exchanging the two runs at random, cluster by cluster, changes as much as was seen."""
+def _rates(sums: np.ndarray) -> np.ndarray:
+    """(rows, 2) numerators over denominators."""
     import numpy as np
 
-    seen = abs(sums.sum()) - _EQUAL * len(sums)
-    if len(sums) <= EXACT:
-        signs = np.array(list(itertools.product((1, -1), repeat=len(sums))))
-        return float((abs(signs @ sums) >= seen).mean())
-    generator, reached = np.random.default_rng(SEED), 0
-    at_once = max(1, _CELLS // len(sums))
-    for start in range(0, draws, at_once):
-        rows = min(at_once, draws - start)
-        signs = np.where(generator.random((rows, len(sums))) < 0.5, 1.0, -1.0)
-        reached += int((abs(signs @ sums) >= seen).sum())
-    return (reached + 1) / (draws + 1)
+    numerators, denominators = sums[:, 0], sums[:, 1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(denominators > 0, numerators / denominators, numerators > 0)
+
+
+def _rate(sums: np.ndarray) -> float:
+    return float(_rates(sums[None])[0])
+
+
+def _sign_flip(sums: np.ndarray, draws: int) -> float:
+    """How often exchanging the two runs at random, cluster by cluster, changes as much as was seen."""
+    observed = abs(sums.sum()) - _EQUAL * len(sums)
+    return _exchange_p(len(sums), draws, lambda signs: int((abs(signs @ sums) >= observed).sum()))
+
+
+def _exchange_p(size: int, draws: int, reached: Callable[[np.ndarray], int]) -> float:
+    """The share of exchanges, rows of 1 and -1, that reach the observed change; all are tried of few."""
+    import numpy as np
+
+    if size <= EXACT:
+        signs = np.array(list(itertools.product((1, -1), repeat=size)))
+        return reached(signs) / len(signs)
+    generator, count = np.random.default_rng(SEED), 0
+    chunk = max(1, _CELLS // size)
+    for start in range(0, draws, chunk):
+        rows = min(chunk, draws - start)
+        count += reached(np.where(generator.random((rows, size)) < 0.5, 1.0, -1.0))
+    return (count + 1) / (draws + 1)

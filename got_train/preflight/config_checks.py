@@ -17,7 +17,7 @@ from got_train.checkpoint.tensor_io import tensor_entries
 from got_train.config.schema import Config
 from got_train.data.collator import Collator
 from got_train.errors import ConfigError
-from got_train.evaluation.scored import metric_fault
+from got_train.evaluation.scored import metric_error
 from got_train.modeling.config import GotConfig
 from got_train.tokenizer import Tokenizer
 from got_train.training.checkpoints import checkpoints
@@ -115,7 +115,7 @@ def build_collator(config: Config, sizes: GotConfig, tokenizer: Tokenizer) -> Co
 def config_warnings(config: Config) -> Iterator[Finding]:
     """Choices that are allowed and seldom meant, and a metric that does not exist."""
     output, data = Path(config.train.output_dir), config.data
-    if config.eval.best_metric != "loss" and (fault := metric_fault(config.eval.best_metric)):
+    if config.eval.best_metric != "loss" and (fault := metric_error(config.eval.best_metric)):
         yield Finding(ERROR, "config", "eval.best_metric", *fault.split("; ", 1))
     found = [*checkpoints(output), *([output / FINAL] if (output / FINAL).exists() else [])]
     if found:

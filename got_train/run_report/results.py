@@ -68,7 +68,7 @@ def skills(run: Run) -> str:
     note = (
         f"Before: {escaped(run.skills['before']['folder'])}; after: step {run.skills['after']['step']:,}. "
         f"Rows: {counted}. The interval is a bootstrap over documents, p a sign-flip test over documents, "
-        "adjusted within each set. Better and worse: p at most 0.05; else it cannot be told. Lower is better "
+        "adjusted within each set. Better and worse: p at most 0.05; otherwise inconclusive. Lower is better "
         "of edit_distance, higher of exact_match, f1 and bleu."
     )
     return f"{title}<ul>{words}</ul>{numbers.skills(found)}<p class=note>{note}</p>"

@@ -22,9 +22,15 @@ from got_train.data.mixture import subsample
 from got_train.data.records import Record
 from got_train.errors import ConfigError
 from got_train.evaluation.metrics import degeneration, text
-from got_train.evaluation.predictions import DataFile, Prediction, names_of, read_rows, records_hash
+from got_train.evaluation.predictions import DataFile, Prediction, data_names, read_rows, records_hash
 from got_train.evaluation.provenance import write_lines
-from got_train.evaluation.scored import Sample, averages_of, metric_fault, samples, task_name
+from got_train.evaluation.scored import (
+    ScoredPrediction,
+    metric_error,
+    score_predictions,
+    task_averages,
+    task_name,
+)
 from got_train.evaluation.scores import ALL
 from got_train.formats.answer_types import answer_type
 from got_train.inference.reader import OcrPipeline
@@ -69,7 +75,7 @@ class EvalSet:
 
 def validation_sets(paths: Sequence[str], records: Sequence[Sequence[Record]]) -> list[EvalSet]:
     """The sources of data.validation under their names."""
-    names = [VALIDATION] if len(paths) == 1 else [f"{VALIDATION}/{name}" for name in names_of(paths)]
+    names = [VALIDATION] if len(paths) == 1 else [f"{VALIDATION}/{name}" for name in data_names(paths)]
     return [EvalSet(*each) for each in zip(names, paths, records, strict=True)]
 
 
@@ -131,7 +137,7 @@ class EvalResult:
     """The scored answers of a moment of a run."""
 
     step: int
-    samples: Sequence[Sample]
+    samples: Sequence[ScoredPrediction]
     of: int  # rows that there are to read
     seconds: float  # of reading and scoring
 
@@ -140,13 +146,13 @@ class EvalResult:
         """Whether the time has sufficed for all rows."""
         return len(self.samples) == self.of
 
-    def of_files(self, files: Sequence[DataFile]) -> list[Sample]:
+    def of_files(self, files: Sequence[DataFile]) -> list[ScoredPrediction]:
         names = {file.name for file in files}
         return [each for each in self.samples if each.prediction.data in names]
 
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
         """By source, then by task: rows, and the mean of each metric; a source of several tasks has `all`."""
-        sources: dict[str, dict[str, list[Sample]]] = {}
+        sources: dict[str, dict[str, list[ScoredPrediction]]] = {}
         for each in self.samples:
             tasks = sources.setdefault(each.prediction.data or "", {})
             tasks.setdefault(task_name(each.prediction), []).append(each)
@@ -183,25 +189,25 @@ class EvalResult:
         return f"step {self.step}: read {rows} in {self.seconds:.1f} s: {'; '.join(said)}"
 
 
-def mean_metrics(rows: Sequence[Sample]) -> dict[str, float]:
+def mean_metrics(rows: Sequence[ScoredPrediction]) -> dict[str, float]:
     """Rows and means by the names of metrics that have a value; of the kinds' own as these define them."""
     found: dict[str, float] = {"rows": len(rows)}
     for name in (*text.FIXED, *degeneration.NAMES):
         values = [value for each in rows if (value := each.value(name)) is not None]
         found |= {name: sum(values) / len(values)} if values else {}
-    of_kind: dict[str, list[Sample]] = {}
+    of_kind: dict[str, list[ScoredPrediction]] = {}
     for each in rows:
-        if each.own:
-            of_kind.setdefault(each.kind, []).append(each)
+        if each.task_metrics:
+            of_kind.setdefault(each.answer_type, []).append(each)
     for kind, some in of_kind.items():
-        own = averages_of(kind, [each.own for each in some])
+        own = task_averages(kind, [each.task_metrics for each in some])
         found |= {f"{kind}.{name}": float(value) for name, value in own.items() if value is not None}
     return found
 
 
 def check_metric(name: str, files: Sequence[DataFile]) -> None:
     """Refuse a metric that the answers to no row of these files can have."""
-    if fault := metric_fault(name):
+    if fault := metric_error(name):
         raise ConfigError(f"eval.best_metric: {fault}")
     kind, dot, _ = name.partition(".")
     if not dot:
@@ -213,7 +219,7 @@ def check_metric(name: str, files: Sequence[DataFile]) -> None:
         raise ConfigError(
             f"eval.best_metric: {name}, and no row of data.validation is a {kind}; such as loss"
         )
-    known = mean_metrics(samples(of_kind[:1]))
+    known = mean_metrics(score_predictions(of_kind[:1]))
     if name not in known:
         has = ", ".join(each for each in known if each.startswith(f"{kind}."))
         raise ConfigError(f"eval.best_metric: {kind} has no metric {name} here; {has or 'loss, or another'}")
@@ -258,7 +264,7 @@ class GenerationEval:
 
     def scored(self, step: int, predictions: Sequence[Prediction], began: float | None = None) -> EvalResult:
         """By the first process for all: a score with a time limit may differ from one to the other."""
-        found = self.from_first(lambda: samples(predictions))
+        found = self.from_first(lambda: score_predictions(predictions))
         spent = sum(each.seconds or 0.0 for each in predictions)  # of answers that an earlier session read
         return EvalResult(
             step, found, len(self.rows.order), spent if began is None else time.monotonic() - began

@@ -148,7 +148,7 @@ def test_charts_are_scored_by_their_own_metrics(tmp_path):
     """Pears 86 instead of 88 is 2.3 % off: wrong strictly, right at the slight tolerance."""
     folder = FORMATS / "onechart"
     arguments = ["--data", folder / "gt.json", "--predictions", folder / "pred.json"]
-    found = score(tmp_path, "--benchmark", "onechart", *arguments)["kinds"]["chart"]["averages"]
+    found = score(tmp_path, "--benchmark", "onechart", *arguments)["answer_types"]["chart"]["averages"]
     assert (found["em"], found["ap_strict"], found["ap_slight"]) == (0.0, 0.0, pytest.approx(1.0))
 
 

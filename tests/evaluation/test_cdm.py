@@ -88,8 +88,8 @@ def test_every_symbol_of_a_formula_with_all_sorts_of_commands_is_found():
 
 def test_without_latex_or_time_it_says_so(monkeypatch):
     monkeypatch.setattr(cdm, "unavailable", lambda: "pdflatex is not installed")
-    assert cdm.score("x", "x").reasons["cdm_f1"] == "pdflatex is not installed"
-    assert cdm.score_until("x", "x", time.time() - 1).reasons["cdm_f1"] == "the time for CDM was up"
+    assert cdm.score("x", "x").missing_reasons["cdm_f1"] == "pdflatex is not installed"
+    assert cdm.score_until("x", "x", time.time() - 1).missing_reasons["cdm_f1"] == "the time for CDM was up"
 
 
 @needs_latex
@@ -105,8 +105,8 @@ def test_the_command_adds_cdm_to_formulas(tmp_path, monkeypatch):
     (tmp_path / "p.jsonl").write_text(json.dumps(rows[0]))
     options = ["--predictions", str(tmp_path / "p.jsonl"), "--output_dir", str(tmp_path / "out"), "--no_page"]
     assert command.main([*options, "--cdm", "60"]) == 0
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))["kinds"]["formula"]
-    assert found["reasons"]["cdm_f1"] == {"pdflatex is not installed": 1}
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))["answer_types"]["formula"]
+    assert found["missing_reasons"]["cdm_f1"] == {"pdflatex is not installed": 1}
     assert found["averages"]["formula_edit"] == 0.0
     assert command.main(options) == 0
     assert "cdm_f1" not in (tmp_path / "out" / "metrics.json").read_text("utf-8")

@@ -66,7 +66,7 @@ def test_a_chart_of_onechart_has_titles_and_those_it_has_not_do_not_count():
     answer = dict(ONECHART, title="Fruit gold", x_title="None", values={"Apples": "120 kg"})
     scored = score(json.dumps(answer), json.dumps(ONECHART))
     assert (scored["title"], scored["source"], scored["x_title"], scored["y_title"]) == (0.9, None, 0.0, 1.0)
-    assert scored.reasons == {"source": "the reference has none"}
+    assert scored.missing_reasons == {"source": "the reference has none"}
     assert scored["em"] is True
 
 

@@ -1,4 +1,4 @@
-"""Two runs compared: what got better or worse, in words, and when that cannot be told."""
+"""Two runs compared: what got better or worse, in words, and when that is inconclusive."""
 
 import json
 import random
@@ -8,9 +8,9 @@ import pytest
 from got_train.cli import evaluate as command
 from got_train.cli.evaluate import compare_files
 from got_train.errors import EvaluationError
-from got_train.evaluation.comparison import BETTER, SAME, UNTOLD, WORSE, skill_table, skills
+from got_train.evaluation.comparison import BETTER, INCONCLUSIVE, SAME, WORSE, delta_table, metric_deltas
 from got_train.evaluation.predictions import Prediction
-from got_train.evaluation.scored import lower_is_better, samples
+from got_train.evaluation.scored import lower_is_better, score_predictions
 from got_train.evaluation.scores import shortfalls
 
 WORD = "harbour"
@@ -23,35 +23,37 @@ def run(edits, task="ocr", document=None, start=0):
         read = "#" * count + WORD[count:]
         page = document or f"page {place}"
         made.append(Prediction(WORD, read, task, id=f"{task} {place}", document=page, finished="stop"))
-    return samples(made)
+    return score_predictions(made)
 
 
 def verdicts(found):
     return {(skill.task, skill.metric): skill.verdict for skill in found}
 
 
-def test_each_task_is_better_worse_unchanged_or_cannot_be_told():
+def test_each_task_is_better_worse_unchanged_or_inconclusive():
     """20 pages each: 2 errors become 1; 1 becomes 2; none change; half go up and half go down."""
     before = run([2] * 20, "ocr") + run([1] * 20, "format") + run([1] * 20, "scene") + run([2] * 20, "page")
     after = run([1] * 20, "ocr") + run([2] * 20, "format") + run([1] * 20, "scene")
     after += run([1, 3] * 10, "page")
-    found = skills(before, after, ["edit_distance"], own=False)
+    found = metric_deltas(before, after, ["edit_distance"], with_task_metrics=False)
     assert verdicts(found) == {
         ("ocr", "edit_distance"): BETTER,
         ("format", "edit_distance"): WORSE,
         ("scene", "edit_distance"): SAME,
-        ("page", "edit_distance"): UNTOLD,
-        ("all", "edit_distance"): UNTOLD,
+        ("page", "edit_distance"): INCONCLUSIVE,
+        ("all", "edit_distance"): INCONCLUSIVE,
     }
     better = found[0]
     assert better.difference.mean == pytest.approx(-1 / 7)
-    assert better.words().startswith("ocr: edit_distance 0.2857 -> 0.1429, better (-0.1429, 95% -0.1429")
-    assert better.words().endswith("rows: 20 better, 0 equal, 0 worse)")
-    assert "| format | edit_distance | worse " in skill_table(found)
+    assert better.sentence().startswith("ocr: edit_distance 0.2857 -> 0.1429, better (-0.1429, 95% -0.1429")
+    assert better.sentence().endswith("rows: 20 better, 0 equal, 0 worse)")
+    assert "| format | edit_distance | worse " in delta_table(found)
 
 
 def test_a_higher_f1_is_better_and_a_higher_edit_distance_worse():
-    found = skills(run([0] * 12), run([1] * 12), ["edit_distance", "f1", "exact_match"], own=False)
+    found = metric_deltas(
+        run([0] * 12), run([1] * 12), ["edit_distance", "f1", "exact_match"], with_task_metrics=False
+    )
     assert [skill.verdict for skill in found] == [WORSE] * 3
     exact = found[2]
     assert (exact.only_after, exact.only_before) == (0, 12)
@@ -70,16 +72,16 @@ def test_rates_of_what_is_right_are_better_when_high(name):
 
 def test_regions_of_one_document_are_not_many_pages():
     """The same change on 20 rows: sure if these are 20 documents, not if they are one."""
-    alone = skills(run([2] * 20), run([1] * 20), ["edit_distance"])[0]
-    together = skills(run([2] * 20, document="d"), run([1] * 20, document="d"), ["edit_distance"])[0]
-    assert (alone.verdict, together.verdict) == (BETTER, UNTOLD)
+    alone = metric_deltas(run([2] * 20), run([1] * 20), ["edit_distance"])[0]
+    together = metric_deltas(run([2] * 20, document="d"), run([1] * 20, document="d"), ["edit_distance"])[0]
+    assert (alone.verdict, together.verdict) == (BETTER, INCONCLUSIVE)
     assert (alone.difference.clusters, together.difference.clusters) == (20, 1)
 
 
 def test_metrics_that_can_never_tell_do_not_make_the_others_less_sure():
     before = run([2] * 8) + [each for n in range(30) for each in run([1], f"rare {n}")]
     after = run([1] * 8) + [each for n in range(30) for each in run([2], f"rare {n}")]
-    found = skills(before, after, ["edit_distance"], own=False)
+    found = metric_deltas(before, after, ["edit_distance"], with_task_metrics=False)
     assert found[0].p == pytest.approx(2 * 2 / 2**8)  # of two tests: ocr, and all tasks together
     assert found[0].verdict == BETTER
 
@@ -87,15 +89,17 @@ def test_metrics_that_can_never_tell_do_not_make_the_others_less_sure():
 def test_only_rows_of_both_runs_count_and_the_order_is_no_matter():
     before, after = run([2] * 10), run([1] * 8, start=2)
     mixed = random.Random(1).sample(after, len(after))
-    assert skills(before, mixed, ["edit_distance"])[0].difference.rows == 8
+    assert metric_deltas(before, mixed, ["edit_distance"])[0].difference.rows == 8
     with pytest.raises(EvaluationError, match="^no row in common"):
-        skills(before, run([1], start=50))
+        metric_deltas(before, run([1], start=50))
 
 
 def test_other_references_under_the_same_name_are_refused():
-    other = samples([Prediction("other", "other", id="ocr 0")])
-    with pytest.raises(EvaluationError, match="^ocr 0: 'harbour' and 'other'; the same reference"):
-        skills(run([1]), other)
+    other = score_predictions([Prediction("other", "other", id="ocr 0")])
+    with pytest.raises(
+        EvaluationError, match="^ocr 0: references 'harbour' and 'other'; expected the same reference"
+    ):
+        metric_deltas(run([1]), other)
 
 
 def predictions(tmp_path, name, edits):
@@ -138,7 +142,7 @@ def test_a_run_is_too_bad_by_the_limits_one_gives(tmp_path, capsys):
 
 
 def test_a_run_without_rows_meets_no_limit():
-    assert shortfalls({"groups": {}, "kinds": {}}, {"f1": 0.1}) == [
+    assert shortfalls({"groups": {}, "answer_types": {}}, {"f1": 0.1}) == [
         "f1 has no value; a metric of rows that are there"
     ]
 
@@ -150,3 +154,22 @@ def test_a_report_of_two_runs_needs_their_samples(tmp_path):
         (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
     with pytest.raises(EvaluationError, match="a report needs samples.jsonl of two runs"):
         compare_files([tmp_path / "a", tmp_path / "b"], output_dir=tmp_path / "both")
+
+
+def test_cer_and_wer_have_verdicts_over_all_text_not_over_rows():
+    """Of 20 pages one has 700 characters: CER is 19 + 7 errors over 833 characters, then 19 over 833."""
+    long = WORD * 100
+    before = run([1] * 19) + score_predictions([Prediction(long, "#" * 7 + long[7:], "ocr", id="long")])
+    after = run([1] * 19) + score_predictions([Prediction(long, long, "ocr", id="long")])
+    cer, wer = metric_deltas(before, after, ["cer", "wer"], with_task_metrics=False)
+    assert (cer.metric, cer.before, cer.after) == ("cer", (19 + 7) / 833, 19 / 833)
+    assert (wer.before, wer.after) == (1.0, 19 / 20)
+    assert (cer.verdict, cer.difference.lower, cer.difference.equal) == (INCONCLUSIVE, 1, 19)
+    assert cer.exact_p is None
+
+
+def test_a_cer_that_falls_on_every_page_is_better_with_an_interval():
+    cer = metric_deltas(run([2] * 20), run([1] * 20), ["cer"])[0]
+    assert (cer.before, cer.after, cer.verdict) == (2 / 7, 1 / 7, BETTER)
+    assert (cer.difference.low, cer.difference.high) == (-1 / 7, -1 / 7)
+    assert cer.sentence().startswith("ocr: cer 0.2857 -> 0.1429, better")

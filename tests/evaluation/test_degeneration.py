@@ -6,7 +6,7 @@ import pytest
 
 from got_train.evaluation.metrics.degeneration import averages, faults, repeats, score
 from got_train.evaluation.predictions import Prediction
-from got_train.evaluation.scored import samples
+from got_train.evaluation.scored import score_predictions
 
 KERN = "**kern\n4C\n*-"
 
@@ -22,19 +22,23 @@ def test_a_tail_that_is_repeated_ten_times_counts_even_if_it_is_cut_inside():
 
 def test_lengths_ends_and_blanks():
     scored = score("abc", "abcdef", finished="length")
-    assert (scored["no_end"], scored["length_ratio"], scored["empty"], scored["invented"]) == (
+    assert (scored["no_end"], scored["length_ratio"], scored["empty"], scored["hallucinated"]) == (
         True,
         0.5,
         False,
         None,
     )
     assert score(" \n", "x", finished="stop")["empty"] is True
-    invented = score("words", "")
-    assert (invented["invented"], invented["length_ratio"], invented["no_end"]) == (True, None, None)
-    assert invented.reasons["no_end"] == "how the answer ended is not told"
+    hallucinated = score("words", "")
+    assert (hallucinated["hallucinated"], hallucinated["length_ratio"], hallucinated["no_end"]) == (
+        True,
+        None,
+        None,
+    )
+    assert hallucinated.missing_reasons["no_end"] == "how the answer ended is not told"
     quiet = score("", "")
-    assert (quiet["invented"], quiet["empty"]) == (False, False)
-    assert averages([invented, quiet, scored])["invented"] == 0.5
+    assert (quiet["hallucinated"], quiet["empty"]) == (False, False)
+    assert averages([hallucinated, quiet, scored])["hallucinated"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -84,7 +88,7 @@ def test_samples_are_judged_by_their_kind_and_by_how_the_answer_ended():
         Prediction("words", "words", "ocr", finished="length"),
         Prediction("words", "words", "ocr", finished="stop"),
     ]
-    found = samples(rows)
+    found = score_predictions(rows)
     assert [each.kind for each in found] == ["molecule", "chart", "music", "formula", "text", "text"]
     assert [each.value("invalid_structure") for each in found] == [1, 1, 1, 1, 0, 0]
     assert [each.value("no_end") for each in found] == [0, 0, 0, 0, 1, 0]

@@ -369,6 +369,7 @@ def test_two_runs_stand_side_by_side_with_their_change(tmp_path):
             "| ---- | ------------- | -----: | -----: | ------: |",
             "| ocr  | edit distance | 0.6250 | 0.0000 | -0.6250 |",
             "| ocr  | CER           | 0.5000 | 0.0000 | -0.5000 |",
+            "| ocr  | WER           | 1.0000 | 0.0000 | -1.0000 |",
             "| ocr  | exact match   | 0.0000 | 1.0000 | +1.0000 |",
             "| ocr  | F1            | 0.0000 | 1.0000 | +1.0000 |",
             "| ocr  | empty         |      1 |      0 |      -1 |",

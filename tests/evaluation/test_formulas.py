@@ -86,7 +86,9 @@ def test_a_broken_answer_is_all_wrong_and_a_broken_reference_has_no_score():
     assert (broken["token_edit"], broken["token_exact"], broken["parses"]) == (1.0, False, False)
     unfit = score("x", r"\frac{a}{b")
     assert unfit["token_edit"] is None
-    assert unfit.reasons["token_edit"].startswith("KaTeX does not take the reference: KaTeX parse error")
+    assert unfit.missing_reasons["token_edit"].startswith(
+        "KaTeX does not take the reference: KaTeX parse error"
+    )
 
 
 @needs_katex
@@ -112,7 +114,9 @@ def test_without_katex_the_reason_is_told(monkeypatch):
     scored = score("x", "x")
     assert scored["token_edit"] is None
     assert scored["formula_exact"] is True
-    assert scored.reasons["token_edit"].startswith(("quickjs is not installed", "katex.min.js is not there"))
+    assert scored.missing_reasons["token_edit"].startswith(
+        ("quickjs is not installed", "katex.min.js is not there")
+    )
 
 
 def test_half_a_character_in_a_formula_does_not_end_the_report():

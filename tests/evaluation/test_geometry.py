@@ -25,7 +25,7 @@ def test_the_distances_are_the_golden_ones(case, monkeypatch):
     assert scored["geometry_edit"] == pytest.approx(case["values"]["norm_edit_raw"], abs=1e-9)
     assert scored["geometry_token_edit"] == pytest.approx(case["values"]["norm_edit_tokens"], abs=1e-9)
     assert scored["compiles"] is None
-    assert scored.reasons["ssim"] == "not asked here"
+    assert scored.missing_reasons["ssim"] == "not asked here"
 
 
 @needs_latex
@@ -84,4 +84,4 @@ def test_a_picture_of_another_size_is_less_like_and_a_broken_reference_has_no_sc
     assert scored["pixel_equal"] is False
     unfit = score(small, "\\begin{tikzpicture}")
     assert (unfit["compiles"], unfit["ssim"]) == (True, None)
-    assert unfit.reasons["ssim"] == "the reference does not compile"
+    assert unfit.missing_reasons["ssim"] == "the reference does not compile"

@@ -7,7 +7,7 @@ import pytest
 
 from got_train.evaluation.metrics import jieba_words
 from got_train.evaluation.predictions import Prediction
-from got_train.evaluation.scored import samples
+from got_train.evaluation.scored import score_predictions
 
 ODD = [*"\uff0c\u3002 \n\t\r0123456789.%+-#&_abcXYZ\u3042\uac00\u3000\u9fd6\u9fff\u3007", "\r\n"]
 
@@ -43,7 +43,7 @@ def test_many_texts_are_scored_in_several_processes_with_the_same_result(monkeyp
     monkeypatch.setattr("got_train.evaluation.scored._MANY", 20)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     rows = [Prediction("a word", "a wor", id=str(n)) for n in range(6)]
-    together = samples(rows)
+    together = score_predictions(rows)
     monkeypatch.setattr("got_train.evaluation.scored._MANY", 10**9)
-    assert together == samples(rows)
+    assert together == score_predictions(rows)
     assert together[0].fixed["edit_distance"] == 1 / 6

@@ -50,7 +50,7 @@ def test_the_marks_around_a_molecule_do_not_count():
 def test_a_reference_that_is_no_molecule_has_no_score():
     scored = score("CCO", "not one")
     assert scored["tanimoto"] is None
-    assert scored.reasons["tanimoto"] == "the reference is no molecule that RDKit takes"
+    assert scored.missing_reasons["tanimoto"] == "the reference is no molecule that RDKit takes"
     assert averages([scored, score("CCO", "CCO")])["tanimoto"] == 1.0
 
 
@@ -66,4 +66,4 @@ def test_without_rdkit_the_edit_distance_stays_and_the_reason_is_told(monkeypatc
     scored = score("CCN", "CCO")
     assert scored["smiles_edit"] == pytest.approx(1 / 3)
     assert scored["valid"] is None
-    assert scored.reasons["valid"].startswith("rdkit is not installed")
+    assert scored.missing_reasons["valid"].startswith("rdkit is not installed")

@@ -14,7 +14,7 @@ from got_train.evaluation.predictions import DataFile, Prediction
 from got_train.evaluation.report import page
 from got_train.evaluation.report.pictures import Pictures
 from got_train.evaluation.report.renderings import drawn
-from got_train.evaluation.scored import samples
+from got_train.evaluation.scored import score_predictions
 from got_train.evaluation.scores import summary
 from got_train.html import charts
 from got_train.rendering.markup import table as safe_table
@@ -30,13 +30,13 @@ HARD = [
     ("table", TABLE, HARM, "format"),
     ("right to left", "\u0647\u0630\u0627 \u0646\u0635", "\u0647\u0630\u0627 \u0646\u0648", "ocr"),
     ("astral", "x\U00020bb7y\U0001f600z", "x\U00020bb7z", "ocr"),
-    ("blank", "", "invented", "ocr"),
+    ("blank", "", "hallucinated", "ocr"),
     ("empty", "nothing read", "", "ocr"),
 ]
 
 
 def made(rows, images=()):
-    return samples(
+    return score_predictions(
         [
             Prediction(reference, answer, task, id=name, images=tuple(images), finished="stop", data="test")
             for name, reference, answer, task in rows
@@ -82,7 +82,7 @@ def test_samples_stand_in_it_unharmed_with_edits_by_code_points():
     assert [(each["n"], each["r"], each["p"]) for each in data["samples"]] == [row[:3] for row in HARD]
     by_name = {each["n"]: each for each in data["samples"]}
     assert by_name["astral"]["o"] == [[2, 4, 2, 2]]
-    assert by_name["blank"]["f"] == ["invented"]
+    assert by_name["blank"]["f"] == ["hallucinated"]
     assert "empty" in by_name["empty"]["f"]
     assert data["orders"]["worst_first"][0] in (5, 6)
 
@@ -227,7 +227,7 @@ def test_it_opens_without_an_error_or_a_request_and_its_filters_work(large, tmp_
         assert choose(opened, "#words", "") == "2000 of 2000 samples, 20 shown"
         assert choose(opened, "[data-group=task]", "format").startswith("998 of 2000")
         assert choose(opened, "[data-group=task]", "").startswith("2000 of")
-        assert choose(opened, "#fault", "invented") == "1 of 2000 samples, 1 shown"
+        assert choose(opened, "#fault", "hallucinated") == "1 of 2000 samples, 1 shown"
         assert cards(opened) == ["blank"]
         assert opened.run("getComputedStyle(document.getElementById('more')).display") == "none"
         choose(opened, "#fault", "")

@@ -14,7 +14,7 @@ from got_train.evaluation import schema
 from got_train.evaluation.inputs import open_data
 from got_train.evaluation.metrics import characters, pages
 from got_train.evaluation.predictions import Prediction
-from got_train.evaluation.scored import groups, length_bin, samples
+from got_train.evaluation.scored import groups, length_bin, score_predictions
 from got_train.evaluation.scores import summary
 from got_train.inference import reader
 
@@ -78,10 +78,10 @@ def test_kinds_have_their_own_averages_and_say_why_some_have_none():
     table = r"\begin{tabular}{l} a \\ \end{tabular}"
     rows = [Prediction(table, table, "format", id="1"), Prediction(table, "no table", "format", id="2")]
     rows.append(Prediction("plain", "plain", "ocr", id="3"))
-    found = summary(samples(rows), rows)
-    assert list(found["kinds"]) == ["table"]
-    assert found["kinds"]["table"]["averages"]["teds"] == 0.5
-    assert found["kinds"]["table"]["intervals"]["teds"] == [0.0, 1.0]
+    found = summary(score_predictions(rows), rows)
+    assert list(found["answer_types"]) == ["table"]
+    assert found["answer_types"]["table"]["averages"]["teds"] == 0.5
+    assert found["answer_types"]["table"]["intervals"]["teds"] == [0.0, 1.0]
     assert found["counts"]["unknown_end"] == 3
 
 
@@ -91,7 +91,7 @@ def test_intervals_hold_the_means_and_are_narrower_with_more_documents():
             Prediction("abcd", "abcd" if n % 2 else "ab", id=str(n), document=document and f"{n % 2}")
             for n in range(count)
         ]
-        group = summary(samples(rows), rows)["groups"]["text"]
+        group = summary(score_predictions(rows), rows)["groups"]["text"]
         for average in ("macro", "micro"):
             for name, (low, high) in group["intervals"][average].items():
                 assert low - 1e-9 <= group["fixed"][average][name] <= high + 1e-9

@@ -1,5 +1,6 @@
 """Intervals and tests against golden values, SciPy and values worked by hand."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from got_train.errors import EvaluationError
 from got_train.evaluation import statistics
-from got_train.evaluation.statistics import holm, interval, intervals, mcnemar, paired
+from got_train.evaluation.statistics import holm, interval, intervals, mcnemar, paired, paired_rates
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures/metrics_golden_statistics.json").read_text())
 FIRST, SECOND = GOLDEN["paired_scores_a"], GOLDEN["paired_scores_b"]
@@ -103,3 +104,40 @@ def test_numbers_that_do_not_belong_together_are_refused():
     with pytest.raises(EvaluationError, match="no values"):
         paired([], [])
     assert all(map(math.isnan, intervals(np.zeros((2, 1)), np.zeros((2, 1)))[0]))
+
+
+def test_rates_are_compared_over_all_text_and_exchanged_by_document():
+    """Three documents of 10, 20 and 70 characters: 5+2+7 errors become 1+2+0, so 0.14 becomes 0.03.
+
+    Of the eight exchanges only those that move both changed documents the same way reach 0.11: four of eight.
+    """
+    first, second = [(5, 10), (2, 20), (7, 70)], [(1, 10), (2, 20), (0, 70)]
+    difference, before, after = paired_rates(first, second)
+    assert (before, after) == pytest.approx((0.14, 0.03))
+    assert difference.mean == pytest.approx(-0.11)
+    assert difference.p == 4 / 8
+    assert (difference.higher, difference.equal, difference.lower) == (0, 1, 2)
+    assert difference.low == pytest.approx(-0.4)  # the first document three times
+
+
+def test_rates_with_other_denominators_meet_a_loop_over_all_exchanges():
+    random = np.random.default_rng(5)
+    first, second = random.integers(1, 30, (2, 9, 2))
+    documents = [0, 0, 1, 2, 3, 3, 4, 5, 6]
+    difference, before, after = paired_rates(first, second, documents)
+    reached = []
+    for exchanged in itertools.product((False, True), repeat=7):
+        swapped = [exchanged[document] for document in documents]
+        sides = [
+            (other, one) if swap else (one, other)
+            for one, other, swap in zip(first, second, swapped, strict=True)
+        ]
+        rates = [sum(row[side][0] for row in sides) / sum(row[side][1] for row in sides) for side in (0, 1)]
+        reached.append(abs(rates[1] - rates[0]) >= abs(after - before) - 1e-12)
+    assert difference.p == pytest.approx(np.mean(reached), abs=1e-12)
+    assert difference.clusters == 7
+
+
+def test_edits_over_no_characters_are_an_error_of_one():
+    difference, before, after = paired_rates([(0, 0)] * 6, [(3, 0)] * 6)
+    assert (before, after, difference.higher) == (0.0, 1.0, 6)

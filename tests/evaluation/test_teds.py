@@ -201,11 +201,11 @@ def test_what_is_too_large_or_too_slow_has_no_score_but_a_reason():
     big = table(*["<td>1</td>" * 9] * 400)
     scored = score(big, big.replace("1", "2", 1))
     assert scored["teds"] is None
-    assert scored.reasons["teds"] == "a table of 4,000 elements; at most 3,000"
+    assert scored.missing_reasons["teds"] == "a table of 4,000 elements; at most 3,000"
     assert score(big, big)["teds"] == 1.0  # equal tables are not compared at all
     half = table(*["<td>1</td>" * 9] * 200)
     scored = score(half, half.replace("1", "2", 1), seconds=0.0)
-    assert "took too long" in scored.reasons["teds_s"]
+    assert "took too long" in scored.missing_reasons["teds_s"]
 
 
 def test_a_reference_without_a_table_has_no_score_and_a_prediction_without_one_has_0():

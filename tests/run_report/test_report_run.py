@@ -238,7 +238,7 @@ def test_a_fault_of_the_page_is_said_and_is_none_of_the_run(made, monkeypatch, c
     assert train.main([str(made / "final" / "run.yaml"), f"train.output_dir={made}"]) == 0
     shown = capsys.readouterr()
     assert shown.out == f"{made}/final\n"
-    assert shown.err.startswith(f"train.py: no report.html: RunError: {made}/skills.json: not JSON")
+    assert shown.err.startswith(f"train.py: no report.html: TrainingError: {made}/skills.json: not JSON")
 
 
 def test_a_check_of_other_settings_is_called_so(made):

@@ -19,7 +19,7 @@ from got_train.data.records import read_records
 from got_train.errors import ConfigError
 from got_train.evaluation import comparison
 from got_train.evaluation.predictions import DataFile, Prediction
-from got_train.evaluation.scored import samples
+from got_train.evaluation.scored import score_predictions
 from got_train.training import generation_eval, run
 from got_train.training.callbacks import baseline_comparison
 from got_train.training.generation_eval import (
@@ -262,7 +262,7 @@ def measurement(answers):
         Prediction("right", answer, "ocr", data="old", record=place, images=(f"{place}.png",))
         for place, answer in enumerate(answers)
     ]
-    return EvalResult(1, samples(rows), len(rows), 0.0)
+    return EvalResult(1, score_predictions(rows), len(rows), 0.0)
 
 
 @pytest.mark.parametrize(("wrong", "said"), [(0, 0), (3, 0), (8, 1)])
@@ -308,11 +308,11 @@ def test_p_values_are_those_of_each_set_alone(tuning):
         for file, place in rows.order
     ]
     right = [file.prediction(place, prediction=file.records[place].text) for file, place in rows.order]
-    before, after = (EvalResult(0, samples(each), len(each), 0.0) for each in (read, right))
+    before, after = (EvalResult(0, score_predictions(each), len(each), 0.0) for each in (read, right))
     found = [
         each for each in baseline_comparison.compare(before, after, rows) if each.task == "ocr in old pages"
     ]
-    alone = comparison.skills(before.of_files(rows.probes), after.of_files(rows.probes))
+    alone = comparison.metric_deltas(before.of_files(rows.probes), after.of_files(rows.probes))
     assert [(each.metric, each.p, each.verdict) for each in found] == [
         (each.metric, each.p, each.verdict) for each in alone
     ]
@@ -329,7 +329,7 @@ def test_p_values_are_those_of_each_set_alone(tuning):
             ["eval.best_metric=cer", "data.validation="],
             r"eval.best_metric \(cer\) is measured on data.validation",
         ),
-        (["eval.best_metric=eror"], "eval.best_metric: no metric eror; loss, edit_distance"),
+        (["eval.best_metric=eror"], "eval.best_metric: no metric eror; use loss, edit_distance"),
         (["eval.max_samples=0"], r"eval.max_samples \(0\): no row of eval.retention_sets is read"),
         (
             ["eval.retention_sets=[]", "eval.stop_on_regression=true"],

@@ -23,7 +23,7 @@ from got_train.errors import AnswerError, EvaluationError
 from got_train.formats import latex
 from got_train.formats.tikz import compiled
 
-from .values import Value, Values, missing
+from .values import MetricValues, Value, missing_values
 
 NAMES = ("cdm_f1", "cdm_precision", "cdm_recall", "cdm_exact")
 SECONDS = 20.0  # for one picture; a second is usual
@@ -87,26 +87,26 @@ class Symbol:
     box: tuple[int, int, int, int]
 
 
-def score(prediction: str, reference: str) -> Values:
+def score(prediction: str, reference: str) -> MetricValues:
     """cdm_f1, its precision and recall; cdm_exact if all symbols are right. What LaTeX refuses has 0."""
     reason = unavailable()
     if reason is not None:
-        return missing(NAMES, reason)
+        return missing_values(NAMES, reason)
     try:
         expected = symbols(reference)
     except (EvaluationError, AnswerError) as error:
-        return missing(NAMES, f"the reference: {error}")
+        return missing_values(NAMES, f"the reference: {error}")
     try:
         found = symbols(prediction)
     except (EvaluationError, AnswerError):
         found = ()
-    return Values(_rates(found, expected))
+    return MetricValues(_rates(found, expected))
 
 
-def score_until(prediction: str, reference: str, end: float) -> Values:
+def score_until(prediction: str, reference: str, end: float) -> MetricValues:
     """`score`, or nothing once the clock (time.time) has passed the end."""
     if time.time() > end:
-        return missing(NAMES, "the time for CDM was up")
+        return missing_values(NAMES, "the time for CDM was up")
     return score(prediction, reference)
 
 

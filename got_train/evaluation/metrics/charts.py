@@ -27,7 +27,7 @@ from got_train.formats.charts import (
     values_of,
 )
 
-from .values import Value, Values, means
+from .values import MetricValues, Value, means
 
 Triple = tuple[str, str, float | str]
 
@@ -38,7 +38,7 @@ SINGLE = {"50": 0.5, "75": 0.75, "90": 0.9}
 RMS_NAMES = ("rms_precision", "rms_recall", "rms_f1")
 
 
-def score(prediction: str, reference: str) -> Values:
+def score(prediction: str, reference: str) -> MetricValues:
     """SCRM as sim_*, ap_* (the share of thresholds reached) and em; titles; rms_*; parses: is it a chart."""
     try:
         expected = chart(reference)
@@ -49,7 +49,7 @@ def score(prediction: str, reference: str) -> Values:
             *TITLES,
             *RMS_NAMES,
         )
-        return Values(
+        return MetricValues(
             dict.fromkeys((*names, "parses")), dict.fromkeys((*names, "parses"), f"the reference: {error}")
         )
     try:
@@ -60,7 +60,7 @@ def score(prediction: str, reference: str) -> Values:
     if found is None:
         sims = dict.fromkeys(TOLERANCES, 0.0)
     rms_scores = (0.0, 0.0, 0.0) if found is None else rms(to_table(found), to_table(expected))
-    return Values(
+    return MetricValues(
         {
             **{f"sim_{name}": sim for name, sim in sims.items()},
             **{f"ap_{name}": _reached(sim) for name, sim in sims.items()},

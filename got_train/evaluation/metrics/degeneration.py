@@ -15,9 +15,9 @@ from got_train.formats.charts import chart
 
 from .molecules import molecule, smiles, unavailable
 from .spots import spots
-from .values import Values, means
+from .values import MetricValues, means
 
-NAMES = ("no_end", "repeated_tail", "empty", "length_ratio", "invented", "invalid_structure")
+NAMES = ("no_end", "repeated_tail", "empty", "length_ratio", "hallucinated", "invalid_structure")
 REPEATS = 10
 LONGEST = 500  # characters of what is repeated
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{([^{}]*)\}")
@@ -36,20 +36,22 @@ _MARK = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\.|[{}]", re.DOTALL)
 _CLOSED_BY = {"{": "}", "\\left": "\\right"}
 
 
-def score(prediction: str, reference: str, finished: str | None = None, kind: str | None = None) -> Values:
+def score(
+    prediction: str, reference: str, finished: str | None = None, kind: str | None = None
+) -> MetricValues:
     """Each sign as yes or no, and how long the answer is over the reference. `finished` as in Prediction."""
     blank = not reference.strip()
     empty = not prediction.strip()
     untold = {"no_end": "how the answer ended is not told"} if finished is None else {}
     no_length = {"length_ratio": "the reference is blank"} if blank else {}
-    not_blank = {} if blank else {"invented": "the reference is not blank"}
-    return Values(
+    not_blank = {} if blank else {"hallucinated": "the reference is not blank"}
+    return MetricValues(
         {
             "no_end": None if finished is None else finished != "stop",
             "repeated_tail": repeats(prediction) and not repeats(reference),
             "empty": empty and not blank,
             "length_ratio": None if blank else len(prediction) / len(reference),
-            "invented": not empty if blank else None,
+            "hallucinated": not empty if blank else None,
             "invalid_structure": bool(faults(prediction, kind)),
         },
         untold | no_length | not_blank,

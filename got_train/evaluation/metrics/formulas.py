@@ -13,7 +13,7 @@ from rapidfuzz.distance import Levenshtein
 from got_train.errors import AnswerError
 from got_train.formats import latex
 
-from .values import Value, Values, means
+from .values import MetricValues, Value, means
 
 TOKEN_NAMES = ("token_edit", "token_exact", "parses")
 # in OmniDocBench's order, in which \mathbf is gone before \mathbfcal is looked for
@@ -27,7 +27,7 @@ _COMMANDS = (r"\\tag\{.*?\}", r"\\hspace\{.*?\}", r"\\begin\{.*?\}", r"\\end\{.*
 _DISPLAY = re.compile(r"\\\[(.+?)(?<!\\)\\\]")
 
 
-def score(prediction: str, reference: str) -> Values:
+def score(prediction: str, reference: str) -> MetricValues:
     """formula_edit, formula_exact: normalised text; token_edit, token_exact: KaTeX's, if it parses."""
     sides = normalised(prediction), normalised(reference)
     values: dict[str, Value] = {
@@ -41,8 +41,8 @@ def score(prediction: str, reference: str) -> Values:
         except AnswerError as error:
             reason = f"KaTeX does not take the reference: {error}"
     if reason is not None:
-        return Values(values | dict.fromkeys(TOKEN_NAMES), dict.fromkeys(TOKEN_NAMES, reason))
-    return Values(values | _by_tokens(prediction, expected))
+        return MetricValues(values | dict.fromkeys(TOKEN_NAMES), dict.fromkeys(TOKEN_NAMES, reason))
+    return MetricValues(values | _by_tokens(prediction, expected))
 
 
 def averages(pairs: Sequence[Mapping[str, Value]]) -> dict[str, float | None]:

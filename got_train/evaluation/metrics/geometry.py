@@ -10,13 +10,13 @@ from rapidfuzz.distance import Levenshtein
 
 from got_train.formats.tikz import picture, tokens, unavailable
 
-from .values import Value, Values, means
+from .values import MetricValues, Value, means
 
 DRAWN = ("compiles", "ssim", "pixel_equal")
 WINDOW = 7  # of SSIM, uniform
 
 
-def score(prediction: str, reference: str) -> Values:
+def score(prediction: str, reference: str) -> MetricValues:
     """geometry_edit, geometry_token_edit, compiles, ssim, pixel_equal; what does not compile has ssim 0."""
     values: dict[str, Value] = {
         "geometry_edit": Levenshtein.normalized_distance(prediction, reference),
@@ -24,12 +24,12 @@ def score(prediction: str, reference: str) -> Values:
     }
     reason = unavailable()
     if reason is not None:
-        return Values(values | dict.fromkeys(DRAWN), dict.fromkeys(DRAWN, reason))
+        return MetricValues(values | dict.fromkeys(DRAWN), dict.fromkeys(DRAWN, reason))
     found, expected = picture(prediction), picture(reference)
     if expected is None:
         values |= {"compiles": found is not None, "ssim": None, "pixel_equal": None}
-        return Values(values, dict.fromkeys(("ssim", "pixel_equal"), "the reference does not compile"))
-    return Values(values | {"compiles": found is not None} | _compared(found, expected))
+        return MetricValues(values, dict.fromkeys(("ssim", "pixel_equal"), "the reference does not compile"))
+    return MetricValues(values | {"compiles": found is not None} | _compared(found, expected))
 
 
 averages = means

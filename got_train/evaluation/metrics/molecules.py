@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rapidfuzz.distance import Levenshtein
 
-from .values import Value, Values, means
+from .values import MetricValues, Value, means
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -22,7 +22,7 @@ RADIUS, BITS = 2, 2048  # of Morgan's fingerprint; it does not see stereo
 _MARKED = re.compile(r"<smiles>(.*?)</smiles>", re.DOTALL)
 
 
-def score(prediction: str, reference: str) -> Values:
+def score(prediction: str, reference: str) -> MetricValues:
     """smiles_edit of the strings; of the molecules what CHEMICAL names. An invalid answer has 0 in all."""
     found, expected = smiles(prediction), smiles(reference)
     values: dict[str, Value] = {"smiles_edit": Levenshtein.normalized_distance(found, expected)}
@@ -30,8 +30,8 @@ def score(prediction: str, reference: str) -> Values:
     if reason is None and molecule(expected) is None:
         reason = "the reference is no molecule that RDKit takes"
     if reason is not None:
-        return Values(values | dict.fromkeys(CHEMICAL), dict.fromkeys(CHEMICAL, reason))
-    return Values(values | _compared(found, expected))
+        return MetricValues(values | dict.fromkeys(CHEMICAL), dict.fromkeys(CHEMICAL, reason))
+    return MetricValues(values | _compared(found, expected))
 
 
 averages = means

@@ -11,12 +11,12 @@ from rapidfuzz.distance import Levenshtein
 
 from got_train.formats.kern import CUTS, notes, parses
 
-from .values import Values, means, rate
+from .values import MetricValues, means, rate
 
 RATES = ("music_cer", "music_ser", "music_ler")
 
 
-def score(prediction: str, reference: str) -> Values:
+def score(prediction: str, reference: str) -> MetricValues:
     """The rates of this pair, each edits over the reference's length; and whether the answer parses."""
     rates, parts = {}, {}
     for name, cut in CUTS.items():
@@ -25,9 +25,9 @@ def score(prediction: str, reference: str) -> Values:
         rates[name] = edits / len(expected) if expected else float(edits > 0)
         parts[name] = edits, len(expected)
     same = notes(prediction) == notes(reference)
-    return Values({**rates, "parses": parses(prediction), "same_notes": same}, parts=parts)
+    return MetricValues({**rates, "parses": parses(prediction), "same_notes": same}, counts=parts)
 
 
-def averages(pairs: Sequence[Values]) -> dict[str, float | None]:
+def averages(pairs: Sequence[MetricValues]) -> dict[str, float | None]:
     """The rates over all pairs together, in parts of 1; the shares of those that parse and count alike."""
     return means(pairs) | {name: rate(pairs, name) for name in RATES}

@@ -11,7 +11,7 @@ from rapidfuzz.distance import Levenshtein
 
 from got_train.errors import AnswerError
 
-from .values import Values, missing
+from .values import MetricValues, missing_values
 from .values import rate as _rate
 
 NAME = "omnidocbench_edit"
@@ -22,17 +22,17 @@ _MARKS = ("\\t", "\\n", "\t", "\n", "/t", "/n")
 _OTHER = re.compile(r"[^\w\u4e00-\u9fff]")
 
 
-def score(prediction: str, reference: str) -> Values:
+def score(prediction: str, reference: str) -> MetricValues:
     """The edits over the longer text's length, both normalised; as `parts` too, for the rate of a page."""
     try:
         found, expected = normalised(prediction), normalised(reference)
     except AnswerError as error:
-        return missing([NAME], str(error))
+        return missing_values([NAME], str(error))
     edits, longest = Levenshtein.distance(found, expected), max(len(found), len(expected))
-    return Values({NAME: edits / longest if longest else 0.0}, parts={NAME: (edits, longest)})
+    return MetricValues({NAME: edits / longest if longest else 0.0}, counts={NAME: (edits, longest)})
 
 
-def page_rate(blocks: list[Values]) -> float | None:
+def page_rate(blocks: list[MetricValues]) -> float | None:
     """A page's score: the edits of its blocks over their lengths."""
     return _rate(blocks, NAME)
 

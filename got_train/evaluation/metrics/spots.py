@@ -18,7 +18,7 @@ from rapidfuzz.distance import Levenshtein
 from got_train.errors import AnswerError
 from got_train.formats import spots as spotting
 
-from .values import Values, means, missing, rate
+from .values import MetricValues, means, missing_values, rate
 
 OVERLAP = 0.5  # intersection over union from which on two boxes are one
 KINDS = ("boxes", "spotting")  # by the place alone; with the text
@@ -34,7 +34,7 @@ class Spot:
     text: str
 
 
-def score(prediction: str, reference: str, overlap: float = OVERLAP) -> Values:
+def score(prediction: str, reference: str, overlap: float = OVERLAP) -> MetricValues:
     """Precision, recall and F1 of the boxes alone (boxes_*) and with equal text (spotting_*); text_edit, the
     edit distance of the texts without boxes, in their order; parses.
     """
@@ -42,7 +42,7 @@ def score(prediction: str, reference: str, overlap: float = OVERLAP) -> Values:
     try:
         expected = spots(reference)
     except AnswerError as error:
-        return missing([*rates, "text_edit", "parses"], f"the reference: {error}")
+        return missing_values([*rates, "text_edit", "parses"], f"the reference: {error}")
     found, parses = _answered(prediction, reference)
     near = _overlaps(found, expected) >= overlap
     same = numpy.array([[mine.text == other.text for other in expected] for mine in found], bool)
@@ -54,9 +54,9 @@ def score(prediction: str, reference: str, overlap: float = OVERLAP) -> Values:
     }
     read = _texts(found) if parses else spotting.plain_text(prediction)
     values["text_edit"] = Levenshtein.normalized_distance(read, _texts(expected))
-    return Values(
+    return MetricValues(
         {**values, "parses": parses},
-        parts={
+        counts={
             f"{kind}_{name}": (hit, len(side))
             for kind, hit in hits.items()
             for name, side in (("precision", found), ("recall", expected))
@@ -64,7 +64,7 @@ def score(prediction: str, reference: str, overlap: float = OVERLAP) -> Values:
     )
 
 
-def averages(pairs: Sequence[Values]) -> dict[str, float | None]:
+def averages(pairs: Sequence[MetricValues]) -> dict[str, float | None]:
     """Precision, recall and F1 over the boxes of all pairs together; the share of answers that parse."""
     averaged = means(pairs)
     for kind in KINDS:

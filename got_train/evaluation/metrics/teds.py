@@ -22,7 +22,7 @@ from rapidfuzz.process import cdist
 from got_train.errors import AnswerError
 from got_train.formats.tables import find_tables
 
-from .values import Values, means
+from .values import MetricValues, means
 
 NAMES = ("teds", "teds_s")
 LARGEST = 3000  # nodes of a table; two of these take about half a gigabyte and a minute
@@ -48,25 +48,27 @@ class Tree:
     size: int  # elements, those inside cells too: what the distance is divided by
 
 
-def score(prediction: str, reference: str, seconds: float = SECONDS) -> Values:
+def score(prediction: str, reference: str, seconds: float = SECONDS) -> MetricValues:
     """TEDS and TEDS-S of the first table on either side, and whether the prediction's table is complete."""
     expected = find_tables(reference)
     found = find_tables(prediction)
     if not expected:
         reason = "the reference holds no table"
-        return Values(
+        return MetricValues(
             {"teds": None, "teds_s": None, "closed": None}, dict.fromkeys((*NAMES, "closed"), reason)
         )
     closed = bool(found) and all(table.closed for table in found)
     if not found:
-        return Values({"teds": 0.0, "teds_s": 0.0, "closed": False})
+        return MetricValues({"teds": 0.0, "teds_s": 0.0, "closed": False})
     sides = found[0].html, expected[0].html
     if sides[0] == sides[1]:
-        return Values({"teds": 1.0, "teds_s": 1.0, "closed": closed})
+        return MetricValues({"teds": 1.0, "teds_s": 1.0, "closed": closed})
     try:
-        return Values({**both(*sides, seconds), "closed": closed})
+        return MetricValues({**both(*sides, seconds), "closed": closed})
     except AnswerError as error:
-        return Values({"teds": None, "teds_s": None, "closed": closed}, dict.fromkeys(NAMES, str(error)))
+        return MetricValues(
+            {"teds": None, "teds_s": None, "closed": closed}, dict.fromkeys(NAMES, str(error))
+        )
 
 
 averages = means

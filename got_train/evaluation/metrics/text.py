@@ -23,6 +23,7 @@ UNITS = ("word", "character")  # what BLEU, METEOR, WER and the sets count; char
 MODES = ("fixed", "official")
 OFFICIAL = ("edit_distance", "precision", "recall", "f1", "bleu", "meteor")  # what GOT's scripts compute
 COUNTED = ("edit_distance", "cer", "wer", "precision", "recall", "f1")  # these have a micro average
+MICRO_ONLY = ("cer", "wer")  # runs are compared by these rates over all their text, as the field does
 FIXED = (*COUNTED, "exact_match", "bleu", "meteor")
 _CHINESE = re.compile("[\u4e00-\u9fa5]")  # the official range; without the rarer characters
 
@@ -87,6 +88,17 @@ class Counts:
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+    def ratio(self, metric: str) -> tuple[int, int]:
+        """Numerator and denominator of a metric that has a micro average."""
+        return {
+            "edit_distance": (self.edits, self.longest),
+            "cer": (self.edits, self.characters),
+            "wer": (self.word_edits, self.words),
+            "precision": (self.common, self.predicted),
+            "recall": (self.common, self.expected),
+            "f1": (2 * self.common, self.predicted + self.expected),
+        }[metric]
 
     @property
     def edit_distance(self) -> float:

@@ -1,4 +1,4 @@
-"""The values of one pair's metrics, with the reason for each that could not be had, and their means.
+"""The values of one pair's metrics, with the reason for each that is missing, and their means.
 
 Knows no metric.
 """
@@ -12,47 +12,51 @@ from collections.abc import Iterable, Mapping, Sequence
 Value = float | bool | None
 
 
-class Values(dict[str, Value]):
-    """Metrics of a pair by name; where one is None, `reasons` has why; `parts` has what a rate is made of."""
+class MetricValues(dict[str, Value]):
+    """Metrics of a pair by name.
+
+    missing_reasons: why a value is None; counts: of a rate its numerator and denominator.
+    """
 
     def __init__(
         self,
         values: Mapping[str, Value],
-        reasons: Mapping[str, str] | None = None,
-        parts: Mapping[str, tuple[float, float]] | None = None,
+        missing_reasons: Mapping[str, str] | None = None,
+        counts: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         super().__init__(values)
-        self.reasons = dict(reasons or {})
-        self.parts = dict(parts or {})
+        self.missing_reasons = dict(missing_reasons or {})
+        self.counts = dict(counts or {})
 
 
-def missing(names: Iterable[str], reason: str) -> Values:
+def missing_values(names: Iterable[str], reason: str) -> MetricValues:
     """None for each name, for one reason."""
     names = list(names)
-    return Values(dict.fromkeys(names), dict.fromkeys(names, reason))
+    return MetricValues(dict.fromkeys(names), dict.fromkeys(names, reason))
 
 
 def means(pairs: Sequence[Mapping[str, Value]]) -> dict[str, float | None]:
     """The mean of each metric over the pairs that have it, yes counting 1; None if none has."""
-    names = dict.fromkeys(name for pair in pairs for name in pair)
     averages: dict[str, float | None] = {}
-    for name in names:
-        had = [float(value) for pair in pairs if (value := pair.get(name)) is not None]
-        averages[name] = math.fsum(had) / len(had) if had else None
+    for name in dict.fromkeys(name for pair in pairs for name in pair):
+        values = [float(value) for pair in pairs if (value := pair.get(name)) is not None]
+        averages[name] = math.fsum(values) / len(values) if values else None
     return averages
 
 
-def rate(pairs: Sequence[Values], name: str) -> float | None:
-    """A rate over all pairs together, sum of parts over sum of wholes; None if no pair has it."""
-    parts = [pair.parts[name] for pair in pairs if name in pair.parts]
-    part, whole = (math.fsum(column) for column in zip(*parts, strict=True)) if parts else (0.0, 0.0)
-    return part / whole if whole else float(part > 0) if parts else None
+def rate(pairs: Sequence[MetricValues], name: str) -> float | None:
+    """A rate over all pairs together, the sum of its numerators over that of its denominators."""
+    counts = [pair.counts[name] for pair in pairs if name in pair.counts]
+    if not counts:
+        return None
+    numerator, denominator = (math.fsum(column) for column in zip(*counts, strict=True))
+    return numerator / denominator if denominator else float(numerator > 0)
 
 
-def reasons(pairs: Sequence[Mapping[str, Value]]) -> dict[str, dict[str, int]]:
-    """For each metric that some pairs lack, the reasons with how many pairs each holds for."""
-    found: dict[str, Counter[str]] = {}
+def missing_reasons(pairs: Sequence[Mapping[str, Value]]) -> dict[str, dict[str, int]]:
+    """For each metric that some pairs lack, the reasons with the number of pairs that each holds for."""
+    reasons: dict[str, Counter[str]] = {}
     for pair in pairs:
-        for name, reason in getattr(pair, "reasons", {}).items():
-            found.setdefault(name, Counter())[reason] += 1
-    return {name: dict(counts.most_common()) for name, counts in found.items()}
+        for name, reason in getattr(pair, "missing_reasons", {}).items():
+            reasons.setdefault(name, Counter())[reason] += 1
+    return {name: dict(counter.most_common()) for name, counter in reasons.items()}

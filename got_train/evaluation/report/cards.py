@@ -12,7 +12,7 @@ from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
-from got_train.evaluation.scored import Sample, groups
+from got_train.evaluation.scored import ScoredPrediction, groups
 from got_train.html.page import escaped, select
 
 from .renderings import Budget
@@ -22,7 +22,7 @@ _DRAWN = 1000  # samples whose tables, formulas or molecules are drawn, at most
 _SEED = 7
 
 
-def controls(scored: Sequence[Sample], orders: Mapping[str, Sequence[int]], pictures: int) -> str:
+def controls(scored: Sequence[ScoredPrediction], orders: Mapping[str, Sequence[int]], pictures: int) -> str:
     """By what the samples are sorted and chosen."""
     names = {name for each in scored for name in groups(each.prediction)}
     selects = []
@@ -43,7 +43,9 @@ def controls(scored: Sequence[Sample], orders: Mapping[str, Sequence[int]], pict
     )
 
 
-def orders(scored: Sequence[Sample], before: Sequence[Sample] | None) -> dict[str, list[int]]:
+def orders(
+    scored: Sequence[ScoredPrediction], before: Sequence[ScoredPrediction] | None
+) -> dict[str, list[int]]:
     """The samples' places in each order that they can be looked at in."""
     places = list(range(len(scored)))
     mixed = places.copy()
@@ -74,7 +76,7 @@ def pictured(orders: Mapping[str, Sequence[int]], most: int) -> list[int]:
 
 
 def rows(
-    scored: Sequence[Sample], before: Sequence[Sample] | None, pictures: Mapping[int, int]
+    scored: Sequence[ScoredPrediction], before: Sequence[ScoredPrediction] | None, pictures: Mapping[int, int]
 ) -> list[dict[str, Any]]:
     """What the page's script needs of each sample, under short names, for there may be thousands."""
     known = {each.prediction.name: each.prediction.prediction for each in before or ()}
@@ -99,7 +101,10 @@ def rows(
         if place in pictures:
             row["i"] = pictures[place]
         if drawings < _DRAWN:
-            looks = budget.drawn(said.reference, each.kind), budget.drawn(said.prediction, each.kind)
+            looks = (
+                budget.drawn(said.reference, each.answer_type),
+                budget.drawn(said.prediction, each.answer_type),
+            )
             if any(looks):
                 row["l"] = looks
                 drawings += 1
@@ -116,6 +121,6 @@ def _edits(reference: str, prediction: str) -> list[tuple[int, int, int, int]]:
     ]
 
 
-def _faults(sample: Sample) -> list[str]:
-    signs = [name for name in sample.faults if sample.faults[name] is True]
+def _faults(sample: ScoredPrediction) -> list[str]:
+    signs = [name for name in sample.degeneration if sample.degeneration[name] is True]
     return [*(["failed"] if sample.prediction.failed is not None else []), *signs]

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from got_train.evaluation.metrics import characters, text
-from got_train.evaluation.scored import LENGTHS, Sample, length_bin
+from got_train.evaluation.scored import LENGTHS, ScoredPrediction, length_bin
 from got_train.evaluation.statistics import interval
 from got_train.html import charts
 from got_train.html.page import escaped, table
@@ -22,7 +22,7 @@ _DOTS = 1000  # points of a drawing, at most
 _SEED = 7
 
 
-def drawings(scored: Sequence[Sample]) -> str:
+def drawings(scored: Sequence[ScoredPrediction]) -> str:
     if not scored:
         return ""
     values = [each.fixed["edit_distance"] for each in scored]
@@ -40,8 +40,8 @@ def drawings(scored: Sequence[Sample]) -> str:
     return f"<h2>Where the errors are</h2><div class=charts>{''.join(parts)}</div>"
 
 
-def _by_length(scored: Sequence[Sample]) -> list[tuple[str, float, float, float]]:
-    bins: dict[str, list[Sample]] = {
+def _by_length(scored: Sequence[ScoredPrediction]) -> list[tuple[str, float, float, float]]:
+    bins: dict[str, list[ScoredPrediction]] = {
         name: [] for name in ("0", *(length_bin(n) for n in LENGTHS), length_bin(10**9))
     }
     for each in scored:
@@ -55,11 +55,11 @@ def _by_length(scored: Sequence[Sample]) -> list[tuple[str, float, float, float]
     return found
 
 
-def endings(scored: Sequence[Sample]) -> str:
+def endings(scored: Sequence[ScoredPrediction]) -> str:
     """Signs of degeneration: how many rows show each, of those where it can be told."""
     seen: dict[str, list[float]] = defaultdict(list)
     for each in scored:
-        for name in each.faults:
+        for name in each.degeneration:
             value = each.value(name)
             if value is not None:
                 seen[name].append(value)
@@ -72,7 +72,7 @@ def endings(scored: Sequence[Sample]) -> str:
     return f"<h3>Signs of degeneration</h3>{table(('sign', 'rows', 'of', 'share'), rows)}" if rows else ""
 
 
-def confusions(scored: Sequence[Sample]) -> str:
+def confusions(scored: Sequence[ScoredPrediction]) -> str:
     pairs: Counter[tuple[str, str]] = Counter()
     words: Counter[tuple[str, str]] = Counter()
     there: Counter[str] = Counter()

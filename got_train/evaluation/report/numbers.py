@@ -34,7 +34,7 @@ def changes(metrics: Mapping[str, Any]) -> str:
         f"{skills(found['skills'])}"
         "<p class=note>Rows of both runs, matched by name. The interval is a bootstrap over documents, p a "
         "sign-flip test over documents, adjusted for all lines of this table. Better and worse: p at most "
-        "0.05; else it cannot be told.</p>"
+        "0.05; otherwise inconclusive.</p>"
     )
 
 
@@ -100,7 +100,7 @@ def _official(metrics: Mapping[str, Any]) -> str:
         if found:
             cells = "".join(f"<td>{found[metric]:.4f}" for metric in text.OFFICIAL)
             rows.append(f"<tr><td class=word>{escaped(name)}<td>{group['official']['rows']}{cells}")
-    parts = metrics["kinds"].get("page", {}).get("official", {})
+    parts = metrics["answer_types"].get("page", {}).get("official", {})
     for part, found in parts.items():
         cells = "".join(
             f"<td>{found[metric]:.4f}" if metric in found else "<td>-" for metric in text.OFFICIAL
@@ -116,11 +116,13 @@ def _official(metrics: Mapping[str, Any]) -> str:
 
 def kinds(metrics: Mapping[str, Any]) -> str:
     rows = []
-    for kind, found in metrics["kinds"].items():
+    for kind, found in metrics["answer_types"].items():
         for name, value in found["averages"].items():
             low, high = found["intervals"].get(name, (math.nan, math.nan))
             between = "" if math.isnan(low) else f"<small>{low:.3f} to {high:.3f}</small>"
-            reasons = "; ".join(f"{why} ({count})" for why, count in found["reasons"].get(name, {}).items())
+            reasons = "; ".join(
+                f"{why} ({count})" for why, count in found["missing_reasons"].get(name, {}).items()
+            )
             mean = "-" if value is None else f"{value:.4f}"
             rows.append(
                 f"<tr><td class=word>{escaped(kind)}<td class=word>{escaped(name)}<td>{mean}{between}"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from got_train.evaluation.scored import Sample
+from got_train.evaluation.scored import ScoredPrediction
 from got_train.html.page import document, escaped, json_text
 
 from . import cards, errors, numbers
@@ -29,8 +29,8 @@ _ALARMS = ("failed", "empty", "truncated", "loops")
 
 def report(
     metrics: Mapping[str, Any],
-    scored: Sequence[Sample],
-    before: Sequence[Sample] | None,
+    scored: Sequence[ScoredPrediction],
+    before: Sequence[ScoredPrediction] | None,
     pictures: Pictures,
     most_pictures: int = 120,
 ) -> str:

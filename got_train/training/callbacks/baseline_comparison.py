@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from got_train.errors import EvaluationError
-from got_train.evaluation.comparison import WORSE, Skill, skill_table, skills
+from got_train.evaluation.comparison import WORSE, MetricDelta, delta_table, metric_deltas
 from got_train.evaluation.inputs import read_predictions
 from got_train.evaluation.predictions import DataFile, Prediction
 from got_train.evaluation.provenance import (
@@ -21,8 +21,8 @@ from got_train.evaluation.provenance import (
     PREDICTIONS,
     SAMPLES,
     SETTINGS,
-    check_same,
-    described,
+    assert_same_settings,
+    run_settings,
     write_json,
     write_lines,
 )
@@ -57,7 +57,7 @@ def eval_final(trainer: GotTrainer, model_folder: Path) -> None:
     after = _read(measuring, _folder(trainer, AFTER), model_folder, step, known)
     if trainer.is_world_process_zero():
         found = compare(before, after, measuring.rows)
-        table = skill_table(found)
+        table = delta_table(found)
         values = {
             "before": {"folder": trainer.config.model.init_from, "step": 0},
             "after": {"folder": model_folder.name, "step": step},
@@ -69,23 +69,25 @@ def eval_final(trainer: GotTrainer, model_folder: Path) -> None:
         print(f"{table}\n", file=sys.stderr, flush=True)
 
 
-def compare(before: EvalResult, after: EvalResult, rows: EvalRecords) -> list[Skill]:
+def compare(before: EvalResult, after: EvalResult, rows: EvalRecords) -> list[MetricDelta]:
     """Skills of the validation rows and of each probe, named by it; p is adjusted within each of them."""
     found = []
     for name, files in _sets(rows).items():
-        of_set = skills(before.of_files(files), after.of_files(files))
+        of_set = metric_deltas(before.of_files(files), after.of_files(files))
         found += [replace(skill, task=f"{skill.task} in {name}") for skill in of_set]
     return found
 
 
-def regressions(before: EvalResult, now: EvalResult, rows: EvalRecords) -> list[Skill]:
+def regressions(before: EvalResult, now: EvalResult, rows: EvalRecords) -> list[MetricDelta]:
     """Of each probe that reads worse than the base for certain, the change of its edit distance.
 
     Certain: the 95 % interval of the paired difference lies above 0, and so says the sign-flip test.
     """
     found = []
     for file in rows.probes:
-        skill = skills(before.of_files([file]), now.of_files([file]), [WATCHED], own=False)[-1]
+        skill = metric_deltas(
+            before.of_files([file]), now.of_files([file]), [WATCHED], with_task_metrics=False
+        )[-1]
         if skill.verdict == WORSE and skill.difference.low > 0:
             found.append(replace(skill, task=f"{skill.task} in {file.name}"))
     return found
@@ -132,7 +134,7 @@ def _kept(measuring: GenerationEval, folder: Path, model: Path) -> list[Predicti
     """What an earlier session has read with the same model, rows and decoding; anything else goes."""
     settings = _settings(measuring, model)
     try:
-        check_same(folder, settings)
+        assert_same_settings(folder, settings)
         if (folder / PREDICTIONS).exists():
             return read_predictions(folder / PREDICTIONS)
     except EvaluationError:
@@ -149,7 +151,7 @@ def _begin(measuring: GenerationEval, folder: Path, model: Path) -> None:
 def _settings(measuring: GenerationEval, model: Path) -> dict[str, Any]:
     """As evaluation writes them, so that it can compare these files; a final model under its name to come."""
     files, batch = measuring.rows.files, measuring.settings.batch_size
-    settings = described(model, measuring.reader, files, None, batch_size=batch)
+    settings = run_settings(model, measuring.reader, files, None, batch_size=batch)
     if model.parent.name == UNFINISHED:
         settings["model"]["folder"] = str(model.parent.parent / model.name)
     return settings

@@ -135,7 +135,7 @@ class Validation(TrainerCallback):
     def _worse(self, seen: EvalResult) -> str:
         if not self.config.eval.stop_on_regression or self.base is None:
             return ""
-        found = "; ".join(skill.words() for skill in regressions(self.base, seen, self.measuring.rows))
+        found = "; ".join(skill.sentence() for skill in regressions(self.base, seen, self.measuring.rows))
         if found and self.trainer.is_world_process_zero():
             tqdm.write(f"step {seen.step}: ended by eval.stop_on_regression: {found}", file=sys.stderr)
         return found
