@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Sequence
 
 from got_train.data.convert import DROPPABLE, NAMES, _out, _refusals, convert
-from got_train.data.labels.to_spots import ILLEGIBLE, ORDERS
+from got_train.data.labels.to_spots import ILLEGIBLE, ORDERS, Losses
 from got_train.data.record import RecordError
 from got_train.errors import DataError
 
@@ -53,18 +52,17 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    counts: Counter[str] = Counter()
+    losses = Losses()
     try:
-        written, refused = convert(options, counts)
+        written, refused = convert(options, losses)
     except (DataError, RecordError, OSError) as error:
         named = isinstance(error, OSError) and error.filename
         print(f"convert_data: {f'{named}: {error.strerror}' if named else error}", file=sys.stderr)
         return WRONG_USAGE
     out = _out(options)
     print(f"{written} rows in {out}")
-    for cause, count in counts.items():
-        if count:
-            print(f"  {count} {cause}")
+    for line in losses.lines():
+        print(f"  {line}")
     if refused:
         print(f"{refused} rows refused, see {_refusals(out)}", file=sys.stderr)
     return SOME_REFUSED if refused else CONVERTED

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from got_train.images import EncodedImage, image_files, open_image
 from .formats import RowReader
 from .image_copies import ImageCopier
 from .labels.readers import are_labels, labelled_pages
-from .labels.to_spots import TASKS, LabelOptions, page_records, picture_size
+from .labels.to_spots import TASKS, LabelOptions, Losses, page_records, picture_size
 from .record import DataFileError, Record, RecordError, shorten
 from .records import as_row, read_records
 
@@ -34,7 +33,7 @@ DROPPABLE = ("glyphs",)
 Rows = Iterator[Record | RecordError]
 
 
-def convert(options: argparse.Namespace, counts: Counter[str]) -> tuple[int, int]:
+def convert(options: argparse.Namespace, losses: Losses) -> tuple[int, int]:
     """Writes OUT, and what was refused beside it; the number of rows of each."""
     out = _out(options)
     if out.exists() and any(os.path.exists(file) and out.samefile(file) for file in _read_files(options)):
@@ -44,9 +43,9 @@ def convert(options: argparse.Namespace, counts: Counter[str]) -> tuple[int, int
     refusals.unlink(missing_ok=True)
     try:
         with open(unfinished, "w", encoding="utf-8", newline="\n") as file, _Refusals(refusals) as refuse:
-            written, refused = _write(file, refuse, options, counts)
+            written, refused = _write(file, refuse, options, losses)
         if not written:
-            raise DataError(f"{options.source}: no row can be converted; {_cause(refusals, counts)}")
+            raise DataError(f"{options.source}: no row can be converted; {_cause(refusals, losses)}")
         os.replace(unfinished, out)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -54,12 +53,12 @@ def convert(options: argparse.Namespace, counts: Counter[str]) -> tuple[int, int
 
 
 def _write(
-    file: TextIO, refuse: Callable[[RecordError], None], options: argparse.Namespace, counts: Counter[str]
+    file: TextIO, refuse: Callable[[RecordError], None], options: argparse.Namespace, losses: Losses
 ) -> tuple[int, int]:
     folder = _out(options).parent
     copies = ImageCopier(folder / "images") if options.copy_images else None
     written = refused = 0
-    for record in _rows(options, counts):
+    for record in _rows(options, losses):
         try:
             row = _converted(record, options, folder, copies)
         except RecordError as error:
@@ -91,12 +90,12 @@ class _Refusals:
             self._file.close()
 
 
-def _rows(options: argparse.Namespace, counts: Counter[str]) -> Rows:
+def _rows(options: argparse.Namespace, losses: Losses) -> Rows:
     if os.path.exists(options.source) and are_labels(options.source):
         given = [name for name in ("task", "columns", "split") if getattr(options, name)]
         if given:
             raise DataError(f"--{given[0]}: for records; {options.source} has labels, see --tasks")
-        return _label_rows(options, counts)
+        return _label_rows(options, losses)
     if options.tasks or options.order:
         raise DataError(f"--tasks, --order: for labels with positions; {options.source} has records")
     return _record_rows(options)
@@ -126,7 +125,7 @@ def _record_rows(options: argparse.Namespace) -> Rows:
             yield error
 
 
-def _label_rows(options: argparse.Namespace, counts: Counter[str]) -> Rows:
+def _label_rows(options: argparse.Namespace, losses: Losses) -> Rows:
     tasks = tuple((options.tasks or "spot").split(","))
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
@@ -134,7 +133,7 @@ def _label_rows(options: argparse.Namespace, counts: Counter[str]) -> Rows:
     choices = LabelOptions(tasks, options.order, options.illegible, options.allow_empty)
     for page in labelled_pages(options.source, options.image_root):
         try:
-            yield from [page] if isinstance(page, RecordError) else page_records(page, choices, counts)
+            yield from [page] if isinstance(page, RecordError) else page_records(page, choices, losses)
         except RecordError as error:
             yield error
 
@@ -248,8 +247,8 @@ def _refusals(out: Path) -> Path:
     return out.with_name(out.stem + ".refused.jsonl")
 
 
-def _cause(refusals: Path, counts: Counter[str]) -> str:
+def _cause(refusals: Path, losses: Losses) -> str:
     if not refusals.exists():
-        return ", ".join(f"{count} {cause}" for cause, count in counts.items() if count) or "it has none"
+        return "; ".join(losses.lines()) or "it has none"
     with open(refusals, encoding="utf-8") as file:
         return f"the first cause of {refusals}: {json.loads(next(iter(file)))['cause']}"

@@ -1,12 +1,13 @@
-"""Label files with positions, told apart by what stands in them: XML, COCO-Text, PaddleOCR, plain lines.
+"""Label files with positions, told apart by their content: XML, hOCR, COCO, PaddleOCR, ICDAR and others.
 
-Knows keys and columns; what becomes of a labelled page is a matter of positions.py.
+Knows keys and columns; what becomes of a labelled page is a matter of to_spots.py.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,74 +15,141 @@ from typing import Any
 
 from got_train.data.line_files import first_bytes, forward_lines, json_row
 from got_train.data.record import RecordError, shorten
-from got_train.images import natural_order
+from got_train.images import SUFFIXES, natural_order
 
+from .annotation_tools import tool_of, tool_pages
+from .hocr import hocr_pages, is_hocr
+from .icdar import box_pages, is_box_file, text_lines
+from .image_search import find_file, find_picture, image_roots
 from .to_spots import Label, LabelledPage, around, is_coordinate, is_rectangle
 from .xml import labelled_page
 
 PADDLE_MARKS = ("*", "###")  # PaddleOCR's: a text that is there and is not to be learnt
+LABEL_FOLDERS = (
+    "box",
+    "boxes",
+    "gt",
+    "labels",
+    "label",
+    "annotations",
+    "page",
+    "alto",
+    "xml",
+)  # of a data set
+SAMPLED = 20  # files of a folder by which it is told, and lines of a file
+_TAB = "\t"
 _TEXTS = ("utf8_string", "text", "transcription")
-_XML, _TABS = ".xml", "\t"
+_PADDLE = re.compile(
+    r"(?:\[.*\]|[^\t]*?\.(?:" + "|".join(suffix[1:] for suffix in SUFFIXES) + r"))(\t|\s)", re.IGNORECASE
+)
 
 Read = Iterator[LabelledPage | RecordError]  # a page that cannot be used does not end the others
 
 
 def are_labels(path: str | os.PathLike) -> bool:
-    """Whether this is a label file with positions, or a folder of PAGE or ALTO files."""
-    try:
-        return bool(_form(os.fspath(path)))
-    except RecordError:  # not even JSON: who reads it as records will tell
-        return False
+    """Whether this is a label file with positions, or a folder of such files."""
+    return bool(label_files(os.fspath(path)))
 
 
 def labelled_pages(path: str | os.PathLike, image_root: str | os.PathLike | None = None) -> Read:
-    """The pages of a label file, or of the XML files of a folder in natural order.
+    """The pages of a label file, or of the label files of a folder in natural order.
 
-    Pictures are named relative to the file (PaddleOCR's: also to the folder above it), or to `image_root`.
+    Pictures are looked for beside the file, one folder up, and in `images` or the like there; or in
+    `image_root` alone.
     """
     path, root = os.fspath(path), None if image_root is None else os.fspath(image_root)
-    form = _form(path)
-    if not form:
-        raise RecordError(f"{path}: no label file known here; PAGE, ALTO, COCO-Text, PaddleOCR, or lines")
-    return _FORMS[form](path, root)
+    files = label_files(path)
+    if not files:
+        raise RecordError(f"{path}: no label file known here; PAGE, ALTO, hOCR, COCO, PaddleOCR, ICDAR ...")
+    for file, form in files.items():
+        yield from _read(form, file, root)
 
 
-def _form(path: str) -> str:
-    """The name of the format; empty for what is none of these."""
-    if os.path.isdir(path):
-        return "xml" if _xml_files(path) else ""
+def label_files(path: str) -> dict[str, str]:
+    """The label files that a path stands for, each with its format; none of what is records, or nothing."""
+    if not os.path.isdir(path):
+        form = label_format(path)
+        return {path: form} if form else {}
+    return _folder_files(path) or next(
+        (files for name in LABEL_FOLDERS if (files := _folder_files(os.path.join(path, name)))), {}
+    )
+
+
+def label_format(path: str) -> str:
+    """The name of a label file's format; empty for what is none."""
+    try:
+        return _format(path)
+    except RecordError:  # not even JSON: who reads it as records will tell
+        return ""
+
+
+def _folder_files(folder: str) -> dict[str, str]:
+    """The label files of a folder: XML if it has any, else hOCR, JSON, or texts of boxes, all of one kind."""
+    if not os.path.isdir(folder):
+        return {}
+    names = sorted((name for name in os.listdir(folder) if name[0] != "."), key=natural_order)
+    for suffixes in ((".xml",), (".hocr", ".html", ".htm"), (".json",), (".txt",), (".csv",)):
+        files = [os.path.join(folder, name) for name in names if name.lower().endswith(suffixes)]
+        files = [file for file in files if os.path.isfile(file)]
+        if suffixes == (".xml",) and files:
+            return {file: label_format(file) for file in files}
+        sample = files[:: max(1, len(files) // SAMPLED)]
+        forms = [label_format(file) for file in sample]
+        if suffixes == (".txt",) and any(form == "PaddleOCR" for form in forms):
+            return {file: form for file, form in zip(sample, forms, strict=True) if form == "PaddleOCR"}
+        if forms and all(forms):
+            return {file: label_format(file) or forms[0] for file in files}
+    return {}
+
+
+def _format(path: str) -> str:
     suffix, start = Path(path).suffix.lower(), first_bytes(path)
-    if suffix == _XML or start.startswith(b"<"):
-        return "xml"
+    if start.startswith(b"<") or suffix == ".xml":
+        return "hOCR" if is_hocr(start) else "" if suffix in (".html", ".htm") else "XML"
+    if suffix in (".txt", ".csv", ".tsv") and is_box_file(path):
+        return "ICDAR"
     if suffix == ".txt":
-        return "paddle" if _TABS.encode() in next(iter(forward_lines(path)), ("", b""))[1] else ""
-    if suffix == ".json" and start.startswith(b"{"):
-        keys = _json(path)
-        return (
-            "coco" if isinstance(keys, dict) and ({"anns", "imgs"} <= keys.keys() or _is_coco(keys)) else ""
-        )
+        lines = text_lines(path)[:SAMPLED]
+        named = [match for match in map(_PADDLE.match, lines) if match]
+        return "PaddleOCR" if len(named) > len(lines) / 2 else ""
+    if suffix == ".json" and start[:1] in (b"{", b"["):
+        return _json_format(path)
     if suffix != ".jsonl":
         return ""
     location, line = next(iter(forward_lines(path)), ("", b"{}"))
     return "lines" if "lines" in json_row(location, line) else ""
 
 
-def _is_coco(keys: dict) -> bool:
-    return {"annotations", "images"} <= keys.keys() and isinstance(keys["images"], list)
+def _json_format(path: str) -> str:
+    """COCO, or the tool that a JSON file is of."""
+    content = _json(path)
+    if isinstance(content, dict) and ({"anns", "imgs"} <= content.keys() or _is_coco(content)):
+        return "COCO"
+    return tool_of(content[0] if isinstance(content, list) and content else content)
 
 
-def _xml(path: str, root: str | None) -> Read:
-    files = _xml_files(path) if os.path.isdir(path) else [path]
-    for file in files:
+def _read(form: str, path: str, root: str | None) -> Read:
+    if form == "XML":
         try:
-            yield labelled_page(file, root)
+            yield labelled_page(path, root)
         except RecordError as error:
             yield error
+    elif form == "COCO":
+        yield from _coco(path, root)
+    elif form == "PaddleOCR":
+        yield from _paddle(path, root)
+    elif form == "lines":
+        yield from _lines(path, root)
+    elif form == "ICDAR":
+        yield from box_pages(path, root)
+    elif form == "hOCR":
+        yield from hocr_pages(path, root)
+    else:
+        yield from tool_pages(form, _json(path), path, root)
 
 
-def _xml_files(folder: str) -> list[str]:
-    names = [name for name in os.listdir(folder) if name.lower().endswith(_XML) and name[0] != "."]
-    return [os.path.join(folder, name) for name in sorted(names, key=natural_order)]
+def _is_coco(keys: dict) -> bool:
+    return {"annotations", "images"} <= keys.keys() and isinstance(keys["images"], list)
 
 
 def _coco(path: str, root: str | None) -> Read:
@@ -137,23 +205,37 @@ def _coco_page(picture: dict, notes: Sequence, location: str, folder: str) -> La
     labels = [_coco_label(note, f"{location}, label {note.get('id')}") for note in notes]
     sides = picture.get("width"), picture.get("height")
     size = sides if all(type(side) in (int, float) for side in sides) else None
-    return LabelledPage(os.path.join(folder, name), tuple(labels), location, size, order="page")
+    image = find_file(Path(folder), name) or os.path.join(folder, name)
+    return LabelledPage(image, tuple(labels), location, size, order="page")
 
 
 def _coco_label(note: dict, location: str) -> Label:
-    legible = note.get("legibility", "legible") == "legible" and not (
-        note.get("iscrowd") or note.get("ignore")
-    )
     attributes = note.get("attributes") if isinstance(note.get("attributes"), dict) else {}
+    legible = all(map(_is_legible, (note, attributes)))
     text = next((keys[key] for keys in (note, attributes) for key in _TEXTS if keys.get(key) is not None), "")
     polygon = _flat(note.get("polygon") or note.get("mask") or note.get("segmentation"))
     given = note.get("bbox")
     if _numbers(given, 4):
         x, y, width, height = given
-        return Label(_text(text, location), (x, y, x + width, y + height), bool(polygon), legible)
+        box = x, y, x + width, y + height
+        return Label(_text(text, location), box, bool(polygon), legible, location)
     if not polygon:
         raise RecordError(f"{location}: bbox is {shorten(given)}; x, y, width, height")
-    return Label(_text(text, location), around(polygon), not is_rectangle(polygon), legible)
+    return Label(_text(text, location), around(polygon), not is_rectangle(polygon), legible, location)
+
+
+def _is_legible(keys: dict) -> bool:
+    """As COCO-Text (legibility), CVAT (legible), and others (illegible, ignore, iscrowd) say it."""
+    if keys.get("legibility", "legible") != "legible" or _is_said(keys.get("legible", True), False):
+        return False
+    return not any(_is_said(keys.get(key), True) for key in ("illegible", "ignore", "iscrowd"))
+
+
+def _is_said(value: object, expected: bool) -> bool:
+    """Whether a value says yes or no, which some programs write as words."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    value = words.get(value.lower()) if isinstance(value, str) else value
+    return value is not None and bool(value) == expected
 
 
 def _flat(polygon: object) -> list[tuple[float, float]]:
@@ -170,16 +252,15 @@ def _paddle(path: str, root: str | None) -> Read:
     """PaddleOCR: a picture, a tab, and a list of texts with points (detection) or one text (recognition)."""
     for location, raw in forward_lines(path):
         try:
-            named, tab, label = raw.decode().partition(_TABS)
+            named, tab, label = raw.decode().partition(_TAB)
             if not tab:
-                raise RecordError(f"{location}: no tab; a picture, a tab and its label")
-            for name in _several(named):
-                yield LabelledPage(
-                    _found(path, name, root, location),
-                    _paddle_labels(label, location),
-                    location,
-                    order="page",
+                raise RecordError(
+                    f"{location}: no tab between picture and text; PaddleOCR's line is picture<TAB>text"
                 )
+            for name in _several(named):
+                image = _paddle_image(path, name, root, location)
+                labels = _paddle_labels(label, location)
+                yield LabelledPage(image, labels, location, order="page")
         except UnicodeDecodeError as error:
             yield RecordError(f"{location}: not UTF-8 ({error}); save it as UTF-8")
         except RecordError as error:
@@ -198,10 +279,16 @@ def _several(named: str) -> list[str]:
 def _paddle_labels(label: str, location: str) -> tuple[Label, ...]:
     try:
         rows = json.loads(label) if label.startswith("[") else None
-    except ValueError:
-        rows = None  # a text that begins with a bracket
+    except ValueError as error:
+        if re.match(r"\[\s*\{\s*\"", label):  # a list of labels, and no text that begins with a bracket
+            two = " two records run together in one line," if "]" in label and "\t" in label else ""
+            what = f"the JSON of its labels is broken,{two} {error}"
+            raise RecordError(
+                f"{location}: {what}; a picture, a tab and one list of labels a line"
+            ) from error
+        rows = None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        return (Label(label, None, legible=label.strip() not in PADDLE_MARKS),)
+        return (Label(label, None, True, label.strip() not in PADDLE_MARKS, location),)
     return tuple(
         _pointed(row, f"{location}, label {place}", "transcription") for place, row in enumerate(rows)
     )
@@ -214,7 +301,7 @@ def _pointed(row: dict, location: str, key: str) -> Label:
         raise RecordError(f"{location}: points is {shorten(points)}; a list of x, y")
     text = _text(row.get(key, ""), location)
     legible = not row.get("difficult") and text.strip() not in PADDLE_MARKS
-    return Label(text, around(points), not is_rectangle(points), legible)
+    return Label(text, around(points), not is_rectangle(points), legible, location)
 
 
 def _lines(path: str, root: str | None) -> Read:
@@ -235,7 +322,7 @@ def _lines_page(row: dict, location: str, folder: str) -> LabelledPage:
     if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
         raise RecordError(f"{location}: lines is {shorten(lines)}; a list of objects with text and box")
     labels = tuple(_line(line, f"{location}, line {number}") for number, line in enumerate(lines, 1))
-    return LabelledPage(os.path.join(folder, name), labels, location)
+    return LabelledPage(find_file(Path(folder), name) or os.path.join(folder, name), labels, location)
 
 
 def _line(line: dict, location: str) -> Label:
@@ -245,7 +332,7 @@ def _line(line: dict, location: str) -> Label:
         raise RecordError(
             f"{location}: box is {shorten(line.get('box'))}; x1, y1, x2, y2 in pixels, or points"
         )
-    return Label(_text(line.get("text", ""), location), tuple(line["box"]))
+    return Label(_text(line.get("text", ""), location), tuple(line["box"]), location=location)
 
 
 def _text(text: object, location: str) -> str:
@@ -260,16 +347,14 @@ def _numbers(values: object, count: int = 0) -> bool:
     return listed and all(map(is_coordinate, values))
 
 
-def _found(path: str, name: str, root: str | None, location: str) -> str:
+def _paddle_image(path: str, name: str, root: str | None, location: str) -> str:
     """PPOCRLabel names a picture with the folder that its label file stands in."""
-    folder = Path(path).parent
-    roots = [folder, folder.parent] if root is None else [Path(root)]
-    for each in roots:
-        if os.path.isfile(each / name):
-            return str(each / name)
-    raise RecordError(
-        f"{location}: no picture {name} in {' or '.join(map(str, roots))}; image_root is its folder"
-    )
+    roots = image_roots(path, root)
+    for folder in roots:
+        if image := find_file(folder, name) or find_picture(folder, os.path.splitext(name)[0]):
+            return image
+    folders = " or ".join(map(str, roots))
+    raise RecordError(f"{location}: no picture {name} in {folders}; image_root is its folder")
 
 
 def _folder(path: str, root: str | None) -> str:
@@ -281,6 +366,3 @@ def _json(path: str) -> Any:
         return json.loads(Path(path).read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not JSON: {error}; COCO's keys are images and annotations") from error
-
-
-_FORMS = {"xml": _xml, "coco": _coco, "paddle": _paddle, "lines": _lines}

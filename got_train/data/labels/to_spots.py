@@ -1,13 +1,12 @@
 """Pages with labelled boxes as records: all lines with their boxes (spot), one by its box, or the plain page.
 
-Knows boxes, images' sizes and records; how a label file says them is a matter of label_files.py.
+Knows boxes, images' sizes and records; how a label file says them is a matter of readers.py.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from PIL import Image, UnidentifiedImageError
 
@@ -35,6 +34,7 @@ class Label:
     box: Box | None
     polygon: bool = False  # the box goes around one that is no upright rectangle
     legible: bool = True
+    location: str = ""  # in its file; empty: that of its page
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class LabelledPage:
     location: str
     size: tuple[float, float] | None = None  # of the page in the unit of the boxes; None: the image's pixels
     order: str = "file"  # the one that the format asks for
+    left_out: tuple[tuple[str, Label], ...] = ()  # by the reader: cause, and the label or text
 
 
 @dataclass(frozen=True)
@@ -58,23 +59,61 @@ class LabelOptions:
     allow_empty: bool = False  # pages without a text
 
 
-def page_records(page: LabelledPage, choices: LabelOptions, counts: Counter[str]) -> list[Record]:
-    """The records of a page. `counts` counts what labels lost: by cause, in words."""
-    unread = sum(not _legible(label) for label in page.labels)
-    counts["illegible labels left out"] += unread
-    if unread and choices.illegible == "skip_page":
-        counts["pages skipped for an illegible label"] += 1
+@dataclass
+class Loss:
+    """What became of labels for one cause."""
+
+    count: int = 0
+    words: int = 0  # of texts that stand in no record
+    first: str = ""  # where the first of them is
+
+
+@dataclass
+class Losses:
+    """What labels lost on their way to records, by cause: how many, their words, and where the first is."""
+
+    causes: dict[str, Loss] = field(default_factory=dict)
+
+    def add(self, cause: str, location: str, texts: Sequence[str] = (), count: int = 1) -> None:
+        loss = self.causes.setdefault(cause, Loss(first=location))
+        loss.count += count
+        loss.words += sum(len(text.split()) for text in texts)
+
+    @property
+    def words(self) -> int:
+        return sum(loss.words for loss in self.causes.values())
+
+    def lines(self) -> list[str]:
+        """A line a cause: `2 illegible labels left out (3 words), the first at page.xml:12`."""
+        return [
+            f"{loss.count} {cause}{f' ({loss.words} words)' if loss.words else ''}, the first at {loss.first}"
+            for cause, loss in self.causes.items()
+        ]
+
+
+def page_records(page: LabelledPage, options: LabelOptions, losses: Losses) -> list[Record]:
+    """The records of a page; what stands in none of them is added to `losses`."""
+    for cause, label in page.left_out:
+        losses.add(cause, label.location or page.location, [label.text])
+    illegible = [label for label in page.labels if not _legible(label)]
+    if illegible and options.illegible == "skip_page":
+        texts = [label.text for label in page.labels]
+        losses.add("pages skipped for an illegible label", page.location, texts)
         return []
+    for label in illegible:
+        losses.add("illegible labels left out", label.location or page.location, [label.text])
     labels = [label for label in page.labels if _legible(label) and label.text.strip()]
-    counts["labels without text left out"] += len(page.labels) - unread - len(labels)
+    for label in page.labels:
+        if _legible(label) and not label.text.strip():
+            losses.add("labels without text left out", label.location or page.location)
     if labels and all(label.box is None for label in labels):
-        return [_unplaced(page, labels, choices.tasks)]
+        return [_unplaced(page, labels, options.tasks)]
     size = picture_size(page.image)
-    spots = _in_pixels(page, labels, size, counts)
-    if not spots and not choices.allow_empty:
-        counts["pages without text left out"] += 1
+    spots = _in_pixels(page, labels, size, losses)
+    if not spots and not options.allow_empty:
+        losses.add("pages without text left out", page.location)
         return []
-    return _placed(page, spots, size, choices)
+    return _placed(page, spots, size, options)
 
 
 def picture_size(path: str) -> tuple[int, int]:
@@ -119,9 +158,9 @@ def _unplaced(page: LabelledPage, labels: Sequence[Label], tasks: Sequence[str])
 
 
 def _placed(
-    page: LabelledPage, spots: Sequence[Spot], size: tuple[int, int], choices: LabelOptions
+    page: LabelledPage, spots: Sequence[Spot], size: tuple[int, int], options: LabelOptions
 ) -> list[Record]:
-    if (choices.order or page.order) == "file":
+    if (options.order or page.order) == "file":
         rows = [[spot] for spot in spots]
     else:
         places = spotting.reading_rows([spot.box for spot in spots])
@@ -129,11 +168,11 @@ def _placed(
     spots = [spot for row in rows for spot in row]
     whole = Record((page.image,), "ocr", "", location=page.location)
     made = []
-    if "spot" in choices.tasks:
+    if "spot" in options.tasks:
         made.append(replace(whole, task="spot", text=_written(page.location, spots, size)))
-    if "box" in choices.tasks:
+    if "box" in options.tasks:
         made += [replace(whole, text=spot.text, box=spot.box) for spot in spots]
-    if "ocr" in choices.tasks:
+    if "ocr" in options.tasks:
         made.append(replace(whole, text="\n".join(" ".join(spot.text for spot in row) for row in rows)))
     return made
 
@@ -146,7 +185,7 @@ def _written(location: str, spots: Sequence[Spot], size: tuple[int, int]) -> str
 
 
 def _in_pixels(
-    page: LabelledPage, labels: Sequence[Label], size: tuple[int, int], counts: Counter[str]
+    page: LabelledPage, labels: Sequence[Label], size: tuple[int, int], losses: Losses
 ) -> list[Spot]:
     """The labels in pixels of the image, cut off at its edges."""
     across, down = _scale(page, size)
@@ -161,13 +200,16 @@ def _in_pixels(
                 f"{page.location}: box {shorten(label.box)} of {label.text[:40]!r}; four numbers"
             )
         x1, y1, x2, y2 = label.box
+        location = label.location or page.location
         whole = x1 * across, y1 * down, x2 * across, y2 * down
         box = _clipped(whole, size)
-        counts["polygons turned into the boxes around them"] += label.polygon
+        if label.polygon:
+            losses.add("polygons turned into the boxes around them", location)
         if box[0] >= box[2] or box[1] >= box[3]:
-            counts["labels outside their image, or without area, left out"] += 1
+            losses.add("labels outside their image, or without area, left out", location, [label.text])
             continue
-        counts["boxes cut at the image's edge"] += box != whole
+        if box != whole:
+            losses.add("boxes cut at the image's edge", location)
         spots.append(Spot(label.text.strip(), tuple(map(_plain, box))))
     return spots
 

@@ -1,31 +1,42 @@
 """Pages of text lines in PAGE XML (2010 to 2019) and ALTO XML (2 to 4), one page a file.
 
-Knows the two schemas; what becomes of a labelled page is a matter of positions.py.
+Knows the two schemas; what becomes of a labelled page is a matter of to_spots.py.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from got_train.data.record import RecordError, shorten
-from got_train.images import SUFFIXES
 
+from .image_search import image_of
 from .to_spots import Label, LabelledPage, around, is_coordinate, is_rectangle
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-ROOTS = ("PcGts", "alto")
+# what other programs' XML is called, by its root: said of files that are neither PAGE nor ALTO
+OTHER_ROOTS = {
+    "annotation": "Pascal VOC boxes, which have classes and no texts",
+    "annotations": "CVAT XML; export it as COCO 1.0, whose attributes are read",
+    "document": "ABBYY or pdftoxml output; export ALTO instead",
+    "TEI": "TEI, which has no boxes; export PAGE or ALTO instead",
+}
+HYPHENS = "-\u00ad\u2010\u2011\u00ac\u2e17"  # which end a line of print; the soft one shows as -
+_CUSTOM_INDEX = re.compile(r"readingOrder\s*\{[^}]*index\s*:\s*(\d+)")
+_LAST = 10**9  # the place of what no order names
+
+Order = tuple[tuple[float, float, float], ...]
 
 
 def labelled_page(path: str, image_root: str | None = None) -> LabelledPage:
     """The page of a PAGE or ALTO file with a label for every text line."""
     root = _parsed(path)
-    if _name(root) not in ROOTS:
-        raise RecordError(f"{path}: <{_name(root)}>; the root of PAGE XML is <PcGts>, that of ALTO <alto>")
+    if _name(root) not in ("PcGts", "alto"):
+        other = OTHER_ROOTS.get(_name(root), "the root of PAGE XML is <PcGts>, that of ALTO <alto>")
+        raise RecordError(f"{path}: <{_name(root)}>; {other}")
     pages = list(_all(root, "Page"))
     if len(pages) != 1:
         raise RecordError(f"{path}: {len(pages)} pages; one page a file")
@@ -50,40 +61,69 @@ def _parsed(path: str) -> _Element:
     return tree.getroot()
 
 
+# ---- PAGE
+
+
 def _page(path: str, root: _Element, page: _Element, image_root: str | None) -> LabelledPage:
-    """PAGE: regions in the order of ReadingOrder if there is one, then those it does not name."""
-    rank = _ranks(page)
-    regions = sorted(_all(page, "TextRegion"), key=lambda region: _rank(region, rank))
-    labels = [_page_line(path, line) for region in regions for line in _page_lines(region)]
+    """PAGE: the lines of regions and table cells, in the order that ReadingOrder or `custom` names."""
+    order_of = _page_order(page)
+    labels: list[Label] = []
+    for region in sorted(filter(_holds_text, page.iter()), key=order_of):
+        lines = sorted(_children(region, "TextLine"), key=lambda line: _custom_index(line, _LAST))
+        labels += _region_labels(path, region, lines)
     size = _number(path, page, "imageWidth"), _number(path, page, "imageHeight")
-    image = _image(path, page.get("imageFilename", ""), image_root)
+    image = image_of(path, page.get("imageFilename", ""), image_root)
     return LabelledPage(image, tuple(labels), path, size)
 
 
-def _page_lines(region: _Element) -> list[_Element]:
-    """The lines of a region; one that has a text but neither lines nor regions of its own is like a line."""
-    lines = list(_children(region, "TextLine"))
-    alone = not lines and _unicode(region) and len(list(_all(region, "TextRegion"))) == 1
-    return [region] if alone else lines
+def _holds_text(element: _Element) -> bool:
+    """Whether an element has lines of its own (a region, or a cell of a table), or is a region of text."""
+    return _name(element) in ("TextRegion", "TableCell") or any(True for _ in _children(element, "TextLine"))
+
+
+def _region_labels(path: str, region: _Element, lines: list[_Element]) -> list[Label]:
+    """A label a line. A region that alone has the text gives it to its lines, or is like a line."""
+    labels = [_page_line(path, line) for line in lines]
+    text = _unicode(region) or ""
+    if not text or any(label.text for label in labels) or _inner_text(region):
+        return labels
+    written = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(written) == len(labels):
+        boxes = [(label.box, label.polygon, label.location) for label in labels]
+        return [
+            Label(text, box, polygon, True, place)
+            for text, (box, polygon, place) in zip(written, boxes, strict=True)
+        ]
+    return [_page_line(path, region)]
+
+
+def _inner_text(region: _Element) -> bool:
+    """Whether regions or cells inside a region have texts, of which its own is only the sum."""
+    return any(inner is not region and (_unicode(inner) or _line_text(inner)) for inner in region.iter())
 
 
 def _page_line(path: str, line: _Element) -> Label:
     points = [point for coords in _children(line, "Coords") for point in _points(path, coords)]
     if not points:
-        raise RecordError(f"{_where(path, line)}: no Coords; the points of the line")
-    text = _unicode(line)
-    if text is None:  # words alone are labelled
-        text = " ".join(filter(None, map(_unicode, _children(line, "Word"))))
-    return Label(text, around(points), not is_rectangle(points))
+        raise RecordError(f"{_location(path, line)}: no Coords; the points of the line")
+    text = _unicode(line) or _line_text(line)
+    return Label(text, around(points), not is_rectangle(points), location=_location(path, line))
+
+
+def _line_text(line: _Element) -> str:
+    """The text of a line's words, or of their glyphs, where the line itself has none."""
+    words = [
+        _unicode(word) or "".join(filter(None, map(_unicode, _children(word, "Glyph"))))
+        for word in _children(line, "Word")
+    ]
+    return " ".join(filter(None, words))
 
 
 def _unicode(element: _Element) -> str | None:
-    """The text of a line or word; of several readings the one with the lowest index."""
-    readings = list(_children(element, "TextEquiv"))
-    if not readings:
-        return None
-    first = min(readings, key=_index)
-    return next((found.text or "" for found in _children(first, "Unicode")), "").strip()
+    """The text of a line or word; of several readings the first that has one, by their index."""
+    readings = sorted(_children(element, "TextEquiv"), key=_index)
+    texts = [(part.text or "").strip() for reading in readings for part in _children(reading, "Unicode")]
+    return next(filter(None, texts), "" if readings else None)
 
 
 def _points(path: str, coords: _Element) -> Iterator[tuple[float, float]]:
@@ -94,44 +134,112 @@ def _points(path: str, coords: _Element) -> Iterator[tuple[float, float]]:
         try:
             x, y = map(_coordinate, pair)
         except (TypeError, ValueError) as error:
-            raise RecordError(f"{_where(path, coords)}: point {shorten(pair)}; as in 10,20 30,20") from error
+            raise RecordError(
+                f"{_location(path, coords)}: point {shorten(pair)}; as in 10,20 30,20"
+            ) from error
         yield x, y
+
+
+def _page_order(page: _Element) -> Callable[[_Element], Order]:
+    """Where a region or cell stands: ReadingOrder, else `custom="readingOrder {index:n;}"`, else the file.
+
+    An order that names some regions by their index is merged with the `custom` of the others.
+    """
+    orders = list(_all(page, "ReadingOrder"))
+    ranks = _ranks(page)
+    groups = [group for order in orders for group in order]
+    if len(groups) == 1 and not any(len(member) for member in groups[0]):  # flat: its own numbers count
+        members = [member for member in groups[0] if member.get("index", "").isdecimal()]
+        if len(members) == len(groups[0]):
+            ranks = {member.get("regionRef"): int(member.get("index")) for member in reversed(members)}
+    positions = {element: place for place, element in enumerate(page.iter())}
+
+    def order(element: _Element) -> Order:
+        path: list[tuple[float, float, float]] = []
+        while element is not page:
+            name = element.get("id")
+            if name in ranks:
+                path.append((ranks[name], 0, 0))
+                break
+            path.append(_own_order(element, positions[element]))
+            element = element.getparent()
+        first, *rest = reversed(path)
+        return (first, *rest)
+
+    return order
+
+
+def _own_order(element: _Element, position: int) -> tuple[float, float, float]:
+    """Among its neighbours: by row and column of a table, by `custom`, or behind these as it stands."""
+    if _name(element) == "TableCell":
+        row, column = (element.get(key, "") for key in ("row", "col"))
+        if row.isdecimal() and column.isdecimal():
+            return int(row), int(column), position
+    index = _custom_index(element, _LAST)
+    return index, 1, position
+
+
+def _custom_index(element: _Element, missing: int) -> int:
+    told = _CUSTOM_INDEX.search(element.get("custom", ""))
+    return int(told[1]) if told else missing
+
+
+# ---- ALTO
 
 
 def _alto(path: str, root: _Element, page: _Element, image_root: str | None) -> LabelledPage:
     """ALTO: lines as they stand in the file, or as ReadingOrder (from 4.3 on) names them or their blocks."""
     rank = _ranks(root)
     lines = sorted(_all(page, "TextLine"), key=lambda line: _rank(line, rank))
-    named = next((found.text or "" for found in _all(root, "fileName")), "").strip()
+    named = next((element.text or "" for element in _all(root, "fileName")), "").strip()
     sides = [page.get(side) for side in ("WIDTH", "HEIGHT")]
     size = None if None in sides else (_number(path, page, "WIDTH"), _number(path, page, "HEIGHT"))
-    unit = next((found.text or "" for found in _all(root, "MeasurementUnit")), "pixel").strip()
+    unit = next((element.text or "" for element in _all(root, "MeasurementUnit")), "pixel").strip()
     if size is None and unit != "pixel":
         raise RecordError(
             f"{path}: boxes in {unit} and no WIDTH and HEIGHT of the page; give the page's size"
         )
     labels = [_alto_line(path, line) for line in lines]
-    return LabelledPage(_image(path, named, image_root), tuple(labels), path, size)
+    return LabelledPage(image_of(path, named, image_root), tuple(labels), path, size)
 
 
 def _alto_line(path: str, line: _Element) -> Label:
-    text = ""
-    for part in line:
-        if _name(part) == "String":
-            text += part.get("CONTENT", "")
-        elif _name(part) == "SP":
-            text += " "
-        elif _name(part) == "HYP":
-            text += part.get("CONTENT", "-")
-    polygons = [found for shape in _children(line, "Shape") for found in _children(shape, "Polygon")]
+    text, location = _alto_text(line), _location(path, line)
+    polygons = [polygon for shape in _children(line, "Shape") for polygon in _children(shape, "Polygon")]
     if polygons:
         points = _alto_points(path, polygons[0])
-        return Label(text, around(points), not is_rectangle(points))
+        return Label(text, around(points), not is_rectangle(points), location=location)
     placed = [line] if line.get("HPOS") is not None else list(_children(line, "String"))
     boxes = [_alto_box(path, element) for element in placed]
     if not boxes:
-        raise RecordError(f"{_where(path, line)}: no HPOS and no String; the place of the line")
-    return Label(text, around([corner for box in boxes for corner in (box[:2], box[2:])]))
+        raise RecordError(f"{location}: no HPOS and no String; the place of the line")
+    corners = [corner for box in boxes for corner in (box[:2], box[2:])]
+    return Label(text, around(corners), location=location)
+
+
+def _alto_text(line: _Element) -> str:
+    """The words of a line with a space between them, whether the file writes <SP/> there or not.
+
+    The schema leaves SP to the writer. Between two signs of Chinese or Japanese without SP there is none.
+    """
+    text, gap = "", False
+    for part in line:
+        if _name(part) == "String":
+            word = part.get("CONTENT", "")
+            if gap and word and text and not (_is_ideograph(text[-1]) and _is_ideograph(word[0])):
+                text += " " * (not text.endswith(" "))
+            text, gap = text + word, True
+        elif _name(part) == "SP":
+            text, gap = text + " " * (not text.endswith(" ")), False
+        elif _name(part) == "HYP":
+            sign = part.get("CONTENT", "-").replace("\u00ad", "-")
+            text += "" if text.rstrip().endswith(tuple(HYPHENS)) else sign
+    text = text.strip()
+    return text[:-1] + "-" if text.endswith("\u00ad") else text
+
+
+def _is_ideograph(sign: str) -> bool:
+    return "\u2e80" <= sign <= "\u9fff" or "\uf900" <= sign <= "\ufaff" or sign >= "\U00020000"
 
 
 def _alto_box(path: str, element: _Element) -> tuple[float, float, float, float]:
@@ -145,8 +253,11 @@ def _alto_points(path: str, polygon: _Element) -> list[tuple[float, float]]:
         numbers = [_coordinate(number) for number in polygon.get("POINTS", "").replace(",", " ").split()]
         return list(zip(numbers[::2], numbers[1::2], strict=True)) or [(numbers[0], numbers[1])]
     except (ValueError, IndexError) as error:
-        told = shorten(polygon.get("POINTS"))
-        raise RecordError(f"{_where(path, polygon)}: POINTS {told}; as in 10,20 30,20") from error
+        points = shorten(polygon.get("POINTS"))
+        raise RecordError(f"{_location(path, polygon)}: POINTS {points}; as in 10,20 30,20") from error
+
+
+# ---- both
 
 
 def _ranks(around: _Element) -> dict[str, int]:
@@ -157,11 +268,11 @@ def _ranks(around: _Element) -> dict[str, int]:
 
 def _in_group(group: _Element) -> list[str]:
     """The ids that a group of a reading order names, by their index in it, its groups included."""
-    found = []
+    names = []
     for member in sorted(group, key=_index):
         own = member.get("regionRef") or member.get("REF")
-        found += ([own] if own else []) + _in_group(member)
-    return found
+        names += ([own] if own else []) + _in_group(member)
+    return names
 
 
 def _rank(element: _Element, ranks: dict[str, int]) -> int:
@@ -175,24 +286,8 @@ def _rank(element: _Element, ranks: dict[str, int]) -> int:
 
 
 def _index(element: _Element) -> int:
-    told = element.get("index", "0")
-    return int(told) if told.isdecimal() else 0
-
-
-def _image(path: str, named: str, image_root: str | None) -> str:
-    """The picture that a label file names, looked for in image_root, or beside the file and one folder up."""
-    folder = Path(path).parent
-    roots = [Path(image_root)] if image_root is not None else [folder, folder.parent]
-    plain = named.removeprefix("file://").replace("\\", "/")
-    names = [plain, plain.rsplit("/", 1)[-1], *(Path(path).stem + suffix for suffix in SUFFIXES)]
-    for name in filter(None, names):
-        for root in roots:
-            if os.path.isfile(root / name):
-                return str(root / name)
-    location = " or ".join(map(str, roots))
-    raise RecordError(
-        f"{path}: no picture {named or Path(path).stem} in {location}; image_root is its folder"
-    )
+    index = element.get("index", "0")
+    return int(index) if index.isdecimal() else 0
 
 
 def _name(element: _Element) -> str:
@@ -202,19 +297,19 @@ def _name(element: _Element) -> str:
 
 
 def _all(element: _Element, name: str) -> Iterator[_Element]:
-    return (found for found in element.iter() if _name(found) == name)
+    return (inner for inner in element.iter() if _name(inner) == name)
 
 
 def _children(element: _Element, name: str) -> Iterator[_Element]:
-    return (found for found in element if _name(found) == name)
+    return (child for child in element if _name(child) == name)
 
 
 def _number(path: str, element: _Element, key: str) -> float:
     try:
         return _coordinate(element.get(key, ""))
     except ValueError as error:
-        told = f"{key} of {_name(element)} is {shorten(element.get(key))}"
-        raise RecordError(f"{_where(path, element)}: {told}; a number") from error
+        value = f"{key} of {_name(element)} is {shorten(element.get(key))}"
+        raise RecordError(f"{_location(path, element)}: {value}; a number") from error
 
 
 def _coordinate(text: str) -> float:
@@ -223,5 +318,5 @@ def _coordinate(text: str) -> float:
     return number
 
 
-def _where(path: str, element: _Element) -> str:
+def _location(path: str, element: _Element) -> str:
     return f"{path}:{element.sourceline}"

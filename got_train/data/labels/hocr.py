@@ -1,0 +1,80 @@
+"""Pages of hOCR, as Tesseract, OCRopus and Kraken write it: HTML whose titles hold boxes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from got_train.data.record import RecordError
+
+from .image_search import image_of
+from .to_spots import Label, LabelledPage, around
+
+if TYPE_CHECKING:
+    from lxml.html import HtmlElement
+
+LINES = ("ocr_line", "ocr_header", "ocr_footer", "ocr_caption", "ocr_textfloat", "ocrx_line")
+_BOX = re.compile(r"\bbbox\s+(-?\d+(?:\.\d+)?)\s+(-?\d+(?:\.\d+)?)\s+(-?\d+(?:\.\d+)?)\s+(-?\d+(?:\.\d+)?)")
+_IMAGE = re.compile(r"\bimage\s+(?:\"([^\"]*)\"|'([^']*)'|([^\s;]+))")
+
+
+def is_hocr(start: bytes) -> bool:
+    """Whether the beginning of a file is that of hOCR."""
+    return b"ocr_page" in start or b'name="ocr-system"' in start or b"name='ocr-system'" in start
+
+
+def hocr_pages(path: str, image_root: str | None) -> Iterator[LabelledPage | RecordError]:
+    """The pages of a file; words that stand in no line are lines of their own."""
+    from lxml import html
+
+    # an HTML parser: it knows no entities but HTML's own, and reads nothing outside the file
+    parser = html.HTMLParser(no_network=True, encoding="utf-8", huge_tree=False)
+    try:
+        root = html.parse(path, parser).getroot()
+    except (OSError, ValueError) as error:
+        yield RecordError(f"{path}: cannot be read ({error}); an hOCR file")
+        return
+    pages = [] if root is None else list(_of_class(root, ("ocr_page",)))
+    if not pages:
+        yield RecordError(f"{path}: hOCR without an ocr_page; write it anew")
+    for page in pages:
+        location = f"{path}:{page.sourceline}"
+        try:
+            named = _IMAGE.search(page.get("title", ""))
+            image = image_of(
+                path, next(filter(None, named.groups()), "") if named else "", image_root, location
+            )
+            box = _box(page)
+            size = None if box is None or box[:2] != (0, 0) else box[2:]
+            yield LabelledPage(image, tuple(_labels(path, page)), location, size)
+        except RecordError as error:
+            yield error
+
+
+def _labels(path: str, page: HtmlElement) -> Iterator[Label]:
+    for line in _of_class(page, (*LINES, "ocrx_word")):
+        if any(_has_class(outer, LINES) for outer in line.iterancestors()):
+            continue
+        words = list(_of_class(line, ("ocrx_word",))) or [line]
+        text = " ".join(" ".join(word.text_content().split()) for word in words).strip()
+        boxes = [box for box in ([_box(line)] if _box(line) else map(_box, words)) if box]
+        location = f"{path}:{line.sourceline}"
+        if not boxes:
+            raise RecordError(f"{location}: no bbox in {line.get('title', '')!r}; the place of the line")
+        yield Label(
+            text, around([corner for box in boxes for corner in (box[:2], box[2:])]), location=location
+        )
+
+
+def _of_class(element: HtmlElement, names: tuple[str, ...]) -> Iterator[HtmlElement]:
+    return (inner for inner in element.iter() if _has_class(inner, names))
+
+
+def _has_class(element: HtmlElement, names: tuple[str, ...]) -> bool:
+    return isinstance(element.tag, str) and not set(element.get("class", "").split()).isdisjoint(names)
+
+
+def _box(element: HtmlElement) -> tuple[float, float, float, float] | None:
+    match = _BOX.search(element.get("title", ""))
+    return tuple(map(float, match.groups())) if match else None
