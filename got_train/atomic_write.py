@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all: written beside their place and renamed."""
+"""Files that are whole or not there, also after a power cut: written, synced to the disk, then renamed."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -12,7 +13,33 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two processes do not share one
     try:
-        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        with open(unfinished, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(unfinished, path)
+        sync_folder(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def sync_tree(folder: str | os.PathLike) -> None:
+    """Bring all files below a folder to the disk, and their names, so that no rename comes before them."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            descriptor = os.open(os.path.join(place, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(place)
+
+
+def sync_folder(folder: str | os.PathLike) -> None:
+    """Bring the names in a folder to the disk, where the system can."""
+    with contextlib.suppress(OSError):  # not every system opens a folder
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

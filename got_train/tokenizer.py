@@ -3,6 +3,8 @@
 Knows the special tokens of GOT, but not the words of a prompt, and nothing of images or models.
 """
 
+from __future__ import annotations
+
 import base64
 import json
 import unicodedata
@@ -17,6 +19,7 @@ import tiktoken
 
 from .errors import CheckpointError
 from .prompts import END, IMAGE_END, IMAGE_START, IMAGE_TOKEN, START
+from .strict_files import check_inside, read_json, read_text, reading
 
 # Qwen's own: one digit at a time. The tokenizer.json of transformers has \p{N}{1,3} and gives the same ids,
 # for no token of Qwen's joins digits (but the full-width 10 and 20, ids 77150 and 80091, never made here).
@@ -36,6 +39,7 @@ GOT_RANKS = 151_643
 
 RANKS_FILE, CONFIG_FILE, TRANSFORMERS_FILE = "qwen.tiktoken", "tokenizer_config.json", "tokenizer.json"
 VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
+MAX_SIZE = 1 << 20  # words; no tokenizer of this kind has more
 
 OPT_PAD, OPT_START = "<pad>", "</s>"
 LINE_BREAK = "<lb>"
@@ -198,19 +202,34 @@ class OptTokenizer(Tokenizer):
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer of a folder: GOT's original files, those of transformers, or OPT's."""
     folder = Path(folder)
-    if (folder / RANKS_FILE).is_file():
-        return _from_ranks(folder / RANKS_FILE)
-    if (folder / TRANSFORMERS_FILE).is_file():
-        return _from_transformers(folder / TRANSFORMERS_FILE)
-    vocab, merges = folder / VOCAB_FILE, folder / MERGES_FILE
-    if vocab.is_file() and merges.is_file():
-        lines = merges.read_text(encoding="utf-8").split("\n")
-        pairs = [line.split(" ") for line in lines if line and not line.startswith("#version:")]
-        return OptTokenizer(_read_json(vocab), pairs)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder; one with a tokenizer, such as a checkpoint")
+    for files, read in (
+        ((RANKS_FILE,), _from_ranks),
+        ((TRANSFORMERS_FILE,), _from_transformers),
+        ((VOCAB_FILE, MERGES_FILE), _from_opt),
+    ):
+        if all((folder / file).exists() for file in files):
+            check_inside(folder / files[0], folder)
+            with reading(folder / files[0]):
+                return read(folder / files[0])
     names = f"{RANKS_FILE}, {TRANSFORMERS_FILE}, or {VOCAB_FILE} with {MERGES_FILE}"
     raise CheckpointError(f"{folder}: no tokenizer here; looked for {names}")
+
+
+def _from_opt(path: Path) -> OptTokenizer:
+    lines = read_text(path.with_name(MERGES_FILE)).split("\n")
+    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version:")]
+    return OptTokenizer(_vocabulary(read_json(path), path), pairs)
+
+
+def _vocabulary(vocab: object, path: Path) -> dict[str, int]:
+    """Words and their ids, each id once."""
+    if not isinstance(vocab, dict) or not all(type(i) is int and 0 <= i < MAX_SIZE for i in vocab.values()):
+        raise CheckpointError(f"{path}: expected a vocabulary of words and their ids")
+    if len(set(vocab.values())) < len(vocab):
+        raise CheckpointError(f"{path}: two words of the vocabulary have the same id")
+    return vocab
 
 
 def train_tokenizer(texts: Iterable[str], size: int, specials: Sequence[str] = NANO_SPECIALS) -> Tokenizer:
@@ -240,14 +259,19 @@ def train_tokenizer(texts: Iterable[str], size: int, specials: Sequence[str] = N
 
 def _from_ranks(path: Path) -> Tokenizer:
     ranks = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
             word, rank = line.split()
-            ranks[base64.b64decode(word, validate=True)] = int(rank)
+            word, rank = base64.b64decode(word, validate=True), int(rank)
         except ValueError:
             raise CheckpointError(f"{path}:{number}: expected base64 and a rank; got {line[:40]!r}") from None
+        if word in ranks:
+            raise CheckpointError(f"{path}:{number}: {line[:40]!r} is there a second time; keep one of them")
+        ranks[word] = rank
     config = path.with_name(CONFIG_FILE)
-    specials = _read_json(config).get("special_tokens") if config.is_file() else None
+    specials = read_json(config).get("special_tokens") if config.exists() else None
+    if specials is not None and not (isinstance(specials, list) and _are_words(specials)):
+        raise CheckpointError(f"{config}: special_tokens is {str(specials)[:60]}; expected a list of words")
     if specials is None and len(ranks) != GOT_RANKS:
         raise CheckpointError(f"{config}: no special_tokens; only GOT's {GOT_RANKS} ranks do without them")
     return Tokenizer(_checked(ranks, path), GOT_SPECIALS if specials is None else specials)
@@ -255,12 +279,15 @@ def _from_ranks(path: Path) -> Tokenizer:
 
 def _from_transformers(path: Path) -> Tokenizer:
     """Qwen's or a small tokenizer as transformers writes it; refused if ranks alone would give other ids."""
-    data = _read_json(path)
-    model = data.get("model") or {}
-    if model.get("type") != "BPE":
-        raise CheckpointError(f"{path}: a model of type {model.get('type')}; it must be a byte-level BPE")
-    vocab = model["vocab"]
+    data = read_json(path)
+    model = data.get("model")
+    kind = model.get("type") if isinstance(model, dict) else model
+    if kind != "BPE":
+        raise CheckpointError(f"{path}: a model of type {str(kind)[:40]}; it must be a byte-level BPE")
+    vocab = _vocabulary(model.get("vocab"), path)
     merges = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]]
+    if not all(len(pair) == 2 and _are_words(pair) for pair in merges):
+        raise CheckpointError(f"{path}: expected merges of two words each")
     if (vocab.get(OPT_PAD), vocab.get(OPT_START)) == (1, 2):
         return OptTokenizer(vocab, merges)
     cut = json.dumps(data.get("pre_tokenizer"))
@@ -269,6 +296,8 @@ def _from_transformers(path: Path) -> Tokenizer:
             f"{path}: pre_tokenizer is not Qwen's, so ids would differ; use GOT's or our own"
         )
     added = {word["content"]: word["id"] for word in data.get("added_tokens", [])}
+    if not _are_words(added) or not all(type(i) is int for i in added.values()):
+        raise CheckpointError(f"{path}: expected added_tokens with content and id")
     words = sorted(vocab.keys() - added.keys(), key=vocab.get)
     if any(letter not in BYTES for word in words for letter in word):
         raise CheckpointError(f"{path}: the vocabulary is not byte-level; it must be in GPT-2's letters")
@@ -284,6 +313,10 @@ def _from_transformers(path: Path) -> Tokenizer:
     if len(ranks) == GOT_RANKS and tuple(specials) == GOT_SPECIALS[: len(specials)]:
         specials = GOT_SPECIALS  # Qwen1.5 names the first three; GOT's take the next ids
     return Tokenizer(ranks, specials)
+
+
+def _are_words(values: object) -> bool:
+    return isinstance(values, (list, tuple, dict)) and all(isinstance(value, str) for value in values)
 
 
 def _checked(ranks: dict[bytes, int], path: Path) -> dict[bytes, int]:
@@ -336,13 +369,6 @@ def _new_folder(folder: str | Path) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from None
 
 
 def _write_json(path: Path, data: dict) -> None:

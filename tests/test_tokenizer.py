@@ -272,7 +272,7 @@ def test_an_empty_folder_is_refused_with_what_was_looked_for(tmp_path: Path):
         ),
         (lambda lines: lines[:7] + ["#### 7"] + lines[8:], "qwen.tiktoken:8: expected base64 and a rank"),
         (lambda lines: lines[:9] + lines[10:], r"qwen.tiktoken: the ranks must be 0\.\.322 in order"),
-        (lambda lines: [*lines[:323], lines[0].split()[0] + " 323"], "qwen.tiktoken: the ranks must be"),
+        (lambda lines: [*lines[:323], lines[0].split()[0] + " 323"], "'AA== 323' is there a second time"),
         (
             lambda lines: ["TVRoZQ== 0", *lines[1:]],
             "qwen.tiktoken: byte 0 has no rank; all 256 must have one",
@@ -295,7 +295,7 @@ def test_a_small_tokenizer_without_its_list_of_specials_is_refused(nano: Tokeniz
     ):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="tokenizer_config.json: not JSON"):
+    with pytest.raises(CheckpointError, match="tokenizer_config.json: invalid JSON"):
         load_tokenizer(tmp_path)
 
 
@@ -411,11 +411,11 @@ def test_a_vocabulary_that_is_not_opts_is_refused(tmp_path: Path):
     opt_files(tmp_path)
     vocab = json.loads((tmp_path / "vocab.json").read_text(encoding="utf-8"))
     (tmp_path / "vocab.json").write_text(json.dumps({w: i for w, i in vocab.items() if w != "<pad>"}))
-    with pytest.raises(CheckpointError, match="^vocabulary: no '<pad>', so it is not OPT's; GOT's is"):
+    with pytest.raises(CheckpointError, match="vocab.json: vocabulary: no '<pad>', so it is not OPT's"):
         load_tokenizer(tmp_path)
     opt_files(tmp_path)
     (tmp_path / "merges.txt").write_text("#version: 0.2\nh e\nx y\n")
-    with pytest.raises(CheckpointError, match="^merge 2: 'x y' is not two words of the vocabulary"):
+    with pytest.raises(CheckpointError, match="merge 2: 'x y' is not two words of the vocabulary"):
         load_tokenizer(tmp_path)
 
 

@@ -7,21 +7,24 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import paddle
 
-from .tensor_io import tensor_entries
+from got_train.config.loader import build
+from got_train.errors import CheckpointError, GotError
+from got_train.modeling.config import PARTS
+from got_train.modeling.got import Got
+from got_train.modeling.lora import Adapter, _is_kept, attach, detach
+from got_train.strict_files import check_inside, read_json, reading
+from got_train.tokenizer import Tokenizer
+
+from .tensor_io import TensorEntry, save_tensors, tensor_entries
 from .weights import WeightFile, linear_names, load_model
 
-if TYPE_CHECKING:
-    from got_train.modeling.got import Got
-    from got_train.tokenizer import Tokenizer
-from got_train.errors import CheckpointError
-from got_train.modeling.lora import Adapter, _is_kept, attach, detach
-
+ADAPTER_FILE = "adapter.json"  # what makes a folder that of an adapter
 ADAPTER_WEIGHTS = "adapter.safetensors"
+MAX_RANK = 4096
 
 
 def is_adapter(folder: str | os.PathLike) -> bool:
@@ -32,33 +35,46 @@ def save_adapter(
     model: Got, folder: str | os.PathLike, adapter: Adapter, tokenizer: Tokenizer | None
 ) -> None:
     """Write what trains, what it belongs to, and the tokenizer, into a folder that does not count yet."""
-    from safetensors.paddle import save_file
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: value.detach() for name, value in model.named_parameters() if _is_kept(name, adapter)}
     card = folder / ADAPTER_FILE
     card.write_text(json.dumps(dataclasses.asdict(adapter), indent=1) + "\n", encoding="utf-8")
-    save_file(kept, str(folder / ADAPTER_WEIGHTS), metadata={"format": "pd"})
-    (folder / ADAPTER_WEIGHTS).chmod(card.stat().st_mode)  # safetensors lets nobody else read what it writes
+    save_tensors(kept, folder / ADAPTER_WEIGHTS, {"format": "pd"})
     if tokenizer is not None:
         tokenizer.save(folder)
 
 
 def read_adapter(folder: str | os.PathLike) -> Adapter:
+    """adapter.json, with every key, type and range checked."""
     path = Path(folder) / ADAPTER_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values |= {key: tuple(values[key]) for key in ("layers", "whole")}
-        return Adapter(**values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: not an adapter ({error}); a folder that a LoRA run wrote") from error
+    with reading(path):
+        try:
+            adapter = build(Adapter, read_json(path))
+        except (GotError, TypeError) as error:
+            message = str(error).removeprefix(f"{path}: ")
+            raise CheckpointError(
+                f"{path}: not an adapter ({message}); expected the file of a LoRA run"
+            ) from error
+        for name, right, expected in (
+            ("base", adapter.base and "\0" not in adapter.base, "the folder of a model"),
+            ("rank", 1 <= adapter.rank <= MAX_RANK, f"1 to {MAX_RANK}"),
+            ("alpha", adapter.alpha > 0, "above 0"),
+            ("dropout", 0 <= adapter.dropout < 1, "at least 0 and below 1"),
+            ("layers", len(set(adapter.layers)) == len(adapter.layers), "each layer once"),
+            ("whole", set(adapter.whole) <= set(PARTS), f"among {', '.join(PARTS)}"),
+        ):
+            if not right:
+                raise CheckpointError(
+                    f"{path}: {name} is {str(getattr(adapter, name))[:80]!r}; expected {expected}"
+                )
+    return adapter
 
 
 def load_adapter_weights(model: Got, folder: str | os.PathLike) -> None:
     """Fill a model with adapters on, and the parts that trained as a whole, from a folder."""
     adapter, path = read_adapter(folder), Path(folder) / ADAPTER_WEIGHTS
-    stored = tensor_entries(path)
+    stored = _entries_of(folder)
     wanted = {name: value for name, value in model.named_parameters() if _is_kept(name, adapter)}
     faults = [f"missing: {name}" for name in sorted(wanted.keys() - stored.keys())]
     faults += [f"not of this adapter: {name}" for name in sorted(stored.keys() - wanted.keys())]
@@ -71,9 +87,23 @@ def load_adapter_weights(model: Got, folder: str | os.PathLike) -> None:
         parameter.set_value(paddle.to_tensor(stored[name].read()).astype(parameter.dtype))
 
 
-def weights_hash(folder: str | os.PathLike, model: Got) -> str:
-    """SHA-256 of the weights in a folder, the same in every layout; `model` tells the Linear layers."""
+def _entries_of(folder: str | os.PathLike, adapter: Adapter | None = None) -> dict[str, TensorEntry]:
+    """The tensors beside adapter.json, of which the matrices have its rank."""
+    path = Path(folder) / ADAPTER_WEIGHTS
+    check_inside(path, Path(folder))
+    entries = tensor_entries(path)
+    for name, entry in entries.items():
+        if adapter is not None and name.endswith(".lora_A") and entry.shape[-1:] != [adapter.rank]:
+            raise CheckpointError(
+                f"{path}: {name} is {entry.shape}; expected rank {adapter.rank} of {ADAPTER_FILE}"
+            )
+    return entries
+
+
+def base_hash(folder: str | os.PathLike, model: Got) -> str:
+    """SHA-256 of a base's weights and sizes, the same in every layout; `model` is the one that it holds."""
     source, linears, digest = WeightFile(folder), linear_names(model), hashlib.sha256()
+    digest.update(json.dumps(model.config.as_dict(), sort_keys=True).encode())
     for name in sorted(source.tensors):
         values = source.read(name, name in linears).numpy().astype("float32")
         digest.update(name.encode())
@@ -128,12 +158,18 @@ class Adapters:
 
     def _checked(self, folder: str | os.PathLike) -> Adapter:
         adapter = read_adapter(folder)
-        self._hash = self._hash or weights_hash(self.base, self.model)
+        self._hash = self._hash or base_hash(self.base, self.model)
         if adapter.base_sha256 != self._hash:
             raise CheckpointError(
-                f"{folder}: an adapter of {adapter.base}, and {self.base} has other weights; give the model "
-                "that it was trained on"
+                f"{folder}: an adapter of {adapter.base}, and {self.base} has other weights or sizes; "
+                "give the model that it was trained on"
             )
+        if adapter.dialect != self.model.config.dialect:
+            raise CheckpointError(
+                f"{Path(folder) / ADAPTER_FILE}: dialect is {adapter.dialect!r}, the base's is "
+                f"{self.model.config.dialect!r}; expected the same"
+            )
+        _entries_of(folder, adapter)
         return adapter
 
     def _restore(self) -> None:
@@ -141,6 +177,3 @@ class Adapters:
         for name, value in self._own.items():
             weights[name].set_value(value)
         self._own = {}
-
-
-ADAPTER_FILE = "adapter.json"  # what makes a folder that of an adapter

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from got_train.config.loader import build
 from got_train.errors import ConfigError
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
+from got_train.strict_files import read_json, reading
 
 OURS = "got_train"  # the key under which our checkpoints keep the whole GotConfig
 
@@ -56,13 +55,16 @@ def read_config(folder: Path, shapes: dict[str, list[int]]) -> GotConfig:
     path = folder / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{folder}: no config.json; a checkpoint folder has one beside its weights")
-    values = _read(path)
-    with _named(path):
+    values = read_json(path, ConfigError)
+    with reading(path, ConfigError):
         if OURS in values:
-            return GotConfig.from_dict(values[OURS])
-        if "vision_config" in values:
-            return _from_transformers(values)
-        return _from_original(values, shapes)
+            config = _from_ours(values)
+        elif "vision_config" in values:
+            config = _from_transformers(values)
+        else:
+            config = _from_original(values, shapes)
+        _check_special_tokens(config)
+        return config
 
 
 def check_decoder(folder: Path, decoder: DecoderConfig) -> None:
@@ -70,40 +72,21 @@ def check_decoder(folder: Path, decoder: DecoderConfig) -> None:
     path = folder / "config.json"
     if not path.exists():
         return
-    values = _read(path)
-    with _named(path):
+    values = read_json(path, ConfigError)
+    with reading(path, ConfigError):
         if OURS in values:
-            theirs = GotConfig.from_dict(values[OURS]).decoder
+            theirs = _from_ours(values).decoder
         elif decoder.kind == "opt":
             _check_architecture(values, OPT_ARCHITECTURE)
-            theirs = replace(decoder, heads=values["num_attention_heads"], kv_heads=None)
+            theirs = build(
+                DecoderConfig, {**asdict(decoder), "heads": values["num_attention_heads"], "kv_heads": None}
+            )
         else:
-            theirs = _decoder(values.get("text_config", values))
+            theirs = _decoder(_section(values, "text_config") or values)
     for name in ("heads", "rope_theta", "norm_eps"):
         needed, ours = getattr(theirs, name), getattr(decoder, name)
         if needed != ours:
             raise ConfigError(f"decoder.{name} ({ours}) must be {needed}, as {path} has it")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON ({error}); the whole file of the checkpoint") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a {type(values).__name__}; an object, as checkpoints have it")
-    return values
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Whatever is wrong inside is said with the file's name."""
-    try:
-        yield
-    except KeyError as error:
-        raise ConfigError(f"{path}: no {error}") from error
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
 
 
 def _check_architecture(values: dict[str, Any], form: dict[str, Any]) -> None:
@@ -112,16 +95,26 @@ def _check_architecture(values: dict[str, Any], form: dict[str, Any]) -> None:
             raise ConfigError(f"{key} is {values[key]!r}; only {only!r} can be computed")
 
 
+def _from_ours(values: dict[str, Any]) -> GotConfig:
+    """What config_json wrote; `stop_tokens` is absent where the source named none."""
+    ours = _section(values, OURS)
+    if ours.get("stop_tokens") == []:
+        raise ConfigError(f"{OURS}.stop_tokens is empty; no answer would end")
+    sizes = {name: ours[name] for name in ("vision", "decoder")}
+    return build(GotConfig, {"stop_tokens": [], **ours, **sizes}, OURS)
+
+
 def _from_transformers(values: dict[str, Any]) -> GotConfig:
-    seen, text = values["vision_config"], values.get("text_config")
-    _check_architecture(seen, VISION_ARCHITECTURE)
-    decoder = DecoderConfig() if text is None else _decoder(text)
-    vision = {ours: seen[theirs] for ours, theirs in VISION_KEYS.items() if theirs in seen}
+    vision, text = _section(values, "vision_config"), _section(values, "text_config")
+    _check_architecture(vision, VISION_ARCHITECTURE)
+    decoder = _decoder(text) if text else DecoderConfig()
+    sizes = {ours: vision[theirs] for ours, theirs in VISION_KEYS.items() if theirs in vision}
+    image_token = values.get("image_token_index", values.get("image_token_id", GotConfig.image_token))
     return GotConfig(
-        vision=VisionConfig(**vision, out_width=decoder.width),
+        vision=build(VisionConfig, {**sizes, "out_width": decoder.width}, "vision_config"),
         decoder=decoder,
-        image_token=values.get("image_token_index", values.get("image_token_id", GotConfig.image_token)),
-        **_special_tokens(text or {}),
+        image_token=_token("image_token_index", image_token),
+        **_special_tokens(text),
     )
 
 
@@ -129,7 +122,7 @@ def _from_original(values: dict[str, Any], shapes: dict[str, list[int]]) -> GotC
     return GotConfig(
         vision=vision_from_shapes(shapes),
         decoder=_decoder(values),
-        image_token=values.get("im_patch_token", GotConfig.image_token),
+        image_token=_token("im_patch_token", values.get("im_patch_token", GotConfig.image_token)),
         **_special_tokens(values),
     )
 
@@ -140,10 +133,10 @@ def _decoder(values: dict[str, Any]) -> DecoderConfig:
     absent = [DECODER_KEYS[name] for name in REQUIRED_SIZES if name not in found]
     if absent:
         raise ConfigError(f"no {', '.join(absent)}; the decoder's sizes must be there")
-    rope = values.get("rope_parameters") or {}  # transformers 5
+    rope = _section(values, "rope_parameters")  # transformers 5
     _check_architecture(rope, {"rope_type": "default"})
     # 10,000 is what Qwen2's own code takes where its config.json is silent
-    return DecoderConfig(**{"rope_theta": rope.get("rope_theta", 1e4), **found})
+    return build(DecoderConfig, {"rope_theta": rope.get("rope_theta", 1e4), **found}, "decoder")
 
 
 def _special_tokens(values: dict[str, Any]) -> dict[str, Any]:
@@ -151,9 +144,40 @@ def _special_tokens(values: dict[str, Any]) -> dict[str, Any]:
     if values.get("vocab_size", GotConfig().decoder.vocab_size) == GotConfig().decoder.vocab_size:
         return {}
     stop = values.get("eos_token_id")
-    stops = tuple(stop) if isinstance(stop, list) else () if stop is None else (stop,)
+    if stop == []:
+        raise ConfigError("eos_token_id is empty; no answer would end")
+    stops = stop if isinstance(stop, list) else [] if stop is None else [stop]
+    stops = tuple(_token("eos_token_id", token) for token in stops)
     pad = values.get("pad_token_id")
-    return {"stop_tokens": stops, "pad_token": stops[0] if pad is None and stops else pad or 0}
+    if pad is None:
+        return {"stop_tokens": stops, "pad_token": stops[0] if stops else 0}
+    return {"stop_tokens": stops, "pad_token": _token("pad_token_id", pad)}
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """An object below a key; empty where there is none."""
+    section = values.get(name)
+    if section is not None and not isinstance(section, dict):
+        raise ConfigError(f"{name} is {str(section)[:60]!r}; expected an object")
+    return section or {}
+
+
+def _token(key: str, token: Any) -> int:
+    if type(token) is not int:
+        raise ConfigError(f"{key} is {str(token)[:60]!r}; expected the id of a token")
+    return token
+
+
+def _check_special_tokens(config: GotConfig) -> None:
+    """Refuse ids that are none."""
+    words = config.decoder.vocab_size
+    if not 0 <= config.pad_token < words:
+        raise ConfigError(f"pad_token ({config.pad_token}) must be 0 to {words - 1}, as any token")
+    outside = [token for token in config.stop_tokens if not 0 <= token < words]
+    if outside:
+        raise ConfigError(
+            f"stop_tokens {outside} must be 0 to {words - 1}; the model would not end an answer"
+        )
 
 
 def vision_from_shapes(shapes: dict[str, list[int]]) -> VisionConfig:
@@ -193,7 +217,10 @@ class _Shapes(dict):
 def config_json(config: GotConfig, layout: str, dtype: str) -> dict[str, Any]:
     """The config.json of a checkpoint in `layout`: the keys its own code reads, and ours under one key."""
     theirs = {"transformers": _as_transformers, "vary": lambda *_: {}}.get(layout, _as_original)
-    return {**theirs(config, dtype), OURS: config.as_dict()}
+    ours = config.as_dict()
+    if not config.stop_tokens:  # nor had the source any
+        del ours["stop_tokens"]
+    return {**theirs(config, dtype), OURS: ours}
 
 
 def _text_config(config: GotConfig) -> dict[str, Any]:

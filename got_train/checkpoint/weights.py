@@ -17,13 +17,14 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from got_train.atomic_write import sync_folder, sync_tree
 from got_train.errors import CheckpointError
 from got_train.modeling.config import GotConfig
 from got_train.modeling.got import MEAN, STD, Got
 
 from . import layouts
 from .hf_config import check_decoder, config_json, read_config
-from .tensor_io import TensorEntry, tensor_entries
+from .tensor_io import TensorEntry, save_tensors, tensor_entries
 
 SHARD_BYTES = 5 << 30
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
@@ -135,11 +136,22 @@ def load_model(folder: str | os.PathLike, dtype: str = "float32") -> Got:
     if source.layout not in layouts.LAYOUTS:
         raise CheckpointError(f"{folder}: these are weights of {source.layout} alone, not of a whole GOT")
     config = read_config(source.folder, source.shapes())
+    check_size(config, source)
     with empty_init(dtype):
         model = Got(config)
     source.check_head(_embedding(model))
     load_state_dict(model, source)
     return model.eval()
+
+
+def check_size(config: GotConfig, source: WeightFile) -> None:
+    """Refuse sizes for which the file has not the numbers, before any memory is asked for."""
+    numbers = sum(tensor.size for tensor in source.tensors.values())
+    if config.least_parameters > numbers:
+        raise CheckpointError(
+            f"{source.folder / 'config.json'}: its sizes need {config.least_parameters:,} numbers or more; "
+            f"the weights beside it have {numbers:,}"
+        )
 
 
 def load_weights(model: Got, folder: str | os.PathLike) -> None:
@@ -260,7 +272,10 @@ def save_model(
             _write_json(made / "generation_config.json", _generation(model.config))
         if tokenizer is not None:
             (tokenizer.to_transformers if layout == "transformers" else tokenizer.save)(made)
+        sync_tree(made)
         _commit(made, folder, (*_WEIGHTS, *_TOKENIZERS) if tokenizer is not None else _WEIGHTS)
+        sync_folder(folder)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(made, ignore_errors=True)  # on a full disk its half would stay in the way
 
@@ -297,23 +312,16 @@ def _write_weights(model: Got, folder: Path, layout: str, dtype: str) -> None:
         shards[-1][name] = tensor
         room -= size
     if len(shards) == 1:
-        _write_tensors(folder / "model.safetensors", shards[0])
+        save_tensors(shards[0], folder / "model.safetensors", {"format": "pt"})
         return
     save, weight_map = secrets.token_hex(4), {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{save}-{number:05d}-of-{len(shards):05d}.safetensors"
-        _write_tensors(folder / file, shard)
+        save_tensors(shard, folder / file, {"format": "pt"})
         weight_map |= dict.fromkeys(shard, file)
     total = sum(tensor.size * tensor.element_size() for shard in shards for tensor in shard.values())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     _write_json(folder / "model.safetensors.index.json", index)
-
-
-def _write_tensors(path: Path, tensors: dict[str, paddle.Tensor]) -> None:
-    from safetensors.paddle import save_file
-
-    save_file(tensors, str(path), metadata={"format": "pt"})
-    shutil.copymode(path.with_name("config.json"), path)  # safetensors lets nobody else read what it writes
 
 
 def _renamed(model: Got, layout: str, dtype: str) -> Iterator[tuple[str, paddle.Tensor]]:

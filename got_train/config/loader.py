@@ -132,7 +132,8 @@ def build(kind: type, values: Any, where: str = "") -> Any:
     try:
         return kind(**arguments)
     except ModelConfigError as error:  # its message begins with the section
-        raise ConfigError(f"{where.rpartition('.')[0]}.{error}") from error
+        section = where.rpartition(".")[0]
+        raise ConfigError(f"{section}.{error}" if section else str(error)) from error
     except ConfigError as error:
         raise ConfigError(f"{before}{error}") from error
 

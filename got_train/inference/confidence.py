@@ -5,7 +5,6 @@ Works on texts and probabilities alone; knows no model and no page.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from got_train.errors import InferenceError
+from got_train.strict_files import read_json
 
 CALIBRATION = "calibration.json"  # beside the weights
 LEVELS = ("token", "word", "line")
@@ -69,13 +69,15 @@ def load_calibration(folder: str | os.PathLike) -> Calibration | None:
     if not file.exists():
         return None
     try:
-        levels = json.loads(file.read_text(encoding="utf-8"))["levels"]
+        levels = read_json(file, InferenceError)["levels"]
         found = {
             level: PlattScaling(float(levels[level]["temperature"]), float(levels[level]["shift"]))
             for level in LEVELS
             if level in levels
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except InferenceError:
+        raise
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InferenceError(f"{file}: no calibration ({error!r}); make it anew with calibrate") from error
     if not found or not all(
         0 < each.temperature < math.inf and math.isfinite(each.shift) for each in found.values()

@@ -10,6 +10,7 @@ from got_train.errors import ConfigError
 
 IGNORED = -100  # label of a position that is not supervised
 PARTS = ("vision", "projector", "decoder")
+MAX_WIDTH, MAX_LAYERS = 1 << 20, 1000  # no model that fits any machine has more
 
 
 class ModelConfigError(ConfigError):
@@ -19,6 +20,12 @@ class ModelConfigError(ConfigError):
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise ModelConfigError(message)
+
+
+def _check_range(section: str, config: Any, names: tuple[str, ...], highest: int) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _check(1 <= value <= highest, f"{section}.{name} must be 1 to {highest}; got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +55,14 @@ class VisionConfig:
         _check(
             self.width % self.heads == 0,
             f"vision.width ({self.width}) must be a multiple of vision.heads ({self.heads})",
+        )
+        _check_range("vision", self, ("image_side", "patch"), MAX_WIDTH)
+        _check_range("vision", self, ("layers",), MAX_LAYERS)
+        _check_range("vision", self, ("width", "mlp_width", "neck_width", "out_width"), MAX_WIDTH)
+        _check(0 < self.norm_eps < 1, f"vision.norm_eps must be between 0 and 1; got {self.norm_eps}")
+        twice = len(set(self.global_layers)) < len(self.global_layers)
+        _check(
+            not twice, f"vision.global_layers: {list(self.global_layers)} names a layer twice; expected once"
         )
         outside = [index for index in self.global_layers if not 0 <= index < self.layers]
         _check(not outside, f"vision.global_layers: {outside} are no layers; among 0..{self.layers - 1}")
@@ -88,6 +103,16 @@ class DecoderConfig:
             object.__setattr__(self, "kv_heads", self.heads)
         for name in ("width", "layers", "heads", "kv_heads", "mlp_width", "max_positions"):
             _check(getattr(self, name) >= 1, f"decoder.{name} must be at least 1; got {getattr(self, name)}")
+        _check_range("decoder", self, ("layers",), MAX_LAYERS)
+        _check_range("decoder", self, ("width", "heads", "mlp_width", "max_positions"), MAX_WIDTH)
+        _check(
+            0 <= self.vocab_size <= MAX_WIDTH,
+            f"decoder.vocab_size ({self.vocab_size}) must be 0 to {MAX_WIDTH}",
+        )
+        _check(0 < self.norm_eps < 1, f"decoder.norm_eps must be between 0 and 1; got {self.norm_eps}")
+        _check(0 <= self.dropout < 1, f"decoder.dropout must be at least 0 and below 1; got {self.dropout}")
+        _check(0 < self.rope_theta < 1e12, f"decoder.rope_theta must be above 0; got {self.rope_theta}")
+        _check(0 <= self.init_std < 100, f"decoder.init_std must be at least 0; got {self.init_std}")
         _check(self.kind in ("qwen2", "opt"), f"decoder.kind must be qwen2 or opt; got {self.kind!r}")
         _check(
             self.width % self.heads == 0,
@@ -121,6 +146,17 @@ class GotConfig:
             0 <= self.image_token < self.decoder.vocab_size,
             f"image_token ({self.image_token}) must be below decoder.vocab_size ({self.decoder.vocab_size})",
         )
+
+    @property
+    def least_parameters(self) -> int:
+        """What the largest matrices of these sizes hold, all of which every checkpoint has."""
+        vision, decoder = self.vision, self.decoder
+        block = 4 * vision.width**2 + 2 * vision.width * vision.mlp_width
+        encoder = vision.layers * block + (vision.grid**2 + 3 * vision.patch**2) * vision.width
+        neck = 9 * vision.neck_width**2 + vision.neck_width * vision.width
+        layer = 2 * decoder.width**2 + 2 * decoder.width * decoder.mlp_width
+        projector = vision.out_width * decoder.width
+        return encoder + neck + projector + decoder.layers * layer + decoder.vocab_size * decoder.width
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from got_train.checkpoint.adapters import (
     base_folder,
+    base_hash,
     is_adapter,
     load_adapted,
     load_adapter_weights,
     read_adapter,
-    weights_hash,
 )
 from got_train.checkpoint.weights import load_model
 from got_train.errors import CheckpointError
@@ -53,7 +53,7 @@ def start_lora(model: Got, config: Config) -> Adapter:
     base = base_folder(start) if is_adapter(start) else start
     adapter = Adapter(
         base=str(Path(base).resolve()),
-        base_sha256=weights_hash(base, model),
+        base_sha256=base_hash(base, model),
         dialect=model.config.dialect,
         rank=lora.rank,
         alpha=lora.alpha,

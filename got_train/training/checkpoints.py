@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from got_train.atomic_write import sync_folder, sync_tree
 from got_train.errors import CheckpointError, TrainingError
 
 from .run_files import DELETING, UNFINISHED
@@ -69,8 +70,10 @@ def explain_save_errors(made: Path) -> Iterator[None]:
 
 
 def commit(made: Path) -> None:
-    """Move a finished checkpoint to its place; from then on it counts."""
+    """Move a finished checkpoint to its place; from then on it counts, also after a power cut."""
+    sync_tree(made)
     os.replace(made, made.parent.parent / made.name)
+    sync_folder(made.parent.parent)
 
 
 def commit_over(made: Path) -> None:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def untuned(monkeypatch):
     """The command would take all cores, for the tests that come after it too."""
-    monkeypatch.setattr("got_train.cpu.tune", lambda: 1)
+    monkeypatch.setattr("got_train.cpu.settings.tune", lambda: 1)
 
 
 def run(capsys, *arguments):
@@ -105,13 +105,13 @@ def test_the_tokenizer_goes_along_in_the_files_of_the_layout(capsys, random_mode
 
 
 def test_a_result_that_computes_otherwise_is_not_done(monkeypatch, capsys, got_tiny, tmp_path):
-    write = weights._write_tensors
+    write = weights.save_tensors
 
-    def spoiled(path, tensors):
+    def spoiled(tensors, path, metadata):
         name = "multi_modal_projector.multimodal_projector.weight"  # square, so that no shape tells
-        write(path, {**tensors, name: tensors[name].t().contiguous()})
+        write({**tensors, name: tensors[name].t().contiguous()}, path, metadata)
 
-    monkeypatch.setattr(weights, "_write_tensors", spoiled)
+    monkeypatch.setattr(weights, "save_tensors", spoiled)
     code, out, err = run(capsys, got_tiny, tmp_path / "made", "--layout", "transformers")
     assert (code, out[-1] == "done") == (2, False)
     assert err == [f"convert: {tmp_path / 'made'}: does not compute what {got_tiny} does; do not use it"]
@@ -170,7 +170,7 @@ def spoil_tokenizer(folder):
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (spoil_config, "config.json: not JSON (Expecting property name"),
+        (spoil_config, "config.json: invalid JSON (Expecting property name"),
         (spoil_weights, "model.safetensors: not a safetensors file, or cut off"),
         (spoil_tokenizer, "qwen.tiktoken:1: expected base64 and a rank"),
         (lambda folder: (folder / "config.json").unlink(), "source: no config.json"),
@@ -200,7 +200,7 @@ def test_options_outside_the_list_are_exit_code_2(capsys, got_tiny, tmp_path, op
 
 def test_help_comes_without_paddle():
     code = (
-        "import sys; from got_train import convert\n"
+        "import sys; from got_train.cli import convert\n"
         "try: convert.main(['--help'])\n"
         "except SystemExit: print({'paddle', 'numpy', 'paddlenlp'} & set(sys.modules))"
     )
