@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from got_train.atomic_write import write_atomic
+from got_train.errors import DrawingError
 
 from . import produce
 from .drawing import renderers
 from .drawing.fonts import FontError
-from .engines import music
 from .recipe import Recipe, RecipeError, load_recipe
 from .text import token_counts
 
@@ -32,15 +32,11 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 # programs, packages or fonts that are not here; all other errors are the recipe's
-MISSING = (ModuleNotFoundError, renderers.RendererError, FontError, music.MusicError)
+MISSING = (ModuleNotFoundError, renderers.RendererError, FontError, DrawingError)
 NOTHING = 10**9  # the part of so many that has no shard: its folder is prepared, and no record is made
 PARTS_EACH = 4  # of a source for every process, at most; each part reads fonts and texts anew
 GRACE = 5  # seconds that workers have to leave
 TICK = 0.5  # seconds between two looks at the files
-
-
-class BuildError(ValueError):
-    """A build that cannot begin or has nothing to make."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,7 @@ class Build:
                     self._prepare(name, strict)
                 self._make(ready, progress)
         if not self.sources:
-            raise BuildError(
+            raise DrawingError(
                 f"{self.recipe.out}: nothing can be made here; {_first(self.skipped, self.waiting)}"
             )
         return self._close()
@@ -139,7 +135,7 @@ class Build:
         except _Absent as absent:
             cause = str(absent)
         if strict:
-            raise BuildError(f"sources.{name}: {cause}")
+            raise DrawingError(f"sources.{name}: {cause}")
         self.skipped[name] = cause
         _say(f"skipped: {name}: {cause}")
 
@@ -342,7 +338,7 @@ def run_here(parts: list[Part], workers: int) -> Iterator[tuple[Part, str] | Non
                 yield waiting.pop(each), each.result()
             yield None
     except futures.process.BrokenProcessPool:
-        raise BuildError(
+        raise DrawingError(
             "a worker process was ended from outside (out of memory?); repeat the command to go on, "
             "with a smaller --num_workers if memory was short"
         ) from None
@@ -456,7 +452,7 @@ def _say(line: str) -> None:
 def _check_tokenizer(folder: str) -> None:
     """Refuse a wrong folder here, not after an hour in a worker."""
     if folder and not Path(folder).is_dir():
-        raise BuildError(
+        raise DrawingError(
             f"tokenizer {folder}: no such folder; tokenizer=FOLDER names the run's, and with tokenizer= "
             "characters are counted"
         )

@@ -9,12 +9,10 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
+from got_train.errors import DrawingError
+
 from . import build
 from .recipe import RecipeError, load_recipe
-
-
-class RayBuildError(ValueError):
-    """No Ray here, or no cluster at the address."""
 
 
 def run_on_ray(parts: list[build.Part], workers: int) -> Iterator[tuple[build.Part, str] | None]:
@@ -40,11 +38,11 @@ def cluster(address: str | None, cpus: int | None) -> Iterator[int]:
     try:
         import ray
     except ModuleNotFoundError:
-        raise RayBuildError("python package ray: not installed; `pip install ray` brings it") from None
+        raise DrawingError("python package ray: not installed; `pip install ray` brings it") from None
     try:
         ray.init(address=address, num_cpus=cpus, include_dashboard=False, log_to_driver=False)
     except ConnectionError as error:
-        raise RayBuildError(f"--address {address}: no cluster there; `ray start` makes one") from error
+        raise DrawingError(f"--address {address}: no cluster there; `ray start` makes one") from error
     try:
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:
@@ -60,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         recipe = load_recipe(args.config, args.overrides)
         with cluster(args.address, args.num_cpus) as cpus:
             return build.finish(build.Build(recipe, run_on_ray, cpus), args.strict)
-    except (RecipeError, RayBuildError) as error:
+    except (RecipeError, DrawingError) as error:
         print(error, file=sys.stderr)
         return 2
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from got_train.data.record import Record, RecordError
+from got_train.errors import DataError
 
 from . import produce
 from .drawing import renderers
@@ -40,10 +41,6 @@ BARS = 24  # of a histogram
 MATHS = ("formulas.mjs", "mathjax-full", "@resvg/resvg-js")
 Place = tuple[int, int]  # data set, record
 COLORS = {"red": "#e00000", "green": "#00a000", "blue": "#2040ff"}
-
-
-class PreviewError(ValueError):
-    """Data of which no page can be made."""
 
 
 @dataclass
@@ -498,7 +495,7 @@ def make(args: argparse.Namespace) -> Survey:
     sets = [read_records(path, allow_empty=True) for path in args.data]
     found = survey(sets, args.most, args.tokenizer)
     if not found.places:
-        raise PreviewError(
+        raise DataError(
             f"{args.data[0]}: no record can be read; {found.faults[0] if found.faults else 'none'}"
         )
     counted = "tokens" if args.tokenizer else "characters"

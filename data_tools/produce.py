@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from got_train import workers as processes
 from got_train.atomic_write import write_atomic
+from got_train.errors import DrawingError
 
 from .text import corpora
 
@@ -39,10 +40,6 @@ ROW_GROUP = 50  # rows; a reader decodes this many pictures to reach one
 
 
 NOT_BYTES = ("out", "num_workers", "shard", "strict")
-
-
-class OutputError(ValueError):
-    """A folder, a setting or an engine with which no records can be made."""
 
 
 class Rejected(Exception):  # noqa: N818 - not a fault: the next attempt draws anew
@@ -342,7 +339,7 @@ def _page(engine: Engine, plan: Plan, index: int) -> tuple[list[Row], list[str]]
         except Rejected as rejection:
             causes.append(rejection.cause)
     if engine.attempts > 1:
-        raise OutputError(
+        raise DrawingError(
             f"page {index}: all {engine.attempts} attempts were rejected, the last one for: {causes[-1]}; "
             "these settings leave nothing to draw"
         )
@@ -360,13 +357,13 @@ def _prepare(plan: Plan) -> None:
         changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
         if changed:
             key = changed[0]
-            raise OutputError(
+            raise DrawingError(
                 f"--out {plan.out}: holds records made with {key}={before.get(key)!r}, not "
                 f"{settings.get(key)!r}; repeat those settings to go on, or choose another folder"
             )
         return
     if plan.out.exists() and (not plan.out.is_dir() or any(plan.out.iterdir())):
-        raise OutputError(f"--out {plan.out}: exists and holds other files; choose a new or empty folder")
+        raise DrawingError(f"--out {plan.out}: exists and holds other files; choose a new or empty folder")
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(kept, json.dumps(settings, indent=1) + "\n")
 
@@ -525,7 +522,7 @@ def _produce_parallel(engine: Engine, plan: Plan, todo: list[int], workers: int,
         for process in multiprocessing.active_children():
             process.terminate()
         if isinstance(error, futures.process.BrokenProcessPool):
-            raise OutputError(
+            raise DrawingError(
                 "a worker process was ended from outside (out of memory?); repeat the command to go on, "
                 "with a smaller --num_workers if memory was short"
             ) from None

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from got_train.errors import DataError
+
 from . import produce
 
 if TYPE_CHECKING:
@@ -23,11 +25,7 @@ if TYPE_CHECKING:
 COLUMNS = ("id", "images", "task", "text", "box", "color", "glyphs", "meta")
 
 
-class MadeRecordsError(ValueError):
-    """A folder or file that holds no records of our form, or one that cannot be used."""
-
-
-class NoPagesError(MadeRecordsError):
+class NoPagesError(DataError):
     """Records, but none of the tasks asked for."""
 
 
@@ -52,7 +50,7 @@ class Made:
             image = Image.open(io.BytesIO(self.picture.data))
             return image if image.mode in ("L", "RGB") else image.convert("RGB")
         except (UnidentifiedImageError, OSError) as error:
-            raise MadeRecordsError(f"{self.where}: {self.picture.name}: not a picture ({error})") from None
+            raise DataError(f"{self.where}: {self.picture.name}: not a picture ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -104,14 +102,10 @@ def _files(path: Path) -> list[Path]:
         shards = sorted(path.glob("*.parquet"))
         found = shards or sorted(path.glob("records.jsonl"))
         if not found:
-            raise MadeRecordsError(
-                f"--records {path}: neither *.parquet nor records.jsonl; a folder of records"
-            )
+            raise DataError(f"--records {path}: neither *.parquet nor records.jsonl; a folder of records")
         return found
     if not path.is_file() or path.suffix not in (".parquet", ".jsonl"):
-        raise MadeRecordsError(
-            f"--records {path}: no such folder, .parquet or .jsonl file; name what was written"
-        )
+        raise DataError(f"--records {path}: no such folder, .parquet or .jsonl file; name what was written")
     return [path]
 
 
@@ -142,13 +136,13 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise MadeRecordsError(f"{where}: not JSON ({error}); one object a line") from None
+        raise DataError(f"{where}: not JSON ({error}); one object a line") from None
     if (
         not isinstance(row, dict)
         or not isinstance(row.get("text"), str)
         or not isinstance(row.get("images"), list)
     ):
-        raise MadeRecordsError(f"{where}: not a record; an object with images, task and text")
+        raise DataError(f"{where}: not a record; an object with images, task and text")
     return row
 
 
@@ -164,7 +158,7 @@ def _row(file: Path, place: int) -> Made:
             row, where = _parsed(lines.readline(), f"{file}, byte {place}"), f"{file}, byte {place}"
         pictures = [_read(file.parent / name, where) for name in row["images"]]
     if len(pictures) != 1:
-        raise MadeRecordsError(f"{where}: {len(pictures)} images; records of one page each")
+        raise DataError(f"{where}: {len(pictures)} images; records of one page each")
     name = row.get("id") or Path(pictures[0].name).stem
     return Made(
         where, name, pictures[0], row["task"], row["text"], glyphs=row.get("glyphs") or [],
@@ -176,7 +170,7 @@ def _read(path: Path, where: str) -> produce.Picture:
     try:
         return produce.Picture(path.name, path.read_bytes())
     except OSError as error:
-        raise MadeRecordsError(f"{where}: {path}: {error.strerror}; a readable picture") from None
+        raise DataError(f"{where}: {path}: {error.strerror}; a readable picture") from None
 
 
 @functools.lru_cache(maxsize=8)

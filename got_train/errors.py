@@ -53,6 +53,10 @@ class EvaluationError(GotError):
     """Predictions, benchmarks or scores that cannot be compared."""
 
 
+class DrawingError(GotError):
+    """A picture that the data tools cannot draw as asked, or whose text they cannot be sure of."""
+
+
 class AnswerError(GotError):
     """An answer that is not what its kind demands: a table, chart, formula, list of spots."""
 

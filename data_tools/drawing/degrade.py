@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from got_train.errors import DrawingError
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -23,10 +25,6 @@ LEAST_HEIGHT = 7.0  # pixels; text that small loses letters by resampling alone,
 LEAST_SCALE = 0.92  # a picture is not made smaller than this to keep its turned corners inside
 MOST_DEGREES, MOST_SHEAR, MOST_CORNER = 3.0, 0.03, 0.03  # the last as a share of the sides
 TINTS = ((1.0, 0.97, 0.88), (1.0, 0.94, 0.82), (0.95, 0.97, 1.0), (0.93, 0.93, 0.91), (0.97, 1.0, 0.95))
-
-
-class DegradeError(ValueError):
-    """A strength, a share or a height of text that is none."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +65,7 @@ def apply_with_matrix(
     import numpy
 
     if not 0 <= share <= 1:
-        raise DegradeError(f"degrade: share {share} is none; give a number from 0 to 1")
+        raise DrawingError(f"degrade: share {share} is none; give a number from 0 to 1")
     if share == 0 or rng.random() >= share:
         return image, {}, numpy.eye(3)
     return degrade(image, rng, 0.2 + 0.8 * rng.random(), text_height, upright=upright)
@@ -91,7 +89,7 @@ def degrade(
     from PIL import Image
 
     if not 0 <= strength <= 1 or not text_height > 0:
-        raise DegradeError(
+        raise DrawingError(
             f"degrade: strength {strength} and text_height {text_height} do not go; 0..1 and pixels above 0"
         )
     pixels = numpy.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
@@ -129,7 +127,7 @@ def _cv2() -> ModuleType:
     try:
         import cv2
     except ImportError:
-        raise DegradeError(
+        raise DrawingError(
             "degrade: cv2 is not installed; `pip install opencv-python-headless` brings it"
         ) from None
     cv2.setNumThreads(1)  # engines run as processes, one a core

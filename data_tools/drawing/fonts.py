@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from got_train.errors import DrawingError
+
 if TYPE_CHECKING:
     from PIL import ImageFont
 
@@ -40,7 +42,7 @@ SUFFIXES = (".ttf", ".otf", ".ttc")
 LIST = "`python -m data_tools.drawing.fonts`"
 
 
-class FontError(ValueError):
+class FontError(DrawingError):
     """A font that is not installed or cannot be read."""
 
 

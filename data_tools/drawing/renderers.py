@@ -24,6 +24,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from data_tools import produce
+from got_train.errors import DrawingError
 
 if TYPE_CHECKING:
     import numpy
@@ -42,7 +43,7 @@ ATTEMPTS_AHEAD = 10  # of a page whose first ones are rejected before they are m
 BORDER = 6.0  # points of paper around a snippet
 
 
-class RendererError(ValueError):
+class RendererError(DrawingError):
     """A program or package that is missing, or one that ended or stayed silent instead of answering."""
 
 

@@ -13,6 +13,8 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from got_train.errors import DrawingError
+
 if TYPE_CHECKING:
     import pypdfium2
     from PIL import Image
@@ -27,7 +29,7 @@ INVISIBLE = 3  # PDF text render mode: the text layer under a scan
 BAD_SHARE = 0.005  # of characters without a meaning; a page with more is refused, below they are left out
 
 
-class TextLayerError(ValueError):
+class TextLayerError(DrawingError):
     """A text layer that is not what a reader of the page sees; the message is the cause, fit for counting."""
 
 

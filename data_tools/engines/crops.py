@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_tools import produce, record_source
+from got_train.errors import DrawingError
 
 if TYPE_CHECKING:
     import numpy
@@ -64,9 +65,7 @@ def drawn_pages(
 ) -> list[record_source.Made]:
     """Different records by lot: neighbours, or from anywhere."""
     if count > len(records):
-        raise produce.OutputError(
-            f"--records: {len(records)} pages; {count} are to stand together, give more"
-        )
+        raise DrawingError(f"--records: {len(records)} pages; {count} are to stand together, give more")
     if following:
         start = int(rng.integers(len(records) - count + 1))
         return [records[place] for place in range(start, start + count)]

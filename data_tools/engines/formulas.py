@@ -20,6 +20,7 @@ from data_tools import produce
 from data_tools.drawing import degrade, fonts, renderers
 from data_tools.text import corpora, tex_source
 from data_tools.text.formula_grammar import Grammar
+from got_train.errors import DrawingError
 
 if TYPE_CHECKING:
     import numpy
@@ -48,10 +49,6 @@ BATCH = 250  # pictures that LaTeX sets in a run
 SHORTEST = 2  # tokens of a formula of the user's that is worth a picture
 LONGEST = 1500  # characters
 LEAST_EM = 11.0  # pixels that an em has left when the picture is made 1024 pixels large
-
-
-class FormulaError(ValueError):
-    """Options that leave no formula to draw."""
 
 
 class Wanted(NamedTuple):
@@ -276,7 +273,7 @@ def read_files(
         if new:
             found.append((path.name, tuple(new)))
     if not found:
-        raise FormulaError(
+        raise DrawingError(
             f"--tex {', '.join(map(str, files))}: no formula in {len(paths)} files; give .tex files with some"
         )
     return tuple(found), left_out
@@ -331,7 +328,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     font = fonts.find_font(args.chinese_font) if args.chinese_font else None
     generated = args.generated if args.generated is not None else float(not found)
     if font and args.renderer == "latex":
-        raise FormulaError(
+        raise DrawingError(
             "--chinese_font: only MathJax draws Chinese in formulas; leave it or --renderer latex"
         )
     engine = FormulaEngine(

@@ -20,6 +20,7 @@ from data_tools import produce
 from data_tools.drawing import degrade, system_fonts
 from data_tools.drawing.fonts import load_font, missing
 from data_tools.text import corpora
+from got_train.errors import DrawingError
 
 from . import regions, scene
 
@@ -33,10 +34,6 @@ TRIES = 400  # draws of a place for all lines of a page
 GAP = 4  # pixels of paper between two lines
 INKS = ((20, 20, 24), (24, 32, 90), (50, 50, 52), (10, 40, 130), (90, 20, 30), (40, 40, 40))
 COMMON_CHINESE = "\u7684\u4e00\u662f\u4e0d\u4e86"  # a font without these five has no Chinese
-
-
-class HandwritingError(ValueError):
-    """Line images or sizes with which no page can be made."""
 
 
 class Sample(NamedTuple):
@@ -187,7 +184,7 @@ def _line_picture(path: Path) -> Pixels:
         with Image.open(io.BytesIO(path.read_bytes())) as image:
             return numpy.asarray(image.convert("L"))
     except (UnidentifiedImageError, OSError):
-        raise HandwritingError(f"{path}: not a picture; name it no more in the list of lines") from None
+        raise DrawingError(f"{path}: not a picture; name it no more in the list of lines") from None
 
 
 def _read_line(sample: Sample, room: tuple[float, float]) -> Piece:
@@ -261,21 +258,19 @@ def find_samples(given: Path, split: str) -> tuple[Sample, ...]:
     elif given.is_file():
         found = _iam(given)
     else:
-        raise HandwritingError(
-            f"--line_images {given}: no such folder or file; a folder, lines.txt or .jsonl"
-        )
+        raise DrawingError(f"--line_images {given}: no such folder or file; a folder, lines.txt or .jsonl")
     kept = [sample for page, sample in found if split == "all" or corpora.split_of(page) == split]
     if not kept:
-        raise HandwritingError(
+        raise DrawingError(
             f"--line_images {given}: none of {len(found)} lines is on the {split} side; add lines"
         )
     for sample in kept:
         if not sample.path.is_file():
-            raise HandwritingError(
+            raise DrawingError(
                 f"--line_images {given}: no file {sample.path}; keep pictures and list together"
             )
         if not sample.text.strip() or not sample.text.isprintable():
-            raise HandwritingError(
+            raise DrawingError(
                 f"{sample.path}: its text {sample.text!r} is not one line; correct or remove it"
             )
     return tuple(kept)
@@ -288,7 +283,7 @@ def _pairs(folder: Path) -> list[tuple[str, Sample]]:
         if path.suffix.lower() in PICTURES:
             beside = path.with_suffix(".txt")
             if not beside.is_file():
-                raise HandwritingError(f"{path}: no {beside.name} beside it; one text a picture")
+                raise DrawingError(f"{path}: no {beside.name} beside it; one text a picture")
             text = beside.read_text(encoding="utf-8-sig").strip("\n")
             found.append((path.relative_to(folder).as_posix(), Sample(path, text)))
     return found
@@ -302,7 +297,7 @@ def _iam(listed: Path) -> list[tuple[str, Sample]]:
             continue
         fields = row.split(" ", 8)
         if len(fields) != 9 or fields[1] not in ("ok", "err"):
-            raise HandwritingError(f"{listed}:{number}: {row[:40]!r} is not a line of IAM; name ok ... text")
+            raise DrawingError(f"{listed}:{number}: {row[:40]!r} is not a line of IAM; name ok ... text")
         if fields[1] == "err":  # the words were not parted right; the text of the line may be wrong
             continue
         name = fields[0]
@@ -336,7 +331,7 @@ def _jsonl(listed: Path) -> list[tuple[str, Sample]]:
             page = str(fields.get("page", fields.get("document", image)))
         except (ValueError, StopIteration, KeyError, TypeError, AttributeError):
             form = '{"image": "a.png", "text": "..."}'
-            raise HandwritingError(f"{listed}:{number}: {row[:40]!r} is not a line; write {form}") from None
+            raise DrawingError(f"{listed}:{number}: {row[:40]!r} is not a line; write {form}") from None
         found.append((page, sample))
     return found
 

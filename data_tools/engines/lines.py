@@ -22,6 +22,7 @@ from data_tools import produce
 from data_tools.drawing import degrade, system_fonts, wear
 from data_tools.drawing.fonts import FontError, load_font, missing
 from data_tools.text import corpora, printed
+from got_train.errors import DrawingError
 from got_train.formats import spots as spotting
 
 from .regions import FRAME_COLORS, random_frames
@@ -48,7 +49,7 @@ Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels; x2 and y2 are the f
 Glyph = tuple[str, float, int, float, int]  # character, x1, y1, x2, y2: from pen to pen, as high as its line
 
 
-class LineError(ValueError):
+class LineError(DrawingError):
     """Lines that cannot be drawn whole on the page asked for."""
 
 

@@ -21,6 +21,7 @@ from data_tools.drawing import degrade, renderers
 from data_tools.drawing.fonts import missing
 from data_tools.text import corpora, phrases
 from data_tools.text.formula_grammar import Grammar
+from got_train.errors import DrawingError
 
 from . import scene, tables
 from .lines import DEFAULT_FONTS
@@ -39,10 +40,6 @@ VIEW = 1024
 SIDES = 1.7  # of a page: how many times higher than wide at most
 LONGEST = 700  # characters of a paragraph
 CLOSED = (".ttf", ".otf")  # a browser takes no collections of fonts
-
-
-class MarkdownError(ValueError):
-    """The browser cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ class MarkdownEngine:
         }  # fmt: skip
         answer = renderers.node(SCRIPT, *PACKAGES).ask(question)
         if "failure" in answer:
-            raise MarkdownError(f"{SCRIPT}: {answer['failure']}; a chromium that starts")
+            raise DrawingError(f"{SCRIPT}: {answer['failure']}; a chromium that starts")
         if "error" in answer:
             raise produce.Rejected(answer["error"])
         if answer["clipped"]:
@@ -325,7 +322,7 @@ def _with_single_fonts(language: scene.Language) -> scene.Language:
     """The language with fonts that a browser takes."""
     fonts = tuple(font for font in language.fonts if font.suffix.lower() in CLOSED)
     if not fonts:
-        raise MarkdownError(
+        raise DrawingError(
             f"--fonts: all {len(language.fonts)} for {language.name} are collections; name a .ttf or .otf"
         )
     return language._replace(fonts=fonts)

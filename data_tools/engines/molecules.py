@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from data_tools import produce
 from data_tools.drawing import degrade, renderers
 from data_tools.text import corpora
+from got_train.errors import DrawingError
 
 if TYPE_CHECKING:
     import numpy
@@ -31,10 +32,6 @@ LEAST_GAP = 0.35  # between atoms without a bond, as a share of the median bond
 LABEL = 0.9  # from an atom to the end of its letters, in the units of a layout, where a bond has about 1.5
 PALETTES = ("colour", "Avalon", "CDK")
 READABLE = 200  # lines at the top of a list of which one has to be a SMILES
-
-
-class MoleculeError(ValueError):
-    """A list that holds no SMILES that rdkit reads."""
 
 
 @dataclass(frozen=True)
@@ -206,12 +203,12 @@ def read_list(path: Path, split: str) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise MoleculeError(f"--smiles {path}: cannot be read ({error}); give a text file") from None
+        raise DrawingError(f"--smiles {path}: cannot be read ({error}); give a text file") from None
     words = [re.split(r"[\s,;]", line.strip(), maxsplit=1)[0].strip('"') for line in lines]
     found = [word for word in words if word and not word.lower().startswith(("smiles", "canonical_smiles"))]
     found = [word for word in dict.fromkeys(found) if split == "all" or corpora.split_of(word) == split]
     if not any(_rdkit().MolFromSmiles(word) for word in found[:READABLE]):
-        raise MoleculeError(
+        raise DrawingError(
             f"--smiles {path}: rdkit reads none of its first lines; give a SMILES on each line"
         )
     return tuple(found)
@@ -234,7 +231,7 @@ def small_list() -> Path:
 
     path = Path(RDConfig.RDDataDir) / SMALL_LIST
     if not path.is_file():
-        raise MoleculeError(f"molecules: this rdkit came without {SMALL_LIST}; name a list by --smiles")
+        raise DrawingError(f"molecules: this rdkit came without {SMALL_LIST}; name a list by --smiles")
     return path
 
 

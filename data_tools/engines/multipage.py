@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_tools import produce, record_source
+from got_train.errors import DrawingError
 
 from . import crops
 
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     import numpy
 
 TRIES = 200  # draws of pages for one record; long pages are passed over
-
-
-class MultipageError(ValueError):
-    """Limits under which no two pages go together."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     sources = tuple(record_source.open_records([Path(path)], args.page_tasks) for path in args.records)
     least = args.pages[0] * args.view_tokens
     if least >= args.most_tokens:
-        raise MultipageError(
+        raise DrawingError(
             f"--most_tokens {args.most_tokens}: {args.pages[0]} views alone are {least}; give more"
         )
     crops.load(args.tokenizer)  # a wrong folder ends the command here, not in a worker

@@ -23,6 +23,7 @@ from data_tools import produce
 from data_tools.drawing import degrade
 from data_tools.drawing.fonts import find_fonts, load_font, missing
 from data_tools.text import corpora, kern, phrases
+from got_train.errors import DrawingError
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -44,10 +45,6 @@ PAPERS = (
     (240, 243, 247),
 )
 DEFAULT_FONTS = "Caladea-Regular,DejaVuSerif,Lato-Regular,SourceSerifPro-Regular,STIXGeneral"
-
-
-class MusicError(ValueError):
-    """verovio or resvg_py is missing, or does not answer."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +225,7 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        raise MusicError(f"{package}: not installed; `pip install verovio resvg_py` brings it") from None
+        raise DrawingError(f"{package}: not installed; `pip install verovio resvg_py` brings it") from None
 
 
 def _answer(pipe: Connection) -> None:

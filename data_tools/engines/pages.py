@@ -18,6 +18,7 @@ from data_tools import produce
 from data_tools.drawing import degrade, system_fonts, text_layer
 from data_tools.drawing.fonts import find_fonts, missing
 from data_tools.text import corpora
+from got_train.errors import DrawingError
 
 from . import regions
 
@@ -46,10 +47,6 @@ HANG = 0.75  # ems that the end of a line may stand in the margin: typst hangs p
 WIDEST = 0.62  # ems of a character of a wide face, on average over a word
 HEADING_SIZES = {"section": 1.5, "subsection": 1.3}  # of the text: typst's 1.4 and 1.2, and bold
 Kind = Literal["title", "section", "subsection", "paragraph", "bullet", "number", "footnote"]
-
-
-class PageError(ValueError):
-    """Fonts or sizes with which no page can be set."""
 
 
 @dataclass(frozen=True)
@@ -431,7 +428,9 @@ def render(page: Any, width: int, height: int) -> Image.Image:
     scale = min((width - 0.01) / page.get_width(), (height - 0.01) / page.get_height())
     image = page.render(scale=scale, grayscale=True).to_pil().convert("L")
     if image.size != (width, height):
-        raise PageError(f"page: drawn {image.size[0]} x {image.size[1]} pixels large, not {width} x {height}")
+        raise DrawingError(
+            f"page: drawn {image.size[0]} x {image.size[1]} pixels large, not {width} x {height}"
+        )
     return image
 
 
@@ -448,7 +447,7 @@ def find_faces(names: list[str]) -> tuple[Face, ...]:
     faces = []
     for path in paths:
         if path not in by_path:
-            raise PageError(f"--fonts {path}: typst cannot use this file; choose another")
+            raise DrawingError(f"--fonts {path}: typst cannot use this file; choose another")
         info = by_path[path]
         faces.append(Face(info.family, info.style, info.weight, path))
     inside = {info.family for info in known if not info.path}
@@ -456,7 +455,7 @@ def find_faces(names: list[str]) -> tuple[Face, ...]:
         family = name.removeprefix(EMBEDDED)
         if name.startswith(EMBEDDED):
             if family not in inside:
-                raise PageError(
+                raise DrawingError(
                     f"--fonts {name}: typst holds {', '.join(sorted(inside))}; choose one of them"
                 )
             faces.append(Face(family, "normal", 400, None))
@@ -562,7 +561,9 @@ def parser() -> argparse.ArgumentParser:
 def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
     if args.columns[1] > MOST_COLUMNS:
-        raise PageError(f"--columns {args.columns[1]}: pages have one to three columns; give 1, 2, 3 or 1-3")
+        raise DrawingError(
+            f"--columns {args.columns[1]}: pages have one to three columns; give 1, 2, 3 or 1-3"
+        )
     find = {
         "en": lambda: find_faces(args.fonts.split(",")),
         "zh": lambda: find_faces([str(path) for path in system_fonts.chinese_files(args.fonts_zh)]),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from data_tools import produce
 from data_tools.drawing import degrade, text_layer
 from data_tools.text import corpora, packages
+from got_train.errors import DrawingError
 
 from . import regions
 
@@ -37,10 +38,6 @@ MATH_FONT = re.compile(
 MATH_CODES = ((0x2190, 0x2210), (0x2213, 0x23FF), (0x27C0, 0x27EF), (0x2A00, 0x2AFF), (0x1D400, 0x1D7FF))
 NOT_MATH = (0x2022, 0x2E)  # bullets, and the dots of a table of contents, which TeX takes from such fonts
 SLICE_PAD = 4  # pixels of paper around a slice, where no other text stands
-
-
-class PdfError(ValueError):
-    """A folder without a page to read."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +193,7 @@ def find_pages(folder: Path, split: str) -> tuple[tuple[tuple[str, int], ...], C
     import pypdfium2
 
     if not folder.is_dir():
-        raise PdfError(f"--pdfs {folder}: no such folder; give the folder that holds the PDF files")
+        raise DrawingError(f"--pdfs {folder}: no such folder; give the folder that holds the PDF files")
     packages.verify(folder)
     pages: list[tuple[str, int]] = []
     left_out: Counter[str] = Counter()
@@ -212,7 +209,7 @@ def find_pages(folder: Path, split: str) -> tuple[tuple[tuple[str, int], ...], C
         except pypdfium2.PdfiumError as error:
             left_out["locked by a password" if "assword" in str(error) else "damaged"] += 1
     if not pages:
-        raise PdfError(
+        raise DrawingError(
             f"--pdfs {folder}: no page in {sum(left_out.values())} files; give a folder with *.pdf files"
         )
     return tuple(pages), left_out

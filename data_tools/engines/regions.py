@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_tools import produce, record_source
 from data_tools.drawing import degrade, text_layer
+from got_train.errors import DataError
 
 if TYPE_CHECKING:
     import numpy
@@ -275,16 +276,14 @@ def told_regions(made: record_source.Made) -> list[Region]:
     if not boxes:
         return []
     if len(boxes) != len(texts):
-        raise record_source.MadeRecordsError(
-            f"{made.where}: {len(boxes)} line_boxes for {len(texts)} lines of text; one a line"
-        )
+        raise DataError(f"{made.where}: {len(boxes)} line_boxes for {len(texts)} lines of text; one a line")
     lines = [Region(text, _corners(made, box), "line", 1) for text, box in zip(texts, boxes, strict=True)]
     return lines + _paragraphs(made, lines)
 
 
 def _corners(made: record_source.Made, box: Sequence[float]) -> tuple[int, int, int, int]:
     if len(box) != 4 or not box[0] < box[2] or not box[1] < box[3]:
-        raise record_source.MadeRecordsError(f"{made.where}: box {list(box)} has no area; x1, y1, x2, y2")
+        raise DataError(f"{made.where}: box {list(box)} has no area; x1, y1, x2, y2")
     x1, y1, x2, y2 = (int(value) for value in box)
     return x1, y1, x2, y2
 

@@ -18,6 +18,7 @@ from data_tools import produce
 from data_tools.drawing import degrade, system_fonts
 from data_tools.drawing.fonts import find_fonts, load_font, missing
 from data_tools.text import corpora, phrases
+from got_train.errors import DrawingError
 
 from . import regions
 from .lines import DEFAULT_FONTS
@@ -36,10 +37,6 @@ LEAST_CONTRAST = 55  # measured on the picture, at the edge of the letters
 GAP = 8  # pixels between regions, and around a slice
 DENSE = 1.3  # times larger than the smallest Latin letters is the smallest Chinese text
 TRIES = 30
-
-
-class SceneError(ValueError):
-    """Backgrounds or sizes with which no scene can be made."""
 
 
 class Language(NamedTuple):
@@ -210,7 +207,7 @@ def _photo(path: Path) -> Image.Image:
     try:
         return Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
     except (UnidentifiedImageError, OSError):
-        raise SceneError(f"--backgrounds {path}: not a picture; move it out of the folder") from None
+        raise DrawingError(f"--backgrounds {path}: not a picture; move it out of the folder") from None
 
 
 def _text(language: Language, rng: numpy.random.Generator) -> list[str]:
@@ -389,10 +386,10 @@ def find_photos(folder: Path | None) -> tuple[Path, ...]:
     if folder is None:
         return ()
     if not folder.is_dir():
-        raise SceneError(f"--backgrounds {folder}: no such folder; give a folder of photos without text")
+        raise DrawingError(f"--backgrounds {folder}: no such folder; give a folder of photos without text")
     found = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTOS))
     if not found:
-        raise SceneError(f"--backgrounds {folder}: no {', '.join(PHOTOS)} in it; give a folder of photos")
+        raise DrawingError(f"--backgrounds {folder}: no {', '.join(PHOTOS)} in it; give a folder of photos")
     return found
 
 
@@ -443,7 +440,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
     shape = (args.side, args.side) if args.side else (args.width, args.height)
     if args.font_size[0] < 12:
-        raise SceneError(f"--font_size {args.font_size[0]}: text turned in space needs 12 pixels or more")
+        raise DrawingError(f"--font_size {args.font_size[0]}: text turned in space needs 12 pixels or more")
     photos, (chosen, without) = find_photos(args.backgrounds), languages(args)
     engine = SceneEngine(
         chosen, photos, args.tasks, shape, args.font_size, args.regions, args.degrade,

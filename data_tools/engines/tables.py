@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from data_tools import produce
 from data_tools.drawing import degrade, fonts, renderers, system_fonts
 from data_tools.text import corpora, phrases
+from got_train.errors import DrawingError
 
 from .formulas import common_chinese, compose
 
@@ -54,10 +55,6 @@ LONGEST_CELL = 28  # characters of a data frame's cell
 SKLEARN = ("iris", "wine", "breast_cancer", "diabetes", "linnerud")
 VEGA = ("cars", "stocks", "movies", "seattle_weather", "sp500", "birdstrikes", "gapminder", "barley")
 FRAME_ROWS = 2000  # rows of a frame that are kept
-
-
-class TableError(ValueError):
-    """A data frame or font that gives no table."""
 
 
 class Frame(NamedTuple):
@@ -437,10 +434,10 @@ def read_csv(path: Path) -> Frame:
         read = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
         rows = [tuple(" ".join(cell.split()) for cell in row) for row in read]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"--csv {path}: cannot be read ({error}); give CSV files in UTF-8") from None
+        raise DrawingError(f"--csv {path}: cannot be read ({error}); give CSV files in UTF-8") from None
     rows = [row for row in rows if any(row)]
     if len(rows) < 3 or len(rows[0]) < 2 or len({len(row) for row in rows}) > 1:
-        raise TableError(f"--csv {path}: no table of equally long rows under a header; give one")
+        raise DrawingError(f"--csv {path}: no table of equally long rows under a header; give one")
     return Frame(path.name, rows[0], tuple(rows[1 : FRAME_ROWS + 1]))
 
 
@@ -522,13 +519,15 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     for file in ("multirow.sty", "booktabs.sty", "lmodern.sty"):
         renderers.find_tex_file(file)
     if args.columns[0] < 2:
-        raise TableError(f"--columns {args.columns[0]}: a table has two columns or more; give a range from 2")
+        raise DrawingError(
+            f"--columns {args.columns[0]}: a table has two columns or more; give a range from 2"
+        )
     frames = tuple(read_csv(path) for path in args.csv) + (installed_frames() if args.frames else ())
     strange = any(
         not text.isascii() for frame in frames for row in (frame.header, *frame.rows) for text in row
     )
     if args.frames and not frames:
-        raise TableError(
+        raise DrawingError(
             "--frames: neither scikit-learn nor vega_datasets is installed; install one or give --csv"
         )
     chinese, paths, without = args.chinese, (), {}
@@ -563,7 +562,7 @@ def _chinese(names: str) -> tuple[str, tuple[Path, ...]]:
     renderers.find_tex_file("xeCJK.sty")
     paths = tuple(system_fonts.chinese_fonts(names))
     if len(paths) > MOST_FONTS:
-        raise TableError(
+        raise DrawingError(
             f"--chinese_fonts: {len(paths)} fonts; LaTeX is told of {MOST_FONTS} at most, name fewer"
         )
     return version, paths

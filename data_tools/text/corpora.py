@@ -22,6 +22,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from got_train.errors import DataError
+
 from . import packages
 
 Split = Literal["train", "test"]
@@ -62,10 +64,6 @@ MARKER = r"\s*(?:[*\-]|\(?\d{1,2}[.)]) +"  # of a list item
 LICENCE_NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE")
 
 
-class CorpusError(ValueError):
-    """A corpus that does not exist or holds no text."""
-
-
 @dataclass(frozen=True)
 class Document:
     """One text: its headings, paragraphs and list items, each on one line, each kind in order of reading."""
@@ -92,17 +90,17 @@ def side_of(path: Path, folder: Path) -> Split:
 def documents(split: Split, sources: tuple[str, ...] = SOURCES) -> tuple[Document, ...]:
     """All documents of one side, sorted by name; no paragraph of the train side is in the test side again."""
     if split not in SPLITS:
-        raise CorpusError(f"corpora: split must be one of {', '.join(SPLITS)}; got {split!r}")
+        raise DataError(f"corpora: split must be one of {', '.join(SPLITS)}; got {split!r}")
     for source in sources:
         if source not in SOURCES:
-            raise CorpusError(f"corpora: source must be one of {', '.join(SOURCES)}; got {source!r}")
+            raise DataError(f"corpora: source must be one of {', '.join(SOURCES)}; got {source!r}")
     known: set[str] = set()
     chosen = _without_repeats(_side("train", sources), known)
     if split == "test":
         # licences quote each other, so a paragraph of another document can be known from the train side
         chosen = _without_repeats(_side("test", sources), known)
     if not chosen:
-        raise CorpusError(f"corpora: the {split} side of {', '.join(sources)} is empty; add a source")
+        raise DataError(f"corpora: the {split} side of {', '.join(sources)} is empty; add a source")
     return tuple(chosen)
 
 
@@ -142,7 +140,7 @@ def by_language(args: argparse.Namespace) -> dict[str, tuple[Document, ...]]:
     chosen = {each: tuple(d for d in found if is_chinese(d) == (each == "zh")) for each in languages}
     for each, own in chosen.items():
         if not own:
-            raise CorpusError(f"--texts {args.texts}: no {each} text on the {args.split} side; add some")
+            raise DataError(f"--texts {args.texts}: no {each} text on the {args.split} side; add some")
     return chosen
 
 
@@ -156,7 +154,7 @@ def is_chinese(document: Document) -> bool:
 def text_folder(folder: Path, split: Split) -> tuple[Document, ...]:
     """The .txt files under a folder that fall on this side by their path; verified where a manifest lies."""
     if not folder.is_dir():
-        raise CorpusError(f"--texts {folder}: no such folder; give the folder that holds the .txt files")
+        raise DataError(f"--texts {folder}: no such folder; give the folder that holds the .txt files")
     packages.verify(folder)
     files = [
         path for path in sorted(folder.rglob("*.txt")) if path.is_file() and path.parent.name != "licence"
@@ -166,7 +164,7 @@ def text_folder(folder: Path, split: Split) -> tuple[Document, ...]:
         try:
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
-            raise CorpusError(f"--texts {path}: not UTF-8; save it as UTF-8 or move it away") from None
+            raise DataError(f"--texts {path}: not UTF-8; save it as UTF-8 or move it away") from None
         name = f"text:{path.relative_to(folder).as_posix()}"
         sides[side_of(path, folder)].append(_plain_document(name, text))
     known: set[str] = set()
@@ -174,7 +172,7 @@ def text_folder(folder: Path, split: Split) -> tuple[Document, ...]:
     if split == "test":
         kept = _without_repeats(sides["test"], known)
     if not kept:
-        raise CorpusError(f"--texts {folder}: no text on the {split} side of {len(files)} files; add files")
+        raise DataError(f"--texts {folder}: no text on the {split} side of {len(files)} files; add files")
     return tuple(kept)
 
 
@@ -193,9 +191,7 @@ def _chinese_words(common: bool) -> dict[str, tuple[list[str], list[int]]]:
     try:
         found = metadata.distribution("jieba").locate_file("jieba/dict.txt")
     except metadata.PackageNotFoundError:
-        raise CorpusError(
-            "corpora: jieba is not installed; it comes with paddlenlp, or use --texts"
-        ) from None
+        raise DataError("corpora: jieba is not installed; it comes with paddlenlp, or use --texts") from None
     rows = [line.split(" ") for line in Path(str(found)).read_text(encoding="utf-8").splitlines()]
     kept = [row for row in rows if re.fullmatch(f"[{CHINESE}]{{1,6}}", row[0])]
     if common:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from data_tools import produce
+from got_train.errors import DrawingError
 
 from . import corpora
 
@@ -44,10 +45,6 @@ DEGREES = (0, 3, 4, 5, 1, 4, 0)  # of the scale, on which the chords of bars sta
 # what a system begins with, in the order of STATE_ORDER; no *met(c): with it verovio shows no meter
 STATE = re.compile(r"\*(?:clef|k\[|M\d)")
 STATE_ORDER = ("*clef", "*k[", "*M")
-
-
-class KernError(ValueError):
-    """A **kern file that cannot be read."""
 
 
 class Event(NamedTuple):
@@ -383,7 +380,7 @@ def read_scores(
     if not kept:
         given, sides = ", ".join(map(str, paths)), " or ".join(map(str, staves))
         found = f"{len(files)} files, {len(scores)} on the {split} side, none of them with {sides} staves"
-        raise KernError(f"--kern {given}: {found}; more files, or another --split")
+        raise DrawingError(f"--kern {given}: {found}; more files, or another --split")
     return kept
 
 
@@ -393,7 +390,7 @@ def read_score(path: Path) -> Score:
         # older files are not UTF-8, but only in lyrics and comments, which are left out
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1").splitlines()
     except OSError as error:
-        raise KernError(f"--kern {path}: {error.strerror}; a readable file") from None
+        raise DrawingError(f"--kern {path}: {error.strerror}; a readable file") from None
     reader = _Reader(path)
     for number, line in enumerate(lines, 1):
         if line and not line.startswith("!"):
@@ -431,7 +428,7 @@ class _Reader:
             return
         if len(tokens) != len(self.kinds):
             found = f"{len(tokens)} tokens, {len(self.kinds)} spines"
-            raise KernError(f"--kern {self.path}:{number}: {found}; one token a spine")
+            raise DrawingError(f"--kern {self.path}:{number}: {found}; one token a spine")
         if tokens[0].startswith("="):
             self._barline()
         elif any(token.startswith("*") for token in tokens):
@@ -444,7 +441,7 @@ class _Reader:
 
     def _keep(self, row: tuple[str, ...]) -> None:
         if not all(map(str.isascii, row)):
-            raise KernError(f"--kern {self.path}: {row!r} is not ASCII; notes as **kern writes them")
+            raise DrawingError(f"--kern {self.path}: {row!r} is not ASCII; notes as **kern writes them")
         if set(row) - {".", "*"} and not self.bars:
             self._begin()
         if set(row) - {".", "*"}:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from got_train.atomic_write import write_atomic
+from got_train.errors import DataError
 
 MANIFEST = "manifest.json"
 SUFFIXES = {
@@ -38,10 +39,6 @@ ROFF = {
 }  # fmt: skip
 LEAST_TEXT = 2000  # characters of a text worth keeping
 FORTUNES = 60  # of one text file, so that train and test both get some
-
-
-class PackageError(ValueError):
-    """A package that is not known or not found, or files that are not what was fetched."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ def fetch(names: list[str], folder: Path, said: Callable[[str], None] = print) -
         try:
             fetched[own] = _fetch_one(own, package, beside, fetched)
             if (folder / own).exists():
-                raise PackageError(f"{folder / own}: exists but is not in {MANIFEST}; move it away")
+                raise DataError(f"{folder / own}: exists but is not in {MANIFEST}; move it away")
             (beside / own).replace(folder / own)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
@@ -136,7 +133,7 @@ def read_manifest(folder: Path) -> dict[str, Fetched]:
     try:
         return {name: Fetched(**told) for name, told in json.loads(path.read_text(encoding="utf-8")).items()}
     except (ValueError, TypeError, AttributeError) as error:
-        raise PackageError(f"{path}: not a manifest ({error}); fetch into a new folder") from None
+        raise DataError(f"{path}: not a manifest ({error}); fetch into a new folder") from None
 
 
 def manifest_root(folder: Path) -> Path | None:
@@ -184,7 +181,7 @@ def _known(name: str) -> Package:
     if manager in ("debian", "pypi") and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+._-]*", own):
         return KNOWN.get(own, Package(manager, 0, "see the files kept beside it", "not known"))
     if name not in KNOWN:
-        raise PackageError(f"fetch: {name!r} is not known; one of `list`, or debian:NAME or pypi:NAME")
+        raise DataError(f"fetch: {name!r} is not known; one of `list`, or debian:NAME or pypi:NAME")
     return KNOWN[name]
 
 
@@ -195,7 +192,7 @@ def _fetch_one(name: str, package: Package, beside: Path, others: dict[str, Fetc
     seen = {digest for other in others.values() for digest in other.files.values()}
     licences = _keep_licences(unpacked, target)
     if not licences:
-        raise PackageError(f"{name}: no copyright or licence file in it; not kept")
+        raise DataError(f"{name}: no copyright or licence file in it; not kept")
     for kind, own, data in _contents(unpacked):
         if sha256(data) not in seen:  # a document that another package has stays where it is
             seen.add(sha256(data))
@@ -205,7 +202,7 @@ def _fetch_one(name: str, package: Package, beside: Path, others: dict[str, Fetc
         for path in sorted(target.rglob("*")) if path.is_file()
     }  # fmt: skip
     if len(files) == len(licences):
-        raise PackageError(f"{name}: no PDF, text, font or data in it; not kept")
+        raise DataError(f"{name}: no PDF, text, font or data in it; not kept")
     return Fetched(
         package.manager, version, sha256(archive.read_bytes()), package.licence, package.held_out, files
     )
@@ -213,13 +210,13 @@ def _fetch_one(name: str, package: Package, beside: Path, others: dict[str, Fetc
 
 def _run(*command: str, folder: Path) -> str:
     if shutil.which(command[0]) is None:
-        raise PackageError(f"{command[0]}: not found; the packages of Debian need it")
+        raise DataError(f"{command[0]}: not found; the packages of Debian need it")
     made = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"}
     )
     if made.returncode:
         last = (made.stderr.strip() or "no message").split("\n")[-1]
-        raise PackageError(f"{' '.join(command[:4])}: {last}")
+        raise DataError(f"{' '.join(command[:4])}: {last}")
     return made.stdout
 
 
@@ -231,7 +228,7 @@ def _debian(name: str, folder: Path) -> tuple[Path, str, Path]:
     told = _run("apt-cache", "show", f"{name}={version}", folder=folder)
     hashes = re.findall(r"^SHA256: ([0-9a-f]{64})$", told, re.M)
     if sha256(archive.read_bytes()) not in hashes:
-        raise PackageError(f"{name} {version}: SHA-256 is not the one of apt's index; fetch it again")
+        raise DataError(f"{name} {version}: SHA-256 is not the one of apt's index; fetch it again")
     _run("dpkg-deb", "-x", archive.name, "unpacked", folder=folder)
     return archive, version, folder / "unpacked"
 
@@ -250,7 +247,7 @@ def _pypi(name: str, folder: Path) -> tuple[Path, str, Path]:
         for member in wheel.infolist():
             path = (unpacked / member.filename).resolve()
             if not path.is_relative_to(unpacked.resolve()):
-                raise PackageError(f"{name}: {member.filename} leaves the archive; not unpacked")
+                raise DataError(f"{name}: {member.filename} leaves the archive; not unpacked")
         wheel.extractall(unpacked)
     return archive, archive.name.split("-")[1], unpacked
 
@@ -263,7 +260,7 @@ def _check_record(name: str, wheel: zipfile.ZipFile, record: str) -> None:
         if digest.startswith("sha256="):
             found = base64.urlsafe_b64encode(hashlib.sha256(wheel.read(path)).digest()).rstrip(b"=").decode()
             if found != digest.removeprefix("sha256="):
-                raise PackageError(f"{name}: {path} is not what the wheel's RECORD says; fetch it again")
+                raise DataError(f"{name}: {path} is not what the wheel's RECORD says; fetch it again")
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -390,9 +387,9 @@ def _verify_package(root: Path, name: str, fetched: Fetched, under: Path | None 
         if under is not None and not path.is_relative_to(under):
             continue
         if not path.is_file():
-            raise PackageError(f"{path}: missing, though {MANIFEST} lists it; fetch {name} again")
+            raise DataError(f"{path}: missing, though {MANIFEST} lists it; fetch {name} again")
         if sha256(path.read_bytes()) != digest:
-            raise PackageError(f"{path}: not what was fetched; remove {root / name} and fetch it again")
+            raise DataError(f"{path}: not what was fetched; remove {root / name} and fetch it again")
 
 
 def _write_manifest(folder: Path, fetched: dict[str, Fetched]) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from got_train.errors import DrawingError
+
 DEPTH = 100  # of macros in macros; a deeper one defines itself
 LONGEST = 100_000  # tokens read that macros may add to a file, besides twenty times its own
 END = "\x01"  # stands behind an expanded body
@@ -45,11 +47,7 @@ TEXT = {r"\text", r"\mbox", r"\hbox", r"\textrm", r"\textnormal"}
 STYLED_TEXT = {r"\textbf", r"\textit", r"\textsf", r"\texttt", r"\textsl", r"\textup", r"\emph"}
 
 
-class TexError(ValueError):
-    """A file that cannot be read."""
-
-
-class EndlessError(TexError):
+class EndlessError(DrawingError):
     """A file whose macros never end."""
 
 
@@ -125,7 +123,7 @@ def _source(path: Path, seen: set[Path]) -> str:
     except UnicodeDecodeError:
         text = path.read_text(encoding="latin-1")  # what TeX files were written in before UTF-8
     except OSError as error:
-        raise TexError(f"{path}: cannot be read ({error.strerror}); give .tex files") from None
+        raise DrawingError(f"{path}: cannot be read ({error.strerror}); give .tex files") from None
     text = VERBATIM.sub(" ", text.replace("\r\n", "\n"))
 
     def inlined(match: re.Match[str]) -> str:

@@ -64,7 +64,7 @@ def unavailable() -> str | None:
 
 
 def tokens(formula: str) -> list[str]:
-    """The formula's tokens in one way of writing; what KaTeX refuses raises FormulaError."""
+    """The formula's tokens in one way of writing; what KaTeX refuses raises AnswerError."""
     source = _prepared(formula)
     if not source.strip():
         return []
@@ -86,7 +86,7 @@ def _prepared(formula: str) -> str:
 
 
 def function(code: str, name: str) -> Callable[..., str]:
-    """A function in JavaScript that has KaTeX; what it refuses or takes too long for raises FormulaError."""
+    """A function in JavaScript that has KaTeX; what it refuses or takes too long for raises AnswerError."""
     import quickjs
 
     call = _function(code, name)

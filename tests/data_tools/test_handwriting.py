@@ -15,6 +15,7 @@ from data_tools import produce
 from data_tools.drawing.fonts import find_font, load_font
 from data_tools.engines import handwriting, scene
 from data_tools.text import corpora
+from got_train.errors import DrawingError
 
 pytest.importorskip("cv2")
 SANS = find_font("DejaVuSans")
@@ -99,7 +100,7 @@ def test_lines_of_one_iam_form_stay_on_one_side(line_folder: Path) -> None:
     for side in corpora.SPLITS:
         try:
             sides[side] = [s.path.stem for s in handwriting.find_samples(line_folder, side)]
-        except handwriting.HandwritingError:
+        except DrawingError:
             continue
     assert sorted(sides["train"] + sides["test"]) == sorted(SAID)
     assert ("a01-000u-00" in sides["train"]) == ("a01-000u-01" in sides["train"])
@@ -136,7 +137,7 @@ def test_broken_lists_of_lines_are_refused_by_name(
     path = line_folder / name
     path.write_bytes(content)
     given = path if path.suffix == ".jsonl" else line_folder
-    with pytest.raises(handwriting.HandwritingError, match=message):
+    with pytest.raises(DrawingError, match=message):
         handwriting.find_samples(given, "all")
 
 

@@ -23,6 +23,7 @@ from data_tools.drawing import text_layer
 from data_tools.drawing.fonts import FontError, find_font, find_fonts, load_font, missing
 from data_tools.engines import lines, pages, pdf, regions
 from data_tools.text import corpora
+from got_train.errors import DrawingError
 
 ROOT = Path(__file__).parents[2]
 SANS, SERIF = find_font("DejaVuSans"), find_font("DejaVuSerif")
@@ -297,16 +298,16 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) ->
 
 def test_a_folder_with_records_of_other_settings_is_refused(tmp_path: Path) -> None:
     produce.produce(line_engine(), plan(tmp_path / "a", count=20))
-    with pytest.raises(produce.OutputError, match="holds records made with seed=7, not 8"):
+    with pytest.raises(DrawingError, match="holds records made with seed=7, not 8"):
         produce.produce(line_engine(), plan(tmp_path / "a", count=20, seed=8))
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "notes.txt").write_text("mine")
-    with pytest.raises(produce.OutputError, match="holds other files"):
+    with pytest.raises(DrawingError, match="holds other files"):
         produce.produce(line_engine(), plan(tmp_path / "b"))
 
 
 def test_settings_that_leave_nothing_to_draw_end_the_run(tmp_path: Path) -> None:
-    with pytest.raises(produce.OutputError, match="page 0: all 50 attempts were rejected"):
+    with pytest.raises(DrawingError, match="page 0: all 50 attempts were rejected"):
         produce.produce(line_engine(shape=(20, 20)), plan(tmp_path))
 
 

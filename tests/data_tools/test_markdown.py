@@ -20,6 +20,7 @@ from data_tools.drawing.fonts import find_font
 from data_tools.engines import markdown, scene
 from data_tools.engines.markdown import Block, MarkdownEngine
 from data_tools.text import corpora
+from got_train.errors import DrawingError
 
 SERIF = find_font("DejaVuSerif")
 TEXTS = (
@@ -165,5 +166,5 @@ def test_the_command_writes_records_of_the_task_format(tmp_path: Path) -> None:
 
 
 def test_fonts_that_are_all_collections_are_refused() -> None:
-    with pytest.raises(markdown.MarkdownError, match="all 1 for en are collections"):
+    with pytest.raises(DrawingError, match="all 1 for en are collections"):
         markdown._with_single_fonts(ENGLISH._replace(fonts=(Path("a.ttc"),)))

@@ -9,7 +9,8 @@ chem = pytest.importorskip("rdkit.Chem")
 
 from data_tools import produce  # noqa: E402
 from data_tools.engines import molecules  # noqa: E402
-from data_tools.engines.molecules import MoleculeEngine, MoleculeError  # noqa: E402
+from data_tools.engines.molecules import MoleculeEngine  # noqa: E402
+from got_train.errors import DrawingError  # noqa: E402
 
 STEREO = ("C[C@H](N)C(=O)O", "O=C(O)[C@@H]1CCCN1C(=O)[C@H](C)CS", "F/C=C\\F", "C/C=C/C[C@@H](O)[C@H](Cl)Br")
 
@@ -137,5 +138,5 @@ def test_the_command_reads_the_users_list_and_gives_the_same_bytes_again(tmp_pat
 
 def test_a_list_without_smiles_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("nothing here\n")
-    with pytest.raises(MoleculeError, match=r"a\.txt: rdkit reads none of its first lines"):
+    with pytest.raises(DrawingError, match=r"a\.txt: rdkit reads none of its first lines"):
         molecules.read_list(tmp_path / "a.txt", "all")

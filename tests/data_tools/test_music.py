@@ -22,6 +22,7 @@ from data_tools import produce
 from data_tools.drawing.fonts import find_font
 from data_tools.engines import music
 from data_tools.text import corpora, kern
+from got_train.errors import DrawingError
 
 needs_verovio = pytest.mark.skipif(
     not (util.find_spec("verovio") and util.find_spec("resvg_py")), reason="needs verovio and resvg_py"
@@ -248,10 +249,10 @@ def test_two_workers_end_and_write_what_one_writes(tmp_path: Path) -> None:
 def test_files_without_kern_or_with_torn_rows_are_refused_by_name_and_line(tmp_path: Path) -> None:
     path = tmp_path / "torn.krn"
     path.write_text("**kern\t**kern\n4c\n*-\t*-\n")
-    with pytest.raises(kern.KernError, match=r"torn.krn:2: 1 tokens, 2 spines"):
+    with pytest.raises(DrawingError, match=r"torn.krn:2: 1 tokens, 2 spines"):
         kern.read_scores([path])
     path.write_text("**text\nla\n*-\n")
-    with pytest.raises(kern.KernError, match="1 files, 1 on the train side, none of them with 1 or 2 staves"):
+    with pytest.raises(DrawingError, match="1 files, 1 on the train side, none of them with 1 or 2 staves"):
         kern.read_scores([path])
 
 

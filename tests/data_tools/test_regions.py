@@ -13,6 +13,7 @@ from data_tools import produce, record_source
 from data_tools.drawing.fonts import find_font
 from data_tools.engines import lines, pages, regions
 from got_train.data.records import read_records
+from got_train.errors import DataError
 
 SANS = find_font("DejaVuSans")
 
@@ -132,5 +133,5 @@ def test_records_without_boxes_are_counted_and_wrong_ones_refused(tmp_path: Path
     assert summary["rows"] == 0 and summary["rejected"] == {"no region with a box of its own": 1}
     record = {"images": ["a.png"], "task": "ocr", "text": "a\nb", "meta": {"line_boxes": [[0, 0, 5, 5]]}}
     path.write_text(json.dumps(record) + "\n")
-    with pytest.raises(record_source.MadeRecordsError, match="1 line_boxes for 2 lines of text"):
+    with pytest.raises(DataError, match="1 line_boxes for 2 lines of text"):
         regions.make(regions.parser().parse_args([*args, "--out", str(tmp_path / "out2")]))

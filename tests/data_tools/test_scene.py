@@ -14,6 +14,7 @@ from data_tools import produce
 from data_tools.drawing.fonts import find_font, load_font
 from data_tools.engines import regions, scene
 from data_tools.text import corpora
+from got_train.errors import DrawingError
 
 cv2 = pytest.importorskip("cv2")
 SANS, SERIF = find_font("DejaVuSans"), find_font("DejaVuSerif")
@@ -105,9 +106,9 @@ def test_characters_that_a_font_lacks_and_photos_that_are_none_are_refused(tmp_p
             engine(languages=(chinese,), regions=(3, 3)).rows(0, rng(seed))
     (tmp_path / "a.jpg").write_text("no picture")
     photos = scene.find_photos(tmp_path)
-    with pytest.raises(scene.SceneError, match=r"a\.jpg: not a picture"):
+    with pytest.raises(DrawingError, match=r"a\.jpg: not a picture"):
         engine(backgrounds=photos).rows(0, rng())
-    with pytest.raises(scene.SceneError, match="--backgrounds nowhere: no such folder"):
+    with pytest.raises(DrawingError, match="--backgrounds nowhere: no such folder"):
         scene.find_photos(Path("nowhere"))
 
 

@@ -10,8 +10,9 @@ from PIL import Image
 from data_tools import produce
 from data_tools.drawing import renderers, system_fonts
 from data_tools.engines import tables
-from data_tools.engines.tables import Cell, Frame, Table, TableEngine, TableError
+from data_tools.engines.tables import Cell, Frame, Table, TableEngine
 from data_tools.text import corpora
+from got_train.errors import DrawingError
 from tests.engine_rows import made
 
 STYLE_FILES = ("multirow.sty", "booktabs.sty", "lmodern.sty")
@@ -173,10 +174,10 @@ def test_the_command_cuts_tables_from_a_csv_file(tmp_path):
 def test_files_that_are_no_tables_are_refused(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("a,b\n1,2\n1,2,3\n")
-    with pytest.raises(TableError, match=r"a\.csv: no table of equally long rows"):
+    with pytest.raises(DrawingError, match=r"a\.csv: no table of equally long rows"):
         tables.read_csv(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TableError, match=r"a\.csv: cannot be read"):
+    with pytest.raises(DrawingError, match=r"a\.csv: cannot be read"):
         tables.read_csv(path)
 
 

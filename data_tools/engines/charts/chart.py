@@ -55,10 +55,6 @@ SIDES = ("top", "bottom", "left", "right")
 CONTRAST = 80  # of 255 greys, between a text and what lies behind it
 
 
-class ChartError(ValueError):
-    """A chart that cannot be drawn as asked for."""
-
-
 @dataclass(frozen=True)
 class Axis:
     """A scale whose numbers are whole multiples of 10 ** exponent; step is the grid on which values lie."""

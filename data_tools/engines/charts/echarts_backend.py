@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_tools.drawing import renderers
+from got_train.errors import DrawingError
 
 from .chart import (
     LINE,
     PIE_LEAST,
     PLOT,
     Chart,
-    ChartError,
     Drawing,
     Placed,
     apart,
@@ -82,7 +82,7 @@ def draw(chart: Chart, font: Path, rng: numpy.random.Generator) -> Drawing:
     question = {"option": option(chart, look), "width": look.width, "height": look.height, "font": str(font)}
     answer = renderers.node(SCRIPT, *PACKAGES).ask(question)
     if "error" in answer:
-        raise ChartError(f"echarts: {answer['error']}; an option that it can draw")
+        raise DrawingError(f"echarts: {answer['error']}; an option that it can draw")
     import numpy
 
     image = Image.open(io.BytesIO(base64.b64decode(answer["png"]))).convert("RGB")
