@@ -42,8 +42,10 @@ _MEASURED_ROWS = 64  # enough to tell a change of 0.1 in most metrics
 # What a source's `columns` may name: the keys of a record, and those of the rows of others.
 COLUMNS = (
     *("images", "task", "text", "box", "color", "box_unit", "glyphs"),
-    *("conversations", "messages", "query", "response"),
+    *("conversations", "messages", "query", "response", "prompt", "document"),
 )
+# Kinds of answers that are seldom meant; got_train.data.answers tells them.
+UNUSUAL_ANSWERS = ("boxes", "json", "numbers", "equal", "prompts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +60,15 @@ class SourceConfig:
     columns: dict[str, str] = field(default_factory=dict)  # {text: ground_truth}: text is called so there
     task: str = ""  # of rows that name none
     allow_empty: bool = False  # blank pages, whose answer is empty
+    accept_answers: tuple[
+        str, ...
+    ] = ()  # of unusual kinds that are meant: boxes, json, numbers, equal, prompts
 
     def __post_init__(self) -> None:
+        for kind in self.accept_answers:
+            require(
+                kind in UNUSUAL_ANSWERS, f"accept_answers: {kind!r}; expected {', '.join(UNUSUAL_ANSWERS)}"
+            )
         require(bool(self.path), "path is not given; a file or folder of records")
         require(self.weight is None or self.weight > 0, f"weight must be above 0; got {self.weight}")
         for key, name in self.columns.items():

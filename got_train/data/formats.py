@@ -1,4 +1,4 @@
-"""Rows of every format as records: our own, GOT's conversations, ms-swift's messages and queries.
+"""Rows of every format as records: our own, GOT's, ms-swift's, Donut's, Nougat's and PaddleOCR-VL's.
 
 Knows keys and columns; where a row comes from is no matter of this file.
 """
@@ -18,10 +18,24 @@ from got_train.images import EncodedImage
 from .record import Record, RecordError, check_images, nearest_choice, shorten
 
 _NOTES = ("id", "meta")  # read over
-_KEYS = ("images", "task", "text", "box", "color", "box_unit", "glyphs", *_NOTES)
+_KEYS = ("images", "task", "text", "box", "color", "box_unit", "glyphs", "prompt", "document", *_NOTES)
 _TABLE_KEYS = (*_KEYS, "image", "file_name")  # as Hugging Face's image folders call their pictures
 _NEEDED = ("images", "text", "conversations", "messages", "query", "response")
 _IMAGE = "<image>"
+# what others call the picture, the answer and the question of a row, the surest first
+IMAGE_COLUMNS = ("image", "images", "file_name", "image_path", "img_path", "img", "filename", "path", "file")
+TEXT_COLUMNS = (
+    *("text", "ground_truth", "answer", "transcription", "words", "response", "markdown", "label", "gt"),
+    "caption",
+)
+PROMPT_COLUMNS = ("prompt", "question", "instruction", "query")
+# PaddleOCR-VL's questions, by the tasks that are nearest
+_PADDLE_PROMPTS = {
+    "OCR:": "ocr",
+    "Table Recognition:": "format",
+    "Formula Recognition:": "format",
+    "Chart Recognition:": "format",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +48,14 @@ class RowReader:
     allow_empty: bool = False  # blank pages
     check_files: bool = False  # look for each image
     table: bool = False  # rows of a table: None for what a row has not, a picture need not be a list
+    accept_answers: tuple[str, ...] = ()  # kinds of unusual answers that are meant, see answers.py
 
     def record(self, row: dict, location: str) -> Record:
         """The record of a row that stands at `where`."""
         row = self._keys(row, location)
-        read = next((READERS[key] for key in READERS if key in row), _own)
+        read = _reader_of(row) or _own
+        if "json" not in self.accept_answers:
+            row = _unwrapped(row, location)
         try:
             return self.validate(read(row, location, self.root))
         except PromptError as error:
@@ -52,7 +69,7 @@ class RowReader:
                 raise RecordError(f"{location}: no column {name!r} for {key}; it has {', '.join(names)}")
         if self.columns:
             return list(dict.fromkeys(found.values()))
-        if not any(key in names for key in READERS):
+        if _reader_of(dict.fromkeys(names)) is None:
             _check_keys(names, _TABLE_KEYS, location, "column")
         return list(names)
 
@@ -62,7 +79,7 @@ class RowReader:
             row = self._renamed(row, location)
         if self.table:
             row = {key: value for key, value in row.items() if not _absent(key, value)}
-            if not any(key in row for key in READERS):
+            if _reader_of(row) is None:
                 row = _table_row(row, location)
         if (self.columns or self.table) and not isinstance(row.get("images", []), list):
             row["images"] = [row["images"]]
@@ -114,17 +131,38 @@ def _table_row(row: dict, location: str) -> dict:
 
 
 def _check_keys(keys: Iterable[str], known: Sequence[str], location: str, kind: str) -> None:
+    keys = list(keys)
     for key in keys:
         if key not in known:
-            advice = "say in columns which to read, such as {images: image, text: text}"
+            advice = f"say in columns which to read, such as {_suggested(keys)}"
             if kind == "key":
-                advice = f"{nearest_choice(key, known)}, or say in columns which to read"
+                foreign = guess_columns(keys).get("images", "images") != "images"
+                example = f", such as {_suggested(keys)}" if foreign else ""
+                advice = f"{nearest_choice(key, known)}, or say in columns which to read{example}"
             raise RecordError(f"{location}: unknown {kind} {key!r}; {advice}")
+
+
+def _suggested(names: Sequence[str]) -> str:
+    """`columns` for a table with these names, as YAML."""
+    columns = guess_columns(names) or {"images": "image", "text": "text"}
+    return "{" + ", ".join(f"{key}: {name}" for key, name in columns.items()) + "}"
+
+
+def guess_columns(names: Sequence[str]) -> dict[str, str]:
+    """Which of these names stand for the picture and the answer; empty if none is like it."""
+    image = next((name for name in IMAGE_COLUMNS if name in names), None)
+    text = next((name for name in TEXT_COLUMNS if name in names and name != image), None)
+    if image is None or text is None:
+        return {}
+    others = {key: key for key in ("task", "box", "color", "document") if key in names}
+    return {"images": image, "text": text, **others}
 
 
 def _own(row: dict, location: str, root: str) -> Record:
     """Our own form, the keys of which are those of Record."""
     _check_keys(row, _KEYS, location, "key")
+    if "prompt" in row:
+        row = {**row, "task": _task_of_prompt(row["prompt"], location)}
     for key in ("images", "task", "text"):
         if key not in row:
             advice = "a record has images, task and text" + "; task may be the source's" * (key == "task")
@@ -138,6 +176,7 @@ def _own(row: dict, location: str, root: str) -> Record:
         color=row.get("color"),
         box_unit=row.get("box_unit", "pixel"),
         glyphs=_glyphs(_parsed(row.get("glyphs", [])), location),
+        document=str(row.get("document") or ""),
         location=location,
     )
 
@@ -175,12 +214,92 @@ def _query(row: dict, location: str, root: str) -> Record:
     return _swift(row, row["query"], row.get("response"), location, root)
 
 
+def _task_of_prompt(prompt: object, location: str) -> str:
+    """The task that a row's own question asks for, in GOT's words with or without their last space."""
+    if not isinstance(prompt, str):
+        raise RecordError(f"{location}: the prompt is {shorten(prompt)}; a string")
+    words = prompt.replace(_IMAGE, "").strip()
+    task = next((task for task in prompts.TASKS if prompts.WORDS[task].strip() == words), None)
+    if task is None:
+        raise RecordError(
+            f"{location}: the prompt {shorten(words)} is none of GOT's questions "
+            f"({', '.join(words.strip() for words in prompts.WORDS.values())}); leave the row out"
+        )
+    return task
+
+
+def _unwrapped(row: dict, location: str) -> dict:
+    """The row with the text of Donut's `{"gt_parse": {"text_sequence": ...}}` as its answer."""
+    key = "text" if "text" in row else "ground_truth"
+    text = row.get(key)
+    if not isinstance(text, (str, dict)) or (isinstance(text, str) and '"gt_parse' not in text[:40]):
+        return row
+    parse = _parsed(text)
+    parse = parse.get("gt_parse", parse.get("gt_parses")) if isinstance(parse, dict) else None
+    if parse is None:
+        return row
+    if not isinstance(parse, dict) or not isinstance(parse.get("text_sequence"), str):
+        keys = ", ".join(map(str, parse)) if isinstance(parse, dict) else shorten(parse)
+        raise RecordError(
+            f"{location}: Donut's gt_parse of {keys}: fields of a form, and no text_sequence; "
+            "give the text of the page, or accept_answers: [json] to learn the JSON"
+        )
+    return {**row, key: parse["text_sequence"]}
+
+
+def _donut(row: dict, location: str, root: str) -> Record:
+    """Donut's rows: a picture and its ground_truth, which _unwrapped has made a text."""
+    return _page_row(row, "ground_truth", location, root)
+
+
+def _nougat(row: dict, location: str, root: str) -> Record:
+    """Nougat's rows: a picture, its markdown, and notes."""
+    return _page_row({"task": "format", **row}, "markdown", location, root)
+
+
+def _page_row(row: dict, answer: str, location: str, root: str) -> Record:
+    """A row of one picture, called image or file_name, and an answer of another name."""
+    kept = {key: value for key, value in row.items() if key not in (answer, *_UNREAD)}
+    kept = _table_row({**kept, "text": row[answer]}, location)
+    if "images" in kept and not isinstance(kept["images"], list):
+        kept["images"] = [kept["images"]]
+    return _own(kept, location, root)
+
+
+def _paddleocr_vl(row: dict, location: str, root: str) -> Record:
+    """PaddleOCR-VL's rows for ERNIEKit: image_info names the picture, text_info a question and its answer."""
+    form = "ERNIEKit rows have image_info with image_url, and text_info of a mask and a no_mask text"
+    images = [each.get("image_url") for each in row["image_info"] or () if isinstance(each, dict)]
+    turns = [
+        (each.get("tag"), each.get("text")) for each in row.get("text_info") or () if isinstance(each, dict)
+    ]
+    if [tag for tag, _ in turns] != ["mask", "no_mask"] or not images:
+        raise RecordError(f"{location}: {shorten(row)}; {form}")
+    prompt, answer = (text for _, text in turns)
+    if not isinstance(prompt, str) or prompt.strip() not in _PADDLE_PROMPTS:
+        known = ", ".join(_PADDLE_PROMPTS)
+        raise RecordError(f"{location}: the question {shorten(prompt)} of an ERNIEKit row; one of {known}")
+    task = row.get("task") or _PADDLE_PROMPTS[prompt.strip()]
+    return Record(_opened(root, images, location), task, answer, location=location)
+
+
+def _reader_of(row: Container[str]) -> Callable[[dict, str, str], Record] | None:
+    """What reads a row with these keys, if it is not our own form."""
+    keys = (key for key in READERS if key in row and not (key in _ANSWERS and "text" in row))
+    return next((READERS[key] for key in keys), None)
+
+
 # By the key that tells the format; rows with none of these are our own.
 READERS: dict[str, Callable[[dict, str, str], Record]] = {
     "conversations": _conversation,
     "messages": _messages,
     "query": _query,
+    "image_info": _paddleocr_vl,
+    "ground_truth": _donut,
+    "markdown": _nougat,
 }
+_ANSWERS = ("ground_truth", "markdown")  # which are an answer only where no text stands beside them
+_UNREAD = ("meta", "id", "split", "pdf", "page")
 
 # Keys of ms-swift rows that would change what is learnt. Others are notes and are left alone.
 _SWIFT_REFUSED = {

@@ -23,6 +23,7 @@ import numpy as np
 from got_train import images as pictures
 from got_train import prompts
 
+from .box_lines import box_format, text_lines
 from .formats import RowReader
 from .record import DataFileError, Record, RecordError, check_choice, shorten
 
@@ -30,6 +31,9 @@ FOLDER_FORMS = (
     "records.jsonl, metadata.jsonl or .csv, parquet files, a saved data set, or pictures with a .txt file of "
     "the same name"
 )
+SAMPLED = 20  # texts of a folder that are looked at before any is read
+HEADLESS = ("image", "text")  # what the two columns of a CSV file without a head are
+_DELIMITERS = (",", ";", "\t")
 _BOM, _SPACE = b"\xef\xbb\xbf", b" \t\r\n"
 
 
@@ -45,6 +49,7 @@ class RecordFile(Sequence):
         self._is_list = first_bytes(path).startswith(b"[")
         self._size = os.path.getsize(path)
         self._header: list[str] = []
+        self._delimiter = csv_delimiter(self.path) if is_csv(path) else ""
         # One start more than records: each ends where the next begins.
         starts, blanks = (_list_starts(self.path), array("q")) if self._is_list else self._line_starts()
         self._starts, self._blanks = np.array(starts, np.int64), np.array(blanks, np.int64)
@@ -57,7 +62,11 @@ class RecordFile(Sequence):
     def __getitem__(self, index: int) -> Record:
         index = checked_index(index, len(self))
         location, raw = self.location(index), self._bytes(index)
-        row = csv_row(location, raw, self._header) if self._header else json_row(location, raw, self._is_list)
+        row = (
+            csv_row(location, raw, self._header, self._delimiter)
+            if self._header
+            else json_row(location, raw, self._is_list)
+        )
         return self._reader.record(row, location)
 
     def location(self, index: int) -> str:
@@ -67,13 +76,20 @@ class RecordFile(Sequence):
         return f"{self.path}:{index + 1 + int(np.searchsorted(self._blanks, index, side='right'))}"
 
     def _line_starts(self) -> tuple[array, array]:
-        if not self.path.lower().endswith(".csv"):
+        if not self._delimiter:
             return _line_starts(self.path)
         starts, blanks = _line_starts(self.path, quoted=True)
-        if len(starts) > 1:
-            self._starts = starts
-            self._header = csv_cells(f"{self.path}:1", self._bytes(0))
-            self._reader.columns_to_read(self._header, self.path)
+        if len(starts) < 2:
+            return starts, blanks
+        self._starts = starts
+        self._header = csv_cells(f"{self.path}:1", self._bytes(0), self._delimiter)
+        if self._header[0].lower().endswith(pictures.SUFFIXES):  # the first line is a row
+            if len(self._header) < 2 or self._reader.columns:
+                named = f"the first line names no columns but the picture {self._header[0]}"
+                raise RecordError(f"{self.path}:1: {named}; write a first line such as image,text")
+            self._header = list(HEADLESS)
+            return starts, blanks
+        self._reader.columns_to_read(self._header, self.path)
         return starts[1:], array("q", [0, *(max(0, before - 1) for before in blanks)])
 
     def _bytes(self, index: int) -> bytes:
@@ -115,9 +131,23 @@ class TextFolder(Sequence):
             if alone:
                 first = min(alone, key=pictures.natural_order)
                 raise RecordError(f"{other}: no {first}{ending} ({len(alone)} missing); one text a picture")
+        self._refuse_boxes()
         if len(set(stems)) < len(stems):
             twice = next(stem for stem in stems if stems.count(stem) > 1)
             raise RecordError(f"{root}: {stems.count(twice)} pictures {twice}; one a text")
+
+    def _refuse_boxes(self) -> None:
+        """A .txt beside a picture is its answer, unless it holds boxes: nobody means these as text."""
+        images = self._images[:: max(1, len(self._images) // SAMPLED)]
+        files = [os.path.join(self._folder, Path(image).stem + ".txt") for image in images]
+        forms = [box_format(text_lines(file)) for file in files]
+        boxes = [(file, form) for file, form in zip(files, forms, strict=True) if form]
+        if len(boxes) > len(files) / 2 and "boxes" not in self._reader.accept_answers:
+            file, form = boxes[0]
+            raise RecordError(
+                f"{self._folder}: its .txt files hold boxes ({form}), such as {file}; "
+                "got_train.cli.convert_data makes records of them, accept_answers: [boxes] if that is meant"
+            )
 
     def __len__(self) -> int:
         return len(self._images)
@@ -242,16 +272,33 @@ def json_row(location: str, raw: bytes, in_list: bool = False) -> dict:
     return row
 
 
-def csv_row(location: str, raw: bytes, header: Sequence[str]) -> dict:
-    cells = csv_cells(location, raw)
+def is_csv(path: str | os.PathLike) -> bool:
+    return str(path).lower().endswith((".csv", ".tsv"))
+
+
+def csv_delimiter(path: str) -> str:
+    """What parts the cells of a file: behind the picture of its first line, or the commonest in that line."""
+    location, raw = next(forward_lines(path), ("", b""))
+    line = _text(location, raw)
+    suffixes = "|".join(suffix[1:] for suffix in pictures.SUFFIXES)
+    if first := re.match(rf'(?:"[^"]*"|[^,;\t]+\.(?:{suffixes}))([,;\t])', line, re.IGNORECASE):
+        return first[1]
+    return max(_DELIMITERS, key=line.count)
+
+
+def csv_row(location: str, raw: bytes, header: Sequence[str], delimiter: str = ",") -> dict:
+    cells = csv_cells(location, raw, delimiter)
+    if tuple(header) == HEADLESS and len(cells) > 2:  # a text with commas that nobody quoted
+        cells = [cells[0], delimiter.join(cells[1:])]
     if len(cells) != len(header):
         raise RecordError(f"{location}: {len(cells)} cells; {len(header)}, as in the first line")
     return dict(zip(header, cells, strict=True))
 
 
-def csv_cells(location: str, raw: bytes) -> list[str]:
+def csv_cells(location: str, raw: bytes, delimiter: str = ",") -> list[str]:
     try:
-        return next(csv.reader(io.StringIO(_text(location, raw), newline=""), strict=True))
+        text = io.StringIO(_text(location, raw), newline="")
+        return next(csv.reader(text, strict=True, delimiter=delimiter))
     except csv.Error as error:
         raise RecordError(f"{location}: not CSV: {error}; cells with commas or quotes in quotes") from error
 

@@ -53,6 +53,7 @@ class Record:
     color: str | None = None
     box_unit: str = "pixel"
     glyphs: tuple[tuple, ...] = ()  # (character, x1, y1, x2, y2) in pixels, for the encoder's auxiliary loss
+    document: str = ""  # what the page belongs to; empty: told by its file, see documents.py
     location: str = field(default="record", compare=False)  # file:line, for messages
 
     def __post_init__(self) -> None:

@@ -16,8 +16,8 @@ from got_train import prompts
 from got_train.images import EncodedImage, natural_order
 
 from .formats import RowReader
-from .labels.readers import are_labels
-from .line_files import ConcatDataset, RecordFile, TextFolder, meta_rows
+from .labels.readers import LABEL_SUFFIXES, label_format
+from .line_files import ConcatDataset, RecordFile, TextFolder, is_csv, meta_rows
 from .parquet import ParquetRecords, SavedRecords, all_parquet, chosen_split, split_of_files
 from .record import DataFileError, Record, RecordError, check_choice, shorten
 from .streams import RecordStream
@@ -50,15 +50,24 @@ def read_records(
     task: str | None = None,
     columns: Mapping[str, str] | None = None,
     split: str = "",
+    accept_answers: Sequence[str] = (),
 ) -> Sequence[Record]:
     """The records of a file, folder or pattern, each read and checked when it is asked for.
 
     Files: lines or lists of JSON in our own form, GOT's or ms-swift's; PaddleMIX's meta JSON, which joins
     several; CSV; parquet. Folders: image folders of Hugging Face, parquet files, saved data sets, pictures
     beside .txt files. `columns` says what a record's keys are called in the rows, `task` is that of rows that
-    name none, `allow_empty` admits blank pages, `check_files` looks for each image.
+    name none, `allow_empty` admits blank pages, `check_files` looks for each image, `accept_answers` are
+    kinds of unusual answers that are meant (answers.py).
     """
-    options = _options(path, allow_empty=allow_empty, check_files=check_files, task=task, columns=columns)
+    options = _options(
+        path,
+        allow_empty=allow_empty,
+        check_files=check_files,
+        task=task,
+        columns=columns,
+        accept_answers=tuple(accept_answers),
+    )
     path = os.fspath(path)
     if os.path.isdir(path):
         return _folder(path, image_root, split, options)
@@ -77,10 +86,11 @@ def open_stream(
     task: str | None = None,
     columns: Mapping[str, str] | None = None,
     split: str = "",
+    accept_answers: Sequence[str] = (),
 ) -> RecordStream:
     """The rows of JSONL or parquet files, read forward."""
-
-    options = _options(path, allow_empty=allow_empty, task=task, columns=columns)
+    accepted = tuple(accept_answers)
+    options = _options(path, allow_empty=allow_empty, task=task, columns=columns, accept_answers=accepted)
     path = os.fspath(path)
     files = _stream_files(path) if os.path.isdir(path) else _matches(path)
     tables = _are_parquet(files)
@@ -165,11 +175,13 @@ def _folder(path: str, image_root: str | os.PathLike | None, split: str, options
 def _file(path: str, image_root: str | os.PathLike | None, options: dict) -> Sequence[Record]:
     if path.lower().endswith(".parquet"):
         return _parquet([path], image_root, options)
-    if path.lower().endswith((".xml", ".txt", ".json")) and are_labels(path):
-        raise RecordError(f"{path}: labels with positions; got_train.cli.convert_data makes records of them")
+    if path.lower().endswith(LABEL_SUFFIXES) and (form := label_format(path)):
+        raise RecordError(
+            f"{path}: labels with positions ({form}); got_train.cli.convert_data makes records of them"
+        )
     if meta_rows(path) is not None:
         return ConcatDataset(list(read_meta(path, image_root, **options).values()))
-    return RecordFile(path, _reader(path, image_root, table=path.lower().endswith(".csv"), **options))
+    return RecordFile(path, _reader(path, image_root, table=is_csv(path), **options))
 
 
 def _parquet(files: list[str], image_root: str | os.PathLike | None, options: dict) -> ParquetRecords:
@@ -258,6 +270,8 @@ def as_row(record: Record, folder: Path) -> dict:
         row["color"] = record.color
     if record.box_unit != "pixel":
         row["box_unit"] = record.box_unit
+    if record.document:
+        row["document"] = record.document
     if record.glyphs:
         row["glyphs"] = [list(glyph) for glyph in record.glyphs]
     return row

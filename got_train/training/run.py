@@ -133,6 +133,7 @@ def open_source(source: SourceConfig) -> Sequence[Record] | RecordStream:
         task=source.task,
         columns=source.columns,
         split=source.split,
+        accept_answers=source.accept_answers,
     )
 
 

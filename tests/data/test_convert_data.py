@@ -535,8 +535,7 @@ def test_the_commands_of_the_page_on_data_run(labels, ours, tmp_path, monkeypatc
 
 
 def test_a_label_file_in_place_of_records_is_told_what_to_do(labels):
-    for name in ("page.xml", "cocotext.json", "Label.txt"):
-        with pytest.raises(
-            RecordError, match="labels with positions; got_train.cli.convert_data makes records"
-        ):
+    for name, form in (("page.xml", "XML"), ("cocotext.json", "COCO"), ("Label.txt", "PaddleOCR")):
+        told = rf"labels with positions \({form}\); got_train.cli.convert_data makes records"
+        with pytest.raises(RecordError, match=told):
             read_records(labels / name)

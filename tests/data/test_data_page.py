@@ -44,7 +44,7 @@ def test_every_settings_of_the_page_gives_the_records_that_it_says(data, monkeyp
             assert all(record.text for source in mixture.sources for record in source)
             counted += 1
         assert mixture[0].text
-    assert (len(settings), counted) == (8, 7)
+    assert (len(settings), counted) == (9, 8)
     assert mixture.total is None  # the last is the stream
 
 

@@ -13,17 +13,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from got_train.data.box_lines import box_format, text_lines
 from got_train.data.line_files import first_bytes, forward_lines, json_row
 from got_train.data.record import RecordError, shorten
 from got_train.images import SUFFIXES, natural_order
 
 from .annotation_tools import tool_of, tool_pages
 from .hocr import hocr_pages, is_hocr
-from .icdar import box_pages, is_box_file, text_lines
+from .icdar import box_pages
 from .image_search import find_file, find_picture, image_roots
 from .to_spots import Label, LabelledPage, around, is_coordinate, is_rectangle
 from .xml import labelled_page
 
+LABEL_SUFFIXES = (".xml", ".txt", ".json", ".csv", ".hocr", ".html")
 PADDLE_MARKS = ("*", "###")  # PaddleOCR's: a text that is there and is not to be learnt
 LABEL_FOLDERS = (
     "box",
@@ -106,7 +108,7 @@ def _format(path: str) -> str:
     suffix, start = Path(path).suffix.lower(), first_bytes(path)
     if start.startswith(b"<") or suffix == ".xml":
         return "hOCR" if is_hocr(start) else "" if suffix in (".html", ".htm") else "XML"
-    if suffix in (".txt", ".csv", ".tsv") and is_box_file(path):
+    if suffix in (".txt", ".csv", ".tsv") and box_format(text_lines(path)):
         return "ICDAR"
     if suffix == ".txt":
         lines = text_lines(path)[:SAMPLED]
