@@ -65,6 +65,12 @@ def parser() -> argparse.ArgumentParser:
         default="word",
         help="what BLEU, F1, ... count; scene text: character",
     )
+    add(
+        "--case",
+        choices=("kept", "fold"),
+        default="kept",
+        help="fold: capitals and small letters are the same, for labels that do not tell case (kept)",
+    )
     add("--cdm", type=float, default=0, metavar="SECONDS", help="compare formulas as pictures too, that long")
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(float32)")
     add("--threads", type=int, metavar="N", help="CPU threads (all cores)")
@@ -168,6 +174,7 @@ def _config(options: argparse.Namespace) -> EvaluationConfig:
         "decoding": {"max_new_tokens": options.max_new_tokens, "batch_size": options.batch_size},
         "scores": {
             "unit": options.unit,
+            "case": options.case,
             "cdm_seconds": options.cdm,
             "fail_under": dict(map(_limit, options.fail_under)),
         },

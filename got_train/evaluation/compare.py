@@ -58,7 +58,7 @@ def checked_differences(runs: dict[str, dict[str, Any]], force: bool) -> list[st
     return [f"not comparable without care: {each}" for each in found]
 
 
-def read_samples(folder: Path, unit: str) -> list[ScoredPrediction]:
+def read_samples(folder: Path, unit: str, case: str = "kept") -> list[ScoredPrediction]:
     """The samples of an evaluation, scored anew."""
     from .inputs import read_predictions
     from .scored import score_predictions
@@ -66,7 +66,7 @@ def read_samples(folder: Path, unit: str) -> list[ScoredPrediction]:
     file = _samples_file(folder)
     if file is None:
         raise EvaluationError(f"{folder}: neither {SAMPLES} nor {PREDICTIONS}; the folder of an evaluation")
-    return score_predictions(read_predictions(file), unit)
+    return score_predictions(read_predictions(file), unit, case=case)
 
 
 def write_report(
@@ -96,7 +96,8 @@ def _deltas(
     from .schema import EvaluationConfig
 
     metrics = runs[list(runs)[-1]]
-    before, after = (read_samples(folder, metrics["unit"]) for folder in (first, last))
+    scoring = metrics["unit"], metrics.get("case", "kept")
+    before, after = (read_samples(folder, *scoring) for folder in (first, last))
     found = metric_deltas(before, after)
     if output_dir is not None:
         rows = [skill.row() for skill in found]

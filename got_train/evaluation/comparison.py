@@ -14,7 +14,7 @@ from got_train.errors import EvaluationError
 
 from .metrics import text
 from .scored import ScoredPrediction, lower_is_better, task_name
-from .scores import ALL, COUNTS, RATES, format_value, get_path, markdown
+from .scores import ALL, COUNTS, format_value, get_path, markdown, rates_of
 from .statistics import LEVEL, Difference, holm, mcnemar, paired, paired_rates
 
 BETTER, WORSE, INCONCLUSIVE, SAME = "better", "worse", "inconclusive", "unchanged"
@@ -124,11 +124,12 @@ def side_by_side(runs: Mapping[str, Mapping[str, Any]]) -> str:
     Counts that are 0 everywhere are left out, and numbers of rows that are the same.
     """
     names = list(dict.fromkeys(name for metrics in runs.values() for name in metrics["groups"]))
+    rates = rates_of(next(iter(runs.values())))
     names.sort(key=lambda name: name == ALL)
     rows = []
     for name in names:
         groups = [metrics["groups"].get(name) for metrics in runs.values()]
-        for column, path in {"rows": ("rows",), **RATES, **COUNTS}.items():
+        for column, path in {"rows": ("rows",), **rates, **COUNTS}.items():
             values = [group and get_path(group, path) for group in groups]
             dull = len(set(values)) == 1 if column == "rows" else column in COUNTS and not any(values)
             if not dull:
@@ -182,6 +183,7 @@ _SETTINGS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "decoding settings": _decoding,
     "benchmark rules": lambda metrics: sorted(metrics.get("benchmarks", ())) or None,
     "units": lambda metrics: metrics["unit"],
+    "letter case": lambda metrics: metrics.get("case", "kept"),
     "METEOR stages": lambda metrics: metrics.get("meteor_stages"),
 }
 

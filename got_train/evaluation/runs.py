@@ -40,6 +40,7 @@ def evaluate(
     limit: int | None = None,
     batch_size: int = 32,
     unit: str = "word",
+    case: str = "kept",
     dtype: str = "float32",
     threads: int | None = None,
     tune_cpu: bool = True,
@@ -65,17 +66,17 @@ def evaluate(
         },
         "data": [{"path": os.fspath(path)} for path in data_paths],
         "decoding": {"batch_size": batch_size, **decoding},
-        "scores": {"unit": unit},
+        "scores": {"unit": unit, "case": case},
     }
     return run_config(loader.build(EvaluationConfig, values))
 
 
-def score_file(path: str | os.PathLike, unit: str = "word") -> dict[str, Any]:
+def score_file(path: str | os.PathLike, unit: str = "word", case: str = "kept") -> dict[str, Any]:
     """The metrics of a file of predictions, with the settings that an evaluation wrote beside it."""
 
     from .schema import EvaluationConfig
 
-    values = {"predictions": os.fspath(path), "scores": {"unit": unit}}
+    values = {"predictions": os.fspath(path), "scores": {"unit": unit, "case": case}}
     return run_config(loader.build(EvaluationConfig, values))
 
 
@@ -143,10 +144,11 @@ def _scored(
     from .scored import score_predictions
     from .scores import summary
 
-    unit, output_dir = config.scores.unit, Path(config.output_dir) if config.output_dir else None
+    unit, case = config.scores.unit, config.scores.case
+    output_dir = Path(config.output_dir) if config.output_dir else None
     own = [each for each in predictions if each.benchmark is None]
-    scored = score_predictions(own, unit, output_dir is not None, config.scores.cdm_seconds)
-    metrics = {"settings": settings, **summary(scored, predictions, unit)}
+    scored = score_predictions(own, unit, output_dir is not None, config.scores.cdm_seconds, case)
+    metrics = {"settings": settings, **summary(scored, predictions, unit, case)}
     if found := benchmarks.scores(predictions, data, output_dir, config.scores.cdm_seconds):
         metrics["benchmarks"] = found
     before = None
@@ -170,7 +172,7 @@ def _compared(
     folder = Path(config.report.baseline)
     runs = {folder.name or str(folder): read_json(folder / METRICS), "this run": metrics}
     notes = checked_differences(runs, config.report.force)
-    before = read_samples(folder, config.scores.unit)
+    before = read_samples(folder, config.scores.unit, config.scores.case)
     metrics["comparison"] = {
         "with": str(folder),
         "notes": notes,

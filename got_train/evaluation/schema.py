@@ -80,6 +80,7 @@ class DecodingSettings:
 @dataclass(frozen=True, kw_only=True)
 class ScoreSettings:
     unit: Literal["word", "character"] = "word"  # what BLEU, F1, ... count; scene text: character
+    case: Literal["kept", "fold"] = "kept"  # fold: for labels that do not tell case, as SROIE's
     cdm_seconds: float = 0  # for CDM of formulas, about 2 each; 0: without; what is left then has no value
     fail_under: dict[str, float] = field(default_factory=dict)  # metric: the worst value that passes
 

@@ -73,16 +73,23 @@ class ScoredPrediction:
 
 
 def score_predictions(
-    predictions: Sequence[Prediction], unit: str = "word", progress: bool = False, cdm_seconds: float = 0
+    predictions: Sequence[Prediction],
+    unit: str = "word",
+    progress: bool = False,
+    cdm_seconds: float = 0,
+    case: str = "kept",
 ) -> list[ScoredPrediction]:
-    """Scores of all that were asked, of formulas with CDM if it has time. A failed row is an empty answer."""
+    """Scores of all that were asked, of formulas with CDM if it has time. A failed row is an empty answer.
+
+    With case "fold" letters of either case are the same to the text metrics, but not to those of a type.
+    """
     asked = [prediction for prediction in predictions if prediction.not_asked is None]
     types = [answer_type(prediction.reference, prediction.task) for prediction in asked]
     task_values = _task_metrics(types, [(row.prediction, row.reference) for row in asked], progress)
     if cdm_seconds:
         _add_cdm(task_values, asked, types, cdm_seconds, progress)
     jobs = [
-        (row.prediction, row.reference, unit, row.finished, name)
+        (row.prediction, row.reference, unit, row.finished, name, case)
         for row, name in zip(asked, types, strict=True)
     ]
     characters = sum(len(prediction) + len(reference) for prediction, reference, *_ in jobs)
@@ -115,11 +122,14 @@ def _add_cdm(
 
 
 def _text_scores(
-    prediction: str, reference: str, unit: str, finished: str | None, answer_type: str
+    prediction: str, reference: str, unit: str, finished: str | None, answer_type: str, case: str
 ) -> tuple[text.Score, text.Score | None, MetricValues]:
     """What every pair has: both modes of the text metrics, signs of degeneration."""
+    faults = degeneration.score(prediction, reference, finished, answer_type)
+    if case == "fold":
+        prediction, reference = prediction.casefold(), reference.casefold()
     fixed, official = (text.score(prediction, reference, unit, mode) for mode in text.MODES)
-    return fixed, official, degeneration.score(prediction, reference, finished, answer_type)
+    return fixed, official, faults
 
 
 def _process_count(parts: int) -> int:

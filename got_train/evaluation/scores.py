@@ -24,6 +24,7 @@ RATES = {
     "WER": ("fixed", "micro", "wer"),
     "exact match": ("fixed", "macro", "exact_match"),
     "F1": ("fixed", "macro", "f1"),
+    "word F1": ("fixed", "micro", "word_f1"),
 }
 COUNTS = {
     "empty": ("empty_answers",),
@@ -35,13 +36,16 @@ COUNTS = {
 _GROUP_DRAWS = 2000  # for the many intervals of groups
 
 
-def score(predictions: Sequence[Prediction], unit: str = "word") -> dict[str, Any]:
+def score(predictions: Sequence[Prediction], unit: str = "word", case: str = "kept") -> dict[str, Any]:
     """All numbers of metrics.json but the settings. A failed row scores as an empty answer."""
-    return summary(score_predictions(predictions, unit), predictions, unit)
+    return summary(score_predictions(predictions, unit, case=case), predictions, unit, case)
 
 
 def summary(
-    scored: Sequence[ScoredPrediction], predictions: Sequence[Prediction], unit: str = "word"
+    scored: Sequence[ScoredPrediction],
+    predictions: Sequence[Prediction],
+    unit: str = "word",
+    case: str = "kept",
 ) -> dict[str, Any]:
     """The numbers of metrics.json for samples; all predictions are counted, also those that have none."""
     not_asked = Counter(task_name(each) for each in predictions if each.not_asked is not None)
@@ -57,6 +61,7 @@ def summary(
     ]
     return {
         "unit": unit,
+        "case": case,
         "meteor_stages": list(meteor.stages()),
         "counts": counts(predictions),
         "groups": found,
@@ -103,6 +108,12 @@ def shortfalls(metrics: dict[str, Any], limits: dict[str, float]) -> list[str]:
     return found
 
 
+def rates_of(metrics: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """RATES under names that say whether letter case was folded."""
+    folded = " (case folded)" if metrics.get("case") == "fold" else ""
+    return {f"{name}{folded}": way for name, way in RATES.items()}
+
+
 def table(metrics: Mapping[str, Any]) -> str:
     """A row a group, then one a kind that has metrics of its own, as markdown."""
     rows = []
@@ -116,7 +127,7 @@ def table(metrics: Mapping[str, Any]) -> str:
                 *(format_value(get_path(group, path)) for path in COUNTS.values()),
             ]
         )
-    parts = [markdown(["task", "rows", *RATES, *COUNTS], rows)]
+    parts = [markdown(["task", "rows", *rates_of(metrics), *COUNTS], rows)]
     own = [
         [kind, name, str(found["computed"][name]), format_value(value)]
         for kind, found in metrics.get("answer_types", {}).items()

@@ -372,6 +372,7 @@ def test_two_runs_stand_side_by_side_with_their_change(tmp_path):
             "| ocr  | WER           | 1.0000 | 0.0000 | -1.0000 |",
             "| ocr  | exact match   | 0.0000 | 1.0000 | +1.0000 |",
             "| ocr  | F1            | 0.0000 | 1.0000 | +1.0000 |",
+            "| ocr  | word F1       | 0.0000 | 1.0000 | +1.0000 |",
             "| ocr  | empty         |      1 |      0 |      -1 |",
             "| ocr  | no end        |      2 |      0 |      -2 |",
         ]

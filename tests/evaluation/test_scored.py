@@ -11,11 +11,13 @@ from got_train.cli import evaluate as command
 from got_train.config import loader
 from got_train.errors import ConfigError
 from got_train.evaluation import schema
+from got_train.evaluation.comparison import setting_differences, side_by_side
 from got_train.evaluation.inputs import open_data
 from got_train.evaluation.metrics import characters, pages
 from got_train.evaluation.predictions import Prediction
+from got_train.evaluation.runs import score_file
 from got_train.evaluation.scored import groups, length_bin, score_predictions
-from got_train.evaluation.scores import summary
+from got_train.evaluation.scores import summary, table
 from got_train.inference import reader
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -37,6 +39,19 @@ def test_the_parts_of_a_page_are_gots(case):
         assert values == pytest.approx({name: golden[name] for name in values}, abs=1e-9)
         assert found[part]["edit_distance"] == pytest.approx(golden["edit_dist"], abs=1e-9)
         assert found[part]["meteor"] == pytest.approx(golden["meteor"], abs=3e-3)
+
+
+def test_folded_case_is_said_wherever_its_scores_stand(tmp_path):
+    file = tmp_path / "predictions.jsonl"
+    file.write_text('{"prediction": "Total Rm 9", "reference": "TOTAL RM 8", "task": "ocr"}')
+    kept, folded = score_file(file), score_file(file, case="fold")
+    assert kept["groups"]["ocr"]["fixed"]["micro"]["cer"] == pytest.approx(6 / 10)
+    assert folded["groups"]["ocr"]["fixed"]["micro"]["cer"] == pytest.approx(1 / 10)
+    assert folded["groups"]["ocr"]["fixed"]["micro"]["word_f1"] == pytest.approx(2 / 3)
+    assert (kept["case"], folded["case"]) == ("kept", "fold")
+    assert "word F1 (case folded)" in table(folded) and "folded" not in table(kept)
+    assert "CER (case folded)" in side_by_side({"a": folded, "b": folded})
+    assert setting_differences({"a": kept, "b": folded}) == ["different letter case: a kept, b fold"]
 
 
 def test_formulas_of_several_lines_and_dollars_count_in_our_own_parts():

@@ -366,6 +366,27 @@ def test_rates_of_no_text_at_all_are_those_of_two_empty_sides():
     assert (nothing.precision, nothing.recall, nothing.f1) == (1.0, 1.0, 1.0)
 
 
+def test_words_are_counted_as_sroie_counts_them_by_hand():
+    """Every word of a reading may meet one word of the label, wherever it stands; sums over all lines."""
+    lines = [
+        ("TOTAL RM 9.00", "TOTAL RM 9.00"),  # 3 of 3
+        ("TOTAL TOTAL RM", "RM TOTAL"),  # 2 of 3 read and 2 labelled: the second TOTAL meets nothing
+        ("9.0 0", "9.00"),  # 0 of 2 and 1
+        ("", "CASH CHANGE"),  # 0 of 0 and 2
+        ("Tel:03", ""),  # 0 of 1 and 0
+    ]
+    scores = [score(*line) for line in lines]
+    assert [one["word_f1"] for one in scores] == pytest.approx([1, 4 / 5, 0, 0, 0])
+    assert [one["word_precision"] for one in scores] == pytest.approx([1, 2 / 3, 0, 0, 0])
+    assert [one["word_recall"] for one in scores] == pytest.approx([1, 1, 0, 0, 1 - 1])
+    micro = averages(scores)["micro"]
+    assert micro["word_precision"] == pytest.approx(5 / 9)
+    assert micro["word_recall"] == pytest.approx(5 / 8)
+    assert micro["word_f1"] == pytest.approx(10 / 17)
+    nothing = Counts()
+    assert (nothing.word_precision, nothing.word_recall, nothing.word_f1) == (1.0, 1.0, 1.0)
+
+
 def test_metrics_import_neither_paddle_nor_jieba_nor_numpy():
     """nltk, which METEOR asks for synonyms where it is installed, would bring numpy."""
     code = "import sys; sys.modules['nltk'] = None; import got_train.evaluation.metrics.text as t; "

@@ -1,4 +1,4 @@
-"""Metrics of a text against its reference: edit distance, CER, WER, sets of words, BLEU, METEOR; averages.
+"""Metrics of a text against its reference: edit distance, CER, WER, words, BLEU, METEOR; their averages.
 
 Plain functions on (prediction, reference); no files, no tasks, no model. Text is taken as it is: case,
 punctuation, width and composition of characters all count.
@@ -21,8 +21,10 @@ from .meteor import known_synonyms, meteor
 
 UNITS = ("word", "character")  # what BLEU, METEOR, WER and the sets count; characters: scene text
 MODES = ("fixed", "official")
+CASES = ("kept", "fold")  # fold: for labels that do not tell case, such as those of SROIE
 OFFICIAL = ("edit_distance", "precision", "recall", "f1", "bleu", "meteor")  # what GOT's scripts compute
-COUNTED = ("edit_distance", "cer", "wer", "precision", "recall", "f1")  # these have a micro average
+WORDS = ("word_precision", "word_recall", "word_f1")  # SROIE's score of task 2, each occurrence counted
+COUNTED = ("edit_distance", "cer", "wer", "precision", "recall", "f1", *WORDS)  # these have a micro average
 MICRO_ONLY = ("cer", "wer")  # runs are compared by these rates over all their text, as the field does
 FIXED = (*COUNTED, "exact_match", "bleu", "meteor")
 _CHINESE = re.compile("[\u4e00-\u9fa5]")  # the official range; without the rarer characters
@@ -85,6 +87,8 @@ class Counts:
     common: int = 0  # different tokens in both
     predicted: int = 0  # different tokens of the prediction
     expected: int = 0  # different tokens of the reference
+    word_matches: int = 0  # words of the prediction that the reference has too, each with one of its own
+    predicted_words: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
@@ -98,6 +102,9 @@ class Counts:
             "precision": (self.common, self.predicted),
             "recall": (self.common, self.expected),
             "f1": (2 * self.common, self.predicted + self.expected),
+            "word_precision": (self.word_matches, self.predicted_words),
+            "word_recall": (self.word_matches, self.words),
+            "word_f1": (2 * self.word_matches, self.predicted_words + self.words),
         }[metric]
 
     @property
@@ -124,6 +131,19 @@ class Counts:
     def f1(self) -> float:
         both = self.precision + self.recall
         return 2 * self.precision * self.recall / both if both else 0.0
+
+    @property
+    def word_precision(self) -> float:
+        return self.word_matches / self.predicted_words if self.predicted_words else float(not self.words)
+
+    @property
+    def word_recall(self) -> float:
+        return self.word_matches / self.words if self.words else float(not self.predicted_words)
+
+    @property
+    def word_f1(self) -> float:
+        total = self.predicted_words + self.words
+        return 2 * self.word_matches / total if total else 1.0
 
 
 @dataclass(frozen=True)
@@ -174,16 +194,18 @@ def averages(scores: Sequence[Score], names: Sequence[str] = FIXED) -> dict[str,
 
 
 def _count(prediction: str, reference: str, found: list[str], wanted: list[str]) -> Counts:
-    words = _visible(wanted)
+    words, read = _visible(wanted), _visible(found)
     return Counts(
         edits=Levenshtein.distance(prediction, reference),
         longest=max(len(prediction), len(reference)),
         characters=len(reference),
-        word_edits=Levenshtein.distance(_visible(found), words),
+        word_edits=Levenshtein.distance(read, words),
         words=len(words),
         common=len({*found} & {*wanted}),
         predicted=len({*found}),
         expected=len({*wanted}),
+        word_matches=(Counter(read) & Counter(words)).total(),
+        predicted_words=len(read),
     )
 
 

@@ -19,6 +19,7 @@ _MAIN = {
     "WER": ("micro", "wer"),
     "exact match": ("macro", "exact_match"),
     "F1": ("macro", "f1"),
+    "word F1": ("micro", "word_f1"),
     "BLEU": ("macro", "bleu"),
     "METEOR": ("macro", "meteor"),
 }
@@ -75,12 +76,13 @@ def main_table(metrics: Mapping[str, Any]) -> str:
             for count in ("empty_answers", "no_end_token", "failed", "not_asked")
         ]
         rows.append("<tr>" + "".join(cells))
+    folded = ", letter case folded" if metrics.get("case") == "fold" else ""
     head = ("task", "rows", *_MAIN, "empty", "no end", "failed", "not asked")
     return (
-        f"<h2 id=means>Means, with 95% intervals</h2>{table(head, rows)}"
-        "<p class=note>CER and WER are rates over all characters and words together, the others means over "
-        "rows. Intervals are bootstraps over documents. A failed row counts as an empty answer.</p>"
-        + _official(metrics)
+        f"<h2 id=means>Means, with 95% intervals{folded}</h2>{table(head, rows)}"
+        "<p class=note>CER, WER and word F1 are rates over all characters and words together, the "
+        "others means over rows. Intervals are bootstraps over documents. A failed row counts as an empty "
+        "answer.</p>" + _official(metrics)
     )
 
 

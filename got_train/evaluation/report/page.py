@@ -90,7 +90,8 @@ def _head(metrics: Mapping[str, Any]) -> str:
 def _settings(metrics: Mapping[str, Any]) -> str:
     settings = metrics.get("settings")
     stages = ", ".join(metrics["meteor_stages"])
-    rows = {"metrics count": f"{metrics['unit']}s", "METEOR stages": stages}
+    case = "folded" if metrics.get("case") == "fold" else "kept"
+    rows = {"metrics count": f"{metrics['unit']}s", "letter case": case, "METEOR stages": stages}
     if settings:
         model, decoding = settings["model"], settings["decoding"]
         rows |= {"checkpoint": model["folder"], "its SHA-256": model["sha256"], "prompts": model["dialect"]}
