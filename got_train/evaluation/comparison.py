@@ -94,8 +94,8 @@ def matched_pairs(before: Run, after: Run) -> list[Pair]:
     if not pairs:
         raise EvaluationError("no row in common; expected predictions of the same data, or with equal ids")
     for one, other in pairs:
-        if one.prediction.reference != other.prediction.reference:
-            texts = f"{one.prediction.reference[:40]!r} and {other.prediction.reference[:40]!r}"
+        if one.reference != other.reference:
+            texts = f"{one.reference[:40]!r} and {other.reference[:40]!r}"
             raise EvaluationError(
                 f"{one.prediction.name}: references {texts}; expected the same reference in both runs"
             )

@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from got_train.formats.answer_types import ANSWER_TYPES, answer_type
+from got_train.formats.plain_text import canonical_text
 from got_train.workers import in_processes
 
 from .metrics import characters, degeneration, pages, task_metrics, text
@@ -46,6 +47,15 @@ class ScoredPrediction:
     official: text.Score | None
     task_metrics: Mapping[str, float | bool | None] = field(default_factory=dict)  # of its answer type
     degeneration: Mapping[str, float | bool | None] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> str:
+        """In the form in which texts are compared."""
+        return canonical_text(self.prediction.reference)
+
+    @property
+    def answer(self) -> str:
+        return canonical_text(self.prediction.prediction)
 
     def value(self, metric: str) -> float | None:
         """A metric by its name: edit_distance, table.teds, no_end; None where it cannot be computed."""
@@ -81,13 +91,15 @@ def score_predictions(
 ) -> list[ScoredPrediction]:
     """Scores of all that were asked, of formulas with CDM if it has time. A failed row is an empty answer.
 
+    Both texts are compared in one form (canonical_text); the official mode alone sees them as they are.
     With case "fold" letters of either case are the same to the text metrics, but not to those of a type.
     """
     asked = [prediction for prediction in predictions if prediction.not_asked is None]
-    types = [answer_type(prediction.reference, prediction.task) for prediction in asked]
-    task_values = _task_metrics(types, [(row.prediction, row.reference) for row in asked], progress)
+    pairs = [(canonical_text(row.prediction), canonical_text(row.reference)) for row in asked]
+    types = [answer_type(reference, row.task) for (_, reference), row in zip(pairs, asked, strict=True)]
+    task_values = _task_metrics(types, pairs, progress)
     if cdm_seconds:
-        _add_cdm(task_values, asked, types, cdm_seconds, progress)
+        _add_cdm(task_values, pairs, types, cdm_seconds, progress)
     jobs = [
         (row.prediction, row.reference, unit, row.finished, name, case)
         for row, name in zip(asked, types, strict=True)
@@ -103,7 +115,7 @@ def score_predictions(
 
 def _add_cdm(
     task_values: list[MetricValues],
-    asked: Sequence[Prediction],
+    pairs: Sequence[tuple[str, str]],
     types: Sequence[str],
     seconds: float,
     progress: bool,
@@ -112,7 +124,7 @@ def _add_cdm(
 
     deadline = time.time() + seconds
     indices = [index for index, name in enumerate(types) if name == "formula"]
-    jobs = [(asked[index].prediction, asked[index].reference, deadline) for index in indices]
+    jobs = [(*pairs[index], deadline) for index in indices]
     scores = in_processes(cdm.score_until, jobs, _process_count(len(jobs) // SLOW_PER_PROCESS))
     scores = tqdm(scores, total=len(jobs), unit="pair", desc="CDM", disable=None if progress else True)
     for index, score in zip(indices, scores, strict=True):
@@ -125,11 +137,12 @@ def _text_scores(
     prediction: str, reference: str, unit: str, finished: str | None, answer_type: str, case: str
 ) -> tuple[text.Score, text.Score | None, MetricValues]:
     """What every pair has: both modes of the text metrics, signs of degeneration."""
-    faults = degeneration.score(prediction, reference, finished, answer_type)
+    plain = canonical_text(prediction), canonical_text(reference)
+    signs = degeneration.score(*plain, finished, answer_type)
     if case == "fold":
-        prediction, reference = prediction.casefold(), reference.casefold()
-    fixed, official = (text.score(prediction, reference, unit, mode) for mode in text.MODES)
-    return fixed, official, faults
+        prediction, reference, *plain = (side.casefold() for side in (prediction, reference, *plain))
+    official = text.score(prediction, reference, unit, "official")
+    return text.score(*plain, unit), official, signs
 
 
 def _process_count(parts: int) -> int:

@@ -13,6 +13,7 @@ from rapidfuzz.distance import Levenshtein
 
 from got_train.evaluation.predictions import Prediction
 from got_train.evaluation.report.pictures import Pictures
+from got_train.formats.plain_text import canonical_text
 from got_train.html.page import escaped
 
 Row = Mapping[str, Any]  # a line of samples.jsonl, or an answer of measurements.jsonl
@@ -117,7 +118,10 @@ def _answer(row: Row) -> str:
 
 def difference(reference: str, answer: str) -> str:
     """One text of both: what only the reference has is deleted, what only the answer has inserted."""
-    return "".join(_parts(reference, answer)) or "<span class=soft>(nothing on either side)</span>"
+    return (
+        "".join(_parts(canonical_text(reference), canonical_text(answer)))
+        or "<span class=soft>(nothing on either side)</span>"
+    )
 
 
 def _parts(reference: str, answer: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from got_train.evaluation.metrics import molecules
-from got_train.evaluation.metrics.molecules import CHEMICAL, averages, score, smiles
+from got_train.evaluation.metrics.molecules import CHEMICAL, all_smiles, averages, score
 
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "metrics_golden_kinds.json").read_text("utf-8")
@@ -41,7 +41,7 @@ def test_what_is_no_molecule_is_wrong_in_everything(answer):
 
 @needs_rdkit
 def test_the_marks_around_a_molecule_do_not_count():
-    assert smiles("<smiles> CCO\n</smiles>") == "CCO"
+    assert all_smiles("<smiles> CCO\n</smiles>") == ["CCO"]
     assert score("<smiles>OCC</smiles>", "CCO") == score("OCC", "CCO")
     assert score("OCC", "CCO")["exact"] is True
 

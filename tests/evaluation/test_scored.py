@@ -146,7 +146,7 @@ def test_a_yaml_file_says_what_is_evaluated(tmp_path):
         ("model: {path: x}", "data is not given"),
         ("data: [{path: x, weight: 2}]", r"data\[0\].weight: 2.0; here each row counts once"),
         ("data: [{path: x, streaming: true}]", r"data\[0\].streaming: rows are counted here"),
-        ("data: [{path: x, benchmark: foxy}]", r"data\[0\].benchmark must be one of"),
+        ("data: [{path: x, benchmark: foxy}]", r"data\[0\].benchmark: foxy; expected"),
         ("scores: {fail_under: {edits: 1}}", "scores.fail_under.edits: no metric"),
         ("limit: 0", "limit must be at least 1"),
         ("limit: 1\nlimit: 2", r"limit \(line 2\) stands there a second time"),

@@ -13,7 +13,7 @@ from got_train.formats import kern
 from got_train.formats.answer_types import is_music
 from got_train.formats.charts import chart
 
-from .molecules import molecule, smiles, unavailable
+from .molecules import all_smiles, molecule, unavailable
 from .spots import spots
 from .values import MetricValues, means
 
@@ -78,7 +78,7 @@ def faults(text: str, kind: str | None = None) -> list[str]:
     found += [f"{mark} is not closed in LaTeX" for mark in dict.fromkeys(filter(None, map(_odd_mark, latex)))]
     if (kind == "music" or is_music(text)) and (fault := kern.fault(text)):
         found.append(f"**kern: {fault}")
-    if kind == "molecule" and unavailable() is None and molecule(smiles(text)) is None:
+    if kind == "molecule" and unavailable() is None and None in map(molecule, all_smiles(text)):
         found.append("the molecule is invalid")
     if kind == "chart":
         try:

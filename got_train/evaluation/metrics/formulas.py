@@ -13,6 +13,7 @@ from rapidfuzz.distance import Levenshtein
 from got_train.errors import AnswerError
 from got_train.formats import latex
 
+from .pairing import best_pairs
 from .values import MetricValues, Value, means
 
 TOKEN_NAMES = ("token_edit", "token_exact", "parses")
@@ -24,16 +25,20 @@ _FONTS = r"""
 """
 DROPPED = (*_FONTS.split(), " ", "$$", "\\left", "\\right", "\\displaystyle", "\\text")
 _COMMANDS = (r"\\tag\{.*?\}", r"\\hspace\{.*?\}", r"\\begin\{.*?\}", r"\\end\{.*?\}", r"\\arraycolsep.*?\}")
+_DISPLAYED = re.compile(
+    r"\\\[.+?(?<!\\)\\\]|\$\$.+?\$\$|\\begin\{(?P<name>(?:equation|align|gather|multline|eqnarray)\*?)\}.+?\\end\{(?P=name)\}",
+    re.DOTALL,
+)
 _DISPLAY = re.compile(r"\\\[(.+?)(?<!\\)\\\]")
 
 
 def score(prediction: str, reference: str) -> MetricValues:
-    """formula_edit, formula_exact: normalised text; token_edit, token_exact: KaTeX's, if it parses."""
-    sides = normalised(prediction), normalised(reference)
-    values: dict[str, Value] = {
-        "formula_edit": Levenshtein.normalized_distance(*sides),
-        "formula_exact": sides[0] == sides[1],
-    }
+    """formula_edit, formula_exact: normalised text; token_edit, token_exact: KaTeX's, if it parses.
+
+    Of several displayed formulas each one has the best partner on the other side, and one without a partner
+    has an edit distance of 1; KaTeX's tokens are those of all formulas in their order.
+    """
+    values = _by_text(split(prediction), split(reference))
     reason = latex.unavailable()
     if reason is None:
         try:
@@ -43,6 +48,12 @@ def score(prediction: str, reference: str) -> MetricValues:
     if reason is not None:
         return MetricValues(values | dict.fromkeys(TOKEN_NAMES), dict.fromkeys(TOKEN_NAMES, reason))
     return MetricValues(values | _by_tokens(prediction, expected))
+
+
+def split(text: str) -> list[str]:
+    """The displayed formulas of a text if there are several, else the text itself."""
+    formulas = [match[0] for match in _DISPLAYED.finditer(text)]
+    return formulas if len(formulas) > 1 else [text]
 
 
 def averages(pairs: Sequence[Mapping[str, Value]]) -> dict[str, float | None]:
@@ -62,6 +73,15 @@ def normalised(formula: str) -> str:
     for dropped in DROPPED:
         text = text.replace(dropped, "")
     return text.lower()
+
+
+def _by_text(found: Sequence[str], expected: Sequence[str]) -> dict[str, Value]:
+    pairs = best_pairs([normalised(text) for text in found], [normalised(text) for text in expected])
+    edits = [1.0 if None in pair else Levenshtein.normalized_distance(*pair) for pair in pairs]
+    return {
+        "formula_edit": sum(edits) / len(edits),
+        "formula_exact": all(mine == other for mine, other in pairs),
+    }
 
 
 def _by_tokens(prediction: str, expected: list[str]) -> dict[str, Value]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rapidfuzz.distance import Levenshtein
 
+from .pairing import best_pairs
 from .values import MetricValues, Value, means
 
 if TYPE_CHECKING:
@@ -23,15 +24,23 @@ _MARKED = re.compile(r"<smiles>(.*?)</smiles>", re.DOTALL)
 
 
 def score(prediction: str, reference: str) -> MetricValues:
-    """smiles_edit of the strings; of the molecules what CHEMICAL names. An invalid answer has 0 in all."""
-    found, expected = smiles(prediction), smiles(reference)
-    values: dict[str, Value] = {"smiles_edit": Levenshtein.normalized_distance(found, expected)}
+    """smiles_edit of the strings; of the molecules what CHEMICAL names. An invalid answer has 0 in all.
+
+    Of several molecules each one has the best partner on the other side; edits and tanimoto are means over
+    the pairs, the others hold only if they hold for all, and one without a partner has nothing right.
+    """
+    pairs = best_pairs(all_smiles(prediction), all_smiles(reference))
+    edits = [1.0 if None in pair else Levenshtein.normalized_distance(*pair) for pair in pairs]
+    values: dict[str, Value] = {"smiles_edit": sum(edits) / len(edits)}
     reason = unavailable()
-    if reason is None and molecule(expected) is None:
+    if reason is None and any(other is not None and molecule(other) is None for _, other in pairs):
         reason = "the reference is no molecule that RDKit takes"
     if reason is not None:
         return MetricValues(values | dict.fromkeys(CHEMICAL), dict.fromkeys(CHEMICAL, reason))
-    return MetricValues(values | _compared(found, expected))
+    compared = [_compared(*pair) for pair in pairs]
+    values |= {name: all(pair[name] for pair in compared) for name in CHEMICAL if name != "tanimoto"}
+    values["tanimoto"] = sum(pair["tanimoto"] for pair in compared) / len(compared)
+    return MetricValues(values)
 
 
 averages = means
@@ -46,10 +55,9 @@ def unavailable() -> str | None:
     return None
 
 
-def smiles(text: str) -> str:
-    """What stands between the first marks, or the text itself."""
-    marked = _MARKED.search(text)
-    return (marked[1] if marked else text).strip()
+def all_smiles(text: str) -> list[str]:
+    """What stands between the marks, or the text itself where there are none."""
+    return [smiles.strip() for smiles in _MARKED.findall(text) or [text]]
 
 
 @lru_cache(maxsize=256)
@@ -77,8 +85,8 @@ def tanimoto(first: str, second: str) -> float:
     return TanimotoSimilarity(*(_fingerprints().GetFingerprint(parsed) for parsed in molecules))
 
 
-def _compared(found: str, expected: str) -> dict[str, Value]:
-    if molecule(found) is None:
+def _compared(found: str | None, expected: str | None) -> dict[str, Any]:
+    if found is None or expected is None or molecule(found) is None:
         return {name: 0.0 if name == "tanimoto" else False for name in CHEMICAL}
     keys = [_chem().MolToInchiKey(molecule(side)) for side in (found, expected)]
     return {

@@ -1,7 +1,7 @@
 """TEDS and TEDS-S: how like two tables are, by the edit distance of their trees.
 
 The formula is PubTabNet's with OmniDocBench's normalisation; the distance is exact (Zhang and Shasha's), many
-subtrees at a time. Tables in LaTeX and Markdown are taken as the HTML that `tabular` makes of them.
+subtrees at a time. Tables in LaTeX and Markdown are taken as the HTML that formats.tables makes of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from rapidfuzz.process import cdist
 from got_train.errors import AnswerError
 from got_train.formats.tables import find_tables
 
-from .values import MetricValues, means
+from .pairing import best_pairs
+from .values import MetricValues, means, missing_values
 
 NAMES = ("teds", "teds_s")
 LARGEST = 3000  # nodes of a table; two of these take about half a gigabyte and a minute
@@ -49,26 +50,27 @@ class Tree:
 
 
 def score(prediction: str, reference: str, seconds: float = SECONDS) -> MetricValues:
-    """TEDS and TEDS-S of the first table on either side, and whether the prediction's table is complete."""
+    """TEDS and TEDS-S, and whether the prediction's tables are complete.
+
+    Of several tables each one has the best partner on the other side; the score is the mean over the pairs,
+    and a table without a partner, missing or invented, has 0.
+    """
     expected = find_tables(reference)
     found = find_tables(prediction)
     if not expected:
-        reason = "the reference holds no table"
-        return MetricValues(
-            {"teds": None, "teds_s": None, "closed": None}, dict.fromkeys((*NAMES, "closed"), reason)
-        )
+        return missing_values((*NAMES, "closed"), "the reference holds no table")
     closed = bool(found) and all(table.closed for table in found)
-    if not found:
-        return MetricValues({"teds": 0.0, "teds_s": 0.0, "closed": False})
-    sides = found[0].html, expected[0].html
-    if sides[0] == sides[1]:
-        return MetricValues({"teds": 1.0, "teds_s": 1.0, "closed": closed})
+    pairs = best_pairs([table.html for table in found], [table.html for table in expected])
+    deadline = time.monotonic() + seconds
+    totals = dict.fromkeys(NAMES, 0.0)
     try:
-        return MetricValues({**both(*sides, seconds), "closed": closed})
+        for mine, other in pairs:
+            if mine is not None and other is not None:
+                scores = both(mine, other, deadline - time.monotonic())
+                totals = {name: totals[name] + scores[name] for name in NAMES}
     except AnswerError as error:
-        return MetricValues(
-            {"teds": None, "teds_s": None, "closed": closed}, dict.fromkeys(NAMES, str(error))
-        )
+        return MetricValues({**dict.fromkeys(NAMES), "closed": closed}, dict.fromkeys(NAMES, str(error)))
+    return MetricValues({**{name: total / len(pairs) for name, total in totals.items()}, "closed": closed})
 
 
 averages = means
@@ -76,6 +78,8 @@ averages = means
 
 def both(prediction: str, reference: str, seconds: float = SECONDS) -> dict[str, float]:
     """TEDS and TEDS-S of two tables in HTML."""
+    if prediction == reference:  # however large
+        return dict.fromkeys(NAMES, 1.0)
     trees = [tree(normalised(side)) for side in (prediction, reference)]
     return {name: similarity(*trees, structure_only=name == "teds_s", seconds=seconds) for name in NAMES}
 
@@ -92,7 +96,7 @@ def normalised(table: str, change_cell: Callable[[str], str] | None = None) -> s
     OmniDocBench v1.5's, but that a cell's `<` stays a character where it opens no tag; `change_cell`
     changes the text of cells first, as v1.6 does.
     """
-    if "<table" not in table.replace(" ", ""):
+    if "<table" not in table.replace(" ", "").lower():
         return ""
     root = _parsed(table)
     for cell in root.iter("th"):

@@ -79,15 +79,15 @@ def rows(
     scored: Sequence[ScoredPrediction], before: Sequence[ScoredPrediction] | None, pictures: Mapping[int, int]
 ) -> list[dict[str, Any]]:
     """What the page's script needs of each sample, under short names, for there may be thousands."""
-    known = {each.prediction.name: each.prediction.prediction for each in before or ()}
+    known = {each.prediction.name: each.answer for each in before or ()}
     found, drawings, budget = [], 0, Budget()
     for place, each in enumerate(scored):
         said = each.prediction
         row = {
             "n": said.name,
-            "r": said.reference,
-            "p": said.prediction,
-            "o": _edits(said.reference, said.prediction),
+            "r": each.reference,
+            "p": each.answer,
+            "o": _edits(each.reference, each.answer),
             "s": {name: each.value(name) for name in each.metrics if name in CHIPS or "." in name},
             "g": {name: value for name, value in groups(said).items() if value},
             "f": _faults(each),
@@ -97,13 +97,13 @@ def rows(
         if said.failed is not None:
             row["e"] = said.failed
         if said.name in known:
-            row |= {"b": known[said.name], "c": _edits(said.reference, known[said.name])}
+            row |= {"b": known[said.name], "c": _edits(each.reference, known[said.name])}
         if place in pictures:
             row["i"] = pictures[place]
         if drawings < _DRAWN:
             looks = (
-                budget.drawn(said.reference, each.answer_type),
-                budget.drawn(said.prediction, each.answer_type),
+                budget.drawn(each.reference, each.answer_type),
+                budget.drawn(each.answer, each.answer_type),
             )
             if any(looks):
                 row["l"] = looks

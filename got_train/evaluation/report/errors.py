@@ -26,7 +26,7 @@ def drawings(scored: Sequence[ScoredPrediction]) -> str:
     if not scored:
         return ""
     values = [each.fixed["edit_distance"] for each in scored]
-    lengths = [(len(each.prediction.reference), len(each.prediction.prediction)) for each in scored]
+    lengths = [(len(each.reference), len(each.answer)) for each in scored]
     if len(lengths) > _DOTS:
         lengths = random.Random(_SEED).sample(lengths, _DOTS)
     figures = {
@@ -45,7 +45,7 @@ def _by_length(scored: Sequence[ScoredPrediction]) -> list[tuple[str, float, flo
         name: [] for name in ("0", *(length_bin(n) for n in LENGTHS), length_bin(10**9))
     }
     for each in scored:
-        bins[length_bin(len(each.prediction.reference))].append(each)
+        bins[length_bin(len(each.reference))].append(each)
     found = []
     for name, rows in bins.items():
         if rows:
@@ -77,7 +77,7 @@ def confusions(scored: Sequence[ScoredPrediction]) -> str:
     words: Counter[tuple[str, str]] = Counter()
     there: Counter[str] = Counter()
     for each in scored:
-        answer, reference = each.prediction.prediction, each.prediction.reference
+        answer, reference = each.answer, each.reference
         pairs += characters.confusions(answer, reference)
         there += Counter(map(characters.script, reference))
         if each.fixed["edit_distance"] < 0.5:  # of others the words do not correspond
