@@ -19,16 +19,16 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ".[$(EXTRAS)]"
-	$(BIN)/python -m got_train.cli.precompile
+	$(BIN)/got precompile
 	touch $@
 
 # pages, three stages at nano size, evaluation, one page read (no download of weights or data)
 quickstart: .venv/.installed
-	$(BIN)/python -m got_train.cli.quickstart
+	$(BIN)/got quickstart
 
 # the nano checkpoint in configs/nano/weights, from nothing
 nano: .venv/.installed
-	$(BIN)/python -m got_train.cli.nano
+	$(BIN)/got nano
 
 # programs and fonts of the optional data engines (Debian or Ubuntu), npm's and Python's packages for them
 data-tools: .venv/.installed
@@ -41,7 +41,7 @@ data-tools: .venv/.installed
 test: .venv/.installed
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m got_train.cli.precompile
+	$(BIN)/got precompile
 	$(BIN)/python -m pytest $(TESTS)
 
 # the same as a machine without the optional programs, fonts and packages would run it, whatever this one has

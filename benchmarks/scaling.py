@@ -275,7 +275,7 @@ class Settings:
         return given + ([f"data.packing_length={PACK}"] if self.rows > 1 else [])
 
     def command(self) -> str:
-        start = "python train.py"
+        start = "got train"
         if self.gpus > 1:
             several = f"--nnodes {self.gpus // 8} --master 10.0.0.1:29500 " if self.gpus > 8 else ""
             numbers = ",".join(map(str, range(8)))

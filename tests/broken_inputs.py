@@ -27,7 +27,7 @@ import train
 from got_train.cli import evaluate
 
 TOKENIZER = Path(__file__).parents[1] / "configs" / "nano" / "tokenizer"
-COMMANDS = {"train.py": train.main, "infer.py": infer.main, "evaluate": evaluate.main}
+COMMANDS = {"train": train.main, "infer": infer.main, "evaluate": evaluate.main}
 ROWS, BROKEN = (
     8,
     3,
@@ -112,15 +112,15 @@ def working_in(folder: str | Path) -> Iterator[None]:
 
 
 def training(*overrides: str) -> tuple[str, ...]:
-    return ("train.py", "run.yaml", *overrides)
+    return ("train", "run.yaml", *overrides)
 
 
 def resumed(*overrides: str) -> tuple[str, ...]:
-    return ("train.py", "run.yaml", "train.output_dir=run", "train.max_steps=1", *overrides, "--resume")
+    return ("train", "run.yaml", "train.output_dir=run", "train.max_steps=1", *overrides, "--resume")
 
 
 def reading(*arguments: str, model: str = "run/final", page: str = "1.png") -> tuple[str, ...]:
-    return ("infer.py", "--model_name_or_path", model, "--image_file", page, *arguments)
+    return ("infer", "--model_name_or_path", model, "--image_file", page, *arguments)
 
 
 def evaluating(data: str = "data.jsonl") -> tuple[str, ...]:
@@ -307,12 +307,12 @@ def half(what: str, spoil: Callable[[], object], names: str = "run/checkpoint-1"
 ASKED, READ = ("human", "<image>\nOCR: "), ("gpt", "abc")
 LINE = f"data.jsonl:{BROKEN}"
 MODEL = "run/final/model.safetensors"
-STARTED = ("train.py", "start.yaml")
+STARTED = ("train", "start.yaml")
 
 CASES: dict[str, list[Case]] = {
     "Configs": [
-        Case("no such config", "none.yaml", ("train.py", "none.yaml")),
-        Case("a folder as config", "tokenizer", ("train.py", "tokenizer")),
+        Case("no such config", "none.yaml", ("train", "none.yaml")),
+        Case("a folder as config", "tokenizer", ("train", "tokenizer")),
         Case(
             "YAML with an open bracket",
             "run.yaml",

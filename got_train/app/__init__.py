@@ -1,1 +1,1 @@
-"""A local web page to try checkpoints on: python -m got_train.app. Fetches nothing from elsewhere."""
+"""A local web page to try checkpoints on: got app. Fetches nothing from elsewhere."""

@@ -164,7 +164,7 @@ def _left(folder: Path, taken: bool) -> list[str]:
     if labels:
         notes.append(
             f"note: {len(labels)} label file(s) with positions such as {labels[0]}; python -m "
-            "got_train.cli.convert_data makes rows of them, with boxes (task spot) or without"
+            "got convert-data makes rows of them, with boxes (task spot) or without"
         )
     if not taken:
         pictures = sum(path.suffix.lower() in images.SUFFIXES for path in paths)

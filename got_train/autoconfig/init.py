@@ -72,7 +72,7 @@ def init(wish: InitOptions) -> str:
         raise ConfigError(f"{wish.out}: cannot be written ({error}); another folder") from error
     load_config(wish.out)
     told = [_table(documents, seen), *_seen(seen), *notes, files, *choices.told()]
-    ending = f"{wish.out} is written; next: python -m got_train.cli.check {wish.out}"
+    ending = f"{wish.out} is written; next: got check {wish.out}"
     return "\n".join([*filter(None, told), "", ending])
 
 

@@ -86,7 +86,7 @@ def propose(
     }
     notes = (
         "note: data.replay is empty: without rows of the former kind the model may forget old skills; "
-        "got_train.cli.check says so too",
+        "got check says so too",
     )
     return Choices(sections, tuple(_head(rows, whole)), notes)
 
@@ -104,7 +104,7 @@ def new_scripts(whole: Statistics) -> list[str]:
 def _head(rows: int, whole: Statistics) -> list[str]:
     tasks = ", ".join(f"{count:,} {task}" for task, count in whole.tasks.most_common())
     return [
-        f"Written by got_train.cli.init for {rows:,} rows ({tasks} looked at). Every line may be changed.",
+        f"Written by got init for {rows:,} rows ({tasks} looked at). Every line may be changed.",
         "data.replay: none is given. Rows of the former kind of data keep old skills: name a file there, and",
         "data.replay_share (0.8 where it is not given, as in the paper) of them trains again.",
     ]

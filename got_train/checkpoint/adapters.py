@@ -117,7 +117,7 @@ def base_folder(folder: str | os.PathLike) -> str:
     if not Path(base).exists():
         raise CheckpointError(
             f"{folder}: its base {base} is not there; put it back, or name both "
-            f"(infer.py --model_name_or_path BASE --adapter {folder}, or got_train.cli.merge --base BASE)"
+            f"(got infer --model_name_or_path BASE --adapter {folder}, or got merge --base BASE)"
         )
     return base
 

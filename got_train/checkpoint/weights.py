@@ -37,9 +37,7 @@ class WeightFile:
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         if (self.path / "adapter.json").is_file():
-            raise CheckpointError(
-                f"{self.path}: an adapter, not a whole model; python -m got_train.cli.merge makes one of it"
-            )
+            raise CheckpointError(f"{self.path}: an adapter, not a whole model; got merge makes one of it")
         stored = self._by_canonical_name()
         self.layout = layouts.detect(list(stored))
         if self.layout is None:

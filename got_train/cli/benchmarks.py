@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 
-LISTED, FAILED = 0, 2
+from .arguments import CommandParser
+from .exits import DONE, handle_errors
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m got_train.cli.benchmarks",
-        allow_abbrev=False,
+def parser() -> CommandParser:
+    made = CommandParser(
+        "benchmarks",
         description="List the benchmarks with their versions, data, licences and published values.",
         epilog="Exit codes: 0 listed, 2 wrong usage or files.",
     )
@@ -26,19 +24,11 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@handle_errors("benchmarks")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    from got_train.errors import GotError
     from got_train.evaluation.benchmarks import catalog
     from got_train.evaluation.benchmarks.omnidocbench import official
 
-    try:
-        print(official.compare(*options.compare) if options.compare else catalog.listed(options.name))
-        return LISTED
-    except (GotError, OSError) as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return FAILED
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    print(official.compare(*options.compare) if options.compare else catalog.listed(options.name))
+    return DONE

@@ -10,19 +10,19 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from got_train.atomic_write import write_atomic
 from got_train.errors import InferenceError
 from got_train.inference.calibration import calibrate, table
 from got_train.inference.confidence import CALIBRATION
 
-if TYPE_CHECKING:
-    pass
+from .arguments import CommandParser
+from .exits import DONE, handle_errors
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m got_train.cli.calibrate", description=__doc__)
+def parser() -> CommandParser:
+    made = CommandParser("calibrate", description=__doc__)
     add = made.add_argument
     add("checkpoint", help=f"a checkpoint's folder; {CALIBRATION} is written into it")
     add("--data", required=True, metavar="FILE", help="records with known text that were not trained on")
@@ -34,16 +34,13 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@handle_errors("calibrate")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    try:
-        found = run(options)
-    except (ValueError, OSError) as error:
-        print(f"calibrate: {error}", file=sys.stderr)
-        return 2
+    found = run(options)
     print(table(found))
-    print(f"-> {Path(options.checkpoint) / CALIBRATION}; infer.py uses it from now on", file=sys.stderr)
-    return 0
+    print(f"-> {Path(options.checkpoint) / CALIBRATION}; got infer uses it from now on", file=sys.stderr)
+    return DONE
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -63,7 +60,3 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     text = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
     write_atomic(Path(options.checkpoint) / CALIBRATION, text)
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(main())

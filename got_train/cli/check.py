@@ -6,29 +6,28 @@ what it found and writes check.json and quarantine.jsonl into train.output_dir.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
+from collections.abc import Sequence
 
 from got_train.config.loader import load_config
 from got_train.cpu import settings
-from got_train.errors import ConfigError, DataError
+from got_train.errors import ConfigError
 from got_train.preflight import verdict
 from got_train.preflight.check import check, refused
 
-from .options import count
+from .arguments import CommandParser, count
+from .exits import handle_errors
 
-READY, NOT_READY, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+READY, NOT_READY = 0, 1
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m got_train.cli.check",
-        allow_abbrev=False,
+def parser() -> CommandParser:
+    made = CommandParser(
+        "check",
         description="Look at the config, every row and the first steps of a run; is it ready?",
         epilog="Exit codes: 0 ready (with or without warnings), 1 not ready, 2 wrong usage, 130 interrupted.",
     )
-    made.add_argument("config", help="a YAML file, as for train.py")
+    made.add_argument("config", help="a YAML file, as for got train")
     made.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="settings that win over the file"
     )
@@ -43,7 +42,8 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main(arguments: list[str] | None = None) -> int:
+@handle_errors("check", refused=NOT_READY, interrupted="interrupted; there is no verdict")
+def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_intermixed_args(arguments)
     workers = settings.usable_cores() if options.workers is None else options.workers
     try:
@@ -51,15 +51,5 @@ def main(arguments: list[str] | None = None) -> int:
         found = check(config, workers, options.sample, not options.no_measure)
     except ConfigError as error:
         found = refused(error)
-    except (DataError, OSError) as error:
-        print(f"check: {error}", file=sys.stderr)
-        return NOT_READY
-    except KeyboardInterrupt:
-        print("check: interrupted; nothing is said about the run", file=sys.stderr)
-        return INTERRUPTED
     print(json.dumps(found, ensure_ascii=False, indent=1) if options.json else verdict.text(found))
     return NOT_READY if found["verdict"] == verdict.NOT_READY else READY
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,31 +1,31 @@
-"""Any data that is read here, in another form: python -m got_train.cli.convert_data SRC --to FORM -o OUT.
+"""Any data that is read here, in another form: got convert-data SRC --to FORM -o OUT.
 
 Every row that is written is read back and compared; one that the form cannot say is refused with its reason.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from got_train.data.convert import DROPPABLE, NAMES, _out, _refusals, convert
 from got_train.data.labels.to_spots import ILLEGIBLE, ORDERS, Losses
-from got_train.data.record import RecordError
-from got_train.errors import DataError
 
-CONVERTED, SOME_REFUSED, WRONG_USAGE = 0, 1, 2
+from .arguments import CommandParser
+from .exits import WRONG_USAGE, handle_errors
+
+CONVERTED, SOME_REFUSED = 0, 1
+__all__ = ["CONVERTED", "SOME_REFUSED", "WRONG_USAGE", "main", "parser"]
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m got_train.cli.convert_data",
-        allow_abbrev=False,
+def parser() -> CommandParser:
+    made = CommandParser(
+        "convert-data",
         description="Convert training data between its formats, row by row; no row is changed on the way.",
         epilog="Exit codes: 0 all rows converted, 1 some refused (see OUT.refused.jsonl), 2 wrong usage.",
     )
     add = made.add_argument
-    add("source", help="data that train.py reads, or labels: PAGE, ALTO, COCO-Text, PaddleOCR, image + lines")
+    add("source", help="data that got train reads, or labels: PAGE, ALTO, COCO-Text, PaddleOCR, lines")
     add("--to", required=True, choices=tuple(NAMES), help="the format to write")
     add("-o", "--out", required=True, metavar="OUT", help="a .jsonl or .json file, or a folder for it")
     add(
@@ -50,15 +50,11 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@handle_errors("convert-data")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     losses = Losses()
-    try:
-        written, refused = convert(options, losses)
-    except (DataError, RecordError, OSError) as error:
-        named = isinstance(error, OSError) and error.filename
-        print(f"convert_data: {f'{named}: {error.strerror}' if named else error}", file=sys.stderr)
-        return WRONG_USAGE
+    written, refused = convert(options, losses)
     out = _out(options)
     print(f"{written} rows in {out}")
     for line in losses.lines():
@@ -66,7 +62,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if refused:
         print(f"{refused} rows refused, see {_refusals(out)}", file=sys.stderr)
     return SOME_REFUSED if refused else CONVERTED
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,6 @@ look at to report.html, and a table to stdout.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +16,22 @@ from got_train.evaluation.benchmarks import NAMES, candidate
 from got_train.evaluation.compare import compare_files
 from got_train.evaluation.provenance import model_hash
 from got_train.evaluation.runs import check_counts, evaluate, run_config, score_file
+from got_train.requirements import need_paddle
+
+from .arguments import CommandParser
+from .exits import handle_errors, say
 
 if TYPE_CHECKING:
     from got_train.evaluation.schema import EvaluationConfig
 
 __all__ = ["compare_files", "evaluate", "main", "model_hash", "run_config", "score_file"]
 
-SCORED, SOME_FAILED, WRONG_USAGE, TOO_LOW, INTERRUPTED = 0, 1, 2, 3, 130
+SCORED, SOME_FAILED, TOO_LOW = 0, 1, 3
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m got_train.cli.evaluate",
+def parser() -> CommandParser:
+    made = CommandParser(
+        "evaluate",
         description="Score a model on records, score predictions that exist, or compare scores.",
         epilog="Exit codes: 0 scored, 1 some rows failed (listed on stderr), 2 wrong usage or files, 3 worse "
         "than --fail-under. A killed evaluation continues when it is started again.",
@@ -94,18 +97,12 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@handle_errors(
+    "evaluate",
+    interrupted="interrupted; the answers so far are kept, run the same command to continue",
+)
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    from got_train.errors import RequirementError
-
-    try:
-        return run(options)
-    except KeyboardInterrupt:
-        _say("interrupted; the answers so far are kept, the same command goes on from them")
-        return INTERRUPTED
-    except (RequirementError, ValueError, OSError) as error:
-        _say(str(error))
-        return WRONG_USAGE
+    return run(parser().parse_args(arguments))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -121,8 +118,6 @@ def run(options: argparse.Namespace) -> int:
         return SCORED
     config = _config(options)
     if config.model.path:
-        from got_train.requirements import need_paddle
-
         need_paddle()
     metrics = run_config(config)
     return _told(metrics, config.scores.fail_under)
@@ -139,9 +134,9 @@ def _told(metrics: dict[str, Any], limits: dict[str, float]) -> int:
         print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in found["summary"].items()))
     failures = [f"{each['location']}: {each['cause']}" for each in metrics["failures"]]
     if failures:
-        _say("\n  ".join([f"{len(failures)} failed and count as empty answers", *failures]))
+        say("evaluate", "\n  ".join([f"{len(failures)} failed and count as empty answers", *failures]))
     if short := shortfalls(metrics, limits):
-        _say("\n  ".join(["worse than --fail-under", *short]))
+        say("evaluate", "\n  ".join(["worse than --fail-under", *short]))
         return TOO_LOW
     return SOME_FAILED if failures else SCORED
 
@@ -217,11 +212,3 @@ def _limit(given: str) -> tuple[str, float]:
         return name, float(value)
     except ValueError:
         raise EvaluationError(f"--fail-under {given}: no number; like edit_distance=0.2") from None
-
-
-def _say(message: str) -> None:
-    print(f"evaluate: {message}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
-"""From a folder of documents to a run: python -m got_train.cli.init my_docs/ -o my.yaml.
+"""From a folder of documents to a run: got init my_docs/ -o my.yaml.
 
 Tells what it sees in the folder and writes a config in which every choice has its reason. What it writes is
-a beginning: got_train.cli.check judges it, and every line may be changed.
+a beginning: got check judges it, and every line may be changed.
 """
 
 from __future__ import annotations
@@ -9,24 +9,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from got_train import prompts
 from got_train.autoconfig.init import InitOptions, init
 from got_train.cpu import settings
-from got_train.data.records import RecordError
-from got_train.errors import ConfigError, DataError
 
-from .options import count
-
-WRITTEN, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+from .arguments import CommandParser, count
+from .exits import DONE, FAILED, handle_errors
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m got_train.cli.init",
-        allow_abbrev=False,
+def parser() -> CommandParser:
+    made = CommandParser(
+        "init",
         description="Look at a folder of documents and write a config to fine-tune on it, with reasons.",
         epilog="Exit codes: 0 written, 1 nothing to train on, 2 wrong usage, 130 interrupted.",
     )
@@ -64,7 +60,8 @@ def _share(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r}; a share such as 0.1")
 
 
-def main(arguments: list[str] | None = None) -> int:
+@handle_errors("init", refused=FAILED, interrupted="interrupted; no config is written")
+def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     workers = settings.usable_cores() if options.workers is None else options.workers
     wish = InitOptions(
@@ -75,16 +72,5 @@ def main(arguments: list[str] | None = None) -> int:
         split=options.split,
         workers=workers,
     )
-    try:
-        print(init(wish))
-        return WRITTEN
-    except KeyboardInterrupt:
-        print("init: interrupted; no config is written", file=sys.stderr)
-        return INTERRUPTED
-    except (ConfigError, RecordError, DataError, OSError) as error:
-        print(f"init: {error}", file=sys.stderr)
-        return FAILED
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    print(init(wish))
+    return DONE

@@ -7,15 +7,18 @@ the same command goes on where it was.
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from got_train.training.checkpoints import checkpoints, step_of
+
+from .arguments import CommandParser
+from .exits import handle_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 FACES = "DejaVuSans,Lato-Regular,SourceSansPro-Regular,HankenGrotesk-Regular"  # those that are trained on
@@ -48,14 +51,15 @@ def lines(folder: str, count: int, seed: int, faces: str, *options: str) -> list
 
 def evaluate(model: str, folder: str, *tests: str) -> list[str]:
     data = [word for test in tests for word in ("--data", f"{test}/records.jsonl")]
-    return ["-m", "got_train.cli.evaluate", model, *data, "--output_dir", folder]
+    return ["-m", "got_train", "evaluate", model, *data, "--output_dir", folder]
 
 
 def compare(*folders: str) -> list[str]:
     files = [f"{folder}/metrics.json" for folder in folders]
     return [
         "-m",
-        "got_train.cli.evaluate",
+        "got_train",
+        "evaluate",
         "--compare",
         *files,
         "--force",
@@ -68,7 +72,8 @@ def run(steps: Steps) -> int:
     for title, commands in steps:
         print(f"\n== {title} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
         for command in commands:
-            print(f"$ python {shlex.join(command)}", file=sys.stderr, flush=True)
+            words = ["got", *command[2:]] if command[:2] == ["-m", "got_train"] else ["python", *command]
+            print(f"$ {shlex.join(words)}", file=sys.stderr, flush=True)
             code = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
             if code:
                 print(f"the command above ended with code {code}", file=sys.stderr)
@@ -106,26 +111,27 @@ def plan(configs: str = "configs/nano/print", recipe: str = "configs/data/nano_w
     steps = [Step("Draw the pages", f"{runs}/data/train.yaml", [["-m", "data_tools.build", recipe]])]
     for stage in stages:
         folder, file = f"{runs}/{stage}/final", f"{configs}/{stage}.yaml"
-        steps.append(Step(f"Train {stage}", folder, [["train.py", file, "--resume"]]))
+        steps.append(Step(f"Train {stage}", folder, [["-m", "got_train", "train", file, "--resume"]]))
         seen = tests if stage == "stage3" else tests[:WHOLE_VIEWS]
         scored = f"{scores}/{stage}"
         steps.append(Step(f"Score {stage}", f"{scored}/metrics.json", [evaluate(folder, scored, *seen)]))
     kept = f"{runs}/weights/stage3"
-    convert = ["-m", "got_train.cli.convert", f"{runs}/stage3/final", kept, *layout]
+    convert = ["-m", "got_train", "convert", f"{runs}/stage3/final", kept, *layout]
     return [*steps, Step(f"The checkpoint as {WEIGHTS} holds it", kept, [convert])]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="got nano", description="Make the nano checkpoint, from nothing.")
-    parser.add_argument("--dry-run", action="store_true", help="print what is left and stop")
-    options = parser.parse_args()
+def parser() -> CommandParser:
+    parser = CommandParser("nano", description="Make the nano checkpoint of this repository, from nothing.")
+    parser.add_argument("--dry-run", action="store_true", help="print what is left to do and stop")
+    return parser
+
+
+@handle_errors("nano")
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
     steps = plan()
     for step in steps:
         print(f"{step.state:>14}  {step.title}", file=sys.stderr)
     if options.dry_run:
         return 0
     return run([(step.title, step.commands) for step in steps if not step.done])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,9 +1,22 @@
-"""Compiles the CPU's loops: got precompile; without it the first run has them compiled."""
+"""Compile the CPU kernels: got precompile. Without it the first run compiles them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 from got_train.cpu import parallel_jit, settings
 
+from .arguments import CommandParser
+from .exits import DONE, handle_errors
 
-def main() -> None:
+
+def parser() -> CommandParser:
+    return CommandParser("precompile", description="Compile the CPU kernels, so that the first run need not.")
+
+
+@handle_errors("precompile")
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser().parse_args(arguments)
     parallel_jit.compile_here()
     settings.tune()
     import paddle
@@ -30,7 +43,4 @@ def main() -> None:
 
     for size in ((9, 20), (20, 9), (8, 8)):  # the height first, the width first, neither
         images.view(Image.new("RGB", size), 8)
-
-
-if __name__ == "__main__":
-    main()
+    return DONE

@@ -6,10 +6,11 @@ from the checkpoint that stands in the repository.
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import sys
+from collections.abc import Sequence
 
+from .arguments import CommandParser
+from .exits import handle_errors
 from .nano import FACES, HELD_OUT, REGIONS, ROOT, UNSEEN_FACE, WEIGHTS, Steps, compare, evaluate, lines, run
 
 NEW_LOOK = "SourceSerifPro-BlackIt"  # what the fine-tuning is for
@@ -19,7 +20,7 @@ def train(folder: str, stage: str, name: str, steps: int, data: str, *options: s
     """A short run of a nano stage on the pages drawn in `folder`."""
     records = f"data.train={sources(folder, data)}"
     where = [f"train.output_dir={folder}/{name}", f"train.max_steps={steps}", f"train.save_steps={steps}"]
-    return ["train.py", f"configs/nano/{stage}.yaml", records, *where, *options]
+    return ["-m", "got_train", "train", f"configs/nano/{stage}.yaml", records, *where, *options]
 
 
 def sources(folder: str, data: str) -> str:
@@ -88,22 +89,24 @@ def plan(folder: str, scale: float = 1.0) -> Steps:
         (
             "Read a page in the new look",
             [
-                ["infer.py", "--model_name_or_path", tuned, "--image_file", page],
+                ["-m", "got_train", "infer", "--model_name_or_path", tuned, "--image_file", page],
             ],
         ),
     ]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Pages, three stages, evaluation, one page read.")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the steps and pages (default: 1)")
-    parser.add_argument(
-        "--folder", default="runs/quickstart", help="emptied first (default: runs/quickstart)"
+def parser() -> CommandParser:
+    parser = CommandParser(
+        "quickstart", description="Draw pages, train three stages at nano size, evaluate, read a page."
     )
-    options = parser.parse_args()
+    add = parser.add_argument
+    add("--scale", type=float, default=1.0, help="fraction of the steps and pages (default: 1)")
+    add("--folder", default="runs/quickstart", help="is emptied first (default: runs/quickstart)")
+    return parser
+
+
+@handle_errors("quickstart")
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
     shutil.rmtree(ROOT / options.folder, ignore_errors=True)
     return run(plan(options.folder, options.scale))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -60,7 +60,7 @@ def _boxes(answers: Sequence[str]) -> Unusual | None:
     if len(forms) < MOST * len(answers):
         return None
     cause = f"the answers are boxes ({forms[0]}), such as {_short(answers[0])}"
-    return Unusual("boxes", cause, "make records of the label files by got_train.cli.convert_data")
+    return Unusual("boxes", cause, "make records of the label files by got convert-data")
 
 
 def _many(answers: Sequence[str], test: object) -> bool:

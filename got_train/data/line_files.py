@@ -146,7 +146,7 @@ class TextFolder(Sequence):
             file, form = boxes[0]
             raise RecordError(
                 f"{self._folder}: its .txt files hold boxes ({form}), such as {file}; "
-                "got_train.cli.convert_data makes records of them, accept_answers: [boxes] if that is meant"
+                "got convert-data makes records of them, accept_answers: [boxes] if that is meant"
             )
 
     def __len__(self) -> int:

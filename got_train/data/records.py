@@ -176,9 +176,7 @@ def _file(path: str, image_root: str | os.PathLike | None, options: dict) -> Seq
     if path.lower().endswith(".parquet"):
         return _parquet([path], image_root, options)
     if path.lower().endswith(LABEL_SUFFIXES) and (form := label_format(path)):
-        raise RecordError(
-            f"{path}: labels with positions ({form}); got_train.cli.convert_data makes records of them"
-        )
+        raise RecordError(f"{path}: labels with positions ({form}); got convert-data makes records of them")
     if meta_rows(path) is not None:
         return ConcatDataset(list(read_meta(path, image_root, **options).values()))
     return RecordFile(path, _reader(path, image_root, table=is_csv(path), **options))

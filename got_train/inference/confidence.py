@@ -64,7 +64,7 @@ class Calibration:
 
 
 def load_calibration(folder: str | os.PathLike) -> Calibration | None:
-    """What got_train.cli.calibrate wrote into a checkpoint's folder; None where it has not."""
+    """What got calibrate wrote into a checkpoint's folder; None where it has not."""
     file = Path(folder) / CALIBRATION
     if not file.exists():
         return None

@@ -210,4 +210,4 @@ def _task(options: argparse.Namespace) -> str:
 
 
 def _say(message: str) -> None:
-    print(f"infer.py: {message}", file=sys.stderr)
+    print(f"infer: {message}", file=sys.stderr)

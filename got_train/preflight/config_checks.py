@@ -122,7 +122,7 @@ def config_warnings(config: Config) -> Iterator[Finding]:
         yield _warning(
             "train.output_dir",
             f"{output} holds {found[-1].name} of another run",
-            "--resume goes on from it; a new run needs another folder",
+            "--resume continues from it; a new run needs another folder",
         )
     if config.model.init_from and not data.replay:
         yield _warning(
@@ -134,7 +134,7 @@ def config_warnings(config: Config) -> Iterator[Finding]:
         yield _warning(
             "data.validation",
             "empty, so nothing tells when the run begins to learn its rows by heart",
-            "a file of rows of other documents; got_train.cli.init --split 0.1 makes one",
+            "a file of rows of other documents; got init --split 0.1 makes one",
         )
 
 

@@ -24,7 +24,7 @@ _ROWS = 200  # of a list, at most
 def verdict(run: Run) -> str:
     title = "<h2 id=verdict>Verdict of the check</h2>"
     if run.check is None:
-        advice = "python -m got_train.cli.check CONFIG looks at settings and every row, before a run"
+        advice = "got check CONFIG looks at settings and every row, before a run"
         return f"{title}<p class=note>No check.json stands in this folder. {advice}.</p>"
     other = "" if run.checked else "<p class=worse>It was made with other settings than this run's.</p>"
     rows = [
@@ -60,10 +60,10 @@ def data(run: Run) -> str:
             for source in sources
         ]
         parts.append(table(("role", "path"), rows, words=2))
-        parts.append("<p class=note>Lengths, scripts and duplicates are told by got_train.cli.check.</p>")
+        parts.append("<p class=note>Lengths, scripts and duplicates are told by got check.</p>")
     if run.ledger:
         entered = sum(entry.rows for entry in run.ledger.values())
-        trace = f"python -m got_train.cli.trace {shlex.quote(str(run.folder))} --step {max(run.ledger)}"
+        trace = f"got trace {shlex.quote(str(run.folder))} --step {max(run.ledger)}"
         parts.append(
             f"<p>{entered:,} rows entered {len(run.ledger):,} steps (a row counts each time). Which: "
             f"<code>{escaped(trace)}</code></p>"

@@ -27,7 +27,7 @@ def state(run: Run) -> str:
     planned = run.state.get("max_steps") or 0
     of = f" of {planned:,}" if planned > run.done else ""
     if not run.final:
-        last = f"the last checkpoint is of step {run.saved:,}{of}; --resume goes on from it"
+        last = f"the last checkpoint is of step {run.saved:,}{of}; --resume continues from it"
         return f"not complete: {last}" if run.saved else "not complete: there is no checkpoint yet"
     if not of:
         return f"complete, {run.done:,} steps"

@@ -26,24 +26,23 @@ def use(run: Run) -> str:
 
 def commands(run: Run) -> Iterable[tuple[str, list[str]]]:
     """What this run's user may do next, as the words of commands."""
-    folder, python = run.folder, "python"
+    folder = run.folder
     models = [path for path in (folder / FINAL, folder / f"checkpoint-{run.saved}") if path.exists()]
     if not models:
         return
     model = str(models[0])
     if not run.final:
-        yield "go on", [python, "train.py", f"{model}/run.yaml", "--resume"]
-    yield "read a page", [python, "infer.py", "--model_name_or_path", model, "--image_file", "page.png"]
+        yield "go on", ["got", "train", f"{model}/run.yaml", "--resume"]
+    yield "read a page", ["got", "infer", "--model_name_or_path", model, "--image_file", "page.png"]
     for source in run.config.data.validation_sources[:1]:
         scores = str(folder / "scores")
-        words = [python, "-m", "got_train.cli.evaluate", model, "--data", source.path, "--output_dir", scores]
+        words = ["got", "evaluate", model, "--data", source.path, "--output_dir", scores]
         yield "score it on all validation rows", words
     if run.skills is not None:
         both = [str(folder / SKILLS / name) for name in (BEFORE, AFTER)]
         words = [
-            python,
-            "-m",
-            "got_train.cli.evaluate",
+            "got",
+            "evaluate",
             "--compare",
             *both,
             "--output_dir",
@@ -53,11 +52,10 @@ def commands(run: Run) -> Iterable[tuple[str, list[str]]]:
     merged = model
     if run.config.lora.rank:
         merged = str(folder / "merged")
-        yield "adapter and base as one model", [python, "-m", "got_train.cli.merge", model, merged]
+        yield "adapter and base as one model", ["got", "merge", model, merged]
     words = [
-        python,
-        "-m",
-        "got_train.cli.convert",
+        "got",
+        "convert",
         merged,
         str(folder / "transformers"),
         "--layout",

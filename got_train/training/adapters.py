@@ -79,7 +79,7 @@ def _check_continues(folder: str, before: Adapter, now: Adapter) -> None:
             shown = "" if key in ("base_sha256", "layers") else f" ({old}, now {new})"
             raise CheckpointError(
                 f"model.init_from {folder}: an adapter with other {key}{shown}; keep lora and parts as they "
-                "were, or merge it first (python -m got_train.cli.merge)"
+                "were, or merge it first (got merge)"
             )
 
 

@@ -65,7 +65,7 @@ def explain_save_errors(made: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         found = checkpoints(made.parent.parent)
-        kept = f"{found[-1].name} is whole, --resume goes on from it" if found else "there is none before it"
+        kept = f"--resume continues from {found[-1].name}" if found else "there is none before it"
         raise SaveError(f"{made}: could not be written ({error}); {kept}") from error
 
 

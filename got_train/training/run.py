@@ -294,7 +294,7 @@ def _mean_views(mixture: Mixture, collator: Collator, draws: int) -> float:
 def check_same_settings(config: Config, folder: Path) -> None:
     """Refuse to go on with settings that would make another run of it."""
     if not (folder / RUN_FILE).is_file():
-        raise ConfigError(f"--resume: {folder} has no {RUN_FILE}; a whole folder that train.py wrote")
+        raise ConfigError(f"--resume: {folder} has no {RUN_FILE}; a whole folder that got train wrote")
     changed = differences(config, load_config(folder / RUN_FILE))
     if changed:
         raise ConfigError(

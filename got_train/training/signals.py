@@ -42,7 +42,7 @@ class SignalHandler:
         if not self.number:
             self.number, self._came = number, time.monotonic()
             # not print, in the midst of which the signal may have come
-            os.write(2, b"train.py: ends after this step with a checkpoint; the same again ends at once\n")
+            os.write(2, b"train: ends after this step with a checkpoint; the same again ends at once\n")
 
     @contextmanager
     def orderly(self) -> Iterator[None]:

@@ -20,12 +20,12 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from got_train.app import __main__ as command
 from got_train.app import uploads as limits
 from got_train.app.corrections import Corrections
 from got_train.app.readings import MOST_WAITING, BusyError, Readings
 from got_train.app.server import Server
 from got_train.app.uploads import Uploads, plain_name
+from got_train.cli import app as command
 from got_train.data.record import RecordError
 from got_train.data.records import read_records
 from got_train.errors import RequestError
@@ -544,14 +544,14 @@ def ended(call, sign, folder):
 
 def test_the_command_serves_this_machine_and_ends_with_ctrl_c(tmp_path):
     flags = ["--model_name_or_path", str(NANO), "--port", "0", "--threads", "1"]
-    code, about = ended([sys.executable, "-m", "got_train.app", *flags], signal.SIGINT, tmp_path)
+    code, about = ended([sys.executable, "-m", "got_train", "app", *flags], signal.SIGINT, tmp_path)
     assert (code, about["models"]) == (130, [str(NANO)])
     assert about["corrections"] == "corrections/records.jsonl"
     assert list(tmp_path.glob("got_train-app-*")) == []
 
 
 def test_a_terminated_command_leaves_no_pages_behind(tmp_path):
-    script = "from got_train.app import __main__ as command; from starlette.applications import Starlette\n"
+    script = "from got_train.cli import app as command; from starlette.applications import Starlette\n"
     script += "command._server = lambda *_: type('Server', (), {'app': Starlette()})\n"  # no model is loaded
     script += "raise SystemExit(command.main(['--model_name_or_path', 'a', '--port', '0']))"
     assert ended([sys.executable, "-c", script], signal.SIGTERM, tmp_path) == (143, None)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import got_train.cli.__main__
 from got_train.config.loader import load_config
 from got_train.data.records import read_records
 
@@ -23,9 +24,9 @@ def commands():
     """The words of each command, with what the page's variables stand for."""
     lines = [line for kind, block in FENCED if not kind for line in block.splitlines()]
     named = dict(re.fullmatch(r'(\w+)="?(.*?)"?', line).groups() for line in lines if re.match(r"\w+=", line))
-    asked = [line for line in lines if line.startswith("python ")]
+    asked = [line for line in lines if line.startswith(("got ", "python "))]
     filled = [re.sub(r"\$(\w+)", lambda found: named[found[1]], line) for line in asked]
-    return [shlex.split(line)[1:] for line in filled]
+    return [shlex.split(line) for line in filled]
 
 
 def shortened(words):
@@ -35,7 +36,7 @@ def shortened(words):
         place = words.index("--count") + 1
         words[place] = SIZES[words[place]]
         words += ["--num_workers", "1"]
-    if words[0] == "train.py":
+    if words[:2] == ["got", "train"]:
         words += ["train.max_steps=2", "train.save_steps=1", "train.eval_steps=1", "eval.max_samples=3"]
     if "--step" in words:
         words[-1] = "2"
@@ -44,9 +45,9 @@ def shortened(words):
 
 def run(words, capsys):
     """A command in this process, where Paddle is loaded once; what it prints."""
-    module = words[1:] if words[0] == "-m" else words
-    main = importlib.import_module(module[0].removesuffix(".py")).main
-    assert main(module[1:]) in (0, None), (shlex.join(words), capsys.readouterr().err[-2000:])
+    module = got_train.cli.__main__ if words[0] == "got" else importlib.import_module(words[2])
+    code = module.main(words[1:] if words[0] == "got" else words[3:])
+    assert code in (0, None), (shlex.join(words), capsys.readouterr().err[-2000:])
     return capsys.readouterr()
 
 
@@ -61,17 +62,17 @@ def fresh(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_every_command_of_the_page_runs_in_its_order(fresh, capsys):
     asked = commands()
-    assert [words[1] if words[0] == "-m" else words[0] for words in asked] == [
+    assert [words[1] if words[0] == "got" else words[2] for words in asked] == [
         *["data_tools.engines.lines"] * 3,
-        *("got_train.cli.init", "got_train.cli.check"),
-        *["train.py"] * 4,
-        *("infer.py", "infer.py", "got_train.cli.merge", "infer.py", "got_train.cli.convert"),
-        *("got_train.cli.evaluate", "got_train.cli.evaluate", "got_train.cli.report", "got_train.cli.trace"),
+        *("init", "check"),
+        *["train"] * 4,
+        *("infer", "infer", "merge", "infer", "convert"),
+        *("evaluate", "evaluate", "report", "trace"),
     ]
     said = {}
     for words in asked:
         said[shlex.join(words)] = run(shortened(words), capsys)
-    read = [shown.out for command, shown in said.items() if command.startswith("infer.py")]
+    read = [shown.out for command, shown in said.items() if command.startswith("got infer")]
     assert read[1] == read[2]  # base and adapter, and both merged
     dry = next(shown.out for command, shown in said.items() if "--dry-run" in command)
     assert "<img><imgpad> x 16</img>\nOCR: <|im_end|><|im_start|>assistant\n>>>" in dry

@@ -15,10 +15,10 @@ ABSENT = "import sys; sys.modules[{name!r}] = None; import train; sys.exit(train
     [
         (
             "paddle",
-            "train.py: PaddlePaddle is not installed; on a CPU: pip install 'got_train[cpu]', on a GPU: "
+            "train: PaddlePaddle is not installed; on a CPU: pip install 'got_train[cpu]', on a GPU: "
             "install paddlepaddle-gpu for your CUDA\n",
         ),
-        ("paddlenlp", "train.py: paddlenlp is not installed; pip install got_train brings it\n"),
+        ("paddlenlp", "train: paddlenlp is not installed; pip install got_train brings it\n"),
     ],
 )
 def test_an_absent_package_is_named_in_one_line(name, line):

@@ -52,13 +52,15 @@ def test_the_plan_skips_what_is_done_and_says_where_a_stage_stands(tmp_path, mon
     assert [step.state for step in nano.plan()][:3] == ["done", "at step 120", "to do"]
     (tmp_path / "runs/nano/stage1/final").mkdir()
     assert [step.done for step in nano.plan()] == [True, True, *[False] * 6]
-    assert nano.plan()[3].commands == [["train.py", "configs/nano/print/stage2.yaml", "--resume"]]
+    assert nano.plan()[3].commands == [
+        ["-m", "got_train", "train", "configs/nano/print/stage2.yaml", "--resume"]
+    ]
 
 
 @pytest.mark.slow
 def test_quickstart_runs_from_pages_to_a_page_read(tmp_path):
     options = ["--scale", "0.005", "--folder", str(tmp_path / "q")]
-    command = [sys.executable, "-m", "got_train.cli.quickstart", *options]
+    command = [sys.executable, "-m", "got_train", "quickstart", *options]
     done = subprocess.run(command, cwd=nano.ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     for name in ("before", "stage3", "tuned"):

@@ -24,7 +24,11 @@ def commands() -> dict[str, str]:
     blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = (line.partition("#") for block in blocks for line in block.splitlines())
     kept = {" ".join(command.split()): comment for command, _, comment in lines}
-    return {command: comment for command, comment in kept.items() if command.startswith(("python ", "make "))}
+    return {
+        command: comment
+        for command, comment in kept.items()
+        if command.startswith(("got ", "python ", "make "))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,17 @@ def run(words: list[str], folder: Path, may_be_refused: bool = False) -> subproc
     return done
 
 
+def words_of(command: str) -> list[str]:
+    """What Python is given for a command; `got` may not be on the path where the tests run."""
+    program, *words = shlex.split(command)
+    return ["-m", "got_train", *words] if program == "got" else words
+
+
+def start(words: list[str]) -> list[str]:
+    """The training command without a launcher of several processes before it."""
+    return words[words.index("train.py") :] if "train.py" in words else words
+
+
 def placed(word: str, places: dict[str, str]) -> str:
     key, equals, value = word.rpartition("=")
     return key + equals + places.get(value, value)
@@ -79,16 +94,15 @@ def test_the_readme_names_the_two_commands_that_set_everything_up():
 
 @pytest.mark.slow
 def test_every_command_of_the_readme_runs(places):
-    asked = {command: mark for command, mark in commands().items() if command.startswith("python ")}
+    asked = {command: mark for command, mark in commands().items() if not command.startswith("make ")}
     assert len(asked) >= 7
     for command, mark in asked.items():
-        words = [placed(word, places) for word in shlex.split(command)[1:]]
+        words = [placed(word, places) for word in words_of(command)]
         config = next((word for word in words if word.startswith("configs/")), "")
         if config.startswith(FULL_SIZE):
-            first = words.index("train.py")
-            assert "model:" in run([*words[first:], "--show"], places["here"]).stdout
+            assert "model:" in run([*start(words), "--show"], places["here"]).stdout
             continue
-        if "train.py" in words:
+        if "train" in words:
             words += [
                 "train.precision=float32",
                 "train.max_steps=2",
@@ -99,6 +113,6 @@ def test_every_command_of_the_readme_runs(places):
             words += [f"out={places['here']}/mixture", "scale=0.05"]
         if "--render" in words:
             words += ["--save_render_file", f"{places['here']}/page.html"]
-        if "infer.py" in words:
+        if "infer" in words:
             words += ["--max_new_tokens", "8"]
         run(words, places["here"], NEEDS_TOOLS in mark and "GOT_DATA_TOOLS" not in os.environ)

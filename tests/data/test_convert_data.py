@@ -512,11 +512,7 @@ def test_page_xml_with_nan_for_a_place_is_refused(convert, labels):
 def test_the_commands_of_the_page_on_data_run(labels, ours, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
-    commands = [
-        line.split()[3:]
-        for line in text.splitlines()
-        if line.startswith("python -m got_train.cli.convert_data ")
-    ]
+    commands = [line.split()[2:] for line in text.splitlines() if line.startswith("got convert-data ")]
     assert len(commands) == 5
     (tmp_path / "pages").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "pages/1.png")
@@ -536,6 +532,6 @@ def test_the_commands_of_the_page_on_data_run(labels, ours, tmp_path, monkeypatc
 
 def test_a_label_file_in_place_of_records_is_told_what_to_do(labels):
     for name, form in (("page.xml", "XML"), ("cocotext.json", "COCO"), ("Label.txt", "PaddleOCR")):
-        told = rf"labels with positions \({form}\); got_train.cli.convert_data makes records"
+        told = rf"labels with positions \({form}\); got convert-data makes records"
         with pytest.raises(RecordError, match=told):
             read_records(labels / name)

@@ -468,7 +468,7 @@ def test_an_interrupted_command_says_that_it_can_go_on(reads, records, checkpoin
         "--no_tune_cpu",
     ]
     assert command.main(arguments) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command to continue" in capsys.readouterr().err
     assert len(lines(tmp_path / "out" / "predictions.jsonl")) == 2
 
 

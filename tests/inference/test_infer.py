@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import infer
+from got_train.cli.infer import parser
 from got_train.inference import reader as reading
 from got_train.inference.journal import ProgressFile
 from got_train.inference.reader import OcrRequest, Page, load_pipeline
@@ -184,7 +185,7 @@ def test_a_broken_page_is_listed_at_the_end_with_its_cause_and_exit_code_1(run, 
     assert [Path(json.loads(line)["file"]).name for line in out.splitlines()] == ["a.png", "c.png"]
     assert f"[2/3] {tmp_path}/b.png: failed\n" in err
     *_, before, last = err.splitlines()
-    assert before == "infer.py: 1 of 3 failed:"
+    assert before == "infer: 1 of 3 failed:"
     assert last.startswith(f"  {tmp_path}/b.png: not a picture, or damaged at its start")
 
 
@@ -254,7 +255,7 @@ def test_a_box_that_fits_the_first_page_only_is_a_failure_of_the_second(run, sca
 def test_wrong_flags_are_refused_with_exit_code_2(run, scans, flags, message):
     code, out, err = run("--image_file", scans / "p1.png", *flags)
     assert (code, out) == (2, "")
-    assert err.startswith(f"infer.py: {message}")
+    assert err.startswith(f"infer: {message}")
     assert err.count("\n") == 1
 
 
@@ -270,7 +271,7 @@ def test_inputs_that_cannot_be_are_refused_with_exit_code_2(run, scans, tmp_path
     ):
         code, out, err = run(*arguments)
         assert (code, out) == (2, "")
-        assert err.startswith(f"infer.py: {message}")
+        assert err.startswith(f"infer: {message}")
     assert not (tmp_path / "out").exists()
 
 
@@ -285,7 +286,7 @@ def test_argparse_refuses_with_exit_code_2(flags, capfd):
     with pytest.raises(SystemExit) as stopped:
         infer.main(["--model_name_or_path", "x", *flags])
     assert stopped.value.code == 2
-    assert "usage: infer.py" in capfd.readouterr().err
+    assert "usage: got infer" in capfd.readouterr().err
 
 
 def test_a_checkpoint_that_is_none_is_refused(scans, tmp_path, capfd):
@@ -294,7 +295,7 @@ def test_a_checkpoint_that_is_none_is_refused(scans, tmp_path, capfd):
             ["--model_name_or_path", str(folder), "--image_file", str(scans / "p1.png"), "--no_tune_cpu"]
         )
         assert code == 2
-        assert capfd.readouterr().err.startswith(f"infer.py: {folder}: {message}")
+        assert capfd.readouterr().err.startswith(f"infer: {folder}: {message}")
 
 
 def test_control_c_ends_with_130_and_one_line(run, scans, monkeypatch):
@@ -302,7 +303,7 @@ def test_control_c_ends_with_130_and_one_line(run, scans, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(reading.OcrPipeline, "read", interrupted)
-    assert run("--image_file", scans / "p1.png") == (130, "", "infer.py: interrupted\n")
+    assert run("--image_file", scans / "p1.png") == (130, "", "infer: interrupted\n")
 
 
 def test_weights_that_give_no_numbers_are_told_in_one_line(run, reader, scans):
@@ -314,7 +315,7 @@ def test_weights_that_give_no_numbers_are_told_in_one_line(run, reader, scans):
     finally:
         bias.set_value(before)
     assert (code, out) == (2, "")
-    assert err.startswith("infer.py: token 1: the logits hold nan or inf")
+    assert err.startswith("infer: token 1: the logits hold nan or inf")
 
 
 def test_an_output_that_cannot_be_written_ends_with_1_and_one_line(run, scans, tmp_path):
@@ -334,7 +335,7 @@ def test_names_on_stdin_are_read_in_their_order(run, reader, scans, monkeypatch)
     assert [row["file"] for row in lines_of(out)] == [f"{scans}/p2.png", f"{scans}/p1.png"]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
     code, _, err = run("--image_file", "-")
-    assert (code, err) == (2, "infer.py: --image_file: - and nothing on stdin; one path a line\n")
+    assert (code, err) == (2, "infer: --image_file: - and nothing on stdin; one path a line\n")
 
 
 def test_a_second_run_reads_what_the_first_has_not_and_gives_the_same_files(run, scans, tmp_path):
@@ -350,7 +351,7 @@ def test_a_second_run_reads_what_the_first_has_not_and_gives_the_same_files(run,
     (torn / "p1.txt").write_text("not written again")
     code, _, err = run("--image_file", tmp_path, "--output_dir", torn, "--batch_size", "2")
     assert code == 0
-    assert err.startswith(f"infer.py: 1 of 4 were read before, as {journal} tells\n[2/4] {tmp_path}/p2.png: ")
+    assert err.startswith(f"infer: 1 of 4 were read before, as {journal} tells\n[2/4] {tmp_path}/p2.png: ")
     assert " pages/s, 0:00:0" in err
     assert (torn / "p1.txt").read_text() == "not written again"
     for name in ("p2.txt", "p3.txt", "p4.txt"):
@@ -368,7 +369,7 @@ def test_a_page_that_changed_or_failed_is_read_again(run, scans, tmp_path):
     (tmp_path / "b.png").write_bytes((scans / "p2.png").read_bytes())
     code, _, err = run(*arguments)
     assert (code, "read before" in err) == (0, False)
-    assert run(*arguments)[2] == f"infer.py: 2 of 2 were read before, as {tmp_path}/out/journal.jsonl tells\n"
+    assert run(*arguments)[2] == f"infer: 2 of 2 were read before, as {tmp_path}/out/journal.jsonl tells\n"
 
 
 def test_other_settings_in_the_same_folder_are_refused(run, scans, tmp_path):
@@ -377,7 +378,7 @@ def test_other_settings_in_the_same_folder_are_refused(run, scans, tmp_path):
     code, _, err = run(*arguments, "--num_beams", "2")
     assert code == 2
     assert err == (
-        f"infer.py: {tmp_path}/journal.jsonl: read with num_beams 1, now 2; another --output_dir, or the "
+        f"infer: {tmp_path}/journal.jsonl: read with num_beams 1, now 2; another --output_dir, or the "
         "same settings to go on\n"
     )
 
@@ -400,7 +401,7 @@ def test_a_job_that_was_killed_goes_on_to_the_same_files(run, checkpoint, scans,
     done = journal.read_bytes().count(b"\n") - 1
     assert 4 <= done < 30
     code, _, err = run(*flags)
-    assert (code, err.splitlines()[0]) == (0, f"infer.py: {done} of 30 were read before, as {journal} tells")
+    assert (code, err.splitlines()[0]) == (0, f"infer: {done} of 30 were read before, as {journal} tells")
     assert run("--image_file", pages, "--output_dir", whole)[0] == 0
     for number in range(1, 31):
         assert (torn / f"{number}.txt").read_bytes() == (whole / f"{number}.txt").read_bytes()
@@ -412,7 +413,7 @@ def test_a_second_job_in_the_same_folder_is_refused(run, scans, tmp_path):
     with ProgressFile(tmp_path, {}):
         code, out, err = run("--image_file", scans / "p1.png", "--output_dir", tmp_path)
     assert (code, out) == (2, "")
-    assert err.startswith(f"infer.py: {tmp_path}/journal.jsonl: another job is writing here; ")
+    assert err.startswith(f"infer: {tmp_path}/journal.jsonl: another job is writing here; ")
 
 
 def test_a_page_is_read_again_if_its_text_is_gone_or_it_changed_while_it_was_read(run, scans, tmp_path):
@@ -460,7 +461,7 @@ def test_rows_of_no_page_and_files_on_one_another_are_refused(run, scans, tmp_pa
         (["--output_dir", page], f"--output_dir: {page} is a file; a folder"),
     ):
         code, _, err = run("--image_file", page, *arguments)
-        assert (code, err[: 10 + len(message)]) == (2, f"infer.py: {message}")
+        assert (code, err[: 7 + len(message)]) == (2, f"infer: {message}")
     assert page.read_bytes() == (scans / "p1.png").read_bytes()
 
 
@@ -471,7 +472,7 @@ def test_one_file_a_document_is_written_when_its_pages_are_there(run, reader, tm
     run(*arguments, "--pages", "1")
     first = read(reader, Page(str(pdf), 1)).text
     assert (out / "doc.txt").read_text(encoding="utf-8") == first + "\n"
-    assert run(*arguments)[2].startswith("infer.py: 1 of 3 were read before")
+    assert run(*arguments)[2].startswith("infer: 1 of 3 were read before")
     texts = [read(reader, Page(str(pdf), number)).text for number in (1, 2, 3)]
     assert (out / "doc.txt").read_text(encoding="utf-8") == "\n\n".join(texts) + "\n"
     (out / "doc.txt").unlink()
@@ -532,7 +533,7 @@ def test_help_takes_less_than_a_second_and_names_every_flag():
     shown = subprocess.run([sys.executable, "infer.py", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert time.perf_counter() - started < 1
     assert shown.returncode == 0
-    for action in infer.parser()._actions:
+    for action in parser()._actions:
         assert action.option_strings[-1] in shown.stdout
 
 

@@ -137,7 +137,7 @@ def test_what_was_read_before_a_damaged_frame_is_kept(tmp_path, capfd, monkeypat
 )
 def test_flags_that_do_not_go_with_a_video_are_refused(flags, message, capfd):
     code = infer.main(["--model_name_or_path", "x", "--video_file", "absent.mp4", *flags])
-    assert (code, capfd.readouterr().err.startswith(f"infer.py: {message}")) == (2, True)
+    assert (code, capfd.readouterr().err.startswith(f"infer: {message}")) == (2, True)
 
 
 def test_without_pyav_the_reason_is_told(monkeypatch):

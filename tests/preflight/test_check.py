@@ -171,7 +171,7 @@ def lives(process):
 def test_a_killed_check_leaves_no_process_behind(run):
     rows = run.data.read_text() * 400
     run.data.write_text(rows)
-    words = [sys.executable, "-m", "got_train.cli.check", str(run.folder / "run.yaml"), "--workers", "2"]
+    words = [sys.executable, "-m", "got_train", "check", str(run.folder / "run.yaml"), "--workers", "2"]
     started = subprocess.Popen([*words, "--no-measure"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     mine = Path(f"/proc/{started.pid}/task/{started.pid}/children")
     if not mine.exists():

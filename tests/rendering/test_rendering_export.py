@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from got_train.cli import render as command
 from got_train.errors import RenderingError
 from got_train.formats import latex, node_packages
-from got_train.rendering import __main__ as command
 from got_train.rendering import mathpix, word
 from got_train.rendering.document import Reading
 from got_train.rendering.export import export
@@ -145,11 +145,11 @@ def test_the_command_writes_a_page_of_saved_answers(tmp_path, capsys, monkeypatc
     for answer, output, message in (
         (folder / "latin", "x.html", f"{folder}/latin: 'utf-8' codec can't decode"),
         (folder / "none", "x.html", f"{folder}/none: No such file"),
-        (tmp_path / "a.mmd", tmp_path / "a.mmd", f"--output: {tmp_path}/a.mmd is what is shown"),
+        (tmp_path / "a.mmd", tmp_path / "a.mmd", f"--output: {tmp_path}/a.mmd is an input"),
     ):
         capsys.readouterr()
         assert command.main([str(answer), "--output", str(output)]) == 2
-        assert capsys.readouterr().err.startswith(f"rendering: {message}")
+        assert capsys.readouterr().err.startswith(f"render: {message}")
     assert command.main([*answers, "--output", str(tmp_path / "out.pdf")]) == 2
     assert "format: pdf" in capsys.readouterr().err
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.mmd", "b.mmd", "out.html", "wrong"]

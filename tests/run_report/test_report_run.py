@@ -211,9 +211,9 @@ def test_a_run_that_is_not_complete_says_so_and_how_to_go_on(made, capsys):
     assert report.main([str(made)]) == 0
     assert capsys.readouterr().out == f"{made}/report.html\n"
     words = " ".join(Page((made / "report.html").read_text()).words)
-    assert "not complete: the last checkpoint is of step 2 of 4; --resume goes on from it" in words
-    assert "python -m got_train.cli.check CONFIG" in words and "It comes with the end of the run" in words
-    assert f"python train.py {made}/checkpoint-2/run.yaml --resume" in words
+    assert "not complete: the last checkpoint is of step 2 of 4; --resume continues from it" in words
+    assert "got check CONFIG" in words and "It comes with the end of the run" in words
+    assert f"got train {made}/checkpoint-2/run.yaml --resume" in words
 
 
 def test_an_interrupted_run_leaves_its_page(made, monkeypatch, capsys):
@@ -226,7 +226,7 @@ def test_an_interrupted_run_leaves_its_page(made, monkeypatch, capsys):
     (made / "report.html").unlink()
     config = made / "final" / "run.yaml"
     assert train.main([str(config), f"train.output_dir={made}"]) == 130
-    assert "train.py: interrupted" in capsys.readouterr().err
+    assert "train: interrupted" in capsys.readouterr().err
     assert (made / "report.html").exists()
 
 
@@ -238,7 +238,7 @@ def test_a_fault_of_the_page_is_said_and_is_none_of_the_run(made, monkeypatch, c
     assert train.main([str(made / "final" / "run.yaml"), f"train.output_dir={made}"]) == 0
     shown = capsys.readouterr()
     assert shown.out == f"{made}/final\n"
-    assert shown.err.startswith(f"train.py: no report.html: TrainingError: {made}/skills.json: not JSON")
+    assert shown.err.startswith(f"train: no report.html: TrainingError: {made}/skills.json: not JSON")
 
 
 def test_a_check_of_other_settings_is_called_so(made):

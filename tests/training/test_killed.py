@@ -209,9 +209,11 @@ def test_interrupted_at_3_random_moments_a_run_names_its_checkpoint_and_goes_on(
         assert train_in("ended", *FORMS[form], moment=moment) == code, moment
         lines = (tmp_path / "ended.printed").read_text().splitlines()
         found = checkpoints(tmp_path / "ended")
-        told = f"{found[-1]} is complete, --resume goes on from it" if found else "there is no checkpoint yet"
-        assert lines[-1] == f"train.py: interrupted; {told}"
-        assert all(line.startswith(("step ", "train.py: ")) for line in lines)
+        told = "there is no checkpoint yet"
+        if found:
+            told = f"{found[-1]} is complete, --resume continues from it"
+        assert lines[-1] == f"train: interrupted; {told}"
+        assert all(line.startswith(("step ", "train: ")) for line in lines)
     assert train_in("ended", *FORMS[form]) == 0
     assert_same_run(tmp_path, "whole", "ended")
 
@@ -224,9 +226,9 @@ def test_a_run_that_is_told_to_end_saves_the_step_under_way_and_goes_on_from_it(
         moment = Moment(number, uses // 3)
         assert train_in("ended", seldom, moment=moment) == 128 + number
         lines = (tmp_path / "ended.printed").read_text().splitlines()
-        assert "train.py: ends after this step with a checkpoint; the same again ends at once" in lines
+        assert "train: ends after this step with a checkpoint; the same again ends at once" in lines
         (saved,) = checkpoints(tmp_path / "ended")[-1:]
-        assert lines[-1] == f"train.py: interrupted; {saved} is complete, --resume goes on from it"
+        assert lines[-1] == f"train: interrupted; {saved} is complete, --resume continues from it"
         assert f"checkpoint-{max(read_sample_log(tmp_path / 'ended'))}" == saved.name
         assert len(checkpoints(tmp_path / "ended")) == turn
         assert not (tmp_path / "ended" / "final").exists()
@@ -308,10 +310,10 @@ def test_a_fault_in_the_midst_ends_with_1_names_rows_and_leaves_the_checkpoint_b
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             monkeypatch.undo()
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("train.py: "))
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("train: "))
     row = rf"{tmp_path}/data\.jsonl:\d+"
     message = message.replace("{rows} and 0 more", f"({row}(, )?){{8}}$").replace("{rows}", row)
-    assert re.match("train.py: " + message, line), line
+    assert re.match("train: " + message, line), line
     last = 2 if fault is no_worker else 3  # Paddle tells of a dead worker at once, in the midst of a step
     assert [path.name for path in checkpoints(tmp_path / "run")][-1] == f"checkpoint-{last}"
     for name, picture in pictures.items():

@@ -276,9 +276,7 @@ def test_an_adapter_folder_that_is_damaged_leaves_the_model_as_it_was(base, two_
     with pytest.raises(CheckpointError, match="adapter.json: not an adapter"):
         load_pipeline(b)
     for load in (load_model, lambda folder: load_vision(model, folder)):
-        with pytest.raises(
-            CheckpointError, match="an adapter, not a whole model; python -m got_train.cli.merge"
-        ):
+        with pytest.raises(CheckpointError, match="an adapter, not a whole model; got merge"):
             load(a)
 
 

@@ -28,7 +28,7 @@ def command(*arguments, seconds=300):
 
 
 def own_lines(errors):
-    return [line for line in errors.splitlines() if line.startswith("train.py: ")]
+    return [line for line in errors.splitlines() if line.startswith("train: ")]
 
 
 # ---- without training
@@ -48,7 +48,7 @@ def test_help_and_show_take_less_than_a_second_and_no_paddle(arguments):
     ended = os.times()  # of the processor, for other work may keep the command waiting
     assert sum(ended[2:4]) - sum(began[2:4]) < 1
     assert done.stderr == "[]\n"
-    assert done.stdout.startswith("usage: train.py" if arguments == ["--help"] else "model:\n")
+    assert done.stdout.startswith("usage: got train" if arguments == ["--help"] else "model:\n")
 
 
 def test_show_prints_the_whole_config_with_its_overrides(capsys, tmp_path):
@@ -72,17 +72,17 @@ def test_overrides_may_stand_before_and_behind_flags(capsys):
     [
         (
             ["none.yaml"],
-            "train.py: none.yaml: no such file; give a YAML file such as configs/nano/stage1.yaml\n",
+            "train: none.yaml: no such file; give a YAML file such as configs/nano/stage1.yaml\n",
         ),
-        ([STAGE1, "train.sed=1"], f"train.py: {STAGE1}: train.sed: no such setting; did you mean seed?\n"),
+        ([STAGE1, "train.sed=1"], f"train: {STAGE1}: train.sed: no such setting; did you mean seed?\n"),
         (
             [STAGE1, "seed=1"],
-            f"train.py: {STAGE1}: 'seed=1': an override reads section.key=value, "
+            f"train: {STAGE1}: 'seed=1': an override reads section.key=value, "
             "e.g. optimizer.learning_rate=1e-4\n",
         ),
         (
             [STAGE1, "train.precision=bfloat16"],
-            "train.py: train.precision bfloat16: the CPU has float32 only; that, or a GPU\n",
+            "train: train.precision bfloat16: the CPU has float32 only; that, or a GPU\n",
         ),
     ],
 )
@@ -115,10 +115,10 @@ def test_faults_of_data_files_and_numbers_are_one_line(ends_with, tmp_path):
     from got_train.training.trainer import NonFiniteError
 
     for error in (RecordError("a:3: no"), CheckpointError("w"), NonFiniteError("step 3: loss nan")):
-        assert ends_with(error) == (1, f"train.py: {error}\n")
+        assert ends_with(error) == (1, f"train: {error}\n")
     said = "No space left on device; there is no checkpoint yet\n"
-    assert ends_with(OSError(28, "No space left on device", "x")) == (1, f"train.py: x: {said}")
-    assert ends_with(OSError(28, "No space left on device")) == (1, f"train.py: {tmp_path}: {said}")
+    assert ends_with(OSError(28, "No space left on device", "x")) == (1, f"train: x: {said}")
+    assert ends_with(OSError(28, "No space left on device")) == (1, f"train: {tmp_path}: {said}")
 
 
 @pytest.mark.parametrize("error", [ValueError("shapes"), KeyError("a"), RuntimeError("out of memory")])
@@ -128,10 +128,10 @@ def test_a_fault_of_the_program_keeps_its_traceback(ends_with, error):
 
 
 def test_an_interrupted_run_ends_with_130_and_names_its_checkpoint(ends_with, tmp_path):
-    assert ends_with(KeyboardInterrupt()) == (130, "train.py: interrupted; there is no checkpoint yet\n")
+    assert ends_with(KeyboardInterrupt()) == (130, "train: interrupted; there is no checkpoint yet\n")
     for step in (9, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
-    line = f"train.py: interrupted; {tmp_path}/checkpoint-10 is complete, --resume goes on from it\n"
+    line = f"train: interrupted; {tmp_path}/checkpoint-10 is complete, --resume continues from it\n"
     assert ends_with(KeyboardInterrupt()) == (130, line)
 
 
@@ -141,7 +141,7 @@ def test_a_record_that_a_worker_cannot_use_ends_the_command_in_seconds(tiny_run,
     done = command(path, "train.max_steps=1000", "data.num_workers=2")
     assert done.returncode == 1, done.stderr[-3000:]
     (line,) = own_lines(done.stderr)
-    assert re.match(rf"train.py: {tmp_path}/data\.jsonl:12: .*11\.png", line)
+    assert re.match(rf"train: {tmp_path}/data\.jsonl:12: .*11\.png", line)
     assert "Traceback" not in done.stderr
     steps = [int(step) for step in re.findall(r"step (\d+)/1000", done.stderr)]
     assert max(steps, default=0) < 8  # it comes in the first epoch
@@ -170,8 +170,8 @@ def test_a_signal_ends_the_command_after_its_step_and_leaves_whole_checkpoints(
     found = checkpoints(tmp_path / "run")
     assert running.returncode == code, errors[-3000:]
     assert own_lines(errors) == [
-        "train.py: ends after this step with a checkpoint; the same again ends at once",
-        f"train.py: interrupted; {found[-1]} is complete, --resume goes on from it",
+        "train: ends after this step with a checkpoint; the same again ends at once",
+        f"train: interrupted; {found[-1]} is complete, --resume continues from it",
     ]
     for folder in found:
         step = json.loads((folder / "trainer_state.json").read_text())["global_step"]
@@ -204,7 +204,7 @@ def test_a_signal_while_the_run_is_built_is_answered_too(tiny_run):
         timeout=200,
     )
     assert done.returncode == 143, done.stderr[-3000:]
-    assert own_lines(done.stderr) == ["train.py: interrupted; there is no checkpoint yet"]
+    assert own_lines(done.stderr) == ["train: interrupted; there is no checkpoint yet"]
 
 
 KILLED = """

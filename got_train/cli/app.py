@@ -1,4 +1,4 @@
-"""A local page to try checkpoints on: python -m got_train.app --model_name_or_path CHECKPOINT."""
+"""A local page to try checkpoints on: got app --model_name_or_path CHECKPOINT."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from got_train.errors import UsageError
+from got_train.requirements import need_paddle
+
+from .arguments import CommandParser
+from .exits import TERMINATED, handle_errors
 
 if TYPE_CHECKING:
-    from .server import Server
+    from got_train.app.server import Server
 
-WRONG_USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
 MOST_MODELS = 2
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m got_train.app",
-        allow_abbrev=False,
+def parser() -> CommandParser:
+    made = CommandParser(
+        "app",
         description="A local web page: drop a page, read it, correct it, save it as training data.",
     )
     add = made.add_argument
@@ -45,17 +47,9 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@handle_errors("app")
 def main(arguments: Sequence[str] | None = None) -> int:
-    from got_train.errors import RequirementError
-
-    options = parser().parse_args(arguments)
-    try:
-        return run(options)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except (RequirementError, ValueError, OSError) as error:
-        print(f"app: {error}", file=sys.stderr)
-        return WRONG_USAGE
+    return run(parser().parse_args(arguments))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,8 +59,6 @@ def run(options: argparse.Namespace) -> int:
         import uvicorn
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed; pip install got_train[app]") from error
-    from got_train.requirements import need_paddle
-
     need_paddle()
     # an orderly end, for the pages that were handed in go with it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
@@ -115,13 +107,12 @@ def _listening(options: argparse.Namespace) -> socket.socket:
 
 
 def _server(options: argparse.Namespace, folder: Path) -> Server:
+    from got_train.app.corrections import Corrections
+    from got_train.app.readings import Readings
+    from got_train.app.server import Server
+    from got_train.app.uploads import Uploads
     from got_train.cpu import settings as cpu
     from got_train.inference.reader import OcrPipeline, load_pipeline
-
-    from .corrections import Corrections
-    from .readings import Readings
-    from .server import Server
-    from .uploads import Uploads
 
     def load(name: str) -> OcrPipeline:
         print(f"app: loading {name}", file=sys.stderr, flush=True)
@@ -137,7 +128,3 @@ def _server(options: argparse.Namespace, folder: Path) -> Server:
 def _shown(host: str) -> str:
     """As it stands in an address."""
     return f"[{host}]" if ":" in host else host
-
-
-if __name__ == "__main__":
-    sys.exit(main())
