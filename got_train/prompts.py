@@ -1,4 +1,4 @@
-"""The exact words around an image: every task, box and color, in each dialect that GOT is spoken to.
+"""The exact words around an image: every task, box and color, in each prompt template that GOT is spoken to.
 
 Pure text. It does not know tokens, files or how an image becomes views.
 """
@@ -27,7 +27,7 @@ WORDS = {
 }
 STAGE1_QUESTION = "OCR:"  # Vary-tiny: no chat around it, no trailing space
 
-# dialect: (before the system sentence, then what stands before the words: alone, after a box, after a color)
+# by template: what stands before the system sentence, and before the words: alone, after a box, after a color
 SPACES = {
     "repo": ("", "", " ", " "),
     "hub": (" " * 8, "", " ", " "),
@@ -38,7 +38,7 @@ TASKS = tuple(WORDS)
 ONE_VIEW = ("ocr", "format", "spot")
 REGIONAL = ("ocr", "format")  # these read a box or a color
 COLORS = ("red", "green", "blue")
-DIALECTS = (*SPACES, "stage1")
+PROMPT_TEMPLATES = (*SPACES, "stage1")
 
 Box = Sequence[float] | str
 Size = tuple[int, int]
@@ -50,20 +50,20 @@ def build_prompt(
     color: str | None = None,
     image_size: Size | None = None,
     views: int = 1,
-    dialect: str = "repo",
+    prompt_template: str = "repo",
     view_tokens: int = 256,
 ) -> str:
     """All text before the answer. A box is in pixels of `image_size` (width, height), else in thousandths."""
-    asked = question(task, box, color, image_size, dialect)
+    words = question(task, box, color, image_size, prompt_template)
     _check_count("views", views)
     _check_count("view_tokens", view_tokens)
     if views != 1 and task in ONE_VIEW:
         raise PromptError(f"views: {task} sees 1 view, got {views}; multi_crop and multi_page see several")
     image = IMAGE_TOKEN * (view_tokens * views)
-    if dialect == "stage1":
-        return image + asked
-    system = f"{START}system\n{SPACES[dialect][0]}{SYSTEM}{END}"
-    return f"{system}{START}user\n{IMAGE_START}{image}{IMAGE_END}\n{asked}{END}{START}assistant\n"
+    if prompt_template == "stage1":
+        return image + words
+    system = f"{START}system\n{SPACES[prompt_template][0]}{SYSTEM}{END}"
+    return f"{system}{START}user\n{IMAGE_START}{image}{IMAGE_END}\n{words}{END}{START}assistant\n"
 
 
 def question(
@@ -71,31 +71,33 @@ def question(
     box: Box | None = None,
     color: str | None = None,
     image_size: Size | None = None,
-    dialect: str = "repo",
+    prompt_template: str = "repo",
 ) -> str:
     """The words that follow the image, such as `[100, 200, 300, 400] OCR: `."""
-    _check_choice("dialect", dialect, DIALECTS)
+    _check_choice("prompt_template", prompt_template, PROMPT_TEMPLATES)
     _check_choice("task", task, TASKS)
-    if dialect == "stage1" and task != "ocr":
-        raise PromptError(f"task: the stage1 dialect knows no {task}; it has ocr only")
-    _check_region(task, box, color, dialect)
+    if prompt_template == "stage1" and task != "ocr":
+        raise PromptError(f"task: the stage1 prompt template knows no {task}; it has ocr only")
+    _check_region(task, box, color, prompt_template)
     if image_size is not None:
         _check_size(image_size)
-    if dialect == "stage1":
+    if prompt_template == "stage1":
         return STAGE1_QUESTION
-    _, alone, after_box, after_color = SPACES[dialect]
+    _, alone, after_box, after_color = SPACES[prompt_template]
     if color is not None:
         return f"[{color}]{after_color}{WORDS[task]}"
     if box is None:
         return alone + WORDS[task]
     corners = thousandths(box, image_size)
-    if dialect == "transformers" and len(corners) != 4:
-        raise PromptError(f"box: the transformers dialect has no point {corners}; give x1, y1, x2, y2")
+    if prompt_template == "transformers" and len(corners) != 4:
+        raise PromptError(
+            f"box: the transformers prompt template has no point {corners}; give x1, y1, x2, y2"
+        )
     return f"{corners}{after_box}{WORDS[task]}"
 
 
 def parse_question(text: str) -> tuple[str, list[int] | None, str | None]:
-    """Task, box in thousandths and color of a query in the repo dialect; the exact inverse of `query`."""
+    """Task, box in thousandths and color of a question in the repo template; the inverse of `question`."""
     region, words = re.fullmatch(r"(?:\[([^]]*)] )?(.*)", text, re.DOTALL).groups()
     task = next((task for task in TASKS if WORDS[task] == words), None)
     if task is None:
@@ -153,16 +155,16 @@ def _inside(box: Sequence[float], size: Size = (1000, 1000)) -> bool:
     return min(box) >= 0 and all(map(le, box, (*size, *size)))
 
 
-def _check_region(task: str, box: Box | None, color: str | None, dialect: str) -> None:
+def _check_region(task: str, box: Box | None, color: str | None, prompt_template: str) -> None:
     if color is not None:
         _check_choice("color", color, COLORS)
     if box is not None and color is not None:
         raise PromptError(f"box and color: got {box} and {color} together; give one of them")
-    reads_regions = task in REGIONAL and dialect != "stage1"
+    reads_regions = task in REGIONAL and prompt_template != "stage1"
     if not reads_regions and (box is not None or color is not None):
         given = f"box: {box}" if color is None else f"color: {color}"
         raise PromptError(
-            f"{given} does not go with task {task} in {dialect}; only ocr and format read a region"
+            f"{given} does not go with task {task} in {prompt_template}; only ocr and format read a region"
         )
 
 

@@ -178,7 +178,9 @@ class OptTokenizer(Tokenizer):
         *image, words = prompt.split(IMAGE_TOKEN)
         strange = "".join(image) or next((word for word in NANO_SPECIALS if word in words), "")
         if strange:
-            raise CheckpointError(f"prompt: OPT cannot read {strange[:20]!r}; build it in the stage1 dialect")
+            raise CheckpointError(
+                f"prompt: OPT cannot read {strange[:20]!r}; build it in the stage1 prompt_template"
+            )
         return [self.image_id] * len(image) + [self.start_id, *self.encode(words)]
 
     def decode_bytes(self, ids: Iterable[int], skip_special: bool = True) -> bytes:

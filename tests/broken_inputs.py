@@ -876,10 +876,10 @@ CASES: dict[str, list[Case]] = {
             both(other_tokenizer("other"), start(init_from="run/final", tokenizer="other")),
         ),
         Case(
-            "another dialect than the checkpoint's",
-            "model.dialect",
+            "another prompt template than the checkpoint's",
+            "model.prompt_template",
             STARTED,
-            start(init_from="run/final", dialect="hub"),
+            start(init_from="run/final", prompt_template="hub"),
         ),
         Case(
             "an encoder of other sizes",

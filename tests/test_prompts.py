@@ -43,13 +43,15 @@ def written_out(prompt: str) -> str:
     return re.sub(r"{<imgpad>\*(\d+)}", lambda found: "<imgpad>" * int(found[1]), prompt)
 
 
-@pytest.mark.parametrize(("dialect", "row"), RECORDED, ids=[f"{d}-{row['name']}" for d, row in RECORDED])
-def test_prompts_equal_the_recorded_ones_byte_by_byte(dialect: str, row: dict):
-    assert build_prompt(**ASKED[row["name"]], dialect=dialect) == written_out(row["prompt"])
+@pytest.mark.parametrize(
+    ("prompt_template", "row"), RECORDED, ids=[f"{d}-{row['name']}" for d, row in RECORDED]
+)
+def test_prompts_equal_the_recorded_ones_byte_by_byte(prompt_template: str, row: dict):
+    assert build_prompt(**ASKED[row["name"]], prompt_template=prompt_template) == written_out(row["prompt"])
 
 
-def test_the_default_dialect_is_that_of_the_original_repository():
-    assert build_prompt("ocr") == build_prompt("ocr", dialect="repo")
+def test_the_default_template_is_that_of_the_original_repository():
+    assert build_prompt("ocr") == build_prompt("ocr", prompt_template="repo")
     assert build_prompt("ocr", view_tokens=4) == (
         f"<|im_start|>system\n{SYSTEM}<|im_end|><|im_start|>user\n<img><imgpad><imgpad><imgpad><imgpad></img>\n"
         "OCR: <|im_end|><|im_start|>assistant\n"
@@ -58,14 +60,14 @@ def test_the_default_dialect_is_that_of_the_original_repository():
 
 def test_hub_differs_from_repo_by_eight_spaces():
     for task in TASKS:
-        repo, hub = build_prompt(task), build_prompt(task, dialect="hub")
+        repo, hub = build_prompt(task), build_prompt(task, prompt_template="hub")
         assert hub == repo.replace("system\nYou", "system\n        You")
         assert len(hub) == len(repo) + 8
 
 
 def test_stage1_is_a_bare_prefix_and_ocr_without_a_space():
-    assert build_prompt("ocr", dialect="stage1", view_tokens=3) == "<imgpad><imgpad><imgpad>OCR:"
-    assert build_prompt("ocr", dialect="stage1").count("<imgpad>") == 256
+    assert build_prompt("ocr", prompt_template="stage1", view_tokens=3) == "<imgpad><imgpad><imgpad>OCR:"
+    assert build_prompt("ocr", prompt_template="stage1").count("<imgpad>") == 256
 
 
 @pytest.mark.parametrize(
@@ -79,11 +81,11 @@ def test_stage1_is_a_bare_prefix_and_ocr_without_a_space():
         ({"task": "ocr", "box": [113, 660, 886, 914]}, "[113, 660, 886, 914] OCR: "),
         ({"task": "format", "box": (113, 660)}, "[113, 660] OCR with format: "),
         ({"task": "format", "color": "blue"}, "[blue] OCR with format: "),
-        ({"task": "ocr", "dialect": "transformers"}, " OCR: "),
-        ({"task": "multi_page", "dialect": "transformers"}, " OCR with format across multi pages: "),
-        ({"task": "ocr", "box": "[1, 2, 3, 4]", "dialect": "transformers"}, "[1, 2, 3, 4] OCR: "),
-        ({"task": "format", "color": "blue", "dialect": "transformers"}, "[blue]  OCR with format: "),
-        ({"task": "ocr", "dialect": "stage1"}, "OCR:"),
+        ({"task": "ocr", "prompt_template": "transformers"}, " OCR: "),
+        ({"task": "multi_page", "prompt_template": "transformers"}, " OCR with format across multi pages: "),
+        ({"task": "ocr", "box": "[1, 2, 3, 4]", "prompt_template": "transformers"}, "[1, 2, 3, 4] OCR: "),
+        ({"task": "format", "color": "blue", "prompt_template": "transformers"}, "[blue]  OCR with format: "),
+        ({"task": "ocr", "prompt_template": "stage1"}, "OCR:"),
     ],
 )
 def test_query_gives_the_words_after_the_image(asked: dict, words: str):
@@ -156,7 +158,10 @@ def test_a_box_is_never_evaluated():
         ({"task": "formatted"}, "task must be one of ocr, format, .*; got 'formatted'; did you mean format?"),
         ({"task": "OCR"}, "task must be one of .*; got 'OCR'; did you mean ocr?"),
         ({"task": None}, "task must be one of .*; got None"),
-        ({"dialect": "hf"}, "dialect must be one of repo, hub, transformers, stage1; got 'hf'"),
+        (
+            {"prompt_template": "hf"},
+            "prompt_template must be one of repo, hub, transformers, stage1; got 'hf'",
+        ),
         ({"color": "grean"}, "color must be one of red, green, blue; got 'grean'; did you mean green?"),
         ({"box": [1, 2, 3]}, r"box: \[1, 2, 3\] has length 3; give x1"),
         ({"box": []}, r"box: \[\] has length 0"),
@@ -186,13 +191,16 @@ def test_a_box_is_never_evaluated():
         ({"image_size": "800x600"}, "image_size must be .width, height. in pixels"),
         ({"image_size": (800, 0)}, "image_size: height must be a whole number, 1 or more; got 0"),
         ({"image_size": (799.5, 600)}, "image_size: width must be a whole number"),
-        ({"box": [5, 6], "dialect": "transformers"}, "box: the transformers dialect has no point"),
         (
-            {"task": "format", "dialect": "stage1"},
-            "task: the stage1 dialect knows no format; it has ocr only",
+            {"box": [5, 6], "prompt_template": "transformers"},
+            "box: the transformers prompt template has no point",
         ),
-        ({"box": [1, 2, 3, 4], "dialect": "stage1"}, "box: .* does not go with task ocr in stage1"),
-        ({"color": "red", "dialect": "stage1"}, "color: red does not go with task ocr in stage1"),
+        (
+            {"task": "format", "prompt_template": "stage1"},
+            "task: the stage1 prompt template knows no format; it has ocr only",
+        ),
+        ({"box": [1, 2, 3, 4], "prompt_template": "stage1"}, "box: .* does not go with task ocr in stage1"),
+        ({"color": "red", "prompt_template": "stage1"}, "color: red does not go with task ocr in stage1"),
     ],
 )
 def test_what_got_was_never_taught_is_refused(asked: dict, message: str):

@@ -146,7 +146,10 @@ def test_a_prompt_holds_its_image_tokens(nano: Tokenizer):
     assert ids.count(nano.image_id) == 12
     assert ids.count(nano.specials["<|im_start|>"]) == 3
     assert ids.count(nano.end_id) == 2
-    assert nano.encode_prompt(build_prompt("ocr", dialect="stage1", view_tokens=2))[:2] == [nano.image_id] * 2
+    assert (
+        nano.encode_prompt(build_prompt("ocr", prompt_template="stage1", view_tokens=2))[:2]
+        == [nano.image_id] * 2
+    )
 
 
 def test_a_saved_tokenizer_loads_as_it_was(nano: Tokenizer, tmp_path: Path):
@@ -345,7 +348,7 @@ def test_opt_ids_are_those_of_its_vocabulary(opt: OptTokenizer):
 
 
 def test_opt_prompts_are_the_image_then_start_then_words(opt: OptTokenizer):
-    ids = opt.encode_prompt(build_prompt("ocr", dialect="stage1", view_tokens=4))
+    ids = opt.encode_prompt(build_prompt("ocr", prompt_template="stage1", view_tokens=4))
     assert ids == [opt.image_id] * 4 + [2, opt.vocab["OCR"], opt.vocab[":"]]
 
 
@@ -462,7 +465,7 @@ def test_the_released_tokenizer_gives_the_recorded_ids(released: Path):
         ({"task": "multi_crop_ocr"}, 290),
         ({"task": "multi_crop"}, 292),
         ({"task": "multi_page"}, 291),
-        ({"task": "ocr", "dialect": "hub"}, 287),
+        ({"task": "ocr", "prompt_template": "hub"}, 287),
         ({"task": "multi_crop", "views": 7}, 292 + 6 * 256),
     ],
 )
@@ -472,7 +475,7 @@ def test_released_prompts_have_the_known_lengths(asked: dict, count: int, releas
 
 @pytest.mark.weights
 def test_the_eight_spaces_of_hub_are_one_id_more(released: Path):
-    ids = load_tokenizer(released).encode_prompt(build_prompt("ocr", dialect="hub"))
+    ids = load_tokenizer(released).encode_prompt(build_prompt("ocr", prompt_template="hub"))
     assert ids[:7] == [151644, 8948, 198, 286, 1446, 1265, 1795]
     assert ids[-9:] == [151858, 198, 93495, 25, 220, 151645, 151644, 77091, 198]
 

@@ -27,7 +27,7 @@ def texts(signs: str = "") -> list[str]:
 
     asked = [prompts.build_prompt(task, view_tokens=1) for task in prompts.REGIONAL]
     asked += [prompts.build_prompt("ocr", color=color, view_tokens=1) for color in prompts.COLORS]
-    asked.append(prompts.build_prompt("ocr", dialect="stage1", view_tokens=1))
+    asked.append(prompts.build_prompt("ocr", prompt_template="stage1", view_tokens=1))
     if signs:
         asked += [prompts.build_prompt(task, view_tokens=1) for task in (*prompts.ONE_VIEW, *prompts.WORDS)]
         return asked * PROMPT_SHARE + list(signs) * 2 * PROMPT_SHARE

@@ -164,10 +164,10 @@ class Adapters:
                 f"{folder}: an adapter of {adapter.base}, and {self.base} has other weights or sizes; "
                 "give the model that it was trained on"
             )
-        if adapter.dialect != self.model.config.dialect:
+        if adapter.prompt_template != self.model.config.prompt_template:
             raise CheckpointError(
-                f"{Path(folder) / ADAPTER_FILE}: dialect is {adapter.dialect!r}, the base's is "
-                f"{self.model.config.dialect!r}; expected the same"
+                f"{Path(folder) / ADAPTER_FILE}: prompt_template {adapter.prompt_template!r}, the base's is "
+                f"{self.model.config.prompt_template!r}; expected the same"
             )
         _entries_of(folder, adapter)
         return adapter

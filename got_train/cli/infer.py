@@ -77,7 +77,10 @@ def parser() -> CommandParser:
     add("--no_retry", action="store_true", help="leave pages cut that began to repeat themselves")
     add("--num_beams", type=int, default=1, metavar="N", help="beam search; slower (default 1: greedy)")
     add("--max_tiles", type=int, default=6, metavar="N", help="tiles of --multi_crop at most (default 6)")
-    add("--dialect", help="refused unless it is the prompt dialect that the checkpoint was trained with")
+    add(
+        "--prompt-template",
+        help="refused unless it is the prompt template that the checkpoint was trained with",
+    )
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(default float32)")
     narrow = "bfloat16: the encoder in half the time on CPUs with such units (default float32)"
     add("--encoder_dtype", choices=("float32", "bfloat16"), default="float32", help=narrow)
@@ -165,9 +168,14 @@ def load(options: argparse.Namespace, questions: list[OcrRequest]) -> OcrPipelin
         from got_train.modeling.cpu.bf16_decoder import narrow
 
         narrow(reader.model.decoder)
-    if options.dialect not in (None, reader.dialect):
-        raise UsageError(f"--dialect: {options.dialect}; this checkpoint was trained with {reader.dialect}")
-    prompts.question(_task(options), color=options.color, dialect=reader.dialect)  # stage1 has ocr only
+    if options.prompt_template not in (None, reader.prompt_template):
+        raise UsageError(
+            f"--prompt-template: {options.prompt_template}; this checkpoint was trained with "
+            f"{reader.prompt_template}"
+        )
+    prompts.question(
+        _task(options), color=options.color, prompt_template=reader.prompt_template
+    )  # stage1 has ocr only
     return reader
 
 

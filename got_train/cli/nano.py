@@ -63,7 +63,7 @@ def compare(*folders: str) -> list[str]:
         "--compare",
         *files,
         "--force",
-    ]  # stage 1 has a dialect of its own
+    ]  # stage 1 has a prompt template of its own
 
 
 def run(steps: Steps) -> int:

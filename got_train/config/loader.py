@@ -42,6 +42,7 @@ RENAMED = {
     "train.show_rows": "train.preview_samples",
     "train.show_tokens": "train.preview_max_new_tokens",
     "train.tune_cpu": "train.cpu_tuning",
+    "model.dialect": "model.prompt_template",
     "data.max_tiles": "data.max_crops",
     "data.pack": "data.packing_length",
     "data.on_bad": "data.on_error (raise or skip)",

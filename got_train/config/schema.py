@@ -21,11 +21,13 @@ from .checks import nearest, require
 class ModelConfig:
     """What the model starts from. Without a path a part starts at random, with the sizes given here."""
 
-    init_from: str = ""  # a whole checkpoint folder, any layout; sizes and dialect are its own
+    init_from: str = ""  # a whole checkpoint folder, any layout; sizes and prompt template are its own
     vision_from: str = ""  # the encoder only: a stage-1 or GOT checkpoint, or SAM ViT-B
     decoder_from: str = ""  # the decoder only: the folder of Qwen1.5-0.5B or OPT-125M
     tokenizer: str = ""  # folder; where empty that of init_from, decoder_from or vision_from, in this order
-    dialect: Literal["", "repo", "hub", "transformers", "stage1"] = ""  # empty: the checkpoint's, or repo
+    prompt_template: Literal["", "repo", "hub", "transformers", "stage1"] = (
+        ""  # empty: the checkpoint's, or repo
+    )
     vision: VisionConfig = field(default_factory=VisionConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)  # vocab_size 0: the tokenizer's
 

@@ -38,7 +38,7 @@ class Collator:
     tokenizer: Tokenizer
     side: int  # pixels of a view
     view_tokens: int
-    dialect: str = "repo"
+    prompt_template: str = "repo"
     max_tokens: int = 8192
     max_tiles: int = 6
     glyph_patch: int = 0  # pixels of an encoder's patch; 0: no map of characters
@@ -102,7 +102,7 @@ class Collator:
                 color=record.color,
                 image_size=size if record.box_unit == "pixel" else None,
                 views=views,
-                dialect=self.dialect,
+                prompt_template=self.prompt_template,
                 view_tokens=self.view_tokens,
             )
         except PromptError as error:
@@ -111,7 +111,7 @@ class Collator:
     def blank(self) -> Sample:
         """A white page of which nothing is learnt: stands in a batch that has lost all of its samples."""
         ids = self.tokenizer.encode_prompt(
-            prompts.build_prompt("ocr", dialect=self.dialect, view_tokens=self.view_tokens)
+            prompts.build_prompt("ocr", prompt_template=self.prompt_template, view_tokens=self.view_tokens)
         )
         grid = self.side // self.glyph_patch if self.glyph_patch else 0
         return Sample(

@@ -179,7 +179,7 @@ def _decoding(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
 _SETTINGS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "data": _data,
     "limits": _limit,
-    "prompt dialects": _setting("model", "dialect"),
+    "prompt templates": _setting("model", "prompt_template"),
     "decoding settings": _decoding,
     "benchmark rules": lambda metrics: sorted(metrics.get("benchmarks", ())) or None,
     "units": lambda metrics: metrics["unit"],

@@ -144,7 +144,9 @@ def read_rows(
 
     asked = []
     for file, place in left:
-        if reason := file.note(place).get("not_asked") or _cannot_ask(file.records[place], reader.dialect):
+        if reason := file.note(place).get("not_asked") or _cannot_ask(
+            file.records[place], reader.prompt_template
+        ):
             yield file.prediction(place, not_asked=reason)
         else:
             asked.append((file, place))
@@ -162,9 +164,9 @@ def read_rows(
         )
 
 
-def _cannot_ask(record: Record, dialect: str) -> str | None:
-    if dialect == "stage1" and (record.task != "ocr" or record.box or record.color):
-        return "the stage1 dialect has ocr of whole pages only"
+def _cannot_ask(record: Record, prompt_template: str) -> str | None:
+    if prompt_template == "stage1" and (record.task != "ocr" or record.box or record.color):
+        return "the stage1 prompt template has ocr of whole pages only"
     return None
 
 

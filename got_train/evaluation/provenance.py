@@ -70,7 +70,11 @@ def run_settings(
 ) -> dict[str, Any]:
     """All that answers depend on, as settings.json holds it; `decoding` is what the reader does not know."""
     return {
-        "model": {"folder": str(folder), "sha256": model_hash(folder), "dialect": reader.dialect},
+        "model": {
+            "folder": str(folder),
+            "sha256": model_hash(folder),
+            "prompt_template": reader.prompt_template,
+        },
         "decoding": {
             "max_new_tokens": reader.max_new_tokens,
             "no_repeat_ngram_size": reader.no_repeat_ngram_size,  # null: 20 with one view, off with several

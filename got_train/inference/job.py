@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # what the text of a page does not depend on
 FREE = (
-    *("image_file", "video_file", "pages", "json", "confidence", "stream", "batch_size", "dialect"),
+    *("image_file", "video_file", "pages", "json", "confidence", "stream", "batch_size", "prompt_template"),
     *("output_dir", "save_render_file", "draw", "threads", "no_tune_cpu", "model_name_or_path"),
 )
 

@@ -124,8 +124,8 @@ class OcrPipeline:
             )
 
     @property
-    def dialect(self) -> str:
-        return self.model.config.dialect
+    def prompt_template(self) -> str:
+        return self.model.config.prompt_template
 
     def read(
         self,
@@ -257,7 +257,7 @@ class OcrPipeline:
                 color=request.color,
                 image_size=pictures[0].size if request.box_unit == "pixel" else None,
                 views=len(views),
-                dialect=config.dialect,
+                prompt_template=config.prompt_template,
                 view_tokens=config.vision.view_tokens,
             )
             ids = self.tokenizer.encode_prompt(prompt)

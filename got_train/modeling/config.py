@@ -138,7 +138,7 @@ class GotConfig:
     pad_token: int = 151643
     # <|im_end|>, the real end, and <|endoftext|>, the one that the released configs name
     stop_tokens: tuple[int, ...] = (151645, 151643)
-    dialect: str = "repo"  # prompt wording the weights were trained with
+    prompt_template: str = "repo"  # prompt wording the weights were trained with
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop_tokens", tuple(self.stop_tokens))

@@ -28,7 +28,7 @@ class Adapter:
 
     base: str  # the folder of the whole model
     base_sha256: str  # of its weights, in whatever layout
-    dialect: str
+    prompt_template: str
     rank: int
     alpha: float
     dropout: float

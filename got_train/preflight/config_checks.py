@@ -46,12 +46,12 @@ def model_sizes(config: Config, tokenizer: Tokenizer) -> GotConfig:
             vision=vision,
             decoder=replace(model.decoder, vocab_size=size),
             image_token=tokenizer.image_id,
-            dialect=model.dialect or "repo",
+            prompt_template=model.prompt_template or "repo",
         )
     found = stored_sizes(base_of(model.init_from))
-    if model.dialect not in ("", found.dialect):
-        said = f"{model.init_from} was trained with {found.dialect}; leave it empty"
-        raise ConfigError(f"model.dialect {model.dialect}: {said}")
+    if model.prompt_template not in ("", found.prompt_template):
+        said = f"{model.init_from} was trained with {found.prompt_template}; leave it empty"
+        raise ConfigError(f"model.prompt_template {model.prompt_template}: {said}")
     if found.decoder.vocab_size != tokenizer.size:
         has = f"{model.init_from} has a vocabulary of {found.decoder.vocab_size}; the tokenizer of that model"
         raise ConfigError(f"model.tokenizer: {tokenizer.size} tokens, {has}")
@@ -106,7 +106,7 @@ def build_collator(config: Config, sizes: GotConfig, tokenizer: Tokenizer) -> Co
         tokenizer=tokenizer,
         side=sizes.vision.image_side,
         view_tokens=sizes.vision.view_tokens,
-        dialect=sizes.dialect,
+        prompt_template=sizes.prompt_template,
         max_tokens=config.data.max_tokens,
         max_tiles=config.data.max_crops,
     )

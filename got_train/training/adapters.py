@@ -54,7 +54,7 @@ def start_lora(model: Got, config: Config) -> Adapter:
     adapter = Adapter(
         base=str(Path(base).resolve()),
         base_sha256=base_hash(base, model),
-        dialect=model.config.dialect,
+        prompt_template=model.config.prompt_template,
         rank=lora.rank,
         alpha=lora.alpha,
         dropout=lora.dropout,

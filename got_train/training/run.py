@@ -70,10 +70,10 @@ def build_model(settings: ModelConfig, tokenizer: Tokenizer, lora: bool = False)
 
     if settings.init_from:
         model = load_initial_model(settings.init_from, lora)
-        if settings.dialect not in ("", model.config.dialect):
+        if settings.prompt_template not in ("", model.config.prompt_template):
             raise ConfigError(
-                f"model.dialect {settings.dialect}: {settings.init_from} was trained with "
-                f"{model.config.dialect}; leave it empty"
+                f"model.prompt_template {settings.prompt_template}: {settings.init_from} was trained with "
+                f"{model.config.prompt_template}; leave it empty"
             )
         if model.config.decoder.vocab_size != tokenizer.size:
             raise ConfigError(
@@ -95,7 +95,7 @@ def build_model(settings: ModelConfig, tokenizer: Tokenizer, lora: bool = False)
             image_token=tokenizer.image_id,
             pad_token=tokenizer.pad_id,
             stop_tokens=tuple(tokenizer.stop_ids),
-            dialect=settings.dialect or "repo",
+            prompt_template=settings.prompt_template or "repo",
         )
     )
     if settings.vision_from:
@@ -115,7 +115,7 @@ def build_collator(config: Config, model: Got, tokenizer: Tokenizer) -> Collator
         tokenizer=tokenizer,
         side=vision.image_side,
         view_tokens=vision.view_tokens,
-        dialect=model.config.dialect,
+        prompt_template=model.config.prompt_template,
         max_tokens=config.data.max_tokens,
         max_tiles=config.data.max_crops,
         glyph_patch=vision.patch if config.train.char_loss_weight else 0,

@@ -169,7 +169,7 @@ def test_windows_of_any_size_and_global_layers_anywhere_survive_the_file(
 
 
 def test_a_transformers_config_alone_says_every_size(random_model, tmp_path):
-    """Each size differs from its default; what is left out are the second stop token and the dialect."""
+    """Each size differs from its default; what is left out are the second stop token and the template."""
     odd = {"max_positions": 77, "rope_theta": 5e4, "norm_eps": 1e-4, "init_std": 0.01}
     model = random_model(norm_eps=1e-3, window=2, global_layers=(0, 2), decoder=odd)
     save_model(model, tmp_path, "transformers")

@@ -144,7 +144,7 @@ WRONG = [
         "train: {sharding: stage4}",
         "train.sharding must be one of '', 'stage1', 'stage2', 'stage3'; got 'stage4'",
     ),
-    ("model: {dialect: [a]}", "model.dialect must be one of '', 'repo'"),
+    ("model: {prompt_template: [a]}", "model.prompt_template must be one of '', 'repo'"),
     ("model: {vision: {global_layers: 3}}", "model.vision.global_layers must be a list; got 3"),
     ("model: {vision: {global_layers: [a]}}", "model.vision.global_layers[0] must be of type int; got 'a'"),
     (

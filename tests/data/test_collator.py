@@ -126,7 +126,7 @@ def test_pages_and_tiles_that_are_given_stay_one_view_each_in_order(collator, pa
 
 
 def test_stage_1_has_the_image_as_a_bare_prefix(collator, opt, page):
-    alone = replace(collator, tokenizer=opt, dialect="stage1")
+    alone = replace(collator, tokenizer=opt, prompt_template="stage1")
     sample = alone.sample(Record((page(),), "ocr", "hello\nthere"))
     assert list(sample.ids[:3]) == [opt.image_id, opt.image_id, opt.start_id]
     assert opt.decode(sample.ids, skip_special=False) == "<imgpad><imgpad></s>OCR:hello\nthere\n"
@@ -136,7 +136,7 @@ def test_stage_1_has_the_image_as_a_bare_prefix(collator, opt, page):
 
 
 def test_stage_1_of_the_nano_model_has_its_own_end(collator, page):
-    alone = replace(collator, dialect="stage1")
+    alone = replace(collator, prompt_template="stage1")
     sample = alone.sample(Record((page(),), "ocr", "abc"))
     assert text_of(alone, sample) == "<imgpad><imgpad>OCR:abc<|im_end|>"
     assert supervised(alone, sample) == "abc<|im_end|>"
@@ -262,17 +262,17 @@ def test_an_image_that_breaks_off_is_refused_with_file_and_line(collator, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("record", "dialect", "message"),
+    ("record", "prompt_template", "message"),
     [
         ({"box": (0, 0, 41, 20)}, "repo", r"data:3: box: .* leaves the image; x must be in 0..40"),
-        ({"task": "format"}, "stage1", "data:3: task: the stage1 dialect knows no format"),
+        ({"task": "format"}, "stage1", "data:3: task: the stage1 prompt template knows no format"),
         ({"box": (1, 1, 2, 2)}, "stage1", "data:3: box: .* does not go with task ocr in stage1"),
-        ({"box": (1, 1)}, "transformers", "data:3: box: the transformers dialect has no point"),
+        ({"box": (1, 1)}, "transformers", "data:3: box: the transformers prompt template has no point"),
     ],
 )
 def test_a_prompt_that_got_was_never_taught_is_refused_with_file_and_line(
-    collator, page, record, dialect, message
+    collator, page, record, prompt_template, message
 ):
     record = Record(**{"images": (page(),), "task": "ocr", "text": "a", "location": "data:3", **record})
     with pytest.raises(RecordError, match=message):
-        replace(collator, dialect=dialect).sample(record)
+        replace(collator, prompt_template=prompt_template).sample(record)

@@ -87,7 +87,7 @@ def test_packed_rows_give_the_loss_and_gradients_of_unpacked_ones(random_model, 
     within("gradients, relative", gap / max(np.abs(grad).max() for grad in grads.values()), 1e-5)
 
 
-@pytest.mark.parametrize("overrides", [[], ["model.decoder.kind=opt", "model.dialect=stage1"]])
+@pytest.mark.parametrize("overrides", [[], ["model.decoder.kind=opt", "model.prompt_template=stage1"]])
 def test_a_packed_run_equals_a_padded_one(fit, within, overrides):
     """Also with glyph labels, whose views follow their samples into other rows."""
     overrides = [*overrides, "train.char_loss_weight=0.5"]

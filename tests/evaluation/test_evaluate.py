@@ -23,8 +23,8 @@ from got_train.tokenizer import train_tokenizer
 class FakeReader:
     """Answers by the image's name: a text, a text with how it ended, or None for a page that fails."""
 
-    def __init__(self, answers, dialect="repo", stop_after=None, max_new_tokens=4096):
-        self.answers, self.dialect, self.stop_after = answers, dialect, stop_after
+    def __init__(self, answers, prompt_template="repo", stop_after=None, max_new_tokens=4096):
+        self.answers, self.prompt_template, self.stop_after = answers, prompt_template, stop_after
         self.max_new_tokens, self.no_repeat_ngram_size, self.stop_loops, self.max_tiles = (
             max_new_tokens,
             None,
@@ -139,7 +139,7 @@ def test_tasks_boxes_and_colors_have_rows_of_their_own(reads, records, checkpoin
 
 
 def test_predictions_and_settings_stand_beside_the_metrics(reads, records, checkpoint, tmp_path):
-    reads(ANSWERS, dialect="hub")
+    reads(ANSWERS, prompt_template="hub")
     metrics = run(checkpoint, records(ROWS), tmp_path / "out", max_new_tokens=50)
     written = lines(tmp_path / "out" / "predictions.jsonl")
     assert [row["record"] for row in written] == [0, 1, 2, 3, 4, 5]
@@ -160,7 +160,7 @@ def test_predictions_and_settings_stand_beside_the_metrics(reads, records, check
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == metrics
     assert metrics["failures"] == [{"location": f"{tmp_path}/test.jsonl:6", "cause": "f.png: no picture"}]
     settings = metrics["settings"]
-    assert settings["model"]["dialect"] == "hub"
+    assert settings["model"]["prompt_template"] == "hub"
     assert settings["model"]["sha256"] == model_hash(checkpoint)
     assert settings["decoding"]["max_new_tokens"] == 50
     assert settings["data"][0]["records"] == 6
@@ -256,7 +256,7 @@ def test_files_are_named_by_what_tells_them_apart(records, tmp_path):
 
 def test_stage_1_is_asked_ocr_of_whole_pages_and_the_rest_is_counted(reads, records, checkpoint, tmp_path):
     rows = [*ROWS, ("g.png", "format", "# G")]
-    reader = reads(ANSWERS, dialect="stage1")
+    reader = reads(ANSWERS, prompt_template="stage1")
     metrics = run(checkpoint, records(rows), tmp_path / "out")
     assert reader.asked == ["a.png", "b.png", "f.png"]
     groups = metrics["groups"]
@@ -380,13 +380,18 @@ def test_two_runs_stand_side_by_side_with_their_change(tmp_path):
 
 
 def test_runs_of_other_data_prompts_or_decoding_are_not_compared_unless_forced(tmp_path):
-    settings = {"model": {"dialect": "repo"}, "data": [{"sha256": "1"}], "limit": None, "decoding": {"a": 1}}
+    settings = {
+        "model": {"prompt_template": "repo"},
+        "data": [{"sha256": "1"}],
+        "limit": None,
+        "decoding": {"a": 1},
+    }
     metrics_of(tmp_path, "one", [("a", "a", {"task": "ocr"})], **settings)
     pairs = [("a", "a", {"task": "ocr"}), ("b", "b", {"task": "format"})]
     changes = {
         "data": {"data": [{"sha256": "2"}]},
         "limits": {"limit": 5},
-        "prompt dialects": {"model": {"dialect": "hub"}},
+        "prompt templates": {"model": {"prompt_template": "hub"}},
         "decoding settings": {"decoding": {"a": 2}},
     }
     for place, (what, change) in enumerate(changes.items()):
@@ -401,7 +406,7 @@ def test_runs_of_other_data_prompts_or_decoding_are_not_compared_unless_forced(t
 
 
 def test_batch_size_is_no_difference(tmp_path):
-    settings = {"model": {"dialect": "repo"}, "data": [{"sha256": "1"}], "limit": None}
+    settings = {"model": {"prompt_template": "repo"}, "data": [{"sha256": "1"}], "limit": None}
     for name, size in (("one", 1), ("two", 8)):
         metrics_of(tmp_path, name, [("a", "a", {})], **settings, decoding={"batch_size": size, "stop": True})
     assert "comparable" not in compare_files([tmp_path / "one", tmp_path / "two"])
@@ -499,9 +504,11 @@ def tiny(random_model, tokenizer, tmp_path):
     """A function: the folder of a random checkpoint that reads views of 64 x 64 pixels."""
     from got_train.checkpoint.weights import save_model
 
-    def make(kind, dialect):
+    def make(kind, prompt_template):
         model = random_model(kind, decoder={"vocab_size": tokenizer.size, "max_positions": 512})
-        model.config = dataclasses.replace(model.config, dialect=dialect, stop_tokens=tokenizer.stop_ids)
+        model.config = dataclasses.replace(
+            model.config, prompt_template=prompt_template, stop_tokens=tokenizer.stop_ids
+        )
         save_model(model, tmp_path / kind, tokenizer=tokenizer)
         return tmp_path / kind
 
@@ -540,7 +547,7 @@ def test_a_model_answers_as_the_reader_does_and_a_broken_image_is_a_failure(tiny
 
 def test_a_stage_1_checkpoint_is_evaluated_on_its_ocr(tiny, pages, tmp_path):
     metrics = run(tiny("opt", "stage1"), pages, tmp_path / "out", max_new_tokens=4)
-    assert metrics["settings"]["model"]["dialect"] == "stage1"
+    assert metrics["settings"]["model"]["prompt_template"] == "stage1"
     assert metrics["groups"]["ocr"]["rows"] == 3
     assert metrics["groups"]["all"]["not_asked"] == 3
 

@@ -164,7 +164,7 @@ def test_the_command_writes_a_report_with_its_settings(tmp_path):
     rows = [{"reference": "ab", "prediction": "a", "task": "ocr", "finished": "stop"}]
     (tmp_path / "predictions.jsonl").write_text(json.dumps(rows[0]) + "\n")
     settings = {
-        "model": {"folder": "runs/x", "sha256": "cafe", "dialect": "repo"},
+        "model": {"folder": "runs/x", "sha256": "cafe", "prompt_template": "repo"},
         "decoding": {"max_new_tokens": 7},
         "data": [{"name": "d", "path": "nowhere.jsonl", "records": 1, "sha256": "f00d"}],
         "limit": None,

@@ -182,7 +182,13 @@ def test_embedded_pictures_are_asked_and_shown(tmp_path, monkeypatch):
     source = {"path": str(tmp_path / "d.parquet"), "task": "ocr"}
 
     class Reader:
-        dialect, max_new_tokens, no_repeat_ngram_size, stop_loops, max_tiles = "repo", 8, None, True, 6
+        prompt_template, max_new_tokens, no_repeat_ngram_size, stop_loops, max_tiles = (
+            "repo",
+            8,
+            None,
+            True,
+            6,
+        )
 
         def read(self, questions, batch_size=1):
             for question in questions:

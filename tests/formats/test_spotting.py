@@ -150,19 +150,19 @@ def test_a_line_across_between_parts_the_columns_above_and_below_it():
 
 
 @pytest.mark.parametrize(
-    ("dialect", "words"),
+    ("prompt_template", "words"),
     [("repo", "OCR with boxes: "), ("hub", "OCR with boxes: "), ("transformers", " OCR with boxes: ")],
 )
-def test_the_question_has_its_words_in_every_dialect_with_a_chat(dialect, words):
-    assert question("spot", dialect=dialect) == words
-    assert f"</img>\n{words}<|im_end|>" in build_prompt("spot", dialect=dialect)
+def test_the_question_has_its_words_in_every_template_with_a_chat(prompt_template, words):
+    assert question("spot", prompt_template=prompt_template) == words
+    assert f"</img>\n{words}<|im_end|>" in build_prompt("spot", prompt_template=prompt_template)
     assert parse_question("OCR with boxes: ") == ("spot", None, None)
 
 
 @pytest.mark.parametrize(
     ("asked", "cause"),
     [
-        ({"dialect": "stage1"}, "task: the stage1 dialect knows no spot"),
+        ({"prompt_template": "stage1"}, "task: the stage1 prompt template knows no spot"),
         ({"box": [1, 2, 3, 4]}, "box: [1, 2, 3, 4] does not go with task spot"),
         ({"color": "red"}, "color: red does not go with task spot"),
     ],

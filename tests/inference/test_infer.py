@@ -249,7 +249,7 @@ def test_a_box_that_fits_the_first_page_only_is_a_failure_of_the_second(run, sca
         (["--srt"], "--srt: needs --video_file"),
         (["--pages", "3-1"], "pages: '3-1' runs backwards; write 1-3"),
         (["--pages", "1-2"], "pages: "),
-        (["--dialect", "hub"], "--dialect: hub; this checkpoint was trained with repo"),
+        (["--prompt-template", "hub"], "--prompt-template: hub; this checkpoint was trained with repo"),
     ],
 )
 def test_wrong_flags_are_refused_with_exit_code_2(run, scans, flags, message):
@@ -275,8 +275,8 @@ def test_inputs_that_cannot_be_are_refused_with_exit_code_2(run, scans, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_the_checkpoints_own_dialect_may_be_named(run, scans):
-    assert run("--image_file", scans / "p1.png", "--dialect", "repo")[0] == 0
+def test_the_checkpoints_own_template_may_be_named(run, scans):
+    assert run("--image_file", scans / "p1.png", "--prompt-template", "repo")[0] == 0
 
 
 @pytest.mark.parametrize(

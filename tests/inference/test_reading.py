@@ -56,7 +56,7 @@ def tiny_checkpoint(folder, tokenizer=None, **decoder):
         image_token=tokenizer.image_id,
         pad_token=tokenizer.pad_id,
         stop_tokens=tokenizer.stop_ids,
-        dialect="stage1" if decoder.get("kind") == "opt" else "repo",
+        prompt_template="stage1" if decoder.get("kind") == "opt" else "repo",
     )
     save_model(Got(config), folder, tokenizer=tokenizer)
     return folder
@@ -330,7 +330,7 @@ def test_a_checkpoint_of_stage_1_reads_in_its_own_words_and_knows_ocr_only(scans
     stops = (words.index("\u010a"), 2)  # newline, </s>
     made = decoding.generate(stage1.model, np.array([ids]), views, None, 12, stops, 20)
     assert read.ids == made.ids[0]
-    assert refused.cause.endswith("task: the stage1 dialect knows no format; it has ocr only")
+    assert refused.cause.endswith("task: the stage1 prompt template knows no format; it has ocr only")
 
 
 def test_a_tokenizer_of_another_model_is_refused(reader):

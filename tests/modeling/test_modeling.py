@@ -395,5 +395,5 @@ def test_sizes_that_no_model_has_are_refused(part, sizes, message):
 
 
 def test_a_config_survives_its_dictionary():
-    config = GotConfig(decoder=DecoderConfig(kv_heads=4), stop_tokens=(7,), dialect="hub")
+    config = GotConfig(decoder=DecoderConfig(kv_heads=4), stop_tokens=(7,), prompt_template="hub")
     assert GotConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config

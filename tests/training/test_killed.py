@@ -40,7 +40,7 @@ FORMS = {
     "workers, accumulation": ("data.num_workers=2", "train.per_device_train_batch_size=2"),
     "opt with dropout, glyphs": (
         "model.decoder.kind=opt",
-        "model.dialect=stage1",
+        "model.prompt_template=stage1",
         "model.decoder.dropout=0.1",
         "train.char_loss_weight=0.5",
     ),

@@ -21,7 +21,7 @@ from got_train.training.loader import BatchSchedule
 from got_train.training.optimizer import lr_multiplier
 
 PARTS = ("vision", "projector", "decoder")
-OPT = ("model.decoder.kind=opt", "model.dialect=stage1", "model.decoder.dropout=0.1")
+OPT = ("model.decoder.kind=opt", "model.prompt_template=stage1", "model.decoder.dropout=0.1")
 
 
 def weights(made):

@@ -94,7 +94,11 @@ def _settings(metrics: Mapping[str, Any]) -> str:
     rows = {"metrics count": f"{metrics['unit']}s", "letter case": case, "METEOR stages": stages}
     if settings:
         model, decoding = settings["model"], settings["decoding"]
-        rows |= {"checkpoint": model["folder"], "its SHA-256": model["sha256"], "prompts": model["dialect"]}
+        rows |= {
+            "checkpoint": model["folder"],
+            "its SHA-256": model["sha256"],
+            "prompts": model["prompt_template"],
+        }
         rows |= {"decoding": ", ".join(f"{name} {value}" for name, value in decoding.items())}
         for file in settings["data"]:
             said = f"{file['path']}, {file['records']:,} records, SHA-256 {file['sha256']}"
