@@ -237,7 +237,23 @@ def _environment(text: str, begin: re.Match) -> tuple[str, int, bool]:
         depth += 1 if match[1] == "begin" else -1
         if not depth:
             return text[start : start + match.start()], start + match.end(), True
-    return text[start:], len(text), False
+    end = outer_end(text, start)
+    end = len(text) if end is None else end
+    return text[start:end], end, False
+
+
+def outer_end(text: str, start: int) -> int | None:
+    r"""Where an environment ends that began before `start`: the first `\end` after it without a `\begin`."""
+    inner: list[str] = []
+    for match in re.finditer(r"\\(begin|end)\s*\{([^{}]*)\}", text[start:]):
+        if match[1] == "begin":
+            inner.append(match[2])
+        elif match[2] not in inner:
+            return start + match.start()
+        else:
+            while inner.pop() != match[2]:
+                pass
+    return None
 
 
 def _latex_html(body: str) -> str:

@@ -6,6 +6,7 @@ text as it was read ends every page.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 from got_train.errors import RenderingError
 from got_train.formats.answer_types import PLAIN_TASKS, PartType, answer_parts
+from got_train.formats.tables import find_tables
 
 from . import charts, markup, mathpix, music, repair, spots, tikz
 from .html import escaped, picture, shown_as_source
@@ -33,22 +35,27 @@ class Reading:
     task: str = "format"
     image: Image.Image | None = None
 
-    def parts(self) -> list[tuple[PartType, str]]:
-        """What the answer is made of, in its order."""
-        return [("plain", self.text)] if too_much(self) else answer_parts(self.text, self.task)
+    def parts(self) -> list[Part]:
+        """What the answer is made of, in its order and repaired, whatever format it is written in."""
+        if reason := too_much(self):
+            return [Part("plain", self.text, (f"shown as it was read: {reason}",))]
+        return [_repaired(kind, text) for kind, text in answer_parts(self.text, self.task)]
 
 
 @dataclass(eq=False)  # two pages may hold the same text
-class _Part:
+class Part:
+    """A part of an answer: its repaired text, and what was repaired or cannot be drawn, in words."""
+
     kind: PartType
     text: str
+    notes: tuple[str, ...] = ()
     html: str | None = None  # "" is a part of which nothing is to be seen, such as an empty frame
 
 
 @dataclass
 class _Page:
     reading: Reading
-    parts: list[_Part] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -84,19 +91,23 @@ def too_much(reading: Reading) -> str | None:
 
 
 def _page(reading: Reading) -> _Page:
-    page = _Page(reading)
-    reason = too_much(reading)
-    page.notes += [f"shown as it was read: {reason}"] if reason else []
-    for kind, text in reading.parts():
-        if kind == "markdown":
-            mended = repair.page(text)
-            page.notes += mended.notes
-            text = mended.text
-        page.parts.append(_Part(kind, text))
-    return page
+    parts = reading.parts()
+    return _Page(reading, parts, [note for part in parts for note in part.notes])
 
 
-def _set_markdown(parts: list[_Part], pages: list[_Page]) -> None:
+def _repaired(kind: PartType, text: str) -> Part:
+    if kind == "markdown":
+        whole = repair.page(text)
+        return Part(kind, whole.text, whole.notes)
+    if kind == "table" and not find_tables(text)[0].closed:
+        return Part(kind, text, ("<table> has no end: </table> was added",))
+    if kind == "chart":
+        with contextlib.suppress(RenderingError):
+            return Part(kind, text, tuple(charts.read(text).notes()))
+    return Part(kind, text)
+
+
+def _set_markdown(parts: list[Part], pages: list[_Page]) -> None:
     """All Markdown of a document at once, for node starts slowly; what it would change is set here."""
     try:
         answers = mathpix.pages([part.text for part in parts]) if parts else []
@@ -111,7 +122,7 @@ def _set_markdown(parts: list[_Part], pages: list[_Page]) -> None:
         page.notes.append(f"set by the built-in renderer: {answer}")
 
 
-def _drawn(part: _Part, page: _Page) -> str:
+def _drawn(part: Part, page: _Page) -> str:
     try:
         return _RENDERERS[part.kind](part.text, page)
     except RenderingError as error:
@@ -141,7 +152,6 @@ def _drawing(text: str, page: _Page) -> str:
 
 def _chart(text: str, page: _Page) -> str:
     chart = charts.read(text)
-    page.notes += chart.notes()
     titles = "".join(
         f"<dt>{escaped(name)}</dt><dd>{escaped(said)}</dd>" for name, said in chart.titles.items()
     )

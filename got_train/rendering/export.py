@@ -13,7 +13,7 @@ from got_train.errors import RenderingError
 
 from . import charts, mathpix, word
 from .blocks import Block, blocks, pieces
-from .document import Reading, render
+from .document import Part, Reading, render
 from .html import escaped
 from .markup import table as safe_table
 from .table_grid import grid
@@ -45,26 +45,30 @@ def export(document: Sequence[Reading], form: str, tables: str = "html") -> byte
 
 
 def as_json(document: Sequence[Reading]) -> str:
-    """Pages with their text as it was read and the blocks that it is made of."""
-    pages = [
-        {
-            "label": reading.label,
-            "task": reading.task,
-            "text": reading.text,
-            "blocks": [row for kind, text in reading.parts() for row in _rows(kind, text)],
-        }
-        for reading in document
-    ]
+    """Pages with their text as it was read, the blocks that it is made of, and notes on what was repaired."""
+    pages = []
+    for reading in document:
+        parts = reading.parts()
+        page = {"label": reading.label, "task": reading.task, "text": reading.text}
+        if notes := _notes(parts):
+            page["notes"] = notes
+        pages.append(page | {"blocks": [row for part in parts for row in _rows(part.kind, part.text)]})
     return json.dumps({"pages": pages}, ensure_ascii=False, indent=2) + "\n"
 
 
 def markdown(document: Sequence[Reading], tables: str = "html") -> str:
-    r"""Markdown with $...$ for formulas; HTML in an answer is text, and a price keeps its dollar by a \."""
+    r"""Markdown with $...$ for formulas; HTML in an answer is text; notes stand above as quotations."""
     pages = []
     for reading in document:
-        parts = [_part(kind, text, tables) for kind, text in reading.parts()]
-        pages.append("\n\n".join(part for part in parts if part))
+        parts = reading.parts()
+        notes = "\n".join(f"> {_escaped(' '.join(note.split()))}  " for note in _notes(parts))
+        written = [notes, *(_part(part.kind, part.text, tables) for part in parts)]
+        pages.append("\n\n".join(filter(None, written)))
     return "\n\n---\n\n".join(pages) + "\n"
+
+
+def _notes(parts: Sequence[Part]) -> list[str]:
+    return list(dict.fromkeys(note for part in parts for note in part.notes))
 
 
 def _rows(kind: str, text: str) -> Iterable[dict]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from got_train.formats.tables import outer_end
+
 _TOKEN = re.compile(
     r"\\begin\s*\{(?P<begin>[A-Za-z]+\*?)\}|\\end\s*\{(?P<end>[A-Za-z]+\*?)\}|\\.|[{}]", re.DOTALL
 )
@@ -105,10 +107,14 @@ def _formula_end(text: str, match: re.Match) -> int | None:
 
 
 def _limit(text: str, match: re.Match) -> int:
-    """Where the paragraph ends, which holds formulas and tables, or the text."""
-    blank = re.compile(r"\s*\n\s*\n").search(text, match.end())
-    inside = match["kind"] or match["name"] == "tabular"
-    return blank.start() if blank and inside else match.end() + len(text[match.end() :].rstrip())
+    """Where formulas and tables end that have no end: their paragraph, what they stand in, or the text."""
+    ends = [match.end() + len(text[match.end() :].rstrip())]
+    if match["kind"] or match["name"] == "tabular":
+        blank = re.compile(r"\s*\n\s*\n").search(text, match.end())
+        ends += [blank.start()] if blank else []
+        outer = outer_end(text, match.end())
+        ends += [match.end() + len(text[match.end() : outer].rstrip())] if outer is not None else []
+    return min(ends)
 
 
 def _ended(text: str, match: re.Match) -> bool:

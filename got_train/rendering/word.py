@@ -40,8 +40,11 @@ def written(document: Sequence[Reading]) -> bytes:
     for number, reading in enumerate(document):
         if number:
             file.add_page_break()
-        for kind, text in reading.parts():
-            _part(file, kind, text)
+        parts = reading.parts()
+        for note in dict.fromkeys(note for part in parts for note in part.notes):
+            _note(file, note)
+        for part in parts:
+            _part(file, part.kind, part.text)
     kept = io.BytesIO()
     file.save(kept)
     return kept.getvalue()
@@ -128,7 +131,7 @@ def _drawing(file: Any, text: str) -> None:
     figure = tikz.figure(text, as_png=True)
     _picture(file.add_paragraph(), figure.data, None)
     for note in figure.notes:
-        file.add_paragraph(_clean(note), style="Intense Quote")
+        _note(file, note)
 
 
 def _score(file: Any, text: str) -> None:
@@ -136,7 +139,7 @@ def _score(file: Any, text: str) -> None:
     for page in drawn:
         _picture(file.add_paragraph(), _pixels(page), WIDTH)
     if note:
-        file.add_paragraph(_clean(note), style="Intense Quote")
+        _note(file, note)
 
 
 def _chart(file: Any, text: str) -> None:
@@ -145,8 +148,6 @@ def _chart(file: Any, text: str) -> None:
         _picture(file.add_paragraph(), _pixels(charts.svg(chart)), WIDTH)
     for name, said in chart.titles.items():
         file.add_paragraph(_clean(f"{name}: {said}"))
-    for note in chart.notes():
-        file.add_paragraph(_clean(note), style="Intense Quote")
     _table(file, charts.table(chart))
 
 
@@ -157,9 +158,13 @@ def _lines(file: Any, text: str) -> None:
 
 def _source(file: Any, text: str, reason: str = "") -> None:
     if reason:
-        file.add_paragraph(_clean(f"shown as source: {reason}"), style="Intense Quote")
+        _note(file, f"shown as source: {reason}")
     for line in text.split("\n"):
         file.add_paragraph().add_run(_clean(line)).font.name = "Courier New"
+
+
+def _note(file: Any, note: str) -> None:
+    file.add_paragraph(_clean(note), style="Intense Quote")
 
 
 def _picture(paragraph: Any, data: bytes, inches: float | None) -> None:

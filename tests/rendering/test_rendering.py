@@ -199,7 +199,7 @@ def test_every_page_of_a_document_is_there(without_node):
     ],
 )
 def test_the_order_of_decisions_is_kern_plain_tikz_chart_markdown(text, task, expected):
-    assert [kind for kind, _ in Reading("", text, task).parts()] == expected
+    assert [part.kind for part in Reading("", text, task).parts()] == expected
 
 
 @needs_katex

@@ -3,12 +3,14 @@
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from got_train.cli import render as command
 from got_train.errors import RenderingError
 from got_train.formats import latex, node_packages
+from got_train.formats.tables import find_tables
 from got_train.rendering import mathpix, word
 from got_train.rendering.document import Reading
 from got_train.rendering.export import export
@@ -197,3 +199,73 @@ def test_reports_draw_the_same_text_once_and_say_why_not(monkeypatch):
     budget = renderings.Budget()
     assert [budget.drawn("**kern", "music") for _ in range(3)] == ["<p>not drawn: too &lt;long&gt;</p>"] * 3
     assert asked == ["**kern"]
+
+
+CUT = {  # an answer that was cut off, what its note begins with, and its blocks
+    "a table before other text": (
+        (Path(__file__).parents[1] / "fixtures/field/g01b_open.mmd").read_text(),
+        "\\begin{tabular} has no end",
+        [("table", "a b c d"), ("paragraph", "After text")],
+    ),
+    "a formula": (
+        "cut \\( \\frac{1\n\nAfter text",
+        "\\( has no end",
+        [("paragraph", ""), ("paragraph", "After text")],
+    ),
+    "a list": ("\\begin{itemize}\n\\item a\n\\item b", "\\begin{itemize} has no end", [("list", "a b")]),
+    "an HTML table": ("<table><tr><td>a</td><td>b", "<table> has no end", [("table", "a b")]),
+    "a table in a table float": (
+        "\\begin{table}\\begin{center}\\begin{tabular}{l} a \\\\ b \\\\ \\end{center}\\end{table} After text",
+        "\\begin{tabular} has no end",
+        [("table", "a b"), ("paragraph", "After text")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "note", "blocks"), CUT.values(), ids=CUT)
+def test_what_was_cut_off_is_repaired_and_noted_in_every_format(text, note, blocks, monkeypatch):
+    monkeypatch.setattr(mathpix, "unavailable", lambda: "not asked here")
+    page = json.loads(export([Reading("", text)], "json"))["pages"][0]
+    assert page["text"] == text
+    assert page["notes"][0].startswith(note)
+    assert [block["kind"] for block in page["blocks"]] == [kind for kind, _ in blocks]
+    for block, (kind, words) in zip(page["blocks"], blocks, strict=True):
+        shown = " ".join(re.sub("<[^>]*>", " ", block.get("html", block["text"])).split())
+        assert not words or shown == words, kind
+    markdown = text_of(export([Reading("", text)], "md"))
+    assert markdown.startswith(f"> {note}".replace("<", "\\<"))
+    html = text_of(export([Reading("", text)], "html"))
+    assert f'<p class="note">{note}'.replace("<table>", "&lt;table&gt;") in html
+    if ("paragraph", "After text") in blocks:
+        assert "\n\nAfter text\n" in markdown
+        assert "<p>After text</p>" in html
+
+
+@needs_word
+@pytest.mark.parametrize(("text", "note", "blocks"), CUT.values(), ids=CUT)
+def test_what_was_cut_off_is_repaired_and_noted_in_word(text, note, blocks):
+    import docx
+
+    made = docx.Document(io.BytesIO(export([Reading("", text)], "docx")))
+    assert made.paragraphs[0].style.name == "Intense Quote"
+    assert made.paragraphs[0].text.startswith(note)
+    tables = [" ".join(cell.text for row in table.rows for cell in row.cells) for table in made.tables]
+    assert tables == [words for kind, words in blocks if kind == "table"]
+    if ("paragraph", "After text") in blocks:
+        assert made.paragraphs[-1].text == "After text"
+    items = [line.text for line in made.paragraphs if line.style.name == "List Bullet"]
+    assert items == [item for kind, words in blocks if kind == "list" for item in words.split()]
+
+
+def test_a_chart_that_was_cut_off_is_noted_in_json_and_markdown():
+    text = '{"values": {"a": 1, "b": 25'
+    note = "the chart was cut off: }} was added, and its last number may be longer"
+    assert json.loads(export([Reading("", text)], "json"))["pages"][0]["notes"] == [note]
+    assert text_of(export([Reading("", text)], "md")).startswith(f"> {note}")
+
+
+def test_an_open_table_ends_where_what_it_stands_in_ends():
+    text = "\\begin{table}\\begin{tabular}{l} a \\\\ \\begin{tabular}{l} b \\end{tabular} \\end{table} words"
+    table = find_tables(text)[0]
+    assert (table.closed, text[table.end :]) == (False, "\\end{table} words")
+    assert table.html == "<table><tr><td>a</td></tr><tr><td>b</td></tr></table>"
