@@ -41,8 +41,12 @@ def parser() -> CommandParser:
     add("--drop", choices=DROPPABLE, nargs="+", default=(), help="lose this where the target cannot say it")
     labels = made.add_argument_group("labels with positions")
     add = labels.add_argument
-    add("--tasks", metavar="spot,box,ocr", help="of each page (default spot): all lines with boxes, "
-        "every line by its box, the plain text")  # fmt: skip
+    add(
+        "--tasks",
+        metavar="spot,box,ocr,line,window",
+        help="of each page (default spot): all lines with boxes, every line by its box, the plain text; "
+        "every line, or 3 to 8 rows, cut out as pictures of their own",
+    )
     add(
         "--order", choices=ORDERS, help="of lines: the file's (default for PAGE, ALTO) or the page's (others)"
     )

@@ -17,7 +17,7 @@ from got_train.images import EncodedImage, image_files, open_image
 from .formats import RowReader
 from .image_copies import ImageCopier
 from .labels.readers import are_labels, labelled_pages
-from .labels.to_spots import TASKS, LabelOptions, Losses, page_records, picture_size
+from .labels.to_spots import CROPS, TASKS, LabelOptions, Losses, page_records, picture_size
 from .record import DataFileError, Record, RecordError, shorten
 from .records import as_row, read_records
 
@@ -56,7 +56,8 @@ def _write(
     file: TextIO, refuse: Callable[[RecordError], None], options: argparse.Namespace, losses: Losses
 ) -> tuple[int, int]:
     folder = _out(options).parent
-    copies = ImageCopier(folder / "images") if options.copy_images else None
+    cuts = bool(set(_tasks(options)) & set(CROPS))  # pictures that stand nowhere yet
+    copies = ImageCopier(folder / "images") if options.copy_images or cuts else None
     written = refused = 0
     for record in _rows(options, losses):
         try:
@@ -125,8 +126,12 @@ def _record_rows(options: argparse.Namespace) -> Rows:
             yield error
 
 
+def _tasks(options: argparse.Namespace) -> tuple[str, ...]:
+    return tuple((options.tasks or "spot").split(","))
+
+
 def _label_rows(options: argparse.Namespace, losses: Losses) -> Rows:
-    tasks = tuple((options.tasks or "spot").split(","))
+    tasks = _tasks(options)
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
         raise DataError(f"--tasks: {unknown[0]!r}; some of {','.join(TASKS)}")

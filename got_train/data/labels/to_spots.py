@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
@@ -16,7 +17,10 @@ from got_train.formats import spots as spotting
 from got_train.formats.spots import Box, Spot
 from got_train.images import FORMATS
 
-TASKS = ("spot", "box", "ocr")
+from .crops import line_crops, window_crops
+
+CROPS = {"line": line_crops, "window": window_crops}  # tasks that cut pictures out of the page
+TASKS = ("spot", "box", "ocr", *CROPS)
 ORDERS = ("file", "page")  # as the labels stand in their file; as they stand on the page
 ILLEGIBLE = ("leave_out", "skip_page")
 UNREADABLE = "###"  # what ICDAR's labels, and many after them, write for a text that nobody can read
@@ -174,6 +178,10 @@ def _placed(
         made += [replace(whole, text=spot.text, box=spot.box) for spot in spots]
     if "ocr" in options.tasks:
         made.append(replace(whole, text="\n".join(" ".join(spot.text for spot in row) for row in rows)))
+    for task in (task for task in options.tasks if task in CROPS):
+        document = Path(page.image).stem  # so that all crops of a page stay on one side of a split
+        crops = CROPS[task](page.image, spots)
+        made += [replace(whole, images=(crop,), text=text, document=document) for crop, text in crops]
     return made
 
 
