@@ -513,7 +513,7 @@ def test_the_commands_of_the_page_on_data_run(labels, ours, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
     commands = [line.split()[2:] for line in text.splitlines() if line.startswith("got convert-data ")]
-    assert len(commands) == 5
+    assert len(commands) == 6
     (tmp_path / "pages").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "pages/1.png")
     (tmp_path / "pages/1.txt").write_text("Harbour report")
