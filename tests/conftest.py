@@ -179,6 +179,12 @@ def tiny_run(tmp_path):
 
 
 @pytest.fixture
+def processor_seconds():
+    """A function: the processor time so far, ended children too; other work does not lengthen it."""
+    return lambda: sum(os.times()[:4])
+
+
+@pytest.fixture
 def within(request):
     """A function: assert that a difference is within a bound; the file GOT_MEASURED collects them."""
 

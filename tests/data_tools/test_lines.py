@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -323,14 +322,12 @@ def test_datasets_opens_the_parquet_with_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("module", ["drawing.fonts", "engines.lines", "engines.pages", "engines.pdf"])
-def test_help_comes_in_under_a_second(module: str) -> None:
-    """Of the processor's time, which others on the machine do not lengthen."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_help_comes_in_under_a_second(module: str, processor_seconds) -> None:
+    before = processor_seconds()
     subprocess.run(
         [sys.executable, "-m", f"data_tools.{module}", "--help"], cwd=ROOT, capture_output=True, check=True
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+    assert processor_seconds() - before < 1
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 from PIL import Image
@@ -477,15 +476,15 @@ def test_an_interrupted_command_says_that_it_can_go_on(reads, records, checkpoin
     assert len(lines(tmp_path / "out" / "predictions.jsonl")) == 2
 
 
-def test_help_takes_less_than_a_second_and_imports_no_paddle():
+def test_help_takes_less_than_a_second_and_imports_no_paddle(processor_seconds):
     code = (
         "import sys, got_train.cli.evaluate as e\n"
         "try: e.main(['--help'])\n"
         "except SystemExit: print(sorted(sys.modules))"
     )
-    began = time.monotonic()
+    began = processor_seconds()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert time.monotonic() - began < 1
+    assert processor_seconds() - began < 1
     assert "'paddle'" not in done.stdout
     assert "'numpy'" not in done.stdout
     assert "--compare" in done.stdout

@@ -5,7 +5,6 @@ import random
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -216,11 +215,11 @@ def test_a_reference_without_a_table_has_no_score_and_a_prediction_without_one_h
     assert score("words", FRUIT) == {"teds": 0.0, "teds_s": 0.0, "closed": False}
 
 
-def test_tables_of_60_rows_and_12_columns_take_less_than_5_seconds():
+def test_tables_of_60_rows_and_12_columns_take_less_than_5_seconds(processor_seconds):
     source = random.Random(1)
     sides = [
         table(*["".join(f"<td>{source.randint(0, 9999)}</td>" for _ in range(12))] * 60) for _ in range(2)
     ]
-    start = time.perf_counter()
+    start = processor_seconds()
     assert score(*sides)["teds_s"] == 1.0
-    assert time.perf_counter() - start < 5  # apted takes 22
+    assert processor_seconds() - start < 5  # apted takes 22
