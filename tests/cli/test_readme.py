@@ -63,7 +63,7 @@ def places(tmp_path_factory) -> dict[str, str]:
 
 def run(words: list[str], folder: Path, may_be_refused: bool = False) -> subprocess.CompletedProcess:
     command = [sys.executable, *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     refused = may_be_refused and done.returncode == 2 and "make data-tools" in done.stderr
     assert done.returncode == 0 or refused, f"{shlex.join(words)}\n{done.stderr[-2000:]}"
     return done
