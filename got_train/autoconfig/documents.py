@@ -1,38 +1,28 @@
-"""What a folder of documents holds: files of rows, pictures beside texts, and what is neither.
+"""What a folder of documents holds: files of rows, pictures beside texts, label files, and what is neither.
 
 Every file that is not taken is told of. Opens no picture.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from got_train import images
-from got_train.data import line_files
+from got_train.data.columns import choose_columns, sample_rows, unread_prompts, unused_columns
 from got_train.data.labels import readers
+from got_train.data.labels.to_spots import LabelOptions, Losses, page_records
 from got_train.data.records import Record, RecordError, read_records
+from got_train.images import natural_order
 
-ROW_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-# what others call the picture and the answer of a row, the surest first
-IMAGE_COLUMNS = ("image", "images", "file_name", "image_path", "img_path", "img", "filename", "path", "file")
-TEXT_COLUMNS = (
-    "text",
-    "ground_truth",
-    "answer",
-    "label",
-    "transcription",
-    "response",
-    "markdown",
-    "gt",
-    "caption",
-)
+ROW_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 MARKUP = re.compile(r"^#{1,4} |\\\(|\\\[|\\begin\{|^\|.*\|\s*$|\*\*|<table", re.MULTILINE)
 SAMPLED_ROWS = 200  # rows whose text tells whether it is marked up
+SHOWN_NOTES = 20  # about files of rows that cannot be read
 
 
 @dataclass(frozen=True)
@@ -44,6 +34,7 @@ class Document:
     records: Sequence[Record] = ()
     task: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+    in_memory: bool = False  # made of labels here: a file has to be written for them
 
 
 def find_documents(folder: str, task: str) -> tuple[list[Document], list[str]]:
@@ -51,48 +42,94 @@ def find_documents(folder: str, task: str) -> tuple[list[Document], list[str]]:
     if not os.path.exists(folder):
         raise RecordError(f"{folder}: no such folder; a folder of documents, or a file of rows")
     if os.path.isfile(folder):
-        return [Document(folder, "file", task=task)], []
+        return [Document(folder, "labels" if readers.label_format(folder) else "file", task=task)], []
     try:
         read_records(folder, task=task or None)
         return [Document(folder, "folder", task=task)], _left(Path(folder), taken=True)
     except RecordError as error:
         refusal = str(error)
-    rows = [
-        path for path in _visible(Path(folder)) if path.suffix.lower() in ROW_SUFFIXES and not _labels(path)
-    ]
-    found = [Document(str(path), path.suffix[1:].lower(), task=task) for path in rows]
+    if files := readers.label_files(folder):
+        form = Counter(files.values()).most_common(1)[0][0]
+        return [Document(folder, f"labels, {form}", task=task)], _left(Path(folder), True, files)
+    rows = [path for path in _visible(Path(folder)) if path.suffix.lower() in ROW_SUFFIXES]
+    rows = [path for path in rows if not _is_labels(path)]
+    documents = [Document(str(path), path.suffix[1:].lower(), task=task) for path in rows]
     texts = [] if rows else _text_folders(Path(folder))
-    found += [Document(str(path), "pictures with texts", task=task) for path in texts]
-    notes = _left(Path(folder), taken=bool(found))
-    return found, notes if found else [f"note: {refusal}", *notes]
+    documents += [Document(str(path), "pictures with texts", task=task) for path in texts]
+    notes = _left(Path(folder), taken=bool(documents))
+    return documents, notes if documents else [f"note: {refusal}", *notes]
 
 
-def read_documents(found: Sequence[Document], notes: list[str]) -> list[Document]:
+def read_documents(candidates: Sequence[Document], notes: list[str]) -> list[Document]:
     """Those that can be read, with their records, columns and task; the others become notes."""
-    made = []
-    for document in found:
+    documents: list[Document] = []
+    refused: dict[str, list[str]] = {}
+    for candidate in candidates:
         try:
-            made.append(_read(document))
+            document = _of_labels(candidate, notes) if _is_label_form(candidate) else _read(candidate)
+            documents.append(document)
+            notes += _unread(document)
         except (RecordError, OSError) as error:
-            notes.append(f"not used: {error}")
-    return made
+            cause = re.sub(r"^.*?(?::\d+|\[\d+\])?: ", "", str(error), count=1)
+            refused.setdefault(cause, []).append(str(error))
+    for messages in list(refused.values())[:SHOWN_NOTES]:
+        more = f" ({len(messages)} files alike)" if len(messages) > 1 else ""
+        notes.append(f"not used: {messages[0]}{more}")
+    if len(refused) > SHOWN_NOTES:
+        notes.append(f"not used: {sum(map(len, list(refused.values())[SHOWN_NOTES:]))} more files")
+    return documents
+
+
+def opened(document: Document) -> Sequence[Record]:
+    """The records of a document by its own task and columns."""
+    if document.in_memory:
+        return [replace(record, task=document.task) for record in document.records]
+    return read_records(document.path, task=document.task or None, columns=document.columns or None)
+
+
+def _is_label_form(document: Document) -> bool:
+    return document.form.partition(",")[0] == "labels"
+
+
+def _of_labels(document: Document, notes: list[str]) -> Document:
+    """Labels with positions as records: plain pages, or lines with their boxes where the task is spot."""
+    task = document.task or "ocr"
+    options, losses = LabelOptions(("spot" if task == "spot" else "ocr",)), Losses()
+    records, refusals = [], []
+    for page in readers.labelled_pages(document.path):
+        try:
+            if isinstance(page, RecordError):
+                raise page
+            records += page_records(page, options, losses)
+        except RecordError as error:
+            refusals.append(error)
+    if not records:
+        raise next(iter(refusals), RecordError(f"{document.path}: labels without a text; {losses.lines()}"))
+    notes += [f"labels: {line}" for line in losses.lines()]
+    if refusals:
+        notes.append(f"not used: {len(refusals)} label file(s), such as {refusals[0]}")
+    notes.append(
+        "note: the labels have positions; --task spot teaches lines with boxes, "
+        "got convert-data --tasks box single lines"
+    )
+    return replace(document, records=records, task=task, in_memory=True)
 
 
 def _read(document: Document) -> Document:
     """As the file says; or with the columns and the task that its rows suggest."""
     try:
-        return _opened(document)
+        return _with_records(document)
     except RecordError as error:
-        columns = _columns(document.path)
+        columns = choose_columns(document.path)
         if not columns and "no task" not in str(error):
             raise
         try:
-            return _opened(document, columns)
+            return _with_records(document, columns)
         except RecordError:
             raise error from None
 
 
-def _opened(document: Document, columns: Mapping[str, str] | None = None) -> Document:
+def _with_records(document: Document, columns: Mapping[str, str] | None = None) -> Document:
     """Refused if none of the first rows can be read; one bad row is a matter of the check."""
     folder = os.path.isdir(document.path)
     guess = document.task or ("ocr" if columns is not None or folder else "")
@@ -111,50 +148,42 @@ def _opened(document: Document, columns: Mapping[str, str] | None = None) -> Doc
     return Document(document.path, document.form, records, guess, columns or {})
 
 
-def _columns(path: str) -> dict[str, str]:
-    """Which names of a file stand for the picture and the answer; empty if none is like it."""
-    names = _names(path)
-    picture = next((name for name in IMAGE_COLUMNS if name in names), None)
-    text = next((name for name in TEXT_COLUMNS if name in names), None)
-    if picture is None or text is None:
-        return {}
-    others = {key: key for key in ("task", "box", "color") if key in names}
-    return {"images": picture, "text": text, **others}
-
-
-def _names(path: str) -> list[str]:
-    """The keys of the first row of a file."""
-    suffix = Path(path).suffix.lower()
-    if suffix == ".parquet":
-        from pyarrow import parquet
-
-        return parquet.read_schema(path).names
-    if suffix == ".csv":
-        return line_files.csv_cells(f"{path}:1", next(line_files.forward_lines(path))[1])
-    if not os.path.isfile(path):
+def _unread(document: Document) -> list[str]:
+    """Columns that nobody reads; a question that differs from row to row is a matter of the check."""
+    if not document.columns:
         return []
-    if line_files.first_bytes(path).startswith(b"["):
-        rows = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-        return list(rows[0]) if rows and isinstance(rows[0], dict) else []
-    location, raw = next(line_files.forward_lines(path))
-    return list(line_files.json_row(location, raw))
+    rows = sample_rows(document.path)
+    prompt, _ = unread_prompts(rows, document.columns)
+    notes = []
+    for name, values in unused_columns(rows, document.columns).items():
+        shown = ", ".join(repr(value if len(value) < 30 else value[:27] + "...") for value in values[:3])
+        counted = f"{len(values)} different values" if len(values) > 1 else "the same in all rows"
+        kind = "question " if name == prompt else ""
+        notes.append(f"not read: {kind}column {name} of {document.path}: {counted}, such as {shown}")
+    return notes
 
 
 def _text_folders(folder: Path) -> list[Path]:
     """Folders with pictures and .txt files, at any depth."""
-    found = []
-    for place in (folder, *(path for path in _visible(folder, folders=True))):
-        names = {path.suffix.lower() for path in place.iterdir() if path.is_file()}
+    folders = []
+    for inner in (folder, *(path for path in _visible(folder, folders=True))):
+        names = {path.suffix.lower() for path in inner.iterdir() if path.is_file()}
         if ".txt" in names and names & set(images.SUFFIXES):
-            found.append(place)
-    return found
+            folders.append(inner)
+    return folders
 
 
-def _left(folder: Path, taken: bool) -> list[str]:
+def _left(folder: Path, taken: bool, label_files: Mapping[str, str] | None = None) -> list[str]:
     """What is there and is not read, with what would make rows of it."""
     paths = _visible(folder)
     pdfs = [path for path in paths if path.suffix.lower() == ".pdf"]
-    labels = [path for path in paths if _labels(path)]
+    used = set(label_files or ())
+    labels = [path for path in paths if str(path) not in used and _is_labels(path)]
+    others = Counter(
+        path.suffix.lower() or "without a suffix"
+        for path in paths
+        if path.suffix.lower() not in (*images.SUFFIXES, *ROW_SUFFIXES, ".txt", ".pdf", ".xml", ".hocr")
+    )
     notes = []
     if pdfs:
         notes.append(
@@ -163,29 +192,30 @@ def _left(folder: Path, taken: bool) -> list[str]:
         )
     if labels:
         notes.append(
-            f"note: {len(labels)} label file(s) with positions such as {labels[0]}; python -m "
+            f"note: {len(labels)} label file(s) with positions such as {labels[0]}; "
             "got convert-data makes rows of them, with boxes (task spot) or without"
         )
+    if others:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
+        notes.append(f"note: {sum(others.values())} file(s) of other kinds are not read: {kinds}")
     if not taken:
         pictures = sum(path.suffix.lower() in images.SUFFIXES for path in paths)
         notes.append(f"note: {pictures} picture(s) and no rows for them; write 1.txt beside 1.png")
     return notes
 
 
-def _labels(path: Path) -> bool:
-    """A label file with positions; a .txt beside its picture is an answer, whatever stands in it."""
-    if path.suffix == ".txt" and any(path.with_suffix(suffix).exists() for suffix in images.SUFFIXES):
-        return False
+def _is_labels(path: Path) -> bool:
+    """A label file with positions; a .txt beside its picture is an answer unless it holds boxes."""
     try:
-        return path.suffix.lower() in (".xml", ".txt", ".json") and readers.are_labels(path)
+        return path.suffix.lower() in readers.LABEL_SUFFIXES and bool(readers.label_format(str(path)))
     except (ValueError, OSError):
         return False
 
 
 def _visible(folder: Path, folders: bool = False) -> list[Path]:
     """The files (or folders) at any depth, but hidden ones, in natural order."""
-    found = []
+    paths = []
     for place, inner, names in os.walk(folder):
         inner[:] = [name for name in inner if name[0] != "."]
-        found += [Path(place) / name for name in (inner if folders else names) if name[0] != "."]
-    return sorted(found, key=lambda path: images.natural_order(str(path)))
+        paths += [Path(place) / name for name in (inner if folders else names) if name[0] != "."]
+    return sorted(paths, key=lambda path: natural_order(str(path)))

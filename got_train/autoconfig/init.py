@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from got_train.config.loader import load_config
 from got_train.config.schema import Config, ModelConfig
 from got_train.data.records import write_records
-from got_train.errors import CheckpointError, ConfigError
-from got_train.preflight import config_checks, duplicates
+from got_train.errors import CheckpointError, ConfigError, DataError
+from got_train.modeling.config import GotConfig
+from got_train.preflight import config_checks, duplicates, verdict
+from got_train.preflight.check import examine
+from got_train.preflight.findings import ERROR
 from got_train.preflight.rows import RowChecker
 from got_train.preflight.scan import ScanResult, Source, scan
-from got_train.preflight.statistics import Histogram, Statistics
+from got_train.preflight.statistics import Histogram, merged
 from got_train.training.run import find_tokenizer
 
-from .documents import Document, find_documents, read_documents
-from .proposal import Choices, propose, write
+from .documents import Document, find_documents, opened, read_documents
+from .proposal import Choices, Line, propose, with_tiles, write
 from .splitting import split_by_document
 
+CROPS = (6, 4, 2)  # tiles of a page that are tried, the most first
 SAMPLE = 2000  # rows of a source that are looked at, evenly spaced; all where documents are held out
 
 
@@ -30,68 +36,127 @@ class InitOptions:
     out: Path
     init_from: str
     task: str = ""
-    split: float = 0.0  # share of the documents to hold out
+    split: float = 0.0  # share of the rows to hold out, in whole documents
+    document: str = ""  # how to tell documents: folder, file, or a pattern; empty: by the rows and names
     workers: int = 0
 
-    @property
-    def parts(self) -> tuple[Path, ...]:
-        """Beside the config, where documents are held out: rows to train on, and those of validation."""
-        names = ("train", "validation") if self.split else ()
-        return tuple(self.out.with_suffix(f".{name}.jsonl") for name in names)
+    def file(self, name: str) -> Path:
+        """A file of rows beside the config: `train` and `validation` of a split, `records` made of labels."""
+        return self.out.with_suffix(f".{name}.jsonl")
 
 
-def init(wish: InitOptions) -> str:
-    """Look, choose, write; returns what is to be told. The config is checked before it takes its place."""
-    for file in (wish.out, *wish.parts):
+@dataclass(frozen=True)
+class InitReport:
+    """What init has to say, and whether the check found nothing against the config that it wrote."""
+
+    text: str
+    ready: bool
+
+
+def init(options: InitOptions) -> InitReport:
+    """Look, choose, write, and check what is written."""
+    names = ("train", "validation") if options.split else ("records",)
+    for file in (options.out, *map(options.file, names)):
         if file.exists():
             raise ConfigError(f"{file}: exists already; another name for the config, or delete it")
-    config = Config(model=ModelConfig(init_from=wish.init_from))
+    config = Config(model=ModelConfig(init_from=options.init_from))
     try:
         tokenizer = find_tokenizer(config.model)
         sizes = config_checks.model_sizes(config, tokenizer)
     except (CheckpointError, ConfigError) as error:
         advice = "--init_from names the checkpoint to start from, such as the folder of the released weights"
         raise ConfigError(f"{error}; {advice}") from error
-    found, notes = find_documents(wish.folder, wish.task)
-    documents = read_documents(found, notes)
+    candidates, notes = find_documents(options.folder, options.task)
+    documents = read_documents(candidates, notes)
     if not documents:
-        raise ConfigError("\n".join([f"{wish.folder}: no rows to train on; see docs/data.md", *notes]))
-    collator = config_checks.build_collator(
-        replace_tokens(config, sizes.decoder.max_positions), sizes, tokenizer
-    )
-    sources = [Source("train", each.path, each.records, 0 if wish.split else SAMPLE) for each in documents]
-    seen = scan(sources, RowChecker(collator), wish.workers)
-    rows, bad = (sum(getattr(each, name) for each in seen.statistics) for name in ("rows", "bad"))
+        raise DataError("\n".join([f"{options.folder}: no rows to train on; see docs/data.md", *notes]))
+
+    def look(documents: Sequence[Document], max_crops: int) -> ScanResult:
+        data = replace(config.data, max_tokens=sizes.decoder.max_positions, max_crops=max_crops)
+        collator = config_checks.build_collator(replace(config, data=data), sizes, tokenizer)
+        sample = 0 if options.split else SAMPLE
+        sources = [Source("train", document.path, document.records, sample) for document in documents]
+        return scan(sources, RowChecker(collator), options.workers)
+
+    result = look(documents, config.data.max_crops)
+    rows, bad = (sum(getattr(each, name) for each in result.statistics) for name in ("rows", "bad"))
     if rows == bad:
-        raise ConfigError("\n".join([f"{wish.folder}: none of {rows:,} rows can be used", *_faults(seen)]))
-    choices = propose(wish.init_from, sizes, documents, seen, str(Path("runs") / wish.out.stem))
+        raise DataError("\n".join([f"{options.folder}: none of {rows:,} rows can be used", *_faults(result)]))
+    documents, result, crops = _tiles(documents, result, sizes, look)
+    choices = propose(
+        options.init_from, sizes, documents, result, str(Path("runs") / options.out.stem), crops
+    )
     try:
-        choices, files = _held_out(wish, choices, documents, seen) if wish.split else (choices, "")
-        write(wish.out, choices)
+        choices, files = _files(options, choices, documents, result)
+        write(options.out, choices)
     except OSError as error:
-        raise ConfigError(f"{wish.out}: cannot be written ({error}); another folder") from error
-    load_config(wish.out)
-    told = [_table(documents, seen), *_seen(seen), *notes, files, *choices.told()]
-    ending = f"{wish.out} is written; next: got check {wish.out}"
-    return "\n".join([*filter(None, told), "", ending])
+        raise DataError(f"{options.out}: cannot be written ({error}); another folder") from error
+    checked = examine(load_config(options.out), options.workers, SAMPLE, measure=False)
+    lines = [_table(documents, result), *_seen(result), *notes, files, *choices.report_lines()]
+    return InitReport(
+        "\n".join([*filter(None, lines), "", *_ending(options.out, checked)]), _is_ready(checked)
+    )
 
 
-def replace_tokens(config: Config, tokens: int) -> Config:
-    """The same with room for as many tokens as the decoder takes: how long rows are is yet to be seen."""
-    return replace(config, data=replace(config.data, max_tokens=tokens))
+def _is_ready(checked: Mapping[str, Any]) -> bool:
+    return checked["verdict"] != verdict.NOT_READY
+
+
+def _ending(out: Path, checked: Mapping[str, Any]) -> list[str]:
+    """What the check says of the config that is written."""
+    if _is_ready(checked):
+        return [f"{out} is written and can start; next: got check {out}"]
+    errors = [kind for kind in checked["findings"] if kind["level"] == ERROR]
+    return [
+        *(
+            "not ready: {location}: {cause}; {fix}".format(fix=kind["fix"], **kind["examples"][0])
+            for kind in errors
+        ),
+        f"{out} is written and cannot start as it is; change it, then: got check {out}",
+    ]
+
+
+def _tiles(
+    documents: list[Document], result: ScanResult, sizes: GotConfig, look: Callable[..., ScanResult]
+) -> tuple[list[Document], ScanResult, list[Line]]:
+    """Tiles for pages whose lines one view cannot show, as many as fit beside the answers; looked at anew."""
+    moved, reason = with_tiles(documents, merged(result.statistics), sizes)
+    if not reason:
+        return documents, result, []
+    before = sum(each.bad for each in result.statistics)
+    reopened = [replace(document, records=opened(document)) for document in moved]
+    for crops in CROPS:
+        again = look(reopened, crops)
+        if sum(each.bad for each in again.statistics) <= before:
+            return reopened, again, [("max_crops", crops, reason)]
+    return documents, result, []
+
+
+def _files(
+    options: InitOptions, choices: Choices, documents: list[Document], result: ScanResult
+) -> tuple[Choices, str]:
+    """The files of rows that the config needs: two of a split, or one of rows that labels were made of."""
+    if options.split:
+        return _held_out(options, choices, documents, result)
+    if not any(document.in_memory for document in documents):
+        return choices, ""
+    rows = [record for document in documents for record in document.records]
+    count = write_records(options.file("records"), rows)
+    note = f"made of labels: {count:,} rows in {options.file('records')}"
+    return choices.with_train(str(options.file("records")), "made of the labels"), note
 
 
 def _held_out(
-    wish: InitOptions, choices: Choices, documents: list[Document], seen: ScanResult
+    options: InitOptions, choices: Choices, documents: list[Document], result: ScanResult
 ) -> tuple[Choices, str]:
     """Two files of records beside the config, no document in both."""
-    parts = split_by_document(seen, duplicates.find_pairs(seen), wish.split)
-    for name, rows in zip(wish.parts, parts, strict=True):
-        write_records(name, (documents[source].records[row] for source, row in rows))
-    bad = sum(each.bad for each in seen.statistics)
+    split = split_by_document(result, duplicates.find_pairs(result), options.split, options.document)
+    for name, rows in (("train", split.train), ("validation", split.validation)):
+        write_records(options.file(name), (documents[source].records[row] for source, row in rows))
+    bad = sum(each.bad for each in result.statistics)
     lost = f"; {bad} rows that cannot be used are in neither" if bad else ""
-    said = f"held out: {len(parts[1])} of {len(parts[0]) + len(parts[1])} rows, by document{lost}"
-    return choices.with_files(*map(str, wish.parts), wish.split, len(parts[1])), said
+    names = [str(options.file(name)) for name in ("train", "validation")]
+    return choices.with_split(*names, split.share, len(split.validation)), f"{split}{lost}"
 
 
 def _table(documents: list[Document], seen: ScanResult) -> str:
@@ -105,9 +170,7 @@ def _table(documents: list[Document], seen: ScanResult) -> str:
 
 def _seen(seen: ScanResult) -> list[str]:
     """What the rows are like, all sources together."""
-    whole = Statistics()
-    for each in seen.statistics:
-        whole.merge(each)
+    whole = merged(seen.statistics)
     scripts = sum(fitness.characters for fitness in whole.scripts.values()) or 1
     shares = [
         f"{name} {fitness.characters / scripts:.0%}"

@@ -15,7 +15,7 @@ from got_train.cpu import settings
 from got_train.modeling.config import GotConfig
 from got_train.preflight import config_checks
 from got_train.preflight.scan import ScanResult
-from got_train.preflight.statistics import Statistics
+from got_train.preflight.statistics import Statistics, merged
 
 from .documents import Document
 
@@ -38,7 +38,7 @@ class Choices:
     head: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
-    def told(self) -> list[str]:
+    def report_lines(self) -> list[str]:
         """The reasons of the choices that differ from file to file, one a line."""
         return [
             f"chosen: {section}.{key}: {_value(value)} - {reason}"
@@ -47,38 +47,46 @@ class Choices:
             if reason and section in ("data", "parts", "lora", "optimizer")
         ] + list(self.notes)
 
-    def with_files(self, train: str, validation: str, share: float, rows: int) -> Choices:
-        """The same on files of rows that a split has written."""
-        data = [
-            ("train", train, "the rows that stay"),
-            ("validation", validation, f"{share:.0%} of the documents, {rows} rows, never trained on"),
-            *(line for line in self.sections["data"] if line[0] != "train"),
-        ]
-        train_lines = [
+    def with_train(self, path: str, reason: str) -> Choices:
+        """The same on one file of rows."""
+        data = [("train", path, reason), *(line for line in self.sections["data"] if line[0] != "train")]
+        return replace(self, sections={**self.sections, "data": data})
+
+    def with_split(self, train: str, validation: str, share: float, rows: int) -> Choices:
+        """The same on the two files of rows of a split."""
+        choices = self.with_train(train, "the rows that stay")
+        first, *others = choices.sections["data"]
+        held_out = (
+            "validation",
+            validation,
+            f"{rows} rows ({share:.1%}) of other documents, never trained on",
+        )
+        training = [
             *self.sections["train"],
-            (
-                "eval_steps",
-                _value_of(self.sections["train"], "save_steps"),
-                "steps; as often as it saves",
-            ),
+            ("eval_steps", _value_of(self.sections["train"], "save_steps"), "steps; as often as it saves"),
             ("early_stopping_patience", 3, "validations without a lower loss, after which the run ends"),
         ]
-        return replace(self, sections={**self.sections, "data": data, "train": train_lines})
+        return replace(
+            self, sections={**self.sections, "data": [first, held_out, *others], "train": training}
+        )
 
 
 def propose(
-    start: str, sizes: GotConfig, documents: Sequence[Document], seen: ScanResult, output_dir: str
+    start: str,
+    sizes: GotConfig,
+    documents: Sequence[Document],
+    seen: ScanResult,
+    output_dir: str,
+    crops: Sequence[Line] = (),
 ) -> Choices:
-    whole = Statistics()
-    for each in seen.statistics:
-        whole.merge(each)
+    """`crops` are the lines about tiles, where with_tiles made some."""
+    whole = merged(seen.statistics)
     rows = sum(len(document.records) for document in documents)
     adapters = rows < FEW_ROWS
     scripts = new_scripts(whole)
-    documents, legible = _tasks(documents, whole, sizes)
     sections = {
         "model": [("init_from", start, "the checkpoint whose skills this run starts from")],
-        "data": [*_sources(documents), *legible, *_tokens(whole, sizes)],
+        "data": [*_sources(documents), *crops, *_tokens(whole, sizes)],
         "parts": [_vision(scripts)],
         **({"lora": _lora(rows)} if adapters else {}),
         "optimizer": _optim(rows, adapters, sizes),
@@ -110,31 +118,32 @@ def _head(rows: int, whole: Statistics) -> list[str]:
     ]
 
 
-def _tasks(
+def with_tiles(
     documents: Sequence[Document], whole: Statistics, sizes: GotConfig
-) -> tuple[list[Document], list[Line]]:
-    """Whole pages in tiles where one view cannot show their lines; only rows that name no task are moved."""
-    doubt = config_checks.text_height_warning(whole, sizes.vision.patch, "these rows")
-    gain = bool(whole.small) and whole.small[0][1] > whole.small[0][0]
-    if doubt is None or not gain:
-        return list(documents), []
+) -> tuple[list[Document], str]:
+    """The documents with tasks that cut pages into tiles, and why; the same and nothing where one view shows
+    their lines, tiles would not help, or rows name their own task."""
+    warning = config_checks.text_height_warning(whole, sizes.vision.patch, "these rows")
+    if warning is None or whole.small[0][1] <= whole.small[0][0]:
+        return list(documents), ""
     moved = [
-        replace(each, task=WHOLE_PAGE.get(each.task, each.task), form="tiles") if each.task else each
+        replace(each, task=WHOLE_PAGE.get(each.task, each.task), form=f"{each.form}, tiles")
+        if each.task in WHOLE_PAGE
+        else each
         for each in documents
     ]
-    reason = f"{doubt.cause}; tiles show them {whole.small[0][1]} px high"
-    if not any(each.form == "tiles" for each in moved):
-        reason += "; write task multi_crop (or multi_crop_ocr) into the rows to use them"
-    return moved, [("max_crops", 6, reason)]
+    if moved == list(documents):
+        return list(documents), ""
+    return moved, f"{warning.cause}; tiles show them {whole.small[0][1]} px high"
 
 
 def _sources(documents: Sequence[Document]) -> list[Line]:
-    made = []
+    sources = []
     for document in documents:
         keys = {"path": document.path, "task": document.task, "columns": dict(document.columns)}
-        made.append({key: value for key, value in keys.items() if value})
-    plain = len(made) == 1 and list(made[0]) == ["path"]
-    return [("train", made[0]["path"] if plain else made, "")]
+        sources.append({key: value for key, value in keys.items() if value})
+    plain = len(sources) == 1 and list(sources[0]) == ["path"]
+    return [("train", sources[0]["path"] if plain else sources, "")]
 
 
 def _tokens(whole: Statistics, sizes: GotConfig) -> list[Line]:
@@ -222,14 +231,14 @@ def write(path: Path, choices: Choices) -> None:
 def _entry(key: str, value: Any, reason: str) -> list[str]:
     comment = f"  # {reason}" if reason else ""
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return [f"  {key}:{comment}", *(f"    - {_value(each)}" for each in value)]
+        return [f"  {key}:{comment}", *(f"    - {_value(item)}" for item in value)]
     return [f"  {key}: {_value(value)}{comment}"]
 
 
 def _value(value: Any) -> str:
     """As YAML: JSON, which YAML reads too, with plain words where they stay words."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_value(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, float):

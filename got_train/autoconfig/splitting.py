@@ -2,83 +2,120 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
+from got_train.data.documents import documents_of
 from got_train.data.records import RecordError
 from got_train.preflight.duplicates import PairGroup
 from got_train.preflight.fingerprints import hash_bytes
 from got_train.preflight.scan import ScanResult
 
-# invoice_7_page-3 belongs to invoice_7
-_PAGE = re.compile(r"^(.*?)[-_. ]*(?:page|pg|p|seite|sheet|slice|crop)[-_. ]*\d+$", re.IGNORECASE)
+NEAR = 0.002  # of the rows, by which the share that is held out may miss the one that is asked for
 
 Row = tuple[int, int]  # source, row
 
 
-def split_by_document(
-    seen: ScanResult, pairs: Sequence[PairGroup], share: float
-) -> tuple[list[Row], list[Row]]:
-    """Rows to train on and rows to hold out, both in their order; bad rows are in neither.
+@dataclass(frozen=True)
+class Split:
+    """Rows to train on and rows held out, both in their order, and how documents were told."""
 
-    Rows of one picture, pages of one document by their names, and (nearly) the same pages are one group.
+    train: list[Row]
+    validation: list[Row]
+    asked: float
+    documents: tuple[int, int]  # held out, and all
+    told_by: str
+    joined: int  # documents that share (nearly) the same pages with others
+
+    @property
+    def share(self) -> float:
+        return len(self.validation) / (len(self.train) + len(self.validation))
+
+    def __str__(self) -> str:
+        rows = len(self.train) + len(self.validation)
+        held_out, documents = self.documents
+        alike = (
+            f"; {self.joined} of them share (nearly) the same pages and stay together" if self.joined else ""
+        )
+        missed = abs(self.share - self.asked) > max(NEAR, 1 / rows)
+        why = f", not {self.asked:.1%}: documents stay whole" if missed else ""
+        return (
+            f"held out: {len(self.validation):,} of {rows:,} rows ({self.share:.1%}{why}), {held_out:,} of "
+            f"{documents:,} documents, told by {self.told_by}{alike}"
+        )
+
+
+def split_by_document(result: ScanResult, pairs: Sequence[PairGroup], share: float, rule: str = "") -> Split:
+    """A share of the rows, in whole documents; bad rows are in neither part.
+
+    Rows of one document, and documents with (nearly) the same pages, are one group.
     """
-    groups = _Groups(len(seen.fingerprints))
+    rows = [(int(row["source"]), int(row["row"])) for row in result.fingerprints]
+    names, told_by = documents_of((result.sources[source].records[row] for source, row in rows), rule)
+    groups = _Groups(len(rows))
     first: dict[str, int] = {}
-    for place, row in enumerate(seen.fingerprints):
-        groups.join(place, first.setdefault(_name(seen, row), place))
-    for each in pairs:
-        for one, other in each.places:
+    for index, name in enumerate(names):
+        groups.join(index, first.setdefault(name, index))
+    documents = len(first)
+    for pair in pairs:
+        for one, other in pair.places:
             groups.join(int(one), int(other))
     members = defaultdict(list)
-    for place in range(len(seen.fingerprints)):
-        members[groups.root(place)].append(place)
+    for index in range(len(rows)):
+        members[groups.root(index)].append(index)
     if len(members) < 2:
-        raise RecordError(f"--split {share}: all rows belong to one document; hold out a file of your own")
-    held = _chosen(seen, list(members.values()), share)
-    rows = [(int(row["source"]), int(row["row"])) for row in seen.fingerprints]
-    return (
-        [row for place, row in enumerate(rows) if place not in held],
-        [row for place, row in enumerate(rows) if place in held],
+        cause = f"all rows belong to one document, told by {told_by}"
+        if documents > 1:
+            cause = f"all {documents} documents share (nearly) the same pages with others"
+        raise RecordError(
+            f"--split {share}: {cause}; hold out a file of your own, or say by --document what a document is"
+        )
+    held_out = _chosen(result, list(members.values()), share)
+    return Split(
+        [row for index, row in enumerate(rows) if index not in held_out],
+        [row for index, row in enumerate(rows) if index in held_out],
+        share,
+        (len({names[index] for index in held_out}), documents),
+        told_by,
+        sum(len(places) > 1 for places in map(set, _names_of(members, names))),
     )
 
 
-def _chosen(seen: ScanResult, members: list[list[int]], share: float) -> set[int]:
-    """Whole groups, in an order that their pictures decide, until the share is reached; never all of them."""
-    order = sorted(members, key=lambda places: hash_bytes(*sorted(_key(seen, place) for place in places)))
-    held: set[int] = set()
-    for places in order[:-1]:
-        if held and len(held) + len(places) / 2 > share * len(seen.fingerprints):
-            break
-        held.update(places)
-    return held
+def _names_of(members: dict[int, list[int]], names: Sequence[str]) -> list[list[str]]:
+    return [[names[index] for index in indices] for indices in members.values()]
 
 
-def _key(seen: ScanResult, place: int) -> bytes:
-    return int(seen.fingerprints["pictures"][place]).to_bytes(8, "little")
+def _chosen(result: ScanResult, members: list[list[int]], share: float) -> set[int]:
+    """Whole groups, in an order that their pictures decide, as near to the share as they go; never all."""
+    order = sorted(members, key=lambda indices: hash_bytes(*sorted(_key(result, index) for index in indices)))
+    wanted = share * len(result.fingerprints)
+    held_out: set[int] = set()
+    taken = 0
+    for indices in order:
+        if len(held_out) + len(indices) / 2 <= wanted and taken < len(order) - 1:
+            held_out.update(indices)
+            taken += 1
+    if not held_out:  # the smallest, where each is too large for the share
+        held_out.update(min(order, key=len))
+    return held_out
 
 
-def _name(seen: ScanResult, row: object) -> str:
-    """The document of a row: folder and name of its first picture without its page."""
-    record = seen.sources[int(row["source"])].records[int(row["row"])]
-    path = Path(str(record.images[0]))
-    page = _PAGE.match(path.stem)
-    return str(path.parent / (page[1] if page and page[1] else path.stem))
+def _key(result: ScanResult, index: int) -> bytes:
+    return int(result.fingerprints["pictures"][index]).to_bytes(8, "little")
 
 
 class _Groups:
-    """Places that belong together (union-find)."""
+    """Indices that belong together (union-find)."""
 
     def __init__(self, count: int) -> None:
         self._above = list(range(count))
 
-    def root(self, place: int) -> int:
-        while self._above[place] != place:
-            self._above[place] = self._above[self._above[place]]
-            place = self._above[place]
-        return place
+    def root(self, index: int) -> int:
+        while self._above[index] != index:
+            self._above[index] = self._above[self._above[index]]
+            index = self._above[index]
+        return index
 
     def join(self, one: int, other: int) -> None:
         self._above[self.root(one)] = self.root(other)

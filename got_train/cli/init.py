@@ -15,6 +15,8 @@ from pathlib import Path
 from got_train import prompts
 from got_train.autoconfig.init import InitOptions, init
 from got_train.cpu import settings
+from got_train.data.documents import check_rule
+from got_train.errors import UsageError
 
 from .arguments import CommandParser, count
 from .exits import DONE, FAILED, handle_errors
@@ -24,7 +26,7 @@ def parser() -> CommandParser:
     made = CommandParser(
         "init",
         description="Look at a folder of documents and write a config to fine-tune on it, with reasons.",
-        epilog="Exit codes: 0 written, 1 nothing to train on, 2 wrong usage, 130 interrupted.",
+        epilog="Exit codes: 0 written, 1 nothing to train on, or not ready, 2 wrong usage, 130 interrupted.",
     )
     made.add_argument(
         "folder", type=_folder, help="documents: pictures with .txt, records, conversations, parquet ..."
@@ -41,7 +43,15 @@ def parser() -> CommandParser:
         type=_share,
         default=0.0,
         metavar="SHARE",
-        help="hold out this share of the documents for validation, in files beside the config",
+        help="hold out this share of the rows, in whole documents, in files beside the config",
+    )
+    made.add_argument(
+        "--document",
+        type=_document,
+        default="",
+        metavar="RULE",
+        help="what a document of --split is: folder, file, or a regular expression on the picture's path "
+        "with one group (default: the rows' `document`, else pages and crops by their names)",
     )
     made.add_argument("--workers", type=count, help="processes that look at rows (default: all cores)")
     return made
@@ -51,6 +61,14 @@ def _folder(text: str) -> str:
     if not text:  # a variable that is not set, and not the folder we stand in
         raise argparse.ArgumentTypeError("empty; a folder of documents")
     return os.path.normpath(text)
+
+
+def _document(text: str) -> str:
+    try:
+        check_rule(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _share(text: str) -> float:
@@ -64,13 +82,15 @@ def _share(text: str) -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     workers = settings.usable_cores() if options.workers is None else options.workers
-    wish = InitOptions(
+    wanted = InitOptions(
         folder=options.folder,
         out=options.out,
         init_from=options.init_from,
         task=options.task,
         split=options.split,
+        document=options.document,
         workers=workers,
     )
-    print(init(wish))
-    return DONE
+    report = init(wanted)
+    print(report.text)
+    return DONE if report.ready else FAILED

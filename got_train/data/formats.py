@@ -162,7 +162,7 @@ def _own(row: dict, location: str, root: str) -> Record:
     """Our own form, the keys of which are those of Record."""
     _check_keys(row, _KEYS, location, "key")
     if "prompt" in row:
-        row = {**row, "task": _task_of_prompt(row["prompt"], location)}
+        row = {**row, "task": _asked_task(row["prompt"], location)}
     for key in ("images", "task", "text"):
         if key not in row:
             advice = "a record has images, task and text" + "; task may be the source's" * (key == "task")
@@ -214,18 +214,21 @@ def _query(row: dict, location: str, root: str) -> Record:
     return _swift(row, row["query"], row.get("response"), location, root)
 
 
-def _task_of_prompt(prompt: object, location: str) -> str:
-    """The task that a row's own question asks for, in GOT's words with or without their last space."""
+def task_of_prompt(prompt: str) -> str:
+    """The task that a question in GOT's words asks for, with or without their last space; empty otherwise."""
+    words = prompt.replace(_IMAGE, "").strip()
+    return next((task for task in prompts.TASKS if prompts.WORDS[task].strip() == words), "")
+
+
+def _asked_task(prompt: object, location: str) -> str:
     if not isinstance(prompt, str):
         raise RecordError(f"{location}: the prompt is {shorten(prompt)}; a string")
-    words = prompt.replace(_IMAGE, "").strip()
-    task = next((task for task in prompts.TASKS if prompts.WORDS[task].strip() == words), None)
-    if task is None:
-        raise RecordError(
-            f"{location}: the prompt {shorten(words)} is none of GOT's questions "
-            f"({', '.join(words.strip() for words in prompts.WORDS.values())}); leave the row out"
-        )
-    return task
+    if task := task_of_prompt(prompt):
+        return task
+    known = ", ".join(words.strip() for words in prompts.WORDS.values())
+    raise RecordError(
+        f"{location}: the prompt {shorten(prompt)} is none of GOT's questions ({known}); leave the row out"
+    )
 
 
 def _unwrapped(row: dict, location: str) -> dict:

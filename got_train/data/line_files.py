@@ -32,6 +32,7 @@ FOLDER_FORMS = (
     "the same name"
 )
 SAMPLED = 20  # texts of a folder that are looked at before any is read
+ONE_PICTURE = (*prompts.ONE_VIEW, "multi_crop", "multi_crop_ocr")  # tasks of a picture and a text
 HEADLESS = ("image", "text")  # what the two columns of a CSV file without a head are
 _DELIMITERS = (",", ";", "\t")
 _BOM, _SPACE = b"\xef\xbb\xbf", b" \t\r\n"
@@ -116,7 +117,7 @@ class TextFolder(Sequence):
         root = str(folder if image_root is None else image_root)
         self._reader = RowReader(root=root, **options)
         self._folder, self._task = str(folder), self._reader.task or "ocr"
-        check_choice(str(folder), "task", self._task, prompts.ONE_VIEW)
+        check_choice(str(folder), "task", self._task, ONE_PICTURE)
         texts = {Path(name).stem for name in os.listdir(folder) if name.endswith(".txt") and name[0] != "."}
         if not os.path.isdir(root):
             raise RecordError(f"{root}: no such folder; the folder of the images")

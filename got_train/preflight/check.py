@@ -20,10 +20,11 @@ from got_train.requirements import need_paddle
 from got_train.training.run import count_steps, find_tokenizer, make_output_dir, open_source
 
 from . import config_checks, duplicates, verdict
+from .answers import answer_findings
 from .findings import ERROR, WARNING, Finding, Findings
 from .rows import RowChecker
 from .scan import HELD_OUT, ScanResult, Source, scan
-from .statistics import Statistics, plain_scripts
+from .statistics import Statistics, merged, plain_scripts
 
 QUARANTINE = "quarantine.jsonl"
 
@@ -33,25 +34,34 @@ def check(config: Config, workers: int = 0, sample: int = 0, measure: bool = Tru
 
     `sample`: rows of each source at most, evenly spaced (0: all). `workers` 0: in this process alone.
     """
-    began, findings = time.monotonic(), Findings()
     output = make_output_dir(config)
-    found: dict[str, Any] = {"verdict": "", "config_sha256": _hash(config), "sample": sample}
+    report = examine(config, workers, sample, measure, output / QUARANTINE)
+    report["quarantine"] = str(output / QUARANTINE) if (output / QUARANTINE).exists() else ""
+    report["report"] = str(output / verdict.FILE)
+    _write(report, output / verdict.FILE)
+    return report
+
+
+def examine(
+    config: Config, workers: int = 0, sample: int = 0, measure: bool = True, quarantine: Path | None = None
+) -> dict[str, Any]:
+    """The same without a file, but for the bad rows in `quarantine` if it is given."""
+    began, findings = time.monotonic(), Findings()
+    report: dict[str, Any] = {"verdict": "", "config_sha256": _hash(config), "sample": sample}
     findings.extend(config_checks.config_warnings(config))
-    seen = _scanned(config, findings, workers, sample, output / QUARANTINE)
-    if seen is None:
-        found |= {"sources": [], "scripts": {}, "unmeasured": "the rows could not be looked at"}
+    result = _scanned(config, findings, workers, sample, quarantine)
+    if result is None:
+        report |= {"sources": [], "scripts": {}, "unmeasured": "the rows could not be looked at"}
     else:
-        found |= _described(seen, config.data.max_tokens)
-        found |= _needs(config, findings, seen, measure)
-    found |= {
+        report |= _described(result, config.data.max_tokens)
+        report |= _needs(config, findings, result, measure)
+    report |= {
         "findings": [kind.plain() for kind in findings.kinds()],
         "seconds": round(time.monotonic() - began, 1),
-        "quarantine": str(output / QUARANTINE) if (output / QUARANTINE).exists() else "",
+        "quarantine": "",
     }
-    found["verdict"] = verdict.verdict(found["findings"])
-    found["report"] = str(output / verdict.FILE)
-    _write(found, output / verdict.FILE)
-    return found
+    report["verdict"] = verdict.verdict(report["findings"])
+    return report
 
 
 def refused(error: Exception) -> dict[str, Any]:
@@ -63,7 +73,7 @@ def refused(error: Exception) -> dict[str, Any]:
 
 
 def _scanned(
-    config: Config, findings: Findings, workers: int, sample: int, quarantine: Path
+    config: Config, findings: Findings, workers: int, sample: int, quarantine: Path | None
 ) -> ScanResult | None:
     try:
         tokenizer = find_tokenizer(config.model)
@@ -83,16 +93,21 @@ def _scanned(
     for finding, count in duplicates.findings(seen):
         findings.add(finding, count)
     findings.extend(_said_of(config, seen, sizes))
+    for source in sources:
+        if source.role in ("train", "replay", "validation"):
+            findings.extend(answer_findings(source, source.config))
     return seen
 
 
-def _scan(sources: Sequence[Source], examiner: RowChecker, workers: int, quarantine: Path) -> ScanResult:
+def _scan(
+    sources: Sequence[Source], checker: RowChecker, workers: int, quarantine: Path | None
+) -> ScanResult:
     from tqdm import tqdm
 
     counted = [source.rows() for source in sources]
     total = None if any(rows is None for rows in counted) else sum(map(len, counted))
     with tqdm(total=total, unit="row", file=sys.stderr, disable=None) as bar:
-        return scan(sources, examiner, workers, quarantine, bar.update)
+        return scan(sources, checker, workers, quarantine, bar.update)
 
 
 def _sources(config: Config, findings: Findings, sample: int) -> list[Source]:
@@ -113,7 +128,7 @@ def _sources(config: Config, findings: Findings, sample: int) -> list[Source]:
         for source in sources:
             opened = _opened(source, findings)
             if opened is not None:
-                made.append(Source(role, source.path, opened, sample))
+                made.append(Source(role, source.path, opened, sample, source))
     return made
 
 
@@ -135,10 +150,10 @@ def _said_of(config: Config, seen: ScanResult, sizes: GotConfig) -> list[Finding
             Finding(ERROR, "source", "data.train", f"none of {train:,} rows can be used", "see each below")
         )
     learnt = [*_of_role(seen, "train"), *_of_role(seen, "replay")]
-    found += config_checks.script_warnings(config, _merged(learnt))
+    found += config_checks.script_warnings(config, merged(learnt))
     for role in ("train", "validation"):
         found.append(
-            config_checks.text_height_warning(_merged(_of_role(seen, role)), sizes.vision.patch, role)
+            config_checks.text_height_warning(merged(_of_role(seen, role)), sizes.vision.patch, role)
         )
     counted = all(source.rows() is not None for source in seen.sources)
     if counted and train:
@@ -157,20 +172,13 @@ def _of_role(seen: ScanResult, role: str) -> list[Statistics]:
     return [statistics for source, statistics in pairs if source.role == role]
 
 
-def _merged(parts: Sequence[Statistics]) -> Statistics:
-    whole = Statistics()
-    for part in parts:
-        whole.merge(part)
-    return whole
-
-
 def _described(seen: ScanResult, most: int) -> dict[str, Any]:
     pairs = zip(seen.sources, seen.statistics, strict=True)
     sources = [
         {"role": each.role, "path": each.path, **numbers.plain(), "too_long": numbers.tokens.above(most)}
         for each, numbers in pairs
     ]
-    return {"sources": sources, "scripts": plain_scripts(_merged(seen.statistics).scripts)}
+    return {"sources": sources, "scripts": plain_scripts(merged(seen.statistics).scripts)}
 
 
 def _needs(config: Config, findings: Findings, seen: ScanResult, measure: bool) -> dict[str, Any]:

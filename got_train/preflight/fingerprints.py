@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from PIL import Image
 
+SHORT = 16  # characters of an answer; pictures of shorter ones, words and sums, look alike by nature
 BINS = 32  # of a sketch of an answer: the smallest hash of its shingles in each
 SHINGLE = 8  # bytes
 MIN_TEXT_BYTES = 96  # bytes of an answer; shorter ones are alike by chance
@@ -34,6 +35,7 @@ FINGERPRINT = np.dtype(
         ("question", np.uint64),  # of task, box and color
         ("answer", np.uint64),  # 0: too short to tell
         ("exact", np.uint64),  # of the whole answer, however short
+        ("length", np.uint32),  # characters of the answer
         ("dhash", np.uint16, 15),  # 240 bits
         ("minhash", np.uint16, BINS),
     ]
@@ -98,15 +100,15 @@ def near_images(prints: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """(P, 2) places of nearly the same pictures that are not the same files.
 
     Each row comes with the nearest row before it of each group. A form that is filled in twice looks alike,
-    but has other answers.
+    but has other answers. Crops of the same word are no copies of each other.
     """
-    dhash, pictures, answer, exact, sketches = (
-        np.ascontiguousarray(prints[name]) for name in ("dhash", "pictures", "answer", "exact", "minhash")
-    )
+    names = ("dhash", "pictures", "answer", "exact", "minhash", "length")
+    dhash, pictures, answer, exact, sketches, length = (np.ascontiguousarray(prints[name]) for name in names)
 
     def far(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         distance = np.full(len(one), np.inf)
-        kept = np.flatnonzero(pictures[one] != pictures[other])
+        long = (length[one] >= SHORT) & (length[other] >= SHORT)
+        kept = np.flatnonzero((pictures[one] != pictures[other]) & long)
         distance[kept] = _BITS[dhash[one[kept]] ^ dhash[other[kept]]].sum(axis=1) / MAX_DHASH_DISTANCE
         kept = kept[distance[kept] <= 1]
         first, second = one[kept], other[kept]

@@ -173,6 +173,7 @@ def _fingerprint(source: int, row: int, record: Record, look: np.ndarray) -> tup
         fingerprints.hash_bytes(asked),
         fingerprints.hash_bytes(text) if long else 0,
         fingerprints.hash_bytes(record.text.encode()),
+        len(record.text.strip()),
         look,
         fingerprints.minhash(text) if long else np.zeros(fingerprints.BINS, np.uint16),
     )

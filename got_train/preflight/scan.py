@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from got_train import workers as processes
+from got_train.config.schema import SourceConfig
 from got_train.data.record import location_of
 from got_train.data.records import DataFileError, Record, RecordError, RecordStream
 from got_train.errors import DataError
@@ -44,6 +45,7 @@ class Source:
     path: str
     records: Sequence[Record] | RecordStream
     sample: int = 0  # rows at most, evenly spaced (of a stream: the first); 0: all
+    config: SourceConfig | None = None
 
     def rows(self) -> Sequence[int] | None:
         """The rows to look at; None of a stream, whose rows are not counted."""

@@ -155,6 +155,14 @@ class Statistics:
         }
 
 
+def merged(parts: Iterable[Statistics]) -> Statistics:
+    """Several sources as one."""
+    whole = Statistics()
+    for part in parts:
+        whole.merge(part)
+    return whole
+
+
 def plain_scripts(scripts: Mapping[str, ScriptTokens]) -> dict[str, Any]:
     ordered = sorted(scripts.items(), key=lambda item: -item[1].characters)
     return {name: fitness.plain() for name, fitness in ordered}

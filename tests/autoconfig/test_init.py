@@ -229,7 +229,7 @@ def test_what_cannot_be_used_is_told(documents, capsys):
     assert "not used: " in said
     assert "old.jsonl:1: unknown key 'page'" in said
     assert "1 PDF file(s)" in said
-    assert load_config(out).data.on_error == "drop"
+    assert load_config(out).data.on_error == "skip"
 
 
 def test_rows_that_cannot_be_used_at_all_make_no_config(documents, capsys):
@@ -247,7 +247,7 @@ def test_rows_that_cannot_be_used_at_all_make_no_config(documents, capsys):
     ("arguments", "said"),
     [
         (["", "-o", "a.yaml"], "argument folder: empty"),
-        (["x", "-o", "a.yaml", "--workers", "-1"], "--workers: '-1'; a whole number, 0 or more"),
+        (["x", "-o", "a.yaml", "--workers", "-1"], "--workers: '-1'; expected a whole number, 0 or more"),
         (["x", "-o", "a.yaml", "--split", "nan"], "--split: 'nan'; a share such as 0.1"),
     ],
 )
@@ -263,23 +263,23 @@ def test_a_split_writes_nothing_where_one_of_its_files_is_there(documents, capsy
     as_texts(folder, texts)
     (folder.parent / "my.validation.jsonl").write_text("mine")
     code, out, said = begin(folder, capsys, "--split", "0.5")
-    assert code == 1 and "my.validation.jsonl: exists already" in said
+    assert code == 2 and "my.validation.jsonl: exists already" in said
     assert not out.exists() and not (folder.parent / "my.train.jsonl").exists()
 
 
 @pytest.mark.parametrize(
-    ("prepare", "message"),
+    ("prepare", "expected", "message"),
     [
-        (lambda folder: None, "no rows to train on"),
-        (lambda folder: shutil.rmtree(folder), "no such folder"),
-        (lambda folder: (folder.parent / "my.yaml").write_text("x"), "exists already; another name"),
+        (lambda folder: None, 1, "no rows to train on"),
+        (lambda folder: shutil.rmtree(folder), 1, "no such folder"),
+        (lambda folder: (folder.parent / "my.yaml").write_text("x"), 2, "exists already; another name"),
     ],
 )
-def test_it_refuses_with_advice(prepare, message, documents, capsys):
+def test_it_refuses_with_advice(prepare, expected, message, documents, capsys):
     folder, _ = documents(2)
     prepare(folder)
     code, _, said = begin(folder, capsys)
-    assert code == 1
+    assert code == expected
     assert message in said
 
 
@@ -287,5 +287,5 @@ def test_without_a_checkpoint_it_says_which_to_name(documents, capsys):
     folder, texts = documents(2)
     as_texts(folder, texts)
     code = init.main([str(folder), "-o", str(folder.parent / "my.yaml"), "--init_from", "none"])
-    assert code == 1
+    assert code == 2
     assert "--init_from names the checkpoint to start from" in capsys.readouterr().err

@@ -1,0 +1,101 @@
+"""Which document a record belongs to, so that splits, leaks and intervals take documents whole.
+
+The row says it (`document`), else the name of its picture does: pages, crops and lines of one scan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import PurePath
+
+from got_train.errors import UsageError
+from got_train.images import EncodedImage
+
+from .record import Record
+
+# invoice_7_page-3 belongs to invoice_7, 335_crop_00012 and 335_00012 to 335
+_PART = r"page|window|pg|p|seite|blatt|sheet|slice|crop|line|word|region|tile|box|zone|part|img|l|w"
+_NAMED = re.compile(rf"^(.*?)[-_. ]*(?:{_PART})[-_. ]*\d+$", re.IGNORECASE)
+_NUMBERED = re.compile(r"^(.*?\w)[-_. ]+\d+$")
+FEWEST = 5  # documents that names ending in a number tell; two of them may be two boxes of scans
+BY_ROW, BY_NAME, BY_NUMBER, BY_FILE = (
+    "the rows' `document`",
+    "pages and crops by their names",
+    "names that end in a number",
+    "the file",
+)
+
+
+def documents_of(records: Iterable[Record], rule: str = "") -> tuple[list[str], str]:
+    """The document of every record, and by what it was told.
+
+    `rule` is `folder`, `file`, or a regular expression with one group, which finds the document in the path.
+
+    Names that only end in a number (`335_00012`) are parts of a document where several records share what
+    stands before it, and there are several such documents; `scan_1`, `scan_2` are documents of their own.
+    """
+    records = list(records)
+    if rule:
+        return [_by_rule(record, rule) for record in records], f"{rule!r}"
+    if any(record.document for record in records):
+        return [record.document or _file(record) for record in records], BY_ROW
+    names = [_named(record) for record in records]
+    files = [_file(record) for record in records]
+    if names != files:
+        return names, BY_NAME
+    numbered = [_numbered(record) for record in records]
+    if FEWEST <= len(set(numbered)) < len(set(files)):
+        return numbered, BY_NUMBER
+    return files, BY_FILE
+
+
+def _path(record: Record) -> PurePath:
+    image = record.images[0]
+    if isinstance(image, EncodedImage) and image.name.startswith("images["):  # bytes that have no name
+        return PurePath(hashlib.sha256(image.data).hexdigest())
+    return PurePath(str(image))
+
+
+def _file(record: Record) -> str:
+    path = _path(record)
+    return str(path.parent / path.stem)
+
+
+def _named(record: Record) -> str:
+    """By a word for a page or crop and its number; a second time, as in deed_page3_line12."""
+    path = _path(record)
+    stem = path.stem
+    for _ in range(2):
+        match = _NAMED.match(stem)
+        if match is None or not match[1].strip("-_. "):
+            break
+        stem = match[1].rstrip("-_. ")
+    return str(path.parent / stem)
+
+
+def _numbered(record: Record) -> str:
+    path = _path(record)
+    match = _NUMBERED.match(path.stem)
+    return str(path.parent / (match[1] if match else path.stem))
+
+
+def check_rule(rule: str) -> None:
+    """Refuse what is neither `folder`, `file` nor a regular expression with a group."""
+    if rule in ("", "folder", "file"):
+        return
+    try:
+        groups = re.compile(rule).groups
+    except re.error as error:
+        raise UsageError(f"{rule!r} is no regular expression ({error}); such as '(\\d+)_'") from error
+    if groups != 1:
+        raise UsageError(f"{rule!r} has {groups} groups; expected one, which is the document")
+
+
+def _by_rule(record: Record, rule: str) -> str:
+    path = _path(record)
+    if rule == "folder":
+        return str(path.parent)
+    match = None if rule == "file" else re.search(rule, str(path))
+    return match[1] if match else _file(record)
