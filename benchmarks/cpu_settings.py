@@ -81,12 +81,15 @@ def measure(names: list[str], threads: int) -> dict[str, float]:
     import paddle
 
     from got_train.modeling.config import VisionConfig
+    from got_train.modeling.cpu.accelerate import accelerate_if_tuned
     from got_train.modeling.vision import Block
 
     paddle.seed(0)
     a, b = paddle.randn([4096, 768]), paddle.randn([768, 3072])
-    block, x = Block(VisionConfig(), window=14), paddle.randn([1, 64, 64, 768])
+    block, x = Block(VisionConfig(), window_size=14), paddle.randn([1, 64, 64, 768])
     model, ids, views = nano_step()
+    accelerate_if_tuned(block)
+    accelerate_if_tuned(model)
 
     def step() -> None:
         model(ids, views, labels=ids).loss_sum.backward()

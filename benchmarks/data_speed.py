@@ -104,7 +104,7 @@ def ours(folder: Path, name: str) -> Work:
         watch.seconds["all"] = time.process_time() - began
         watch.began = time.process_time()
         with paddle.no_grad():
-            model.normalised(paddle.to_tensor(views))
+            model.normalize(paddle.to_tensor(views))
         watch("normalise")
         assert batch["pixel_values"].shape == (1, SIDE, SIDE, 3)
         return watch.seconds

@@ -70,14 +70,16 @@ def views(number: int) -> Work:
     """The reading path: the encoder over all views, some at once."""
     import paddle
 
-    from got_train.generation.decode import features
+    from got_train.generation.decode import encode_views
     from got_train.modeling.config import GotConfig
+    from got_train.modeling.cpu.accelerate import accelerate
     from got_train.modeling.got import Got
 
     if not _kept:
         _kept.append(Got(GotConfig()).eval())
+        accelerate(_kept[0])
     pixels = paddle.randint(0, 256, [number, 1024, 1024, 3]).astype("uint8")
-    return paddle.no_grad()(lambda: features(_kept[0], pixels))
+    return paddle.no_grad()(lambda: encode_views(_kept[0], pixels))
 
 
 _kept: list = []  # the model of this process
@@ -85,10 +87,12 @@ _kept: list = []  # the model of this process
 
 def decoder(layers: int) -> object:
     from got_train.modeling.config import DecoderConfig
+    from got_train.modeling.cpu.accelerate import accelerate
     from got_train.modeling.decoder import build_decoder
 
     if not _kept:
         _kept.append(build_decoder(DecoderConfig(vocab_size=VOCABULARY, layers=layers)))
+        accelerate(_kept[0])
     return _kept[0]
 
 
@@ -96,20 +100,18 @@ def prefill(tokens: int, layers: int = 24) -> Work:
     """The prompt's pass, with a cache."""
     import paddle
 
-    from got_train.generation.kv_cache import KeyValueCache
-
     model = decoder(layers)
     model.eval()
     x, places = paddle.randn([1, tokens, 1024]), paddle.arange(tokens).unsqueeze(0)
     mask = paddle.ones([1, tokens], "int64")
-    return paddle.no_grad()(lambda: model.step(x, places, KeyValueCache(layers, mask)))
+    return paddle.no_grad()(lambda: model.step(x, places, model.new_cache(mask)))
 
 
 def training(tokens: int) -> Work:
     """Forward and backward of the decoder with its loss, all tokens supervised; no update."""
     import paddle
 
-    from got_train.modeling.loss import summed_cross_entropy
+    from got_train.modeling.loss import fused_linear_cross_entropy
 
     model = decoder(LAYERS)
     model.train()
@@ -117,7 +119,7 @@ def training(tokens: int) -> Work:
 
     def run() -> None:
         hidden = model(model.embed(ids))
-        total, count = summed_cross_entropy(hidden, model.head, ids, -100)
+        total, count = fused_linear_cross_entropy(hidden, model.head, ids, -100)
         (total / count).backward()
         for parameter in model.parameters():
             parameter.clear_gradient(set_to_zero=False)
@@ -129,12 +131,9 @@ def batch(rows: int) -> Work:
     """Tokens of an answer, one after the other, of so many sequences."""
     import paddle
 
-    from got_train.generation.kv_cache import KeyValueCache
-    from got_train.modeling.layers import row_products
-
     model = decoder(24)
     model.eval()
-    cache = KeyValueCache(24, paddle.ones([rows, PROMPT], "int64"))
+    cache = model.new_cache(paddle.ones([rows, PROMPT], "int64"))
     with paddle.no_grad():
         x = 0.02 * paddle.randn([rows, PROMPT, 1024])
         model.step(x, paddle.arange(PROMPT).expand([rows, PROMPT]), cache)
@@ -145,7 +144,7 @@ def batch(rows: int) -> Work:
         for number in range(STEPS):
             place = paddle.full([rows, 1], PROMPT + number, "int64")
             hidden = model.step(model.embed(token_), place, cache)[:, -1]
-            token_ = row_products(hidden, model.head).argmax(-1, keepdim=True)
+            token_ = model.lm_head(hidden).argmax(-1, keepdim=True)
         return {"seconds": (time.process_time() - began) / STEPS}
 
     return paddle.no_grad()(run)

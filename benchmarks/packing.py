@@ -64,12 +64,12 @@ def seconds(model: object, batch: dict[str, np.ndarray]) -> float:
     import paddle
 
     from got_train.modeling.config import IGNORED
-    from got_train.modeling.loss import summed_cross_entropy
+    from got_train.modeling.loss import fused_linear_cross_entropy
 
     given = {key: paddle.to_tensor(batch[key]) for key in batch if key != "pixel_values"}
     began = time.process_time()
     hidden = model(model.embed(given["input_ids"]), given["attention_mask"], given.get("position_ids"))
-    total, count = summed_cross_entropy(hidden, model.head, given["labels"], IGNORED)
+    total, count = fused_linear_cross_entropy(hidden, model.head, given["labels"], IGNORED)
     (total / count).backward()
     taken = time.process_time() - began
     for parameter in model.parameters():
@@ -85,10 +85,12 @@ def main() -> None:
     options = parser.parse_args()
     settings.tune(1)
     from got_train.modeling.config import DecoderConfig
+    from got_train.modeling.cpu.accelerate import accelerate
     from got_train.modeling.decoder import build_decoder
 
     drawn = lengths(options.rows * options.batches, options.spread)
     model = build_decoder(DecoderConfig(vocab_size=WORDS, layers=LAYERS))
+    accelerate(model)
     made = {name: batches(drawn, options.rows, pack) for name, pack in (("packed", PACK), ("padded", 0))}
     seconds(model, made["packed"][0])  # the first run chooses code paths
     taken = dict.fromkeys(made, 0.0)

@@ -512,12 +512,14 @@ def measure_starts(passes: int = 25) -> dict[bool, float]:
     """Seconds of the CPU in a pass forward and backward of all layers at hardly any width."""
     import paddle
 
+    from got_train.modeling.cpu.accelerate import accelerate
     from got_train.modeling.got import Got
 
     vision = {"image_side": 64, "patch": 8, "width": 24, "heads": 2, "mlp_width": 32, "window": 3}
     decoder = {"vocab_size": 64, "width": 32, "heads": 2, "mlp_width": 32, "max_positions": 64}
     sizes = VisionConfig(**vision, neck_width=8, out_width=16), DecoderConfig(**decoder)
     model = Got(GotConfig(vision=sizes[0], decoder=sizes[1], image_token=63))
+    accelerate(model)
     ids, view, taken = paddle.randint(0, 60, [1, 14]), paddle.randn([1, 3, 64, 64]), {}
     ids[:, 2:6] = 63
     for recompute in STARTS:

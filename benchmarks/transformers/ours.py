@@ -18,15 +18,14 @@ if __name__ == "__main__":
 import paddle
 
 from benchmarks.cpu_settings import nano_step
-from got_train.generation.kv_cache import KeyValueCache
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
-from got_train.modeling.cpu.bf16_decoder import narrow
-from got_train.modeling.cpu.bf16_encoder import StaticVision
-from got_train.modeling.cpu.trim_hooks import give_back_between_layers
+from got_train.modeling.cpu.accelerate import accelerate
+from got_train.modeling.cpu.bf16_decoder import cast_decoder_to_bf16
+from got_train.modeling.cpu.bf16_encoder import ExportedVisionEncoder
+from got_train.modeling.cpu.trim_hooks import trim_between_layers
 from got_train.modeling.decoder import build_decoder
 from got_train.modeling.got import Got
-from got_train.modeling.layers import row_products
-from got_train.modeling.loss import summed_cross_entropy
+from got_train.modeling.loss import fused_linear_cross_entropy
 from got_train.modeling.vision import Vision
 from got_train.training.optimizer import AdamW
 
@@ -46,13 +45,14 @@ def stream() -> Callable:
 def encoder() -> Callable:
     vision = Vision(VisionConfig())
     vision.eval()
+    accelerate(vision)
     views = paddle.randn([1, 3, 1024, 1024])
     return paddle.no_grad()(lambda: vision(views))
 
 
 def encoder_bf16() -> Callable:
     vision = Vision(VisionConfig())
-    read = StaticVision(vision, int(sys.argv[2]))
+    read = ExportedVisionEncoder(vision, int(sys.argv[2]))
     views = paddle.randn([1, 3, 1024, 1024])
     return lambda: read(views)
 
@@ -61,10 +61,11 @@ def started(batch: int, in_bfloat16: bool = False) -> tuple:
     """A decoder and a cache that holds a prompt."""
     decoder = build_decoder(DecoderConfig(vocab_size=151860))
     decoder.eval()
+    accelerate(decoder)
     if in_bfloat16:
-        narrow(decoder)
+        cast_decoder_to_bf16(decoder)
     mask = paddle.ones([batch, PROMPT], dtype="int64")
-    return decoder, KeyValueCache(decoder.config.layers, mask), mask
+    return decoder, decoder.new_cache(mask), mask
 
 
 def prefill(in_bfloat16: bool = False) -> Callable:
@@ -73,8 +74,8 @@ def prefill(in_bfloat16: bool = False) -> Callable:
     places = paddle.arange(PROMPT).unsqueeze(0)
 
     def run() -> None:
-        hidden = decoder.step(embeddings, places, KeyValueCache(decoder.config.layers, mask))[:, -1]
-        row_products(hidden, decoder.head)
+        hidden = decoder.step(embeddings, places, decoder.new_cache(mask))[:, -1]
+        decoder.lm_head(hidden)
 
     return paddle.no_grad()(run)
 
@@ -90,13 +91,14 @@ def decode(batch: int, tokens: int, in_bfloat16: bool = False) -> Callable:
         for number in range(tokens):
             place = paddle.full([batch, 1], PROMPT + number, dtype="int64")
             hidden = decoder.step(decoder.embed(token), place, cache)[:, -1]
-            token = row_products(hidden, decoder.head).argmax(-1, keepdim=True)
+            token = decoder.lm_head(hidden).argmax(-1, keepdim=True)
 
     return paddle.no_grad()(run)
 
 
 def step_of(model: Got, forward: Callable) -> Callable:
-    give_back_between_layers(model)  # as a run does
+    accelerate(model)
+    trim_between_layers(model)  # as a run does
     trained = [parameter for parameter in model.parameters() if not parameter.stop_gradient]
     clip = paddle.nn.ClipGradByGlobalNorm(1.0)
     decay = {parameter.name: 0.01 for parameter in trained}
@@ -138,7 +140,7 @@ def loss() -> Callable:
     labels = paddle.randint(0, 151643, [1, 8193])
 
     def run() -> None:
-        total, count = summed_cross_entropy(states, head, labels, -100)
+        total, count = fused_linear_cross_entropy(states, head, labels, -100)
         (total / count).backward()
         head.clear_gradient()
         states.clear_gradient()

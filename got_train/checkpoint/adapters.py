@@ -15,12 +15,13 @@ from got_train.config.loader import build
 from got_train.errors import CheckpointError, GotError
 from got_train.modeling.config import PARTS
 from got_train.modeling.got import Got
+from got_train.modeling.layers import linear_names
 from got_train.modeling.lora import Adapter, _is_kept, attach, detach
 from got_train.strict_files import check_inside, read_json, reading
 from got_train.tokenizer import Tokenizer
 
 from .tensor_io import TensorEntry, save_tensors, tensor_entries
-from .weights import WeightFile, linear_names, load_model
+from .weights import WeightFile, load_model
 
 ADAPTER_FILE = "adapter.json"  # what makes a folder that of an adapter
 ADAPTER_WEIGHTS = "adapter.safetensors"

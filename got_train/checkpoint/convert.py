@@ -30,11 +30,11 @@ def convert(source: Path, result: Path, layout: str, dtype: str | None = None) -
     """Convert and print every finding; raises ConvertError if the result is not equal to its source."""
     import numpy as np
 
-    from .weights import WeightFile, load_model, save_model
+    from .weights import WeightFile, save_model
 
     file = WeightFile(source)
     print(describe_weights(file), flush=True)
-    model = load_model(source)
+    model = load_tuned(source)
     tokenizer = _tokenizer_of(file.folder)
     stored = widest_dtype(file)
     dtype = dtype or stored
@@ -46,7 +46,7 @@ def convert(source: Path, result: Path, layout: str, dtype: str | None = None) -
         print(f"rounding to {dtype} moves the probe's logits by up to {moved:.3g}; they reach {largest:.3g}")
     save_model(model, result, layout, dtype, tokenizer)
     del model  # one of the released size is 2 GB
-    difference = np.abs(probe_logits(load_model(result)) - expected).max()
+    difference = np.abs(probe_logits(load_tuned(result)) - expected).max()
     tokens, words = expected.shape
     print(f"read back: largest difference {difference:.3g} in {tokens} x {words} logits")
     if not difference == 0:
@@ -72,6 +72,17 @@ def widest_dtype(file: WeightFile) -> str:
     """The dtype that loses nothing of the file."""
     dtypes = {tensor.dtype for tensor in file.tensors.values()}
     return dtypes.pop() if len(dtypes) == 1 and "float64" not in dtypes else "float32"
+
+
+def load_tuned(folder: Path) -> Got:
+    """A model that computes as fast as this process was set up for."""
+    from got_train.modeling.cpu.accelerate import accelerate_if_tuned
+
+    from .weights import load_model
+
+    model = load_model(folder)
+    accelerate_if_tuned(model)
+    return model
 
 
 def probe_logits(model: Got) -> np.ndarray:

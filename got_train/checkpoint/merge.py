@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from got_train.errors import CheckpointError
 
-from .convert import probe_logits, round_weights, widest_dtype
+from .convert import load_tuned, probe_logits, round_weights, widest_dtype
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,15 +28,17 @@ def merge(
     dtype: str | None = None,
 ) -> None:
     """Merge and print every finding; raises MergeError if the result is not equal to base and adapter."""
+    from got_train.modeling.cpu.accelerate import accelerate_if_tuned
     from got_train.modeling.lora import detach
     from got_train.tokenizer import load_tokenizer
 
     from .adapters import base_folder, load_adapted
-    from .weights import WeightFile, load_model, save_model
+    from .weights import WeightFile, save_model
 
     base = base or base_folder(adapter)
     dtype = dtype or widest_dtype(WeightFile(base))
     model = load_adapted(adapter, base)
+    accelerate_if_tuned(model)
     both = probe_logits(model)
     merged = probe_logits(detach(model, fold=True))
     _check(_difference("merged", both, merged), TOLERANCE * abs(both).max(), adapter)
@@ -50,7 +52,7 @@ def merge(
         with _writing(result):
             save_model(model, made, layout, dtype, load_tokenizer(adapter))
         del model  # one of the released size is 2 GB
-        _check(_difference("read back", merged, probe_logits(load_model(made))), 0, adapter)
+        _check(_difference("read back", merged, probe_logits(load_tuned(made))), 0, adapter)
         os.replace(made, result)
     finally:
         shutil.rmtree(made, ignore_errors=True)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import paddle
-from paddle import nn
 
 from got_train.atomic_write import sync_folder, sync_tree
 from got_train.errors import CheckpointError
 from got_train.modeling.config import GotConfig
 from got_train.modeling.got import MEAN, STD, Got
+from got_train.modeling.layers import linear_names
 
 from . import layouts
 from .hf_config import check_decoder, config_json, read_config
@@ -205,10 +205,6 @@ def load_state_dict(
         )
     for name, parameter in wanted.items():
         parameter.set_value(source.read(name, name in linears).astype(parameter.dtype))
-
-
-def linear_names(model: nn.Layer) -> set[str]:
-    return {f"{name}.weight" for name, layer in model.named_sublayers() if isinstance(layer, nn.Linear)}
 
 
 def _embedding(model: Got) -> str:

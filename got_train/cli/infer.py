@@ -161,13 +161,13 @@ def load(options: argparse.Namespace, questions: list[OcrRequest]) -> OcrPipelin
         num_beams=options.num_beams,
     )
     if options.encoder_dtype == "bfloat16":
-        from got_train.modeling.cpu.bf16_encoder import StaticVision
+        from got_train.modeling.cpu.bf16_encoder import ExportedVisionEncoder
 
-        StaticVision(reader.model.vision, options.threads or cpu.usable_cores()).attach()
+        ExportedVisionEncoder(reader.model.vision, options.threads or cpu.usable_cores()).attach()
     if options.decoder_dtype == "bfloat16":
-        from got_train.modeling.cpu.bf16_decoder import narrow
+        from got_train.modeling.cpu.bf16_decoder import cast_decoder_to_bf16
 
-        narrow(reader.model.decoder)
+        cast_decoder_to_bf16(reader.model.decoder)
     if options.prompt_template not in (None, reader.prompt_template):
         raise UsageError(
             f"--prompt-template: {options.prompt_template}; this checkpoint was trained with "

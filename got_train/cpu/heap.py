@@ -1,4 +1,4 @@
-"""glibc's heap: freed memory is kept for the next step, fragments are given back."""
+"""The C heap of a process that trains: memory that glibc keeps, and when it is trimmed. Computes nothing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import resource
 import sys
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # mallopt(3)
-
-
-HOLES = 32 << 20  # bytes of the heap that may be resident above the most that was ever in use
-
-
-SMALL = 768 << 20  # bytes in use, below which holes are kept: a nano step's would cost more than they give
+MAX_FRAGMENTATION = 32 << 20  # free bytes inside the heap that may be resident above its peak use
+MIN_TRIM_BYTES = (
+    768 << 20
+)  # in use, below which nothing is trimmed: a nano step would lose more than it gains
 
 
 def keep_freed_memory() -> None:
@@ -28,18 +26,18 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TOP_PAD, 256 << 20)
     if hasattr(libc, "mallinfo2"):  # since glibc 2.33
         libc.mallinfo2.restype = _Mallinfo
-        _heap = _heap or _Heap(libc)
+        _heap = _heap or Heap(libc)
 
 
-def give_back_holes(ahead: int = 0) -> bool:
-    """Give holes in the heap back to the kernel if they raise the process's peak; says whether they did.
+def trim_heap(ahead: int = 0) -> bool:
+    """Return free memory inside the heap to the kernel if it raises the process's peak; says whether it did.
 
     To be called often while a model trains, after keep_freed_memory: Paddle asks for 4096-aligned memory, so
-    that a tensor seldom fits where one of its size has been, and without this holes take 2.7 GB of a
-    full-size step. What is given back costs the kernel's zeros when it is used again. `ahead` are bytes that
-    will be asked for in one piece, for which no hole can be counted on.
+    that a tensor seldom fits where one of its size has been, and without this fragmentation takes 2.7 GB of a
+    full-size step. The kernel zeroes what was returned when it is used again. `ahead` are bytes that will be
+    asked for in one piece, for which no free block can be counted on.
     """
-    return _heap is not None and _heap.give_back(ahead)
+    return _heap is not None and _heap.trim(ahead)
 
 
 class _Mallinfo(ctypes.Structure):
@@ -49,13 +47,13 @@ class _Mallinfo(ctypes.Structure):
     _fields_ += [("uordblks", ctypes.c_size_t), ("rest", 2 * ctypes.c_size_t)]
 
 
-class _Heap:
+class Heap:
     """Sizes of this process's memory in bytes, without the pages of files and libraries."""
 
     def __init__(self, libc: ctypes.CDLL) -> None:
         self.libc = libc
-        self.most = 0  # in use whenever somebody looked
-        self.beside = 0  # neither in use nor a hole: Python's own objects, stacks, remainders of pages
+        self.peak = 0  # of the bytes in use at any call of trim
+        self.overhead = 0  # resident, neither in use nor free in the heap: Python's objects, stacks
 
     def resident(self) -> int:
         file = os.open("/proc/self/statm", os.O_RDONLY)  # in half the time of open()
@@ -64,21 +62,21 @@ class _Heap:
         return (resident - shared) * resource.getpagesize()
 
     def in_use(self) -> int:
-        found = self.libc.mallinfo2()
-        return found.uordblks + found.hblkhd
+        info = self.libc.mallinfo2()
+        return info.uordblks + info.hblkhd
 
-    def give_back(self, ahead: int) -> bool:
-        """Beneath the most that was in use, holes are kept: they raise no peak, and will be filled."""
+    def trim(self, ahead: int) -> bool:
+        """Below the peak, free memory is kept: it raises no peak, and will be filled."""
         used = self.in_use()
-        self.most = max(self.most, used + ahead)
-        if self.most < SMALL:
+        self.peak = max(self.peak, used + ahead)
+        if self.peak < MIN_TRIM_BYTES:
             return False
-        held = self.resident() - self.beside
-        if held + ahead - self.most < HOLES or held - used < HOLES:
+        held = self.resident() - self.overhead
+        if held + ahead - self.peak < MAX_FRAGMENTATION or held - used < MAX_FRAGMENTATION:
             return False
         self.libc.malloc_trim(0)
-        self.beside = self.resident() - self.in_use()
+        self.overhead = self.resident() - self.in_use()
         return True
 
 
-_heap: _Heap | None = None  # once glibc keeps what was freed
+_heap: Heap | None = None  # once glibc keeps what was freed

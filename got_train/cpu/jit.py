@@ -1,4 +1,4 @@
-"""Functions over numbers and arrays as machine code for this processor, which numba makes and keeps."""
+"""Functions over numbers and arrays compiled by numba for this processor and kept on disk."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from functools import partial
 import numba
 
 
-def native(function: Callable, **options: bool | str | set) -> Callable:
-    """The function as machine code, which is kept beside its file or in the user's cache."""
+def jit(function: Callable, **options: bool | str | set) -> Callable:
+    """numba.njit with a cache next to the function's file, or in the user's cache."""
     options = {"error_model": "numpy", **options}
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither can be written: every process compiles anew
+    except RuntimeError:  # neither can be written: every process compiles again
         return numba.njit(**options)(function)
 
 
-# part of every loop that calls it: else the process decides by what it loaded first whose copy is called
-inlined = partial(native, inline="always")
+# part of every kernel that calls it: else a process calls the copy of whichever kernel it loaded first
+jit_inline = partial(jit, inline="always")

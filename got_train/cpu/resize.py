@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 import numpy as np
 from PIL import Image
 
-from .jit import inlined, native
+from .jit import jit, jit_inline
 
 _PROBES = ((20, 25), (20, 24), (40, 65), (40, 64), (12, 17))  # by turns just tall, and just not, for 16 x 16
 _BITS = 22  # of a weight, behind the point
@@ -91,7 +91,7 @@ def _bicubic(x: np.ndarray) -> np.ndarray:
 # ---- loops over pixels of four bytes, of which the fourth is carried along
 
 
-@inlined
+@jit_inline
 def _blend(
     lines: np.ndarray, first: np.ndarray, weights: np.ndarray, sums: np.ndarray, blended: np.ndarray
 ) -> None:
@@ -112,7 +112,7 @@ def _blend(
             blended[place, i] = min(max(sums[i] >> _BITS, 0), 255)
 
 
-@native
+@jit
 def _down(pixels: np.ndarray, first: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(H, W, 4) to (h, W, 4)."""
     height, width, _ = pixels.shape
@@ -122,7 +122,7 @@ def _down(pixels: np.ndarray, first: np.ndarray, weights: np.ndarray) -> np.ndar
     return resized
 
 
-@native
+@jit
 def _across(pixels: np.ndarray, first: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(H, W, 4) to (H, w, 4): a few rows at a time are turned into columns, blended and turned back."""
     height, width, _ = pixels.shape
@@ -142,7 +142,7 @@ def _across(pixels: np.ndarray, first: np.ndarray, weights: np.ndarray) -> np.nd
     return resized
 
 
-@native
+@jit
 def _three_of_four(pixels: np.ndarray) -> np.ndarray:
     """(h, w, 4) to (h, w, 3)."""
     height, width, _ = pixels.shape

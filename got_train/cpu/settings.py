@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .heap import keep_freed_memory
+from . import heap
 
 MKL_AVX2, MKL_AVX512 = "5", "7"  # values of MKL_DEBUG_CPU_TYPE, which the MKL 2019 inside Paddle reads
+
+_tuned = False
 
 
 def tune(threads: int | None = None) -> int:
@@ -19,14 +21,21 @@ def tune(threads: int | None = None) -> int:
 
     To be called before the first matrix product: MKL chooses its code path there.
     """
+    global _tuned
     choose_mkl_path()
     import paddle
 
     threads = threads or usable_cores()
     set_threads(threads)
     paddle.set_flags({"FLAGS_use_stride_kernel": False})
-    keep_freed_memory()
+    heap.keep_freed_memory()
+    _tuned = True
     return threads
+
+
+def is_tuned() -> bool:
+    """Whether this process tuned Paddle for the CPU; models then run with their CPU kernels."""
+    return _tuned
 
 
 def usable_cores() -> int:
@@ -35,7 +44,7 @@ def usable_cores() -> int:
 
 
 def set_threads(threads: int) -> None:
-    """Threads of Paddle's matrix products and of our loops; to be set anew after a paddle.inference run."""
+    """Threads of Paddle's matrix products and of the kernels; to be set again after paddle.inference ran."""
     import paddle
 
     from . import parallel_jit

@@ -15,25 +15,25 @@ from paddle import nn
 from got_train.errors import GenerationError
 from got_train.modeling.got import Got
 
-from . import beam_search
-from .decode import Steps, without
+from .beam_search import beam_search
+from .decode import DecodingState, mask_tokens
 from .hypothesis import Hypothesis
-from .no_repeat_ngram import Ngrams, NoRepeat
-from .repetition import Loop
+from .no_repeat_ngram import NoRepeatNGram, NoRepeatNGramProcessor
+from .repetition import RepetitionRule
 
-__all__ = ["Generated", "Loop", "NoRepeat", "evaluating", "generate"]
+__all__ = ["Generated", "NoRepeatNGram", "RepetitionRule", "eval_mode", "generate"]
 
 
 @dataclass(frozen=True)
 class Generated:
-    """Of each row: the ids (a stop token stays, as the last), log p of each, and how it ended.
+    """Of each row: the ids (an end token stays, as the last), log p of each, and how it ended.
 
     p is the model's own, before any token is banned. "loop" leaves the first of the repeated units.
     """
 
     ids: list[list[int]]
     log_probs: list[list[float]]
-    finished: list[str]  # "stop", "length" or "loop"
+    finish_reasons: list[str]  # "stop", "length" or "loop"
 
 
 @paddle.no_grad()
@@ -43,9 +43,9 @@ def generate(
     pixel_values: paddle.Tensor | np.ndarray | None = None,
     attention_mask: paddle.Tensor | np.ndarray | None = None,
     max_new_tokens: int | Sequence[int] | None = None,
-    stop_tokens: Sequence[int] | None = None,
-    no_repeat: int | NoRepeat = 0,
-    loop: Loop | None = None,
+    eos_token_ids: Sequence[int] | None = None,
+    no_repeat_ngram: int | NoRepeatNGram = 0,
+    repetition: RepetitionRule | None = None,
     on_token: Callable[[int, int], None] | None = None,
     num_beams: int = 1,
     length_penalty: float = 1.0,
@@ -53,64 +53,67 @@ def generate(
     """The most probable token, again and again, until each row has ended; or the best of several beams.
 
     input_ids (B, T) and attention_mask (B, T), 0 on the padding, which is on the left; the views of all rows
-    one behind the other. max_new_tokens, of all rows or of each, is what the decoder's positions leave unless
-    less is given; stop_tokens are the model's unless given; no_repeat is the n of n-grams, or a rule.
-    `on_token(row, id)` hears every token at once, also those that a loop takes back; not with several beams.
-    A row's answer does not depend on its neighbours.
+    one after another. max_new_tokens, of all rows or of each, is what the decoder's positions leave unless
+    less is given; eos_token_ids are the model's stop_tokens unless given; no_repeat_ngram is the n of n-grams
+    or a rule. `on_token(row, id)` gets every token at once, also those that a loop takes back; not with
+    several beams. A row's answer does not depend on its neighbours.
     """
     ids = np.asarray(input_ids, dtype=np.int64)
     mask = np.ones_like(ids) if attention_mask is None else np.asarray(attention_mask, dtype=np.int64)
-    rule = no_repeat if isinstance(no_repeat, NoRepeat) else NoRepeat(size=no_repeat)
+    is_size = isinstance(no_repeat_ngram, int)
+    rule = NoRepeatNGram(size=no_repeat_ngram) if is_size else no_repeat_ngram
     _check(ids, mask, rule, num_beams)
     _check_views(model, ids, 0 if pixel_values is None else len(pixel_values))
     if num_beams > 1 and on_token is not None:
-        raise GenerationError(f"num_beams: {num_beams} with on_token; no token of a beam is certain")
-    stops = frozenset(model.config.stop_tokens if stop_tokens is None else stop_tokens)
-    prompts = [row[seen > 0].tolist() for row, seen in zip(ids, mask, strict=True)]
+        raise GenerationError(f"num_beams: {num_beams} with on_token: no token of a beam is certain; use 1")
+    end = frozenset(model.config.stop_tokens if eos_token_ids is None else eos_token_ids)
+    prompts = [row[visible > 0].tolist() for row, visible in zip(ids, mask, strict=True)]
     answers = [
-        Hypothesis(limit, stops, Ngrams(rule, prompt), loop)
-        for limit, prompt in zip(_limits(model, prompts, max_new_tokens), prompts, strict=True)
+        Hypothesis(max_tokens, end, NoRepeatNGramProcessor(rule, prompt), repetition)
+        for max_tokens, prompt in zip(_max_tokens(model, prompts, max_new_tokens), prompts, strict=True)
     ]
-    with evaluating(model):
-        steps = Steps(model, ids, pixel_values, mask)
+    with eval_mode(model):
+        state = DecodingState(model, ids, pixel_values, mask)
         if num_beams > 1:
-            answers = beam_search.search(steps, answers, num_beams, length_penalty)
+            answers = beam_search(state, answers, num_beams, length_penalty)
         else:
-            _greedy(steps, answers, on_token)
+            _greedy_search(state, answers, on_token)
     return Generated(
         [answer.ids for answer in answers],
         [answer.log_probs for answer in answers],
-        [answer.finished for answer in answers],
+        [answer.finish_reason for answer in answers],
     )
 
 
-def _greedy(steps: Steps, answers: list[Hypothesis], on_token: Callable[[int, int], None] | None) -> None:
+def _greedy_search(
+    state: DecodingState, answers: list[Hypothesis], on_token: Callable[[int, int], None] | None
+) -> None:
     """Grows every answer to its end."""
-    going = list(range(len(answers)))  # the rows that the tensors still hold
+    active = list(range(len(answers)))  # the rows that the tensors still hold
     while True:
-        tokens, log_probs = _best(steps.logits, [answers[row].ngrams.banned() for row in going])
-        for row, token, log_prob in zip(going, tokens, log_probs, strict=True):
+        tokens, log_probs = _argmax(state.logits, [answers[row].ngrams.banned_tokens() for row in active])
+        for row, token, log_prob in zip(active, tokens, log_probs, strict=True):
             answers[row].add(token, log_prob)
             if on_token is not None:
                 on_token(row, token)
-        kept = [place for place, row in enumerate(going) if not answers[row].finished]
+        kept = [index for index, row in enumerate(active) if not answers[row].finish_reason]
         if not kept:
             return
-        if len(kept) < len(going):
-            steps.keep(kept)
-            going = [going[place] for place in kept]
-        steps.step([tokens[place] for place in kept])
+        if len(kept) < len(active):
+            state.select_rows(kept)
+            active = [active[index] for index in kept]
+        state.step([tokens[index] for index in kept])
 
 
-def _best(logits: paddle.Tensor, banned: list[Sequence[int]]) -> tuple[list[int], list[float]]:
+def _argmax(logits: paddle.Tensor, banned: list[Sequence[int]]) -> tuple[list[int], list[float]]:
     """The most probable token of each row that is not banned, and log p of it before the ban."""
-    chosen = without(logits, banned).argmax(axis=-1)
-    best = paddle.take_along_axis(logits, chosen.unsqueeze(1), axis=1).squeeze(1)
-    return chosen.tolist(), (best - logits.logsumexp(axis=-1)).tolist()
+    tokens = mask_tokens(logits, banned).argmax(axis=-1)
+    best = paddle.take_along_axis(logits, tokens.unsqueeze(1), axis=1).squeeze(1)
+    return tokens.tolist(), (best - logits.logsumexp(axis=-1)).tolist()
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Layer) -> Iterator[None]:
+def eval_mode(model: nn.Layer) -> Iterator[None]:
     """No dropout in here; afterwards every layer is as it was."""
     before = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
     model.eval()
@@ -121,43 +124,47 @@ def evaluating(model: nn.Layer) -> Iterator[None]:
             layer.training = training
 
 
-def _room(model: Got, tokens: int) -> int:
+def _max_tokens(
+    model: Got, prompts: Sequence[Sequence[int]], max_new_tokens: int | Sequence[int] | None
+) -> list[int]:
+    """Of each answer: what is asked for, and what positions are left."""
     positions = model.config.decoder.max_positions
-    if tokens >= positions:
-        raise GenerationError(f"prompt: {tokens} tokens leave no room in the decoder's {positions} positions")
-    return positions - tokens
+    longest = max(map(len, prompts))
+    if longest >= positions:
+        raise GenerationError(
+            f"prompt: {longest} tokens leave no room in the decoder's {positions} positions"
+        )
+    left = [positions - len(prompt) for prompt in prompts]
+    if max_new_tokens is None:
+        return left
+    limits = [max_new_tokens] * len(left) if isinstance(max_new_tokens, int) else list(max_new_tokens)
+    if len(limits) != len(left) or min(limits) < 1:
+        raise GenerationError(
+            f"max_new_tokens: {max_new_tokens}; expected 1 or more, one for all rows or for each"
+        )
+    return list(map(min, left, limits))
 
 
-def _limits(model: Got, prompts: Sequence[Sequence[int]], most: int | Sequence[int] | None) -> list[int]:
-    """Tokens of each answer, at most."""
-    rooms = [_room(model, len(prompt)) for prompt in prompts]
-    if most is None:
-        return rooms
-    wanted = [most] * len(rooms) if isinstance(most, int) else list(most)
-    if len(wanted) != len(rooms) or min(wanted) < 1:
-        raise GenerationError(f"max_new_tokens: {most}; at least 1, one for all rows or for each")
-    return list(map(min, rooms, wanted))
-
-
-def _check(ids: np.ndarray, mask: np.ndarray, rule: NoRepeat, num_beams: int) -> None:
+def _check(ids: np.ndarray, mask: np.ndarray, rule: NoRepeatNGram, num_beams: int) -> None:
     if ids.ndim != 2 or 0 in ids.shape:
-        raise GenerationError(f"input_ids: shape {list(ids.shape)}; rows of tokens, (B, T)")
+        raise GenerationError(f"input_ids: shape {list(ids.shape)}; expected rows of tokens, (B, T)")
     if mask.shape != ids.shape:
         raise GenerationError(
-            f"attention_mask: shape {list(mask.shape)}; that of input_ids, {list(ids.shape)}"
+            f"attention_mask: shape {list(mask.shape)}; expected that of input_ids, {list(ids.shape)}"
         )
     if not np.isin(mask, (0, 1)).all() or not (np.diff(mask, axis=1) >= 0).all() or not mask[:, -1].all():
-        raise GenerationError("attention_mask: not zeros followed by ones; padding stands on the left")
+        raise GenerationError("attention_mask: not zeros followed by ones; expected padding on the left")
     if num_beams < 1:
-        raise GenerationError(f"num_beams: {num_beams}; at least 1")
+        raise GenerationError(f"num_beams: {num_beams}; expected 1 or more")
     if rule.size < 0:
-        raise GenerationError(f"no_repeat: n-grams of {rule.size}; 0 (off) or more")
+        raise GenerationError(f"no_repeat_ngram: n-grams of {rule.size}; expected 0 (off) or more")
     if 0 < rule.window < rule.size:
-        raise GenerationError(f"no_repeat: a window of {rule.window} holds no n-gram of {rule.size}")
+        raise GenerationError(f"no_repeat_ngram: a window of {rule.window} holds no n-gram of {rule.size}")
 
 
 def _check_views(model: Got, ids: np.ndarray, views: int) -> None:
     """Before the encoder runs, which takes long."""
-    holes, given = int((ids == model.config.image_token).sum()), views * model.config.vision.view_tokens
-    if holes != given:
-        raise GenerationError(f"input_ids: {holes} image tokens, but {views} views give {given}")
+    image_tokens = int((ids == model.config.image_token).sum())
+    given = views * model.config.vision.view_tokens
+    if image_tokens != given:
+        raise GenerationError(f"input_ids: {image_tokens} image tokens, but {views} views give {given}")

@@ -7,21 +7,27 @@ import math
 
 from got_train.errors import GenerationError
 
-from .no_repeat_ngram import Ngrams
-from .repetition import Loop, Tail
+from .no_repeat_ngram import NoRepeatNGramProcessor
+from .repetition import RepetitionDetector, RepetitionRule
 
 
 class Hypothesis:
-    """`finished` is empty until the answer ends: "stop", "length", or "loop", cut after the first unit."""
+    """`finish_reason` is empty until the answer ends: "stop", "length", or "loop" (cut after one unit)."""
 
-    def __init__(self, limit: int, stops: frozenset[int], ngrams: Ngrams, loop: Loop | None):
+    def __init__(
+        self,
+        max_tokens: int,
+        eos_token_ids: frozenset[int],
+        ngrams: NoRepeatNGramProcessor,
+        repetition: RepetitionRule | None,
+    ):
         self.ids: list[int] = []
         self.log_probs: list[float] = []
-        self.finished = ""
+        self.finish_reason = ""
         self.total = 0.0  # of the log-probabilities, those that a loop took back too
         self.tokens = 0  # that were added
-        self.limit, self.stops, self.ngrams = limit, stops, ngrams
-        self.tail = None if loop is None else Tail(loop)
+        self.max_tokens, self.eos_token_ids, self.ngrams = max_tokens, eos_token_ids, ngrams
+        self.repetition = None if repetition is None else RepetitionDetector(repetition)
 
     def add(self, token: int, log_prob: float) -> None:
         if math.isnan(log_prob):
@@ -33,18 +39,18 @@ class Hypothesis:
         self.log_probs.append(log_prob)
         self.ngrams.add(token)
         self.total, self.tokens = self.total + log_prob, self.tokens + 1
-        if token in self.stops:
-            self.finished = "stop"
-        elif self.tail is not None and (surplus := self.tail.surplus(self.ids)):
-            self.finished = "loop"
-            del self.ids[-surplus:], self.log_probs[-surplus:]
-        elif len(self.ids) >= self.limit:
-            self.finished = "length"
+        if token in self.eos_token_ids:
+            self.finish_reason = "stop"
+        elif self.repetition is not None and (excess := self.repetition.excess_tokens(self.ids)):
+            self.finish_reason = "loop"
+            del self.ids[-excess:], self.log_probs[-excess:]
+        elif len(self.ids) >= self.max_tokens:
+            self.finish_reason = "length"
 
-    def branch(self) -> Hypothesis:
+    def copy(self) -> Hypothesis:
         """As it is now, to go on with other tokens."""
         other = copy.copy(self)
         other.ids, other.log_probs = self.ids.copy(), self.log_probs.copy()
-        other.ngrams = self.ngrams.branch()
-        other.tail = None if self.tail is None else self.tail.branch()
+        other.ngrams = self.ngrams.copy()
+        other.repetition = None if self.repetition is None else self.repetition.copy()
         return other

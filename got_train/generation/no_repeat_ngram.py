@@ -7,25 +7,25 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoRepeat:
+class NoRepeatNGram:
     """No n-gram of `size` tokens twice; the prompt counts, as in transformers.
 
-    Only n-grams inside the last `window` tokens count, and `spared` tokens may always come: a table's
+    Only n-grams inside the last `window` tokens count, and `exempt_tokens` may always come: a table's
     separators come again and again. Without both it is the rule of the original and of transformers.
     """
 
     size: int = 0  # 0: off
     window: int = 0  # tokens; 0: all
-    spared: Collection[int] = frozenset()
+    exempt_tokens: Collection[int] = frozenset()
 
 
-class Ngrams:
+class NoRepeatNGramProcessor:
     """The n-grams of one row while it grows."""
 
-    def __init__(self, rule: NoRepeat, prompt: Sequence[int]):
+    def __init__(self, rule: NoRepeatNGram, prompt: Sequence[int]):
         self.rule = rule
         self.ids: list[int] = []
-        self.followers: dict[tuple[int, ...], dict[int, int]] = {}  # of n - 1 tokens: token, where it began
+        self.next_tokens: dict[tuple[int, ...], dict[int, int]] = {}  # of n - 1 tokens: token, where it began
         for token in prompt:
             self.add(token)
 
@@ -33,24 +33,23 @@ class Ngrams:
         self.ids.append(token)
         size = self.rule.size
         if 0 < size <= len(self.ids):
-            *before, last = self.ids[-size:]
-            known = self.followers.get(tuple(before), {})  # never changed: branches share it
-            self.followers[tuple(before)] = {
-                **known,
-                last: len(self.ids) - size,
-            }
+            *prefix, last = self.ids[-size:]
+            known = self.next_tokens.get(tuple(prefix), {})  # never changed: copies share it
+            self.next_tokens[tuple(prefix)] = {**known, last: len(self.ids) - size}
 
-    def banned(self) -> Sequence[int]:
-        if not self.followers:
+    def banned_tokens(self) -> Sequence[int]:
+        if not self.next_tokens:
             return ()
-        found = self.followers.get(tuple(self.ids[len(self.ids) - self.rule.size + 1 :]), {})
+        prefix = tuple(self.ids[len(self.ids) - self.rule.size + 1 :])
         first = len(self.ids) - self.rule.window if self.rule.window else 0
         return sorted(
-            token for token, start in found.items() if start >= first and token not in self.rule.spared
+            token
+            for token, start in self.next_tokens.get(prefix, {}).items()
+            if start >= first and token not in self.rule.exempt_tokens
         )
 
-    def branch(self) -> Ngrams:
+    def copy(self) -> NoRepeatNGramProcessor:
         """As it is now, to go on with other tokens."""
-        other = object.__new__(Ngrams)
-        other.rule, other.ids, other.followers = self.rule, self.ids.copy(), self.followers.copy()
+        other = object.__new__(NoRepeatNGramProcessor)
+        other.rule, other.ids, other.next_tokens = self.rule, self.ids.copy(), self.next_tokens.copy()
         return other

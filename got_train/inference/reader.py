@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from got_train.data.records import Record
     from got_train.generation.generate import Generated
-    from got_train.generation.no_repeat_ngram import NoRepeat
+    from got_train.generation.no_repeat_ngram import NoRepeatNGram
     from got_train.modeling.got import Got
 
 __all__ = ["FailedRequest", "OcrPipeline", "OcrRequest", "OcrResult", "Page", "find_pages", "load_pipeline"]
@@ -212,12 +212,12 @@ class OcrPipeline:
         bare = (token for token in range(tokenizer.size) if _has_no_letter(tokenizer.decode([token])))
         return frozenset(words.union(bare)) - {*tokenizer.stop_ids}
 
-    def _rule(self, size: int) -> NoRepeat:
-        from got_train.generation.no_repeat_ngram import NoRepeat
+    def _rule(self, size: int) -> NoRepeatNGram:
+        from got_train.generation.no_repeat_ngram import NoRepeatNGram
 
         spared = self._structure if size and self.spare_structure else frozenset()
         window = max(self.ngram_window, size) if self.ngram_window else 0
-        return NoRepeat(size=size, window=window, spared=spared)
+        return NoRepeatNGram(size=size, window=window, exempt_tokens=spared)
 
     def _limit(self, tokens: int) -> int:
         """Tokens of the answer to a prompt of so many, at most."""
@@ -294,14 +294,14 @@ class OcrPipeline:
                 text,
                 made.ids[row],
                 made.log_probs[row],
-                made.finished[row],
+                made.finish_reasons[row],
                 prompt.seconds + seconds,
             )
 
     def _generated(
-        self, batch: list[_Prompt], rule: NoRepeat, on_token: Callable[[int, int], None] | None = None
+        self, batch: list[_Prompt], rule: NoRepeatNGram, on_token: Callable[[int, int], None] | None = None
     ) -> Generated:
-        from got_train.generation.generate import Loop, generate
+        from got_train.generation.generate import RepetitionRule, generate
 
         tokens = max(len(prompt.ids) for prompt in batch)
         padding = [tokens - len(prompt.ids) for prompt in batch]
@@ -312,25 +312,25 @@ class OcrPipeline:
             np.concatenate([prompt.views for prompt in batch]),
             np.array([[0] * gap + [1] * (tokens - gap) for gap in padding]),
             max_new_tokens=[self._limit(len(prompt.ids)) for prompt in batch],
-            stop_tokens=sorted({*self.model.config.stop_tokens, *self.tokenizer.stop_ids}),
-            no_repeat=rule,
-            loop=Loop() if self.stop_loops else None,
+            eos_token_ids=sorted({*self.model.config.stop_tokens, *self.tokenizer.stop_ids}),
+            no_repeat_ngram=rule,
+            repetition=RepetitionRule() if self.stop_loops else None,
             on_token=on_token,
             num_beams=self.num_beams,
         )
 
     def _retry(self, batch: list[_Prompt], made: Generated) -> None:
         """Puts new answers in the place of those that looped, if they come to an end."""
-        from got_train.generation.no_repeat_ngram import NoRepeat
+        from got_train.generation.no_repeat_ngram import NoRepeatNGram
 
-        rows = [row for row, finished in enumerate(made.finished) if finished == "loop"]
+        rows = [row for row, finished in enumerate(made.finish_reasons) if finished == "loop"]
         if not rows:
             return
-        again = self._generated([batch[row] for row in rows], NoRepeat(size=NO_REPEAT))
-        for row, *new, finished in zip(rows, again.ids, again.log_probs, again.finished, strict=True):
+        again = self._generated([batch[row] for row in rows], NoRepeatNGram(size=NO_REPEAT))
+        for row, *new, finished in zip(rows, again.ids, again.log_probs, again.finish_reasons, strict=True):
             if finished == "stop":
                 made.ids[row], made.log_probs[row] = new
-                made.finished[row] = "retried"
+                made.finish_reasons[row] = "retried"
 
 
 def _has_no_letter(text: str) -> bool:
@@ -379,6 +379,7 @@ def load_pipeline(
     """
     from got_train.checkpoint.adapters import is_adapter, load_adapted
     from got_train.checkpoint.weights import load_model
+    from got_train.modeling.cpu.accelerate import accelerate_if_tuned
 
     if not Path(folder).is_dir():
         raise InferenceError(
@@ -389,6 +390,7 @@ def load_pipeline(
         model = load_adapted(adapter, folder, dtype)
     else:
         model = (load_adapted if is_adapter(folder) else load_model)(folder, dtype=dtype)
+    accelerate_if_tuned(model)
     if "calibration" not in settings:
         settings["calibration"] = load_calibration(folder if adapter is None else adapter)
     return OcrPipeline(model, tokenizer, **settings)

@@ -1,10 +1,10 @@
 """The two decoders, Qwen2 and OPT, both paddlenlp's layers behind one small interface. They know no pixels.
 
-Each offers `embed(ids)`, `head` (the tied output matrix), a training pass over whole rows, and `step`, the
-same layers over new tokens with a KeyValueCache.
+Each offers `embed(ids)`, a training pass over whole rows, `step`, the same layers over new tokens with a
+KVCache, and `lm_head`, whose matrix is that of the word embeddings.
 """
 
-# B batch  T new tokens  L cached tokens  D width  H heads  K key-value heads  d head width
+# B batch  T new tokens  D width  H heads  K key-value heads  d head width
 
 from __future__ import annotations
 
@@ -15,64 +15,32 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from got_train.cpu import kernels
-
-from .causal_attention import Samples, additive, causal_attention
+from .causal_attention import PackedMask, causal_attention, decode_attention, to_additive_mask
 from .config import DecoderConfig
-from .layers import Function, RmsNorm, SwiGlu, add, after, on_cpu, run_layer, use_own_layers
+from .kv_cache import KVCache
+from .layers import LayerNorm, checkpoint_layer
 
 # layer, q (B, H, T, d), k and v (B, K, T, d) -> (B, H, T, d)
-Attend = Callable[[int, paddle.Tensor, paddle.Tensor, paddle.Tensor], paddle.Tensor]
+Attention = Callable[[int, paddle.Tensor, paddle.Tensor, paddle.Tensor], paddle.Tensor]
 
 
-def _heads(x: paddle.Tensor, width: int) -> paddle.Tensor:
+def split_heads(x: paddle.Tensor, head_dim: int) -> paddle.Tensor:
     """(B, T, H * d) -> (B, H, T, d)."""
-    return x.reshape([*x.shape[:2], -1, width]).transpose([0, 2, 1, 3])
+    return x.reshape([*x.shape[:2], -1, head_dim]).transpose([0, 2, 1, 3])
 
 
-def _together(x: paddle.Tensor) -> paddle.Tensor:
+def merge_heads(x: paddle.Tensor) -> paddle.Tensor:
     """(B, H, T, d) -> (B, T, H * d)."""
     return x.transpose([0, 2, 1, 3]).flatten(2)
 
 
-class Turned(Function):
-    """Rotary positions: x (B, T, H, d) by cosines and sines of the places, (B, 1, T, d) -> (B, H, T, d)."""
-
-    def plain(self, x, cos, sin):
-        x = x.transpose([0, 2, 1, 3])
-        first, second = x.chunk(2, axis=-1)
-        return x * cos + paddle.concat([-second, first], axis=-1) * sin
-
-    def forward(self, x, cos, sin):
-        batch, tokens, heads, width = x.shape
-        out = paddle.empty([batch, heads, tokens, width])
-        kernels.turn_into_heads(x, cos.squeeze(1), sin.squeeze(1), out)
-        return out
-
-    def kept(self, x, cos, sin):
-        return cos, sin
-
-    def backward(self, slope, cos, sin):
-        batch, heads, tokens, width = slope.shape
-        grad = paddle.empty([batch, tokens, heads, width])
-        kernels.turn_back(slope, cos.squeeze(1), sin.squeeze(1), grad)
-        return grad, None, None
+def apply_rope(x: paddle.Tensor, cos: paddle.Tensor, sin: paddle.Tensor) -> paddle.Tensor:
+    """Rotary positions: x (B, H, T, d) by cosines and sines of the positions, (B, 1, T, d)."""
+    first, second = x.chunk(2, axis=-1)
+    return x * cos + paddle.concat([-second, first], axis=-1) * sin
 
 
-turned = Turned()
-
-
-def _rows(table: paddle.Tensor, ids: paddle.Tensor) -> paddle.Tensor:
-    """The word embeddings of ids, (B, T, D); the table is the head's too.
-
-    On the CPU their gradient is added to the head's in its place; Paddle's dense one is a second table. A GPU
-    cannot do that in half precision. Nothing on the CPU computes in bfloat16 (narrow_decoder.py).
-    """
-    x = F.embedding(ids, table, sparse=on_cpu(table))
-    return x.astype("float32") if table.place.is_cpu_place() and x.dtype == paddle.bfloat16 else x
-
-
-def _normal(layer: nn.Layer, std: float) -> None:
+def init_weights(layer: nn.Layer, std: float) -> None:
     """Linear and embedding weights from N(0, std), biases zero: the start of both published decoders."""
     for sub in layer.sublayers():
         if isinstance(sub, (nn.Linear, nn.Embedding)):
@@ -81,39 +49,77 @@ def _normal(layer: nn.Layer, std: float) -> None:
             nn.initializer.Constant(0.0)(sub.bias)
 
 
+class Decoder(nn.Layer):
+    """What both decoders share: word embeddings, which are the head too, and attention to cached tokens."""
+
+    def __init__(self, config: DecoderConfig, model: nn.Layer):
+        super().__init__()
+        self.config, self.model = config, model
+        self.enable_recompute = False  # set by the trainer
+        init_weights(model, config.init_std)
+        for layer in model.sublayers():
+            if type(layer) is nn.LayerNorm:
+                layer.__class__ = LayerNorm
+
+    def embed(self, ids):
+        """Word embeddings of ids, (B, T, D)."""
+        return F.embedding(ids, self.head)
+
+    def lm_head(self, x):
+        """States (R, D) -> logits (R, vocabulary)."""
+        return paddle.matmul(x, self.head, transpose_y=True)
+
+    def new_cache(self, attention_mask) -> KVCache:
+        return KVCache(self.config.layers, attention_mask)
+
+    causal_attention = staticmethod(causal_attention)
+    decode_attention = staticmethod(decode_attention)
+
+    def attention(self, mask: PackedMask) -> Attention:
+        """How the tokens of whole rows see each other."""
+        return lambda layer, q, k, v: self.causal_attention(q, k, v, mask)
+
+    def cached_attention(self, cache: KVCache, tokens: int) -> Attention:
+        """How new tokens see the cached ones and each other; the cache takes their keys and values."""
+        if cache.length == 0:
+            prompt = PackedMask((~cache.padding).astype("int64"), cache.padding.shape)
+
+            def attend(layer, q, k, v):
+                cache.update(layer, k, v)
+                return self.causal_attention(q, k, v, prompt)
+
+            return attend
+        mask = cache.mask(tokens)
+        return lambda layer, q, k, v: self.decode_attention(q, *cache.update(layer, k, v), mask)
+
+
 class Qwen2Layer(nn.Layer):
     """The parts of paddlenlp's layer, run in the same way over whole rows and with a cache."""
 
     def __init__(self, layer: nn.Layer):
         super().__init__()
         self.self_attn, self.mlp = layer.self_attn, layer.mlp
-        self.input_layernorm = RmsNorm(layer.input_layernorm)
-        self.post_attention_layernorm = RmsNorm(layer.post_attention_layernorm)
+        self.input_layernorm = layer.input_layernorm
+        self.post_attention_layernorm = layer.post_attention_layernorm
 
-    def forward(self, x, cos, sin, attend):
-        x = add(x, self.attended(self.input_layernorm(x), cos, sin, attend))
-        return add(x, self.fed(self.post_attention_layernorm(x)))
+    def forward(self, x, cos, sin, attend):  # (B, T, D)
+        x = x + self.attention(self.input_layernorm(x), cos, sin, attend)
+        return x + self.mlp(self.post_attention_layernorm(x))
 
-    def attended(self, x, cos, sin, attend):
-        own = self.self_attn
-        shape = [*x.shape[:2], -1, own.head_dim]
-        q, k = (turned(f(x).reshape(shape), cos, sin) for f in (own.q_proj, own.k_proj))
-        return own.o_proj(_together(attend(q, k, _heads(own.v_proj(x), own.head_dim))))
-
-    def fed(self, x):
-        mlp = self.mlp
-        return after(mlp.down_proj, SwiGlu(), mlp.gate_proj(x), mlp.up_proj(x))
+    def attention(self, x, cos, sin, attend):
+        attn = self.self_attn
+        q, k, v = (split_heads(proj(x), attn.head_dim) for proj in (attn.q_proj, attn.k_proj, attn.v_proj))
+        q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
+        return attn.o_proj(merge_heads(attend(q, k, v)))
 
 
-class Qwen2Decoder(nn.Layer):
+class Qwen2Decoder(Decoder):
     """paddlenlp's Qwen2Model; GOT's sizes are those of Qwen1.5-0.5B (16 of 16 heads, no grouping)."""
 
     def __init__(self, config: DecoderConfig):
-        super().__init__()
         from paddlenlp.transformers import Qwen2Config, Qwen2Model
 
-        self.config = config
-        self.model = Qwen2Model(
+        model = Qwen2Model(
             Qwen2Config(
                 vocab_size=config.vocab_size,
                 hidden_size=config.width,
@@ -131,58 +137,52 @@ class Qwen2Decoder(nn.Layer):
                 use_fused_rope=False,
             )
         )
-        _normal(self.model, config.init_std)
-        use_own_layers(self.model)
-        self.enable_recompute = False  # set by the trainer
-        # paddlenlp makes equal tables for each layer, 17 MB in GOT
-        self._rotary = self.model.layers[0].self_attn.rotary_emb
-        for index, layer in enumerate(self.model.layers):
+        super().__init__(config, model)
+        # one rope table for all layers: paddlenlp makes an equal one for each, 17 MB in GOT
+        self._rotary = model.layers[0].self_attn.rotary_emb
+        for index, layer in enumerate(model.layers):
             del layer.self_attn.rotary_emb
-            self.model.layers[index] = Qwen2Layer(layer)
-        self.model.norm = RmsNorm(self.model.norm)
+            model.layers[index] = Qwen2Layer(layer)
 
     @property
     def head(self) -> paddle.Tensor:
         return self.model.embed_tokens.weight
 
-    def embed(self, ids):
-        return _rows(self.head, ids)
+    @property
+    def layers(self) -> nn.LayerList:
+        return self.model.layers
 
     def forward(self, x, attention_mask=None, position_ids=None):
         """Embeddings (B, T, D) -> last states (B, T, D), after the final norm."""
-        samples = Samples(attention_mask, x.shape[:2])
         if position_ids is None:
             position_ids = paddle.arange(x.shape[1]).expand(x.shape[:2])
-        return self._states(x, position_ids, lambda layer, q, k, v: causal_attention(q, k, v, samples))
+        return self._hidden(x, position_ids, self.attention(PackedMask(attention_mask, x.shape[:2])))
 
     def step(self, x, position_ids, cache):
         """Embeddings of new tokens (B, T, D) -> their last states; the cache keeps their keys and values."""
-        x = self._states(x, position_ids, cache.attention(x.shape[1]))
-        cache.advance(x.shape[1])
+        tokens = x.shape[1]
+        x = self._hidden(x, position_ids, self.cached_attention(cache, tokens))
+        cache.advance(tokens)
         return x
 
-    def _states(self, x, position_ids, attend):
-        angles = self._angles(position_ids, x.dtype)
-        again = self.enable_recompute and self.training
-        for index, layer in enumerate(self.model.layers):
-            x = run_layer(layer, x, *angles, partial(attend, index), again=again)
+    def _hidden(self, x, position_ids, attend):
+        tables = (self._rotary.cos_cached, self._rotary.sin_cached)  # (1, positions, 1, d)
+        cos, sin = (
+            F.embedding(position_ids, table[0, :, 0]).unsqueeze(1).astype(x.dtype) for table in tables
+        )  # (B, 1, T, d)
+        recompute = self.enable_recompute and self.training
+        for index, layer in enumerate(self.layers):
+            x = checkpoint_layer(layer, x, cos, sin, partial(attend, index), recompute=recompute)
         return self.model.norm(x)
 
-    def _angles(self, position_ids, dtype):
-        """Cosine and sine of every place, (B, 1, T, d); the tables are the same in all layers."""
-        tables = (self._rotary.cos_cached, self._rotary.sin_cached)
-        return [F.embedding(position_ids, table[0, :, 0]).unsqueeze(1).astype(dtype) for table in tables]
 
-
-class OptDecoder(nn.Layer):
+class OptDecoder(Decoder):
     """paddlenlp's OPTModel (stage 1). Its forward takes no packed rows: masks and positions are made here."""
 
     def __init__(self, config: DecoderConfig):
-        super().__init__()
         from paddlenlp.transformers import OPTConfig, OPTModel
 
-        self.config = config
-        self.model = OPTModel(
+        model = OPTModel(
             OPTConfig(
                 vocab_size=config.vocab_size,
                 hidden_size=config.width,
@@ -198,52 +198,50 @@ class OptDecoder(nn.Layer):
                 initializer_range=config.init_std,
             )
         )
-        _normal(self.model, config.init_std)
-        use_own_layers(self.model)
-        self.enable_recompute = False  # set by the trainer
+        super().__init__(config, model)
 
     @property
     def head(self) -> paddle.Tensor:
         return self.model.embeddings.word_embeddings.weight
 
-    def embed(self, ids):
-        return _rows(self.head, ids)
+    @property
+    def layers(self) -> nn.LayerList:
+        return self.model.decoder.layers
 
     def forward(self, x, attention_mask=None, position_ids=None):
+        """As Qwen2Decoder.forward."""
         if position_ids is None:
             position_ids = paddle.arange(x.shape[1]).expand(x.shape[:2])
-        mask = additive(Samples(attention_mask, x.shape[:2]).seen, x.dtype)
-        x = self._placed(x, position_ids)
-        for layer in self.model.decoder.layers:
-            x = run_layer(layer, x, None, mask, again=self.enable_recompute and self.training)
+        mask = to_additive_mask(PackedMask(attention_mask, x.shape[:2]).causal_mask, x.dtype)
+        x = self.add_position_embeddings(x, position_ids)
+        for layer in self.layers:
+            x = checkpoint_layer(layer, x, None, mask, recompute=self.enable_recompute and self.training)
         return self.model.decoder.final_layer_norm(x)
 
     def step(self, x, position_ids, cache):
         """As Qwen2Decoder.step."""
-        x = self._placed(x, position_ids)
-        tokens, attend = x.shape[1], cache.attention(x.shape[1])
-        for index, layer in enumerate(self.model.decoder.layers):
-            attention = layer.self_attn
-            h = layer.norm1(x)
+        x = self.add_position_embeddings(x, position_ids)
+        tokens, attend = x.shape[1], self.cached_attention(cache, x.shape[1])
+        for index, layer in enumerate(self.layers):
+            attn, hidden = layer.self_attn, layer.norm1(x)
             q, k, v = (
-                _heads(f(h), attention.head_dim)
-                for f in (attention.q_proj, attention.k_proj, attention.v_proj)
+                split_heads(proj(hidden), attn.head_dim) for proj in (attn.q_proj, attn.k_proj, attn.v_proj)
             )
-            x = x + attention.out_proj(_together(attend(index, q, k, v)))
+            x = x + attn.out_proj(merge_heads(attend(index, q, k, v)))
             x = x + layer.linear2(layer.activation(layer.linear1(layer.norm2(x))))
         cache.advance(tokens)
         return self.model.decoder.final_layer_norm(x)
 
-    def _placed(self, x, position_ids):
+    def add_position_embeddings(self, x, position_ids):
         table = self.model.embeddings.position_embeddings
-        last = int(position_ids.max())
-        if last >= self.config.max_positions:
+        longest = int(position_ids.max()) + 1
+        if longest > self.config.max_positions:
             raise ValueError(
-                f"decoder: {last + 1} tokens in a row; OPT has {self.config.max_positions} positions"
+                f"decoder: {longest} tokens in a row; OPT has {self.config.max_positions} positions"
             )
         x = x + F.embedding(position_ids + table.offset, table.weight)
         return self.model.embeddings.dropout(x)
 
 
-def build_decoder(config: DecoderConfig) -> nn.Layer:
+def build_decoder(config: DecoderConfig) -> Decoder:
     return {"qwen2": Qwen2Decoder, "opt": OptDecoder}[config.kind](config)

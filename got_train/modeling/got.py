@@ -1,4 +1,4 @@
-"""GOT: encoder, projector, decoder, and the seam where image features take the place of <imgpad>."""
+"""GOT: encoder, projector, decoder, and the seam where image features replace <imgpad>."""
 
 # B batch  T tokens  V views of the whole batch  P tokens a view (256)  D decoder width  E encoder's out width
 
@@ -13,21 +13,21 @@ from got_train.images import MEAN, STD
 
 from .config import IGNORED, GotConfig
 from .decoder import build_decoder
-from .loss import summed_cross_entropy
+from .loss import fused_linear_cross_entropy
 from .vision import Vision
 
 
 class GotOutput:
     """Last states of one forward pass; the logits are computed when somebody asks for them."""
 
-    def __init__(self, hidden, head, loss_sum=None, label_count: int = 0):
+    def __init__(self, hidden, head, loss_sum=None, num_tokens: int = 0):
         self.hidden, self._head = hidden, head  # (B, T, D)
-        self.loss_sum, self.label_count = loss_sum, label_count
+        self.loss_sum, self.num_tokens = loss_sum, num_tokens
 
     @property
     def loss(self):
         """Mean of -log p over the supervised tokens, or None without labels."""
-        return None if self.loss_sum is None else self.loss_sum / max(self.label_count, 1)
+        return None if self.loss_sum is None else self.loss_sum / max(self.num_tokens, 1)
 
     @cached_property
     def logits(self):
@@ -37,9 +37,9 @@ class GotOutput:
 class Got(nn.Layer):
     """input_ids (B, T), views (V, 3, side, side) float or (V, side, side, 3) uint8 -> GotOutput.
 
-    The views of all samples stand one behind the other, in the order of their <imgpad> runs in the batch.
-    attention_mask (B, T) is 0 on padding; other numbers tell packed samples apart. labels (B, T) stand at the
-    position of their token (the shift happens inside), -100 where nothing is supervised.
+    The views of all samples come one after another, in the order of their <imgpad> runs in the batch.
+    attention_mask (B, T) is 0 on padding; other numbers are the segment ids of packed samples. labels (B, T)
+    stand at the position of their token (the shift happens inside), -100 where nothing is supervised.
     """
 
     def __init__(self, config: GotConfig):
@@ -61,34 +61,34 @@ class Got(nn.Layer):
         return self.decode(input_ids, features, attention_mask, labels, position_ids)
 
     def decode(self, input_ids, features=None, attention_mask=None, labels=None, position_ids=None):
-        """The forward pass behind the encoder; features (V, P, D) are projected."""
+        """The forward pass after the encoder; features (V, P, D) are projected."""
         hidden = self.decoder(self.embed(input_ids, features), attention_mask, position_ids)
         head = self.decoder.head
         if labels is None:
             return GotOutput(hidden, head)
-        return GotOutput(hidden, head, *summed_cross_entropy(hidden, head, labels, IGNORED))
+        return GotOutput(hidden, head, *fused_linear_cross_entropy(hidden, head, labels, IGNORED))
 
     def embed(self, input_ids, features=None):
-        """Word embeddings with the image features in the places of <imgpad>, (B, T, D)."""
+        """Word embeddings with the image features where <imgpad> stands, (B, T, D)."""
         x = self.decoder.embed(input_ids)
         if features is None:
             return x
-        holes = input_ids == self.config.image_token
-        if int(holes.sum()) != features.shape[0] * features.shape[1]:
+        is_image = input_ids == self.config.image_token
+        views, view_tokens, _ = features.shape
+        if int(is_image.sum()) != views * view_tokens:
             raise ValueError(
-                f"input_ids hold {int(holes.sum())} image tokens; {features.shape[0]} views give "
-                f"{features.shape[0] * features.shape[1]}"
+                f"input_ids hold {int(is_image.sum())} image tokens; {views} views give {views * view_tokens}"
             )
-        # the n-th hole of the batch takes the n-th feature
-        order = (paddle.cumsum(holes.flatten().astype("int64")) - 1).clip(min=0)
-        spread = paddle.gather(features.flatten(0, 1), order).reshape(x.shape)
-        return paddle.where(holes.unsqueeze(-1), spread.astype(x.dtype), x)
+        # the n-th image token of the batch takes the n-th feature
+        index = (paddle.cumsum(is_image.flatten().astype("int64")) - 1).clip(min=0)
+        image = paddle.gather(features.flatten(0, 1), index).reshape(x.shape)
+        return paddle.where(is_image.unsqueeze(-1), image.astype(x.dtype), x)
 
     def encode(self, pixel_values):
         """Views -> projected features (V, P, D)."""
-        return self.projector(self.vision(self.normalised(pixel_values)))
+        return self.projector(self.vision(self.normalize(pixel_values)))
 
-    def normalised(self, pixel_values):
+    def normalize(self, pixel_values):
         if pixel_values.dtype == paddle.uint8:
             x = pixel_values.transpose([0, 3, 1, 2]).astype("float32")
             pixel_values = (x - self.mean) / self.std

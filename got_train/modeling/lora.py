@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import paddle
 from paddle import nn
 
-from got_train.checkpoint.weights import linear_names
 from got_train.errors import CheckpointError
 
-from .layers import Linear
+from .layers import linear_names
 
 if TYPE_CHECKING:
     from .got import Got
@@ -56,7 +55,7 @@ def _fits(name: str, target: str) -> bool:
 def attach(model: Got, adapter: Adapter) -> None:
     """Put matrices beside the layers: A random, B zero, so that nothing changes yet. Weights are shared."""
     for name in adapter.layers:
-        _put(model, name, _beside(_layer(model, name), adapter))
+        _put(model, name, _lora_linear(_layer(model, name), adapter))
 
 
 def detach(model: Got, fold: bool = False) -> Got:
@@ -67,29 +66,32 @@ def detach(model: Got, fold: bool = False) -> Got:
         if isinstance(layer, LoRALinear):
             if fold:
                 layer.weight.set_value(layer.weight + layer.get_delta_weight())
-            _put(model, name, _like(Linear, layer))
+            layer.base_layer.training = layer.training
+            _put(model, name, layer.base_layer)
     return model
 
 
-def _beside(linear: nn.Linear, adapter: Adapter) -> nn.Linear:
+def _lora_linear(linear: nn.Linear, adapter: Adapter) -> nn.Linear:
+    """paddlenlp's layer with the very weights of this one, which it keeps as `base_layer`."""
     from paddlenlp.peft.lora.lora_layers import LoRALinear
 
-    settings = {"r": adapter.rank, "lora_alpha": adapter.alpha, "lora_dropout": adapter.dropout}
-    return _like(LoRALinear, linear, **settings)
-
-
-def _like(kind: type, linear: nn.Linear, **settings: object) -> nn.Linear:
-    """A layer of another kind with the very weights of this one."""
     before = paddle.get_default_dtype()
     paddle.set_default_dtype(linear.weight.dtype)
     try:
-        nothing = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))  # drawing numbers takes longer
-        made = kind(*linear.weight.shape, weight_attr=nothing, bias_attr=False, **settings)
+        lora = LoRALinear(
+            *linear.weight.shape,
+            r=adapter.rank,
+            lora_alpha=adapter.alpha,
+            lora_dropout=adapter.dropout,
+            weight_attr=paddle.ParamAttr(initializer=nn.initializer.Constant(0.0)),  # random takes longer
+            bias_attr=False,
+        )
     finally:
         paddle.set_default_dtype(before)
-    made.weight, made.bias = linear.weight, linear.bias
-    made.train() if linear.training else made.eval()
-    return made
+    lora.weight, lora.bias = linear.weight, linear.bias
+    lora.train() if linear.training else lora.eval()
+    object.__setattr__(lora, "base_layer", linear)  # not a sublayer: its weights are these already
+    return lora
 
 
 def _layer(model: nn.Layer, name: str) -> nn.Layer:

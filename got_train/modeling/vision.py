@@ -1,199 +1,141 @@
 """The encoder: ViTDet with windowed and global attention, neck, strided convolutions. Knows pixels, no text.
 
-Follows segment-anything's image encoder (ViT-B) and GOT's net_2 and net_3; sizes come from VisionConfig.
+Follows segment-anything's image encoder (ViT-B) and GOT's net_2 and net_3; sizes come from VisionConfig. Maps
+have their channels last.
 """
 
-# V views  S patches along a side (64)  E width (768)  H heads  d head width (64)  N = S*S
-# W windows of all views  w window side (14)  P tokens a view (256)  D out width (1024)
+# V views  S side of a view's map in patches (64)  E width (768)  H heads  d head width (64)
+# W windows of all views  w window size (14)  N = w*w  P tokens a view (256)  D out width (1024)
 
-from dataclasses import dataclass
+from functools import partial
 
 import paddle
+import paddle.nn.functional as F
 from paddle import nn
 
-from got_train.cpu import kernels
-from got_train.cpu.parallel_jit import array
-
 from .config import VisionConfig
-from .layers import Convolution, Function, Gelu, LayerNorm, Linear, add, after, run_layer
-from .rel_pos_attention import square_attention
+from .layers import LayerNorm, checkpoint_layer
+from .rel_pos_attention import rel_pos_attention
 
 
-def split_windows(x: paddle.Tensor, window: int, filling: paddle.Tensor) -> paddle.Tensor:
-    """(V, S, S, E) -> (W, w, w, E); `filling` (E,) stands beyond the right and bottom edges, unmasked."""
+def window_partition(x: paddle.Tensor, window_size: int, pad_value: paddle.Tensor) -> paddle.Tensor:
+    """(V, S, S, E) -> (W, w, w, E); pad_value (E,) fills up the right and the bottom edge."""
     views, side, _, width = x.shape
-    count = -(-side // window)
-    gap = count * window - side
-    if gap:
-        x = paddle.concat([x, filling.expand([views, side, gap, width])], axis=2)
-        x = paddle.concat([x, filling.expand([views, gap, side + gap, width])], axis=1)  # (V, c*w, c*w, E)
-    x = x.reshape([views, count, window, count, window, width]).transpose([0, 1, 3, 2, 4, 5])
-    return x.reshape([-1, window, window, width])  # (W, w, w, E)
+    pad = -side % window_size
+    if pad:
+        x = paddle.concat([x, pad_value.expand([views, side, pad, width])], axis=2)
+        x = paddle.concat([x, pad_value.expand([views, pad, side + pad, width])], axis=1)  # (V, S+p, S+p, E)
+    count = (side + pad) // window_size
+    x = x.reshape([views, count, window_size, count, window_size, width]).transpose([0, 1, 3, 2, 4, 5])
+    return x.reshape([-1, window_size, window_size, width])  # (W, w, w, E)
 
 
-def join_windows(x: paddle.Tensor, side: int) -> paddle.Tensor:
-    """The inverse of split_windows: (W, w, w, E) -> (V, S, S, E), the padding cut off."""
-    window, width = x.shape[1], x.shape[3]
-    count = -(-side // window)
-    x = x.reshape([-1, count, count, window, window, width]).transpose([0, 1, 3, 2, 4, 5])
-    x = x.reshape([-1, count * window, count * window, width])  # (V, c*w, c*w, E)
-    return x if count * window == side else x[:, :side, :side]  # (V, S, S, E)
-
-
-@dataclass(frozen=True)
-class CutIntoHeads(Function):
-    """The heads of the windows of a map: x (V, S, S, K*H*d), edge (K*H*d,) -> K times (W*H, w*w, d)."""
-
-    side: int
-    window: int
-    heads: int
-    head_width: int
-
-    @property
-    def squares(self) -> int:
-        """Windows times heads of a view."""
-        return (-(-self.side // self.window)) ** 2 * self.heads
-
-    def plain(self, x, edge):
-        windows = split_windows(x, self.window, edge)  # (W, w, w, K*E)
-        shape = [windows.shape[0], self.window**2, -1, self.heads, self.head_width]
-        windows = windows.reshape(shape).transpose([2, 0, 3, 1, 4]).flatten(1, 2)  # (K, W*H, w*w, d)
-        return tuple(windows[kind] for kind in range(windows.shape[0]))
-
-    def forward(self, x, edge):
-        kinds = x.shape[3] // (self.heads * self.head_width)
-        shape = [x.shape[0] * self.squares, self.window**2, self.head_width]
-        outs = tuple(paddle.empty(shape) for _ in range(kinds))
-        for kind, out in enumerate(outs):
-            kernels.to_windows(x, edge, self.window, kind, out)
-        return outs
-
-    def kept(self, x, edge):
-        return ()
-
-    def backward(self, slopes):
-        views = slopes[0].shape[0] // self.squares
-        edge_grad = paddle.empty([len(slopes), self.heads, self.head_width])
-        for slope, total in zip(slopes, array(edge_grad), strict=True):
-            kernels.edge_sums(slope, views, self.side, self.window, total)
-        return self.joined(*slopes), edge_grad.flatten()
-
-    def joined(self, *kinds):
-        """The inverse: K times (W*H, w*w, d) -> (V, S, S, K*H*d), without what stands beyond the map."""
-        views, width = kinds[0].shape[0] // self.squares, self.heads * self.head_width
-        out = paddle.empty([views, self.side, self.side, len(kinds) * width])
-        for kind, x in enumerate(kinds):
-            kernels.from_windows(x, self.window, kind, out)
-        return out
-
-
-@dataclass(frozen=True)
-class JoinedHeads(Function):
-    """The inverse for one kind: (W*H, w*w, d) -> (V, S, S, H*d)."""
-
-    cut: CutIntoHeads
-
-    def plain(self, x):
-        cut = self.cut
-        x = x.reshape([-1, cut.heads, cut.window, cut.window, cut.head_width]).transpose([0, 2, 3, 1, 4])
-        return join_windows(x.flatten(3), cut.side)
-
-    def forward(self, x):
-        return self.cut.joined(x)
-
-    def kept(self, x):
-        return ()
-
-    def backward(self, slope):
-        return self.cut.forward(slope, paddle.zeros(slope.shape[-1:]))
+def window_unpartition(windows: paddle.Tensor, side: int) -> paddle.Tensor:
+    """The inverse of window_partition, without the padding: (W, w, w, E) -> (V, S, S, E)."""
+    window_size, width = windows.shape[1], windows.shape[3]
+    count = -(-side // window_size)
+    x = windows.reshape([-1, count, count, window_size, window_size, width]).transpose([0, 1, 3, 2, 4, 5])
+    x = x.reshape([-1, count * window_size, count * window_size, width])  # (V, S+p, S+p, E)
+    return x if count * window_size == side else x[:, :side, :side]  # (V, S, S, E)
 
 
 class Attention(nn.Layer):
-    """Multi-head attention over a square of patches, or its windows, with decomposed relative positions.
+    """Multi-head attention inside windows of a map, with decomposed relative positions."""
 
-    The scores are q.k * d^-0.5 + q.R_h[i - j] + q.R_w[i - j], the last two from the unscaled q.
-    """
-
-    def __init__(self, width: int, heads: int, side: int):
+    def __init__(self, width: int, heads: int, window_size: int):
         super().__init__()
-        self.side, self.heads, self.head_width = side, heads, width // heads
-        self.qkv = Linear(width, 3 * width)
-        self.proj = Linear(width, width)
+        self.heads, self.head_width, self.window_size = heads, width // heads, window_size
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
         zeros = nn.initializer.Constant(0.0)
-        table = [2 * side - 1, self.head_width]
-        self.rel_pos_h = self.create_parameter(table, default_initializer=zeros)
-        self.rel_pos_w = self.create_parameter(table, default_initializer=zeros)
+        distances = [2 * window_size - 1, self.head_width]
+        self.rel_pos_h = self.create_parameter(distances, default_initializer=zeros)
+        self.rel_pos_w = self.create_parameter(distances, default_initializer=zeros)
 
-    def forward(self, x, norm):  # (V, S, S, E)
-        cut = CutIntoHeads(x.shape[1], self.side, self.heads, self.head_width)
-        qkv = after(self.qkv, norm.function, *norm.inputs(x))
-        # the zeros at the edges are seen: their q, k and v are the bias
-        q, k, v = cut(qkv, self.qkv.bias)  # (W*H, N, d)
-        x = square_attention(q, k, v, self.rel_pos_h, self.rel_pos_w)  # (W*H, N, d)
-        return after(self.proj, JoinedHeads(cut), x)
+    def forward(self, x):  # (V, S, S, E)
+        side = x.shape[1]
+        # segment-anything pads windows with zeros, unmasked; the bias is what qkv makes of a zero
+        qkv = window_partition(self.qkv(x), self.window_size, self.qkv.bias)  # (W, w, w, 3*E)
+        x = self.merge_heads(self.attend(*self.split_heads(qkv)))  # (W, w, w, E)
+        return self.proj(window_unpartition(x, side))  # (V, S, S, E)
+
+    def split_heads(self, qkv):
+        """(W, w, w, 3*E) -> q, k, v, (W*H, N, d) each."""
+        qkv = qkv.reshape([qkv.shape[0], self.window_size**2, 3, self.heads, self.head_width])
+        qkv = qkv.transpose([2, 0, 3, 1, 4]).flatten(1, 2)  # (3, W*H, N, d)
+        return qkv[0], qkv[1], qkv[2]
+
+    def attend(self, q, k, v):
+        return rel_pos_attention(q, k, v, self.rel_pos_h, self.rel_pos_w)
+
+    def merge_heads(self, x):
+        """(W*H, N, d) -> (W, w, w, E)."""
+        x = x.reshape([-1, self.heads, self.window_size, self.window_size, self.head_width])
+        return x.transpose([0, 2, 3, 1, 4]).flatten(3)
 
 
 class Mlp(nn.Layer):
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.lin1 = Linear(width, hidden)
-        self.lin2 = Linear(hidden, width)
+        self.lin1 = nn.Linear(width, hidden)
+        self.lin2 = nn.Linear(hidden, width)
 
-    def forward(self, x, norm):
-        hidden = after(self.lin1, norm.function, *norm.inputs(x))
-        return after(self.lin2, Gelu(), hidden)
+    def forward(self, x):
+        return self.lin2(F.gelu(self.lin1(x)))
 
 
 class Block(nn.Layer):
-    """Pre-norm attention and MLP; window 0 means global attention."""
+    """Pre-norm attention and MLP; a window as large as the map is global attention."""
 
-    def __init__(self, config: VisionConfig, window: int):
+    def __init__(self, config: VisionConfig, window_size: int):
         super().__init__()
         self.norm1 = LayerNorm(config.width, epsilon=config.norm_eps)
-        self.attn = Attention(config.width, config.heads, window or config.grid)
+        self.attn = Attention(config.width, config.heads, window_size)
         self.norm2 = LayerNorm(config.width, epsilon=config.norm_eps)
         self.mlp = Mlp(config.width, config.mlp_width)
 
     def forward(self, x):
-        x = add(x, self.attn(x, self.norm1))
-        return add(x, self.mlp(x, self.norm2))  # (V, S, S, E)
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))  # (V, S, S, E)
 
 
 class Neck(nn.Layer):
     """The blocks' map to fewer channels, (V, S, S, E) -> (V, S, S, C)."""
 
-    def __init__(self, width: int, channels: int, epsilon: float):
+    def __init__(self, width: int, channels: int):
         super().__init__()
-        self.conv1 = Convolution(width, channels, 1, biased=False)
-        self.norm1 = LayerNorm(channels, epsilon=epsilon)
-        self.conv2 = Convolution(channels, channels, 3, padding=1, biased=False)
-        self.norm2 = LayerNorm(channels, epsilon=epsilon)
+        conv = partial(nn.Conv2D, bias_attr=False, data_format="NHWC")
+        norm = partial(LayerNorm, epsilon=1e-6)  # also where the blocks have another one
+        self.conv1 = conv(width, channels, 1)
+        self.norm1 = norm(channels)
+        self.conv2 = conv(channels, channels, 3, padding=1)
+        self.norm2 = norm(channels)
 
     def forward(self, x):
         return self.norm2(self.conv2(self.norm1(self.conv1(x))))
 
 
 class Vision(nn.Layer):
-    """Views (V, 3, side, side), normalised float -> features (V, P, D); row-major over the final grid."""
+    """Views (V, 3, side, side), normalized float -> features (V, P, D); row-major over the final grid."""
 
     def __init__(self, config: VisionConfig):
         super().__init__()
         self.config = config
         self.enable_recompute = False  # set by the trainer
-        self.patch_embed = Convolution(3, config.width, config.patch, stride=config.patch)
-        # segment-anything starts this at zero and loads it; from scratch a small start tells places apart
+        self.patch_embed = nn.Conv2D(3, config.width, config.patch, stride=config.patch, data_format="NHWC")
+        # segment-anything starts this at zero and loads it; from scratch a small start tells positions apart
         self.pos_embed = self.create_parameter(
             [1, config.grid, config.grid, config.width],
             default_initializer=nn.initializer.TruncatedNormal(std=0.02),
         )
         self.blocks = nn.LayerList(
-            Block(config, 0 if index in config.global_layers else config.window)
+            Block(config, config.grid if index in config.global_layers else config.window)
             for index in range(config.layers)
         )
-        self.neck = Neck(config.width, config.neck_width, 1e-6)  # whatever the blocks have
-        halved = {"size": 3, "stride": 2, "padding": 1, "biased": False}
-        self.net_2 = Convolution(config.neck_width, 2 * config.neck_width, **halved)
-        self.net_3 = Convolution(2 * config.neck_width, config.out_width, **halved)
+        self.neck = Neck(config.width, config.neck_width)
+        halve = partial(nn.Conv2D, kernel_size=3, stride=2, padding=1, bias_attr=False, data_format="NHWC")
+        self.net_2 = halve(config.neck_width, 2 * config.neck_width)
+        self.net_3 = halve(2 * config.neck_width, config.out_width)
         for layer in self.sublayers():
             if isinstance(layer, nn.Linear):
                 nn.initializer.TruncatedNormal(std=0.02)(layer.weight)
@@ -204,10 +146,13 @@ class Vision(nn.Layer):
     def neck_map(self, pixels):
         """What segment-anything's encoder gives, (V, S, S, C)."""
         x = self.patch_embed(pixels.transpose([0, 2, 3, 1]))  # (V, S, S, E)
-        x = add(x, self.pos_embed.expand(x.shape))  # Paddle's own broadcast is five times slower backward
+        x = self.add_position_embeddings(x)
         for block in self.blocks:
-            x = run_layer(block, x, again=self.enable_recompute and self.training)
+            x = checkpoint_layer(block, x, recompute=self.enable_recompute and self.training)
         return self.neck(x)
+
+    def add_position_embeddings(self, x):
+        return x + self.pos_embed
 
     def features(self, neck_map):
         """GOT's two convolutions over the neck's map, (V, S, S, C) -> (V, P, D)."""

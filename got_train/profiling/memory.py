@@ -13,7 +13,7 @@ from typing import Literal
 
 import paddle
 
-from got_train.cpu.heap import SMALL
+from got_train.cpu.heap import MIN_TRIM_BYTES
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 from got_train.modeling.loss import CHUNK_BYTES, GRAD_ROWS
 
@@ -230,7 +230,7 @@ def estimate(training: Training, batch: MicroBatch) -> int:
     held = state.total - (0 if training.accumulates else state.gradients)
     most = max(_moments(training, batch, state.gradients // max(1, sum(sizes))))
     if training.device == "cpu":
-        kept = max(0, min(most, SMALL - held))
+        kept = max(0, min(most, MIN_TRIM_BYTES - held))
         most = round(max(_HOLES * most, _KEPT_HOLES * kept))
     return held + most
 

@@ -8,21 +8,21 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import paddle
 from paddlenlp.trainer import TrainerCallback
 
+from got_train import cpu, modeling
 from got_train.atomic_write import write_atomic
 from got_train.errors import TrainingError
-from got_train.modeling import vision
+from got_train.modeling.vision import Vision
 
 SUFFIX = ".features"
+CODE = [Path(package.__file__).parent for package in (modeling, cpu)]  # which features depend on
 _DIGEST = hashlib.sha256().digest_size
 _MEGABYTE = 1e6
 
@@ -58,7 +58,7 @@ class FeatureCache(TrainerCallback):
     Views go through the encoder one at a time, so that what is kept does not depend on their neighbours.
     """
 
-    def __init__(self, encoder: vision.Vision, folder: Path, number_bytes: int = 4) -> None:
+    def __init__(self, encoder: Vision, folder: Path, number_bytes: int = 4) -> None:
         self.encoder, self.folder, self.number_bytes = encoder, folder, number_bytes
         self.made = self.read = 0  # views
         self._compute = encoder.forward
@@ -121,30 +121,19 @@ class FeatureCache(TrainerCallback):
         return self._name
 
 
-def encoder_fingerprint(encoder: vision.Vision) -> str:
+def encoder_fingerprint(encoder: Vision) -> str:
     """Tells encoders apart by all that their output depends on: weights, sizes, code, Paddle, device."""
     device = paddle.get_device().partition(":")[0]
     digest = hashlib.sha256(f"{encoder.config} {paddle.__version__} {device}".encode())
-    for module in sorted(modules_of(vision.__name__)):
-        digest.update(Path(sys.modules[module].__file__).read_bytes())
+    for folder in CODE:
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.read_bytes())
+    for layer in encoder.sublayers(include_self=True):  # plain, or with the CPU's forwards
+        digest.update(type(layer).__name__.encode())
     for name, value in encoder.named_parameters():
         digest.update(f"{name} {value.dtype} {value.shape}".encode())
         digest.update(_bytes(value))
     return digest.hexdigest()[:32]
-
-
-def modules_of(name: str, package: str = "got_train.") -> set[str]:
-    """A module and those of ours that it or one of them uses, as such or their functions and classes."""
-    found, new = set(), {name}
-    while new:
-        found |= new
-        values = [value for module in new for value in vars(sys.modules[module]).values()]
-        homes = {
-            value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
-            for value in values
-        }
-        new = {home for home in homes if home.startswith(package)} - found
-    return found
 
 
 def _bytes(tensor: paddle.Tensor) -> memoryview:

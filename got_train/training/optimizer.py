@@ -9,7 +9,7 @@ from paddle import nn
 from paddle.utils import unique_name
 
 from got_train.config.schema import Config, OptimizerConfig
-from got_train.cpu.heap import give_back_holes
+from got_train.cpu.heap import trim_heap
 from got_train.modeling.config import PARTS
 from got_train.modeling.got import Got
 
@@ -81,7 +81,7 @@ class AdamW(paddle.optimizer.AdamW):
         """The first update makes the moments, which find no room in the holes of the backward pass."""
         if self.tidy:
             made = bool(self._accumulators)
-            give_back_holes(ahead=0 if made else sum(8 * each.size for each in self._parameter_list))
+            trim_heap(ahead=0 if made else sum(8 * each.size for each in self._parameter_list))
         super().step()
 
     def clear_grad(self, set_to_zero: bool = False) -> None:

@@ -197,7 +197,8 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         check_same_rows(mixture, checkpoint)
     output_dir = make_output_dir(config)
 
-    from got_train.modeling.cpu import trim_hooks
+    from got_train.modeling.cpu.accelerate import accelerate
+    from got_train.modeling.cpu.trim_hooks import trim_between_layers
 
     from .adapters import start_lora as begin_lora
     from .ledger import SampleLog
@@ -213,6 +214,9 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     paddle.seed(config.train.seed)  # here, as fleet has set one of its own
     model = build_model(config.model, tokenizer, lora=config.lora.rank > 0)
     adapter = begin_lora(model, config) if config.lora.rank else None
+    if tuned:
+        accelerate(model)
+        trim_between_layers(model)
     collator = build_collator(config, model, tokenizer)
     feature_cache = build_feature_cache(config, model)
     if feature_cache is not None:
@@ -221,8 +225,6 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         if rank == 0:
             print(f"train.feature_cache {feature_cache.folder}: {room.words()}", file=sys.stderr)
         feature_cache.attach()
-    if tuned:
-        trim_hooks.give_back_between_layers(model)
     quarantine = None
     if config.data.on_error == "skip":
         quarantine = RejectedSamples(output_dir / f"quarantine-{rank}.jsonl")

@@ -96,7 +96,7 @@ class TrainingLoss(nn.Layer):
         got = self.got
         if self.glyph_head is None:
             return got(input_ids, pixel_values, attention_mask, labels, position_ids).loss_sum / step_tokens
-        neck_map = got.vision.neck_map(got.normalised(pixel_values))  # (V, S, S, C)
+        neck_map = got.vision.neck_map(got.normalize(pixel_values))  # (V, S, S, C)
         features = got.projector(got.vision.features(neck_map))
         output = got.decode(input_ids, features, attention_mask, labels, position_ids)
         loss = output.loss_sum / step_tokens

@@ -8,15 +8,16 @@ import paddle
 import pytest
 from safetensors import safe_open
 
-import got_train.generation.decode as steps
+import got_train.generation.decode as decode
 import got_train.generation.generate as decoding
-import got_train.modeling.decoder as decoders
+import got_train.modeling.kv_cache as kv_cache
 from got_train.checkpoint.weights import load_model
 from got_train.errors import GenerationError
-from got_train.generation.generate import Loop, generate
-from got_train.generation.no_repeat_ngram import Ngrams, NoRepeat
-from got_train.generation.repetition import Tail
+from got_train.generation.generate import generate
+from got_train.generation.no_repeat_ngram import NoRepeatNGram, NoRepeatNGramProcessor
+from got_train.generation.repetition import RepetitionDetector, RepetitionRule
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
+from got_train.modeling.cpu.accelerate import accelerate
 from got_train.modeling.got import Got
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "got_tiny"
@@ -29,9 +30,12 @@ def arrays(name):
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
-@pytest.fixture(scope="module")
-def released():
-    return load_model(FIXTURES)
+@pytest.fixture(scope="module", params=["plain", "accelerated"])
+def released(request):
+    model = load_model(FIXTURES)
+    if request.param == "accelerated":
+        accelerate(model)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +79,13 @@ def tiny(kind="qwen2", image_token=IMAGE, **decoder):
     return model
 
 
-@pytest.fixture(scope="module", params=["qwen2", "opt"])
+@pytest.fixture(scope="module", params=["qwen2", "qwen2 accelerated", "opt", "opt accelerated"])
 def model(request):
-    return tiny(request.param)
+    kind, _, accelerated = request.param.partition(" ")
+    model = tiny(kind)
+    if accelerated:
+        accelerate(model)
+    return model
 
 
 def prompt(length, views, seed):
@@ -115,25 +123,27 @@ def test_the_32_tokens_are_those_of_transformers(released, expected, pixels, cas
         pixels[CASES[case]],
         expected[f"{case}.attention_mask"],
         max_new_tokens=32,
-        stop_tokens=(),
-        no_repeat=size,
+        eos_token_ids=(),
+        no_repeat_ngram=size,
     )
     assert made.ids == expected[f"{case}.{key}"].tolist()
-    assert made.finished == ["length"] * len(made.ids)
+    assert made.finish_reasons == ["length"] * len(made.ids)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_logits_of_the_first_and_last_token_are_those_of_transformers(
     released, expected, pixels, case, monkeypatch
 ):
-    seen, best = [], decoding._best
+    seen, best = [], decoding._argmax
 
     def watched(logits, banned):
         seen.append(logits)
         return best(logits, banned)
 
-    monkeypatch.setattr(decoding, "_best", watched)
-    generate(released, expected[f"{case}.input_ids"], pixels[CASES[case]], max_new_tokens=32, stop_tokens=())
+    monkeypatch.setattr(decoding, "_argmax", watched)
+    generate(
+        released, expected[f"{case}.input_ids"], pixels[CASES[case]], max_new_tokens=32, eos_token_ids=()
+    )
     assert len(seen) == 32
     for logits, name in ((seen[0], "first_logits"), (seen[-1], "last_logits")):
         difference = np.abs(logits.numpy() - expected[f"{case}.{name}"]).max()
@@ -142,7 +152,7 @@ def test_the_logits_of_the_first_and_last_token_are_those_of_transformers(
 
 def test_cached_decoding_equals_full_forward_passes_token_by_token(model):
     for row in range(3):
-        made = alone(model, row, max_new_tokens=24, stop_tokens=())
+        made = alone(model, row, max_new_tokens=24, eos_token_ids=())
         assert len(set(made.ids[0])) >= 3, "a constant answer would prove little"
         ids = list(PROMPTS[row])
         seen = some_views(3)[sum(VIEWS[:row]) :][: VIEWS[row]] if VIEWS[row] else None
@@ -158,17 +168,17 @@ def test_cached_decoding_equals_full_forward_passes_token_by_token(model):
 
 @pytest.mark.parametrize("size", [0, 2])
 def test_a_left_padded_row_gets_the_tokens_that_it_gets_alone(model, size):
-    options = {"max_new_tokens": 40, "no_repeat": size, "stop_tokens": ()}
+    options = {"max_new_tokens": 40, "no_repeat_ngram": size, "eos_token_ids": ()}
     single = [alone(model, row, **options) for row in range(3)]
     stop = single[0].ids[0][7]  # now rows end at different tokens, and leave the batch
-    options["stop_tokens"] = (stop,)
+    options["eos_token_ids"] = (stop,)
     single = [alone(model, row, **options) for row in range(3)]
     assert len({len(made.ids[0]) for made in single}) > 1
     ids, mask = padded_left(PROMPTS)
     together = generate(model, ids, some_views(3), mask, **options)
     for row, made in enumerate(single):
         assert together.ids[row] == made.ids[0]
-        assert together.finished[row] == made.finished[0]
+        assert together.finish_reasons[row] == made.finish_reasons[0]
         difference = np.abs(np.subtract(together.log_probs[row], made.log_probs[0])).max()
         assert difference < 1e-5, difference
 
@@ -176,44 +186,44 @@ def test_a_left_padded_row_gets_the_tokens_that_it_gets_alone(model, size):
 def test_what_stands_in_the_padding_changes_nothing(model):
     ids, mask = padded_left(PROMPTS)
     for size in (0, 2):
-        options = {"max_new_tokens": 12, "stop_tokens": (), "no_repeat": size}
+        options = {"max_new_tokens": 12, "eos_token_ids": (), "no_repeat_ngram": size}
         zeros = generate(model, ids, some_views(3), mask, **options)
         fives = generate(model, np.where(mask, ids, 5), some_views(3), mask, **options)
         assert zeros == fives
 
 
 def test_a_cache_that_grows_every_8_tokens_gives_the_same_tokens(model, monkeypatch):
-    once = alone(model, 0, max_new_tokens=40, stop_tokens=())
-    monkeypatch.setattr(decoders, "CACHE_BLOCK", 8)
-    often = alone(model, 0, max_new_tokens=40, stop_tokens=())
+    once = alone(model, 0, max_new_tokens=40, eos_token_ids=())
+    monkeypatch.setattr(kv_cache, "CACHE_BLOCK", 8)
+    often = alone(model, 0, max_new_tokens=40, eos_token_ids=())
     assert often.ids == once.ids
     assert often.log_probs[0] == pytest.approx(once.log_probs[0], abs=1e-5)
 
 
 def test_either_stop_token_ends_a_row_and_stays_as_its_last(model):
-    free = alone(model, 0, max_new_tokens=40, stop_tokens=()).ids[0]
+    free = alone(model, 0, max_new_tokens=40, eos_token_ids=()).ids[0]
     for place in (0, 3):
         stop = free[place]
-        made = alone(model, 0, max_new_tokens=40, stop_tokens=(58, stop))
+        made = alone(model, 0, max_new_tokens=40, eos_token_ids=(58, stop))
         assert made.ids[0] == free[: free.index(stop) + 1]
-        assert made.finished == ["stop"]
+        assert made.finish_reasons == ["stop"]
         assert len(made.log_probs[0]) == len(made.ids[0])
 
 
 def test_the_models_own_stop_tokens_are_the_default():
     model = tiny()
-    free = generate(model, np.array([PROMPTS[1]]), max_new_tokens=20, stop_tokens=())
+    free = generate(model, np.array([PROMPTS[1]]), max_new_tokens=20, eos_token_ids=())
     object.__setattr__(model.config, "stop_tokens", (free.ids[0][4],))
     made = generate(model, np.array([PROMPTS[1]]), max_new_tokens=20)
-    assert made.finished == ["stop"]
+    assert made.finish_reasons == ["stop"]
     assert len(made.ids[0]) <= 5
 
 
 def test_positions_end_a_row_at_96_tokens_and_a_prompt_of_96_is_refused(model):
     ids, mask = padded_left([prompt(90, 0, 4), prompt(80, 0, 5)])
-    made = generate(model, ids, None, mask, max_new_tokens=4096, stop_tokens=())
+    made = generate(model, ids, None, mask, max_new_tokens=4096, eos_token_ids=())
     assert [len(row) for row in made.ids] == [6, 16]
-    assert made.finished == ["length", "length"]
+    assert made.finish_reasons == ["length", "length"]
     with pytest.raises(
         GenerationError, match="^prompt: 96 tokens leave no room in the decoder's 96 positions"
     ):
@@ -221,7 +231,7 @@ def test_positions_end_a_row_at_96_tokens_and_a_prompt_of_96_is_refused(model):
 
 
 def test_without_a_limit_an_answer_has_what_the_positions_leave(model):
-    assert len(generate(model, np.array([prompt(70, 0, 4)]), stop_tokens=()).ids[0]) == 26
+    assert len(generate(model, np.array([prompt(70, 0, 4)]), eos_token_ids=()).ids[0]) == 26
 
 
 def test_every_token_is_heard_in_order_and_with_its_row(model):
@@ -233,7 +243,7 @@ def test_every_token_is_heard_in_order_and_with_its_row(model):
         some_views(3),
         mask,
         max_new_tokens=9,
-        stop_tokens=(),
+        eos_token_ids=(),
         on_token=lambda row, token: heard[row].append(token),
     )
     assert heard == made.ids
@@ -253,42 +263,42 @@ def test_banned_tokens_are_those_that_complete_an_ngram_again(size):
     random = np.random.default_rng(size)
     for words in (1, 2, 4):
         ids = random.integers(0, words, 60).tolist()
-        ngrams = Ngrams(NoRepeat(size=size), ids[:7])
+        ngrams = NoRepeatNGramProcessor(NoRepeatNGram(size=size), ids[:7])
         for place in range(7, 60):
-            assert set(ngrams.banned()) == banned_by_definition(ids[:place], size)
+            assert set(ngrams.banned_tokens()) == banned_by_definition(ids[:place], size)
             ngrams.add(ids[place])
-    assert list(Ngrams(NoRepeat(), [1, 1, 1, 1]).banned()) == []
+    assert list(NoRepeatNGramProcessor(NoRepeatNGram(), [1, 1, 1, 1]).banned_tokens()) == []
 
 
-def test_a_window_forgets_old_ngrams_and_spared_tokens_are_never_banned():
+def test_a_window_forgets_old_ngrams_and_exempt_tokens_are_never_banned():
     random = np.random.default_rng(1)
     ids = random.integers(0, 3, 200).tolist()
     banned = 0
     for window in (4, 9, 40):
-        ngrams = Ngrams(NoRepeat(size=3, window=window, spared={2}), ids[:50])
+        ngrams = NoRepeatNGramProcessor(NoRepeatNGram(size=3, window=window, exempt_tokens={2}), ids[:50])
         for place in range(50, 200):
             seen = ids[max(0, place - window) : place]
-            assert set(ngrams.banned()) == banned_by_definition(seen, 3) - {2}
-            banned += len(ngrams.banned())
+            assert set(ngrams.banned_tokens()) == banned_by_definition(seen, 3) - {2}
+            banned += len(ngrams.banned_tokens())
             ngrams.add(ids[place])
     assert banned > 200
 
 
-def test_a_branch_of_an_answer_does_not_change_what_it_came_from():
-    ngrams = Ngrams(NoRepeat(size=2), [1, 2, 1])
-    tail = Tail(Loop(unit=2, times=2, tokens=3))
-    assert (ngrams.branch().banned(), tail.surplus([5])) == ([2], 0)
-    other, other_tail = ngrams.branch(), tail.branch()
+def test_a_copy_of_an_answer_does_not_change_what_it_came_from():
+    ngrams = NoRepeatNGramProcessor(NoRepeatNGram(size=2), [1, 2, 1])
+    detector = RepetitionDetector(RepetitionRule(max_unit=2, min_repeats=2, min_tokens=3))
+    assert (ngrams.copy().banned_tokens(), detector.excess_tokens([5])) == ([2], 0)
+    other, other_detector = ngrams.copy(), detector.copy()
     other.add(3)
     other.add(1)
-    assert (other.banned(), ngrams.banned()) == ([2, 3], [2])
-    assert [other_tail.surplus(ids) for ids in ([5, 5], [5, 5, 5])] == [0, 2]
-    assert tail.surplus([5, 6]) == 0
+    assert (other.banned_tokens(), ngrams.banned_tokens()) == ([2, 3], [2])
+    assert [other_detector.excess_tokens(ids) for ids in ([5, 5], [5, 5, 5])] == [0, 2]
+    assert detector.excess_tokens([5, 6]) == 0
 
 
 def test_log_probs_are_the_models_own_although_its_favourite_is_banned():
     model = tiny()
-    made = alone(model, 1, max_new_tokens=30, stop_tokens=(), no_repeat=1)
+    made = alone(model, 1, max_new_tokens=30, eos_token_ids=(), no_repeat_ngram=1)
     with paddle.no_grad():
         logits = model(paddle.to_tensor([PROMPTS[1] + made.ids[0]])).logits[0, len(PROMPTS[1]) - 1 : -1]
     exact = logits - logits.logsumexp(-1, keepdim=True)
@@ -324,17 +334,17 @@ def test_a_wide_beam_finds_the_best_of_all_answers(kind, penalty):
         answers = every_answer(model, row, 3, stops={1})
         best.append(max(answers, key=lambda each: sum(each[1]) / len(each[1]) ** penalty))
     ids, mask = padded_left(prompts)
-    options = {"max_new_tokens": 3, "stop_tokens": (1,), "length_penalty": penalty}
+    options = {"max_new_tokens": 3, "eos_token_ids": (1,), "length_penalty": penalty}
     made = generate(model, ids, None, mask, num_beams=49, **options)
     assert [tuple(each) for each in made.ids] == [each for each, _ in best]
     for found, (_, exact) in zip(made.log_probs, best, strict=True):
         assert found == pytest.approx(exact, abs=1e-5)
-    assert made.finished == ["stop" if each[-1] == 1 else "length" for each, _ in best]
+    assert made.finish_reasons == ["stop" if each[-1] == 1 else "length" for each, _ in best]
 
 
 def test_several_beams_find_what_greedy_decoding_misses_and_one_is_greedy(model):
     rows = range(3)
-    options = {"max_new_tokens": 16, "stop_tokens": ()}
+    options = {"max_new_tokens": 16, "eos_token_ids": ()}
     greedy = [alone(model, row, **options) for row in rows]
     beams = [alone(model, row, num_beams=4, **options) for row in rows]
     assert [alone(model, row, num_beams=1, **options) for row in rows] == greedy
@@ -345,15 +355,15 @@ def test_several_beams_find_what_greedy_decoding_misses_and_one_is_greedy(model)
 
 @pytest.mark.parametrize("size", [0, 2])
 def test_beams_of_a_left_padded_row_are_those_it_has_alone(model, size):
-    options = {"max_new_tokens": 20, "no_repeat": size, "stop_tokens": (), "num_beams": 3}
+    options = {"max_new_tokens": 20, "no_repeat_ngram": size, "eos_token_ids": (), "num_beams": 3}
     free = [alone(model, row, **options) for row in range(3)]
-    options["stop_tokens"] = (free[0].ids[0][6], free[1].ids[0][11])  # now rows end at different tokens
+    options["eos_token_ids"] = (free[0].ids[0][6], free[1].ids[0][11])  # now rows end at different tokens
     single = [alone(model, row, **options) for row in range(3)]
     assert len({len(made.ids[0]) for made in single}) > 1
     ids, mask = padded_left(PROMPTS)
     together = generate(model, ids, some_views(3), mask, **options)
     assert together.ids == [made.ids[0] for made in single]
-    assert together.finished == [made.finished[0] for made in single]
+    assert together.finish_reasons == [made.finish_reasons[0] for made in single]
     if size:
         for row, made in enumerate(single):
             pairs = list(zip(*[[*PROMPTS[row], *made.ids[0]][start:] for start in (0, 1)], strict=False))
@@ -364,38 +374,45 @@ def test_beams_of_a_left_padded_row_are_those_it_has_alone(model, size):
 
 def test_a_beam_search_takes_the_best_answer_that_does_not_loop(released, expected, pixels):
     ids, seen = expected["batch_left_padded.input_ids"], expected["batch_left_padded.attention_mask"]
-    options = {"max_new_tokens": 32, "stop_tokens": (), "num_beams": 2}
+    options = {"max_new_tokens": 32, "eos_token_ids": (), "num_beams": 2}
     free = generate(released, ids, pixels, seen, **options)
-    made = generate(released, ids, pixels, seen, loop=Loop(unit=4, times=10, tokens=10), **options)
+    made = generate(
+        released,
+        ids,
+        pixels,
+        seen,
+        repetition=RepetitionRule(max_unit=4, min_repeats=10, min_tokens=10),
+        **options,
+    )
     assert free.ids[1] == [235] * 32
-    assert made.finished == ["length", "length"]
+    assert made.finish_reasons == ["length", "length"]
     assert made.ids[1][:10] != [235] * 10
     assert sum(made.log_probs[1]) < sum(free.log_probs[1])
 
 
-def surplus_by_definition(ids, loop):
+def excess_by_definition(ids, rule):
     """Strip whole units from the end while they repeat; for the shortest unit that counts as a loop."""
-    for unit in range(1, loop.unit + 1):
+    for unit in range(1, rule.max_unit + 1):
         equal = 0
         while unit + equal < len(ids) and ids[-1 - equal] == ids[-1 - equal - unit]:
             equal += 1
-        if equal and equal + unit >= max(loop.times * unit, loop.tokens):
+        if equal and equal + unit >= max(rule.min_repeats * unit, rule.min_tokens):
             return equal
     return 0
 
 
 def test_a_loop_is_found_at_the_token_that_completes_it():
     random = np.random.default_rng(3)
-    loop = Loop(unit=5, times=3, tokens=8)
+    rule = RepetitionRule(max_unit=5, min_repeats=3, min_tokens=8)
     found = 0
     for _ in range(300):
         unit = random.integers(0, 3, random.integers(1, 8)).tolist()
         ids = random.integers(0, 3, 12).tolist() + unit * 6
-        tail = Tail(loop)
+        detector = RepetitionDetector(rule)
         for end in range(1, len(ids) + 1):
-            surplus = tail.surplus(ids[:end])
-            assert surplus == surplus_by_definition(ids[:end], loop)
-            found += surplus > 0
+            excess = detector.excess_tokens(ids[:end])
+            assert excess == excess_by_definition(ids[:end], rule)
+            found += excess > 0
     assert found > 1000
 
 
@@ -405,10 +422,10 @@ def test_a_loop_is_cut_after_its_first_unit_and_marked(released, expected, pixel
         expected["batch_left_padded.input_ids"],
         pixels,
         max_new_tokens=32,
-        stop_tokens=(),
-        loop=Loop(unit=4, times=10, tokens=10),
+        eos_token_ids=(),
+        repetition=RepetitionRule(max_unit=4, min_repeats=10, min_tokens=10),
     )
-    assert made.finished == ["length", "loop"]
+    assert made.finish_reasons == ["length", "loop"]
     assert made.ids[0] == expected["batch_left_padded.greedy"][0].tolist()
     assert made.ids[1] == [235]
     assert len(made.log_probs[1]) == 1
@@ -416,24 +433,24 @@ def test_a_loop_is_cut_after_its_first_unit_and_marked(released, expected, pixel
 
 def test_a_table_of_12_equal_rows_is_no_loop():
     row = [10, 11, 11, 11, 11, 11, 12, 13]
-    tail = Tail(Loop())
+    detector = RepetitionDetector(RepetitionRule())
     ids = [1, 2, 3, *row * 12]
-    assert not any(tail.surplus(ids[:end]) for end in range(1, len(ids) + 1))
+    assert not any(detector.excess_tokens(ids[:end]) for end in range(1, len(ids) + 1))
     ids += row * 40
-    assert any(tail.surplus(ids[:end]) for end in range(100, len(ids) + 1))
+    assert any(detector.excess_tokens(ids[:end]) for end in range(100, len(ids) + 1))
 
 
 def test_the_encoder_sees_each_view_once_and_as_many_as_memory_allows(monkeypatch):
     model = tiny()
     ids, mask = padded_left(PROMPTS)
-    together = generate(model, ids, some_views(3), mask, max_new_tokens=8, stop_tokens=())
+    together = generate(model, ids, some_views(3), mask, max_new_tokens=8, eos_token_ids=())
     calls, encode = [], model.encode
     monkeypatch.setattr(model, "encode", lambda views: (calls.append(views.shape[0]), encode(views))[1])
     grid = model.config.vision.grid
     for at_once, counts in ((1, [1, 1, 1]), (2, [2, 1]), (50, [3])):
         calls.clear()
-        monkeypatch.setattr(steps, "ENCODER_BYTES", at_once * 4 * 2 * grid**4)
-        apart = generate(model, ids, some_views(3), mask, max_new_tokens=8, stop_tokens=())
+        monkeypatch.setattr(decode, "ENCODER_BYTES", at_once * 4 * 2 * grid**4)
+        apart = generate(model, ids, some_views(3), mask, max_new_tokens=8, eos_token_ids=())
         assert calls == counts
         assert apart.ids == together.ids
 
@@ -453,15 +470,18 @@ def test_dropout_is_off_while_decoding_and_layers_keep_their_modes():
     [
         ({"pixel_values": some_views(2)}, "^input_ids: 4 image tokens, but 2 views give 8"),
         ({"pixel_values": None}, "^input_ids: 4 image tokens, but 0 views give 0"),
-        ({"attention_mask": np.ones((1, 3))}, r"^attention_mask: shape \[1, 3\]; that of input_ids"),
+        ({"attention_mask": np.ones((1, 3))}, r"^attention_mask: shape \[1, 3\]; expected that of input_ids"),
         ({"attention_mask": np.array([[1] * 12 + [0]])}, "^attention_mask: not zeros followed by ones"),
         ({"attention_mask": np.array([[1] * 6 + [2] * 7])}, "^attention_mask: not zeros followed by ones"),
-        ({"input_ids": np.array([1, 2])}, r"^input_ids: shape \[2\]; rows of tokens"),
-        ({"max_new_tokens": 0}, "^max_new_tokens: 0; at least 1"),
-        ({"no_repeat": -1}, "^no_repeat: n-grams of -1; 0"),
-        ({"no_repeat": NoRepeat(size=9, window=8)}, "^no_repeat: a window of 8 holds no n-gram of 9"),
-        ({"num_beams": 0}, "^num_beams: 0; at least 1"),
-        ({"num_beams": 2, "on_token": print}, "^num_beams: 2 with on_token; no token of a beam is certain"),
+        ({"input_ids": np.array([1, 2])}, r"^input_ids: shape \[2\]; expected rows of tokens"),
+        ({"max_new_tokens": 0}, "^max_new_tokens: 0; expected 1 or more"),
+        ({"no_repeat_ngram": -1}, "^no_repeat_ngram: n-grams of -1; expected 0"),
+        (
+            {"no_repeat_ngram": NoRepeatNGram(size=9, window=8)},
+            "^no_repeat_ngram: a window of 8 holds no n-gram of 9",
+        ),
+        ({"num_beams": 0}, "^num_beams: 0; expected 1 or more"),
+        ({"num_beams": 2, "on_token": print}, "^num_beams: 2 with on_token: no token of a beam is certain"),
     ],
 )
 def test_wrong_arguments_are_refused(change, message):

@@ -5,11 +5,11 @@ import paddle
 import pytest
 
 from got_train.errors import RequirementError
-from got_train.generation.decode import Steps
+from got_train.generation.decode import DecodingState
 from got_train.modeling.config import DecoderConfig
-from got_train.modeling.cpu.bf16_decoder import narrow
+from got_train.modeling.cpu.autograd import lm_head_logits
+from got_train.modeling.cpu.bf16_decoder import cast_decoder_to_bf16
 from got_train.modeling.decoder import build_decoder
-from got_train.modeling.layers import row_products
 
 
 def rounded(layer):
@@ -33,13 +33,13 @@ def test_weights_that_are_bfloat16_give_the_same_logits_to_1e_5_for_prompts_and_
     found = []
     for _ in range(2):
         with paddle.no_grad():
-            steps = Steps(model, ids, views, seen)
-            logits = [steps.logits.numpy()]
+            state = DecodingState(model, ids, views, seen)
+            logits = [state.logits.numpy()]
             for tokens in ([4, 5, 6], [7, 8, 9]):
-                steps.step(tokens)
-                logits.append(steps.logits.numpy())
+                state.step(tokens)
+                logits.append(state.logits.numpy())
         found.append(np.stack(logits))
-        narrow(model.decoder)
+        cast_decoder_to_bf16(model.decoder)
     assert np.abs(found[1] - found[0]).max() < 1e-5 * np.abs(found[0]).max()
 
 
@@ -48,12 +48,12 @@ def test_its_weights_take_half_the_memory_and_are_rounded_by_a_256th_at_most():
     decoder.eval()
     sizes = {4: 0, 2: 0}
     before = decoder.model.layers[0].mlp.up_proj.weight.numpy()
-    narrow(decoder)
-    for each in (*decoder.parameters(), *(x for name, x in decoder.named_buffers() if "columns" in name)):
+    cast_decoder_to_bf16(decoder)
+    for each in (*decoder.parameters(), *(x for name, x in decoder.named_buffers() if "weight_t" in name)):
         sizes[2 if each.dtype == paddle.bfloat16 else 4] += each.size
     matrices = 64 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 56)
     assert sizes == {4: (2 * 2 + 1) * 32 + 2 * 3 * 32, 2: matrices}  # norms and the biases of q, k and v
-    after = decoder.model.layers[0].mlp.up_proj.columns.astype("float32").numpy().T
+    after = decoder.model.layers[0].mlp.up_proj.weight_t.astype("float32").numpy().T
     error = np.abs(after / before - 1).max()
     assert 1 / 2048 < error <= 1 / 256
 
@@ -64,12 +64,12 @@ def test_products_with_bfloat16_equal_those_of_float64(rows):
     x, matrix = rng.normal(size=[rows, 40]), rng.normal(size=[11, 40])
     held = paddle.to_tensor(matrix.astype("float32")).astype("bfloat16")
     with paddle.no_grad():
-        found = row_products(paddle.to_tensor(x.astype("float32")), held)
+        found = lm_head_logits(paddle.to_tensor(x.astype("float32")), held)
     expected = x @ held.astype("float32").numpy().astype("float64").T
     assert np.abs(found.numpy() - expected).max() < 1e-5
 
 
 def test_a_gpu_is_told_of_its_own_type(monkeypatch):
     monkeypatch.setattr(paddle, "get_device", lambda: "gpu:0")
-    with pytest.raises(RequirementError, match=r"gpu:0 is no CPU; --dtype bfloat16 there"):
-        narrow(paddle.nn.Linear(2, 2))
+    with pytest.raises(RequirementError, match=r"gpu:0 is not a CPU; use --dtype bfloat16 there"):
+        cast_decoder_to_bf16(paddle.nn.Linear(2, 2))

@@ -8,9 +8,10 @@ import pytest
 
 from got_train.cpu import settings
 from got_train.errors import RequirementError
-from got_train.modeling import rel_pos_attention
 from got_train.modeling.config import VisionConfig
-from got_train.modeling.cpu.bf16_encoder import StaticVision
+from got_train.modeling.cpu import bf16_encoder
+from got_train.modeling.cpu.accelerate import accelerate
+from got_train.modeling.cpu.bf16_encoder import ExportedVisionEncoder, export
 from got_train.modeling.vision import Vision
 
 NANO = Path(__file__).parents[2] / "configs" / "nano" / "weights" / "stage3"
@@ -35,16 +36,29 @@ def made(seed=0):
 @bfloat16
 @pytest.mark.parametrize("queries", [100, 512])
 def test_features_of_two_views_differ_by_the_rounding_of_bfloat16_and_no_more(queries, monkeypatch):
-    monkeypatch.setattr(rel_pos_attention, "STATIC_QUERIES", queries)
+    monkeypatch.setattr(bf16_encoder, "CHUNK_QUERIES", queries)
     vision, views = made(), paddle.randn([2, 3, 128, 128])
     with paddle.no_grad():
         exact = vision(views).numpy()
-        StaticVision(vision, 1).attach()
+        ExportedVisionEncoder(vision, 1).attach()
         found = vision(views).numpy()
         again = vision(views.flip(0)).numpy()[::-1]
     error = np.sqrt(np.mean((found - exact) ** 2) / np.mean(exact**2))
     assert 1e-4 < error < 2e-2  # bfloat16 has 8 bits: 4e-3 each
     assert np.array_equal(found, again)  # no view depends on its neighbours
+
+
+def test_the_exported_graph_in_float32_gives_the_encoders_features(tmp_path, monkeypatch):
+    """On any processor; the encoder is a plain one afterwards, also where it was accelerated."""
+    monkeypatch.setattr(bf16_encoder, "CHUNK_QUERIES", 100)
+    vision, view = made(), paddle.randn([1, 3, 128, 128])
+    with paddle.no_grad():
+        plain = vision(view).numpy()
+        accelerate(vision)
+        graph = paddle.jit.load(str(export(vision, tmp_path)))
+        exported = graph(view).numpy()
+        assert np.array_equal(vision(view).numpy(), plain)
+    assert np.abs(exported - plain).max() < 1e-5 * np.abs(plain).max()
 
 
 @pytest.mark.parametrize("part", [pytest.param("encoder", marks=bfloat16), "decoder"])
@@ -67,5 +81,5 @@ def test_the_trained_nano_reads_8_pages_to_the_same_text(tmp_path, capfd, part):
 
 def test_a_processor_without_bfloat16_is_refused(monkeypatch):
     monkeypatch.setattr(settings, "has_bfloat16", lambda: False)
-    with pytest.raises(RequirementError, match=r"encoder in bfloat16: cpu is no CPU with avx512_bf16"):
-        StaticVision(made(), 1)
+    with pytest.raises(RequirementError, match=r"encoder in bfloat16: cpu is not a CPU with avx512_bf16"):
+        ExportedVisionEncoder(made(), 1)

@@ -7,8 +7,9 @@ from paddle.base import core
 
 from got_train.modeling import loss
 from got_train.modeling.config import DecoderConfig
+from got_train.modeling.cpu.accelerate import accelerate
 from got_train.modeling.decoder import build_decoder
-from got_train.modeling.loss import chunk_rows, summed_cross_entropy
+from got_train.modeling.loss import chunk_rows, fused_linear_cross_entropy
 
 ROWS, TOKENS, WIDTH, WORDS = 3, 11, 6, 17
 IGNORED = -100
@@ -65,20 +66,20 @@ def test_value_and_gradients_equal_numpy_in_chunks_of_any_size(
     labels = labelled(count)
     expected, hidden_grad, weight_grad = by_numpy(hidden, weight, labels)
     states, head = tensors(hidden, weight)
-    total, found = summed_cross_entropy(states, head, paddle.to_tensor(labels), IGNORED)
+    total, found = fused_linear_cross_entropy(states, head, paddle.to_tensor(labels), IGNORED)
     (total * 0.5).backward()
     assert found == count
     assert abs(float(total) - expected) < 1e-6 * expected
     assert np.abs(states.grad.numpy() * 2 - hidden_grad).max() < 1e-6
     assert np.abs(head.grad.numpy() * 2 - weight_grad).max() < 2e-6
     with paddle.no_grad():
-        again, _ = summed_cross_entropy(states, head, paddle.to_tensor(labels), IGNORED)
+        again, _ = fused_linear_cross_entropy(states, head, paddle.to_tensor(labels), IGNORED)
     assert abs(float(again) - expected) < 1e-6 * expected
 
 
 def test_no_label_gives_0_and_gradients_of_0(hidden, weight):
     states, head = tensors(hidden, weight)
-    total, count = summed_cross_entropy(states, head, paddle.to_tensor(labelled(0)), IGNORED)
+    total, count = fused_linear_cross_entropy(states, head, paddle.to_tensor(labelled(0)), IGNORED)
     total.backward()
     assert (float(total), count) == (0.0, 0)
     assert np.abs(states.grad.numpy()).max() == 0
@@ -91,7 +92,7 @@ def test_a_frozen_head_gets_no_gradient_and_the_states_the_right_one(hidden, wei
     expected, hidden_grad, _ = by_numpy(hidden, weight, labels)
     states, head = tensors(hidden, weight)
     head.stop_gradient, states.stop_gradient = True, frozen == "both"
-    total, _ = summed_cross_entropy(states, head, paddle.to_tensor(labels), IGNORED)
+    total, _ = fused_linear_cross_entropy(states, head, paddle.to_tensor(labels), IGNORED)
     assert abs(float(total) - expected) < 1e-6 * expected
     assert total.stop_gradient == (frozen == "both")
     if frozen == "weight":
@@ -110,7 +111,7 @@ def test_no_more_logits_exist_than_a_chunk_holds(monkeypatch, hidden, weight):
 
     monkeypatch.setattr(loss.F, "softmax_", watched)
     states, head = tensors(hidden, weight)
-    summed_cross_entropy(states, head, paddle.to_tensor(labelled(10)), IGNORED)
+    fused_linear_cross_entropy(states, head, paddle.to_tensor(labelled(10)), IGNORED)
     assert seen == [[4, WORDS], [4, WORDS], [2, WORDS]]
 
 
@@ -126,7 +127,7 @@ def test_scores_of_a_thousand_neither_overflow_nor_vanish():
     hidden[..., 0] = 1
     states, head = tensors(hidden, weight)
     for label in (WORDS - 1, 0):
-        total, _ = summed_cross_entropy(states, head, paddle.to_tensor([[0, label]]), IGNORED)
+        total, _ = fused_linear_cross_entropy(states, head, paddle.to_tensor([[0, label]]), IGNORED)
         expected = np.logaddexp.reduce(weight[:, 0]) - weight[label, 0]  # 0.05 and 48.05
         assert abs(float(total) - expected) < 1e-4
 
@@ -136,9 +137,9 @@ def test_a_loss_above_64_is_not_capped():
     hidden = paddle.to_tensor([[[1.0, 0.0], [1.0, 0.0]]])
     labels = paddle.to_tensor([[0, 0]])
     with paddle.no_grad():
-        assert float(summed_cross_entropy(hidden, weight, labels, -100)[0]) == pytest.approx(100)
+        assert float(fused_linear_cross_entropy(hidden, weight, labels, -100)[0]) == pytest.approx(100)
     hidden.stop_gradient = False
-    assert float(summed_cross_entropy(hidden, weight, labels, -100)[0]) == pytest.approx(100)
+    assert float(fused_linear_cross_entropy(hidden, weight, labels, -100)[0]) == pytest.approx(100)
 
 
 def small_decoder(kind):
@@ -149,16 +150,18 @@ def small_decoder(kind):
 
 def joint(decoder, ids, labels):
     """The loss of words that are their own states, by the one table of embedding and head."""
-    return summed_cross_entropy(decoder.embed(ids), decoder.head, labels, IGNORED)[0]
+    return fused_linear_cross_entropy(decoder.embed(ids), decoder.head, labels, IGNORED)[0]
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "opt"])
 @pytest.mark.parametrize("counts", [(7,), (7, 30), (0,), (0, 7), (7, 0)])
-def test_embedding_and_head_have_one_dense_gradient_the_sum_of_both(kind, counts):
+@pytest.mark.parametrize("put_on", [accelerate, lambda decoder: None])
+def test_embedding_and_head_have_one_dense_gradient_the_sum_of_both(kind, counts, put_on):
     """Over the batches of an accumulated step; a word that comes twice counts twice."""
     decoder = build_decoder(
         DecoderConfig(kind=kind, vocab_size=WORDS, width=8, layers=1, heads=2, mlp_width=8)
     )
+    put_on(decoder)
     ids = np.random.default_rng(3).integers(0, WORDS, [ROWS, TOKENS])
     table, expected = decoder.head.numpy().astype("float64"), np.zeros(decoder.head.shape)
     for count in counts:
@@ -177,6 +180,7 @@ def test_embedding_and_head_have_one_dense_gradient_the_sum_of_both(kind, counts
 def test_the_gradients_of_a_table_of_64_mb_take_no_second_one():
     words, width = 16_384, 1024
     decoder = build_decoder(DecoderConfig(vocab_size=words, width=width, layers=1, heads=16, mlp_width=8))
+    accelerate(decoder)
     ids = paddle.arange(64).unsqueeze(0)
     core.host_memory_stat_reset_peak_value("Allocated", 0)
     before = core.host_memory_stat_current_value("Allocated", 0)
@@ -192,6 +196,6 @@ def test_a_frozen_table_gets_no_gradient_from_its_words():
     shift = paddle.zeros([8])
     shift.stop_gradient = False
     ids = paddle.to_tensor(labelled(30)).clip(min=0)
-    summed_cross_entropy(decoder.embed(ids) + shift, decoder.head, ids, IGNORED)[0].backward()
+    fused_linear_cross_entropy(decoder.embed(ids) + shift, decoder.head, ids, IGNORED)[0].backward()
     assert decoder.head.grad is None
     assert np.abs(shift.grad.numpy()).max() > 0

@@ -4,7 +4,6 @@ Differences are relative to a tensor's largest value; transformers' own float32 
 """
 
 import json
-from functools import partial
 
 import numpy as np
 import paddle
@@ -13,11 +12,10 @@ import pytest
 from got_train.checkpoint import layouts
 from got_train.checkpoint.weights import empty_init, load_model
 from got_train.errors import ConfigError
-from got_train.modeling import causal_attention, rel_pos_attention
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
+from got_train.modeling.cpu.accelerate import accelerate
 from got_train.modeling.got import Got, parameter_count
-from got_train.modeling.layers import LayerNorm
-from got_train.modeling.vision import Attention, join_windows, split_windows
+from got_train.modeling.vision import Attention, window_partition, window_unpartition
 
 CASES = {"single": [0], "multi": [0, 1, 2], "batch": [0, 1, 2]}  # the views of each
 FOLDERS = (".", "original")
@@ -30,9 +28,17 @@ def relative(ours, theirs):
     return np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
 
 
+@pytest.fixture(scope="module", params=["plain", "accelerated"])
+def put_on(request):
+    """A function: have a model run as it is, or with the CPU's forwards."""
+    return accelerate if request.param == "accelerated" else lambda model: None
+
+
 @pytest.fixture(scope="module", params=FOLDERS)
-def model(request, got_tiny):
-    return load_model(got_tiny / request.param)
+def model(request, got_tiny, put_on):
+    model = load_model(got_tiny / request.param)
+    put_on(model)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -87,69 +93,8 @@ def test_each_stage_of_one_image_equals_transformers(model, cases, ours, theirs)
     if ours in MAPS:
         expected = expected.transpose(0, 2, 3, 1)
     if expected.shape != seen[ours].shape:  # theirs is still cut in windows
-        expected = join_windows(paddle.to_tensor(expected), seen[ours].shape[1]).numpy()
+        expected = window_unpartition(paddle.to_tensor(expected), seen[ours].shape[1]).numpy()
     assert relative(seen[ours], expected) < STAGES
-
-
-@pytest.mark.parametrize("side, squares, at_once", [(14, 7, 3 * 196**2), (16, 3, 100 * 256)])
-def test_attention_in_blocks_of_squares_or_queries_equals_the_folded_product(
-    side, squares, at_once, monkeypatch
-):
-    """The output and the gradients of all five inputs, of blocks that do not divide evenly."""
-    monkeypatch.setattr(rel_pos_attention, "BLOCK_SCORES", at_once)
-    paddle.seed(0)
-    shapes = [[squares, side**2, 8]] * 3 + [[2 * side - 1, 8]] * 2
-    slope = paddle.randn([squares, side**2, 8])
-    found = []
-    for attend in (rel_pos_attention.square_attention, rel_pos_attention.square_attention.plain):
-        paddle.seed(1)
-        inputs = [paddle.randn(shape) for shape in shapes]
-        for each in inputs:
-            each.stop_gradient = False
-        out = attend(*inputs)
-        (out * slope).sum().backward()
-        found.append([out.numpy(), *(each.grad.numpy() for each in inputs)])
-    for ours, theirs in zip(*found, strict=True):
-        assert relative(ours, theirs) < 1e-5
-
-
-@pytest.mark.parametrize(
-    "numbers",
-    [
-        [[1] * 23],
-        [[1] * 23, [1] * 15 + [0] * 8],  # padding behind: no mask is needed
-        [[0] * 5 + [1] * 18, [1] * 7 + [2] * 9 + [3] * 7],  # padding before, and a packed row
-    ],
-)
-@pytest.mark.parametrize(
-    "queries, scores", [(6, 6 * 23 * 3), (6, 1 << 20), (128, 23 * 23 * 4), (128, 1 << 20)]
-)
-def test_causal_attention_in_blocks_of_queries_equals_the_fused_one_on_every_token(
-    numbers, queries, scores, monkeypatch
-):
-    """The output and the gradients of q and of shared keys and values; nobody reads the padding.
-
-    Blocks of three of four heads, of all, of one row and of all.
-    """
-    monkeypatch.setattr(causal_attention, "QUERIES", queries)
-    monkeypatch.setattr(causal_attention, "BLOCK_SCORES", scores)
-    mask = paddle.to_tensor(numbers)
-    samples = causal_attention.Samples(mask, mask.shape)
-    assert (samples.allowed is None) == all(row[0] == 1 and 2 not in row for row in numbers)
-    read = (mask > 0).astype("float32").unsqueeze([1, 3])
-    found = []
-    fused = causal_attention.CausalAttention(samples).plain
-    for attend in (partial(causal_attention.causal_attention, samples=samples), fused):
-        paddle.seed(2)
-        q, k, v = (paddle.randn([len(numbers), heads, 23, 8]) for heads in (4, 2, 2))
-        for each in (q, k, v):
-            each.stop_gradient = False
-        # the fused one is called with whole heads
-        out = attend(q, *(paddle.repeat_interleave(x, 1 + (attend is fused), axis=1) for x in (k, v)))
-        (out * read * paddle.randn(out.shape)).sum().backward()
-        found.append([(out * read).numpy(), *(each.grad.numpy() for each in (q, k, v))])
-    for ours, theirs in zip(*found, strict=True):
-        assert relative(ours, theirs) < 1e-5
 
 
 def test_the_patches_and_the_joined_embeddings_of_one_image_equal_transformers(model, cases):
@@ -205,9 +150,10 @@ def recipe(got_tiny):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("variant", ["all", "frozen_vision", "trainer_groups"])
-def test_five_steps_of_adamw_equal_transformers(got_tiny, cases, recipe, folder, variant):
+def test_five_steps_of_adamw_equal_transformers(got_tiny, cases, recipe, folder, variant, put_on):
     """lr 1e-3, betas 0.9 and 0.95, weight decay 0.1, gradient norm clipped to 1, the same batch each time."""
     model, expected = load_model(got_tiny / folder), recipe[variant]
+    put_on(model)
     model.train()
     if variant == "frozen_vision":  # as the original code trains
         for parameter in model.vision.parameters():
@@ -246,8 +192,9 @@ def test_five_steps_of_adamw_equal_transformers(got_tiny, cases, recipe, folder,
         assert relative(np.sqrt((value**2).sum()), expected["final"][name]["l2"]) < tolerance, name
 
 
-def test_recomputed_layers_give_the_same_gradients(got_tiny, cases):
+def test_recomputed_layers_give_the_same_gradients(got_tiny, cases, put_on):
     model = load_model(got_tiny)
+    put_on(model)
     model.train()
     found = []
     for model.vision.enable_recompute in (False, True):
@@ -257,11 +204,11 @@ def test_recomputed_layers_give_the_same_gradients(got_tiny, cases):
     assert max(relative(found[1][name], found[0][name]) for name in found[0]) == 0
 
 
-def test_pixels_of_0_to_255_are_normalised_as_clip_does(model):
+def test_pixels_of_0_to_255_are_normalized_as_clip_does(model):
     view = np.random.default_rng(0).integers(0, 256, [1, 128, 128, 3], dtype="uint8")
     mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
     expected = ((view / 255 - mean) / std).transpose(0, 3, 1, 2)
-    assert relative(model.normalised(paddle.to_tensor(view)), expected) < 1e-6
+    assert relative(model.normalize(paddle.to_tensor(view)), expected) < 1e-6
 
 
 def test_8_image_tokens_with_1_view_of_4_are_refused(model):
@@ -279,8 +226,9 @@ def test_logits_without_labels_come_without_a_loss(model, cases):
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "opt"])
-def test_two_samples_packed_in_a_row_equal_each_alone(random_model, kind):
+def test_two_samples_packed_in_a_row_equal_each_alone(random_model, kind, put_on):
     model, generator = random_model(kind), np.random.default_rng(1)
+    put_on(model)
     lengths, image = (9, 6), [model.config.image_token] * 4
     rows = [[5, *image, *generator.integers(0, 39, n - 5)] for n in lengths]
     views = paddle.to_tensor(generator.normal(size=[2, 3, 64, 64]).astype("float32"))
@@ -295,8 +243,9 @@ def test_two_samples_packed_in_a_row_equal_each_alone(random_model, kind):
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "opt"])
-def test_padding_on_either_side_changes_nothing(random_model, kind):
+def test_padding_on_either_side_changes_nothing(random_model, kind, put_on):
     model, ids = random_model(kind), np.random.default_rng(1).integers(2, 39, 7)
+    put_on(model)
     alone = model(paddle.to_tensor(ids[None])).logits.numpy()[0]
     for before, after in ((3, 0), (0, 3)):
         mask = np.array([[0] * before + [1] * 7 + [0] * after])
@@ -315,28 +264,27 @@ def test_attention_equals_its_definition_written_as_loops():
     for parameter in layer.parameters():
         parameter.set_value(paddle.randn(parameter.shape))
     x = paddle.randn([1, side, side, heads * width])
-    norm = LayerNorm(heads * width)
-    q, k, v = layer.qkv(norm(x)).numpy().reshape(9, 3, heads, width).transpose(1, 2, 0, 3)
-    by_row, by_column = layer.rel_pos_h.numpy(), layer.rel_pos_w.numpy()
+    q, k, v = layer.qkv(x).numpy().reshape(9, 3, heads, width).transpose(1, 2, 0, 3)
+    rel_pos_h, rel_pos_w = layer.rel_pos_h.numpy(), layer.rel_pos_w.numpy()
     expected = np.zeros([9, heads, width])
     for head in range(heads):
         for i in range(9):
             scores = [
                 q[head, i] @ k[head, j] / np.sqrt(width)
-                + q[head, i] @ by_row[i // side - j // side + side - 1]
-                + q[head, i] @ by_column[i % side - j % side + side - 1]
+                + q[head, i] @ rel_pos_h[i // side - j // side + side - 1]
+                + q[head, i] @ rel_pos_w[i % side - j % side + side - 1]
                 for j in range(9)
             ]
             weights = np.exp(scores - np.max(scores))
             expected[i, head] = weights @ v[head] / weights.sum()
     expected = layer.proj(paddle.to_tensor(expected.reshape(1, side, side, 8).astype("float32")))
-    assert relative(layer(x, norm), expected.numpy()) < 1e-6
+    assert relative(layer(x), expected.numpy()) < 1e-6
 
 
 @pytest.mark.parametrize("side, window, count", [(8, 3, 9), (6, 3, 4), (4, 7, 1)])
-def test_windows_are_cut_in_reading_order_and_joined_again(side, window, count):
+def test_windows_are_in_reading_order_and_join_again_without_padding(side, window, count):
     x = np.random.default_rng(0).normal(size=[2, side, side, 5]).astype("float32")
-    windows = split_windows(paddle.to_tensor(x), window, paddle.full([5], 7.0))
+    windows = window_partition(paddle.to_tensor(x), window, paddle.full([5], 7.0))
     assert windows.shape == [2 * count, window, window, 5]
     across = -(-side // window)
     edges = [(0, 0), (0, across * window - side), (0, across * window - side), (0, 0)]
@@ -344,7 +292,7 @@ def test_windows_are_cut_in_reading_order_and_joined_again(side, window, count):
     row, column = divmod(count - 1, across)
     last = padded[1, row * window : (row + 1) * window, column * window : (column + 1) * window]
     assert (windows[-1].numpy() == last).all()
-    assert (join_windows(windows, side).numpy() == x).all()
+    assert (window_unpartition(windows, side).numpy() == x).all()
 
 
 @pytest.mark.parametrize("side, tokens", [(1024, 256), (128, 4), (112, 4), (144, 9), (16, 1)])

@@ -7,8 +7,7 @@ from paddle import nn
 
 from got_train.errors import ConfigError
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
-from got_train.modeling.layers import LayerNorm
-from got_train.modeling.vision import Attention, split_windows
+from got_train.modeling.vision import Attention, window_partition
 from got_train.profiling import flops
 from got_train.profiling.flops import PARTS, Work
 
@@ -101,9 +100,9 @@ def softmax(x):
     return x / x.sum(-1, keepdims=True)
 
 
-def plain_square(q, k, v, layer, done):
-    """One square of one head, (w, w, d) each, by its rows and columns, as segment-anything writes it."""
-    side, width = layer.side, q.shape[-1]
+def plain_window(q, k, v, layer, done):
+    """One window of one head, (w, w, d) each, by its rows and columns, as segment-anything writes it."""
+    side, width = layer.window_size, q.shape[-1]
     distance = np.arange(side)[:, None] - np.arange(side)[None] + side - 1
     by_row, by_column = (table.numpy()[distance] for table in (layer.rel_pos_h, layer.rel_pos_w))
     scores = product(done, q.reshape(-1, width) * width**-0.5, k.reshape(-1, width).T)
@@ -122,18 +121,18 @@ def test_vision_attention_counts_what_a_plain_one_with_the_same_output_multiplie
     layer = Attention(width, heads, side)
     for table in (layer.rel_pos_h, layer.rel_pos_w):
         table.set_value(paddle.randn(table.shape))
-    x, norm = paddle.randn([1, grid, grid, width]), LayerNorm(width)
-    squares = split_windows(layer.qkv(norm(x)), side, layer.qkv.bias).numpy()
-    squares = squares.reshape(len(squares), side, side, 3, heads, width // heads)
+    x = paddle.randn([1, grid, grid, width])
+    windows = window_partition(layer.qkv(x), side, layer.qkv.bias).numpy()
+    windows = windows.reshape(len(windows), side, side, 3, heads, width // heads)
     plain = [
-        [plain_square(*(square[:, :, part, head] for part in range(3)), layer, done) for head in range(heads)]
-        for square in squares
+        [plain_window(*(window[:, :, part, head] for part in range(3)), layer, done) for head in range(heads)]
+        for window in windows
     ]
     count = -(-grid // side)
     joined = np.array(plain).transpose(0, 2, 3, 1, 4).reshape(count, count, side, side, width)
     joined = joined.transpose(0, 2, 1, 3, 4).reshape(count * side, count * side, width)[:grid, :grid]
     out = layer.proj(paddle.to_tensor(joined[None].astype("float32")))
-    assert np.abs(out.numpy() - layer(x, norm).numpy()).max() < 2e-5
+    assert np.abs(out.numpy() - layer(x).numpy()).max() < 2e-5
 
     sizes = {"image_side": 8 * grid, "patch": 8, "width": width, "heads": heads, "mlp_width": 7}
     counted = flops.vision_block(VisionConfig(**sizes), 0 if side == grid else side)

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import scaling
 from got_train.config.loader import load_config
 from got_train.modeling.config import PARTS, DecoderConfig, GotConfig, VisionConfig
+from got_train.modeling.cpu.accelerate import accelerate
 from got_train.modeling.decoder import build_decoder
 from got_train.modeling.vision import Block
 from got_train.profiling.memory import decoder_activations, head_bytes, state_bytes, view_activations
@@ -133,7 +134,8 @@ def test_a_block_keeps_on_the_cpu_what_is_counted(window):
     """Two views of 16 x 16 patches; the vectors of positions, the same for all views, are not counted."""
     sizes = {"image_side": 256, "width": 96, "layers": 1, "heads": 4, "mlp_width": 384, "neck_width": 1}
     config = VisionConfig(**sizes, window=7, global_layers=() if window else (0,))
-    block, x = Block(config, window), paddle.randn([2, 16, 16, 96])
+    block, x = Block(config, window or config.grid), paddle.randn([2, 16, 16, 96])
+    accelerate(block)
     x.stop_gradient = False
     kept = kept_by(lambda: block(x), block.parameters())
     assert 2 * (view_activations(config).kept - 4 * 256 * (96 + 6)) == pytest.approx(kept, rel=0.03)
@@ -144,6 +146,7 @@ def test_decoders_keep_on_the_cpu_what_is_counted(kind, dropout):
     sizes = {"vocab_size": 50, "width": 64, "layers": 2, "heads": 4, "mlp_width": 176}
     decoder, x = build_decoder(DecoderConfig(kind=kind, dropout=dropout, **sizes)), paddle.randn([1, 256, 64])
     x.stop_gradient = False
+    accelerate(decoder)
     decoder.train()
     kept = kept_by(lambda: decoder(x), decoder.parameters())
     assert decoder_activations(decoder.config, [256]).kept == pytest.approx(kept, rel=0.07)

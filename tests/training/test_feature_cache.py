@@ -2,19 +2,18 @@
 
 import re
 from collections import namedtuple
-from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
 
-from got_train import modeling
 from got_train.config.loader import load_config
 from got_train.errors import ConfigError
+from got_train.modeling.cpu.accelerate import accelerate, restore
 from got_train.modeling.vision import Vision
 from got_train.training import feature_cache
 from got_train.training.dry_run import dry_run
-from got_train.training.feature_cache import FeatureCache, FeatureCacheError, modules_of
+from got_train.training.feature_cache import FeatureCache, FeatureCacheError, encoder_fingerprint
 from got_train.training.run import build_trainer
 
 FROZEN = (
@@ -148,17 +147,17 @@ def test_another_weight_or_another_pixel_is_not_found(kept):
     assert (kept.cache.made, kept.cache.read) == (11, 4)
 
 
-def test_the_code_that_names_an_encoder_is_what_its_file_imports():
-    root, found, new = Path(modeling.__file__).parents[2], set(), {"got_train.modeling.vision"}
-    while new:
-        found |= new
-        text = "".join((root / f"{name.replace('.', '/')}.py").read_text() for name in new)
-        beside = re.findall(r"^from \.(?: import (\w+)|(\w+) import)", text, re.MULTILINE)
-        new = {f"got_train.modeling.{whole or name}" for whole, name in beside}
-        new |= set(re.findall(r"^from (got_train\.\w+) import", text, re.MULTILINE))
-        new -= found
-    assert found >= {f"got_train.modeling.{name}" for name in ("vision", "attention", "config", "kernels")}
-    assert modules_of("got_train.modeling.vision") == found
+def test_an_encoder_with_other_code_or_other_forwards_has_another_name(random_model, monkeypatch, tmp_path):
+    encoder = random_model().vision
+    first = encoder_fingerprint(encoder)
+    accelerate(encoder)
+    assert encoder_fingerprint(encoder) != first
+    restore(encoder)
+    assert encoder_fingerprint(encoder) == first
+    assert {folder.name for folder in feature_cache.CODE} == {"modeling", "cpu"}
+    (tmp_path / "vision.py").write_text("other = True")
+    monkeypatch.setattr(feature_cache, "CODE", [*feature_cache.CODE, tmp_path])
+    assert encoder_fingerprint(encoder) != first
 
 
 def test_a_resumed_run_asks_by_the_weights_of_its_checkpoint(fit, tmp_path):

@@ -4,7 +4,7 @@ A token of one sequence takes as long as the weights take to come from memory, s
 half the time. Released checkpoints are bfloat16 already and lose nothing; others are rounded.
 """
 
-# R rows of all leading axes  D, E widths  N words
+# R rows of all leading axes  D, E widths
 
 from __future__ import annotations
 
@@ -13,34 +13,38 @@ from paddle import nn
 
 from got_train.cpu import kernels
 from got_train.errors import RequirementError
-from got_train.modeling.layers import Linear, row_products
+from got_train.modeling.decoder import Decoder
+
+from .accelerate import CpuLinear, accelerate
+from .autograd import lm_head_logits
 
 
-class NarrowLinear(nn.Layer):
+class BF16Linear(nn.Layer):
     """x (..., D) float32 times a weight in bfloat16, plus bias (E,), without gradients."""
 
     def __init__(self, layer: nn.Layer):
         super().__init__()
-        self.register_buffer("columns", layer.weight.t().astype("bfloat16"))  # (E, D)
+        self.register_buffer("weight_t", layer.weight.t().astype("bfloat16"))  # (E, D)
         self.bias = layer.bias
 
     @paddle.no_grad()
     def forward(self, x):
-        y = row_products(x.flatten(0, -2), self.columns)  # (R, E)
+        y = lm_head_logits(x.flatten(0, -2), self.weight_t)  # (R, E)
         if self.bias is not None:
             kernels.add_bias(y, self.bias)
         return y.reshape([*x.shape[:-1], -1])
 
 
-def narrow(decoder: nn.Layer) -> None:
+def cast_decoder_to_bf16(decoder: Decoder) -> None:
     """Round its linear weights and word embeddings, which are the head's too; adapters stay as they are."""
     if not paddle.get_device().startswith("cpu"):
         raise RequirementError(
-            f"decoder in bfloat16: {paddle.get_device()} is no CPU; --dtype bfloat16 there"
+            f"decoder in bfloat16: {paddle.get_device()} is not a CPU; use --dtype bfloat16 there"
         )
+    accelerate(decoder)  # Paddle computes nothing with such weights on the CPU
     for parent in decoder.sublayers(include_self=True):
         for name, layer in parent.named_children():
-            if type(layer) is Linear:
-                setattr(parent, name, NarrowLinear(layer))
+            if type(layer) is CpuLinear:
+                setattr(parent, name, BF16Linear(layer))
             elif getattr(layer, "weight", None) is decoder.head:
                 layer.to(dtype="bfloat16")

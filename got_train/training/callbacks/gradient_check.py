@@ -16,7 +16,7 @@ import paddle
 from paddlenlp.trainer import TrainerCallback
 
 from got_train.config.schema import Config
-from got_train.cpu.parallel_jit import array
+from got_train.cpu.parallel_jit import as_numpy
 from got_train.errors import TrainingError
 from got_train.modeling.config import PARTS
 from got_train.modeling.got import Got
@@ -148,7 +148,7 @@ def weight_checksum(parameter: paddle.Tensor) -> int:
     """Tells whether any bit of a weight has changed without a second copy of it."""
     if parameter.place.is_gpu_place() or parameter.dtype == paddle.float16:
         return zlib.crc32(parameter.astype("float32").numpy().data)
-    return zlib.crc32(array(parameter).data)
+    return zlib.crc32(as_numpy(parameter).data)
 
 
 def optimizer_parameter_names(optimizer: object) -> set[str]:

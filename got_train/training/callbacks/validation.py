@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from got_train.data.collator import Collator
 from got_train.data.records import Record
-from got_train.generation.generate import evaluating
+from got_train.generation.generate import eval_mode
 from got_train.inference.reader import OcrPipeline, OcrRequest, OcrResult
 from got_train.modeling.got import Got
 from got_train.training.early_stopping import EarlyStopping
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 def validation_loss(got: Got, collator: Collator, records: Sequence[Record], rows: int) -> tuple[float, int]:
     """The sum of -log p over the supervised tokens of the records, `rows` at a time, and their number."""
     total, tokens = 0.0, 0
-    with evaluating(got):
+    with eval_mode(got):
         for start in range(0, len(records), rows):
             batch = collator.batch([collator.sample(record) for record in records[start : start + rows]])
             batch.pop("glyph_labels", None)
             output = got(**{name: paddle.to_tensor(value) for name, value in batch.items()})
             total += float(output.loss_sum)
-            tokens += int(output.label_count)
+            tokens += int(output.num_tokens)
     return total, tokens
 
 
