@@ -233,9 +233,9 @@ def two_adapters(base, tmp_path, monkeypatch):
 
 def test_adapters_are_swapped_exactly_and_without_reading_the_base_again(base, two_adapters, logits_of):
     a, b = two_adapters
-    alone = logits_of(load_model(base))
+    alone = logits_of(load_pipeline(base).model)
     fresh = {folder: logits_of(load_pipeline(folder).model) for folder in two_adapters}
-    model = load_model(base)
+    model = load_pipeline(base).model
     embedding = model.decoder.head
     adapters = Adapters(model, base)
     for folder in (a, b, a, None, b, b, a):
