@@ -149,7 +149,9 @@ def _scored(
     own = [each for each in predictions if each.benchmark is None]
     scored = score_predictions(own, unit, output_dir is not None, config.scores.cdm_seconds, case)
     metrics = {"settings": settings, **summary(scored, predictions, unit, case)}
-    if found := benchmarks.scores(predictions, data, output_dir, config.scores.cdm_seconds):
+    if found := benchmarks.scores(
+        predictions, data, output_dir, config.scores.cdm_seconds, config.predictions
+    ):
         metrics["benchmarks"] = found
     before = None
     if config.report.baseline:

@@ -96,15 +96,19 @@ def values_of(read: Mapping[str, Any]) -> Any:
     return {key: value for key, value in read.items() if key not in TITLES}
 
 
-def title_of(read: Mapping[str, Any], name: str) -> str:
+def title_of(read: Mapping[str, Any], name: str) -> str | list[str]:
+    """A title, or as OneChart has it a list of several."""
     held = read.get(name, NO_TITLE)
+    if isinstance(held, list) and held:
+        return [str(item) for item in held]
     return held if isinstance(held, str) else str(held)
 
 
 def to_table(read: Mapping[str, Any]) -> Table:
     """The values as RMS takes them: a row a key and a column, or a column for each name of the series."""
     values = values_of(read)
-    named = None if title_of(read, "title") == NO_TITLE else title_of(read, "title").lower()
+    titles = title_of(read, "title")
+    named = None if titles == NO_TITLE else str(titles).lower()
     series = {key: cell if isinstance(cell, dict) else {"value": cell} for key, cell in values.items()}
     heads = dict.fromkeys(str(name) for cells in series.values() for name in cells)
     rows = [

@@ -24,8 +24,13 @@ def score(tmp_path, *arguments):
 
 @pytest.mark.parametrize("case", OLMOCR["tests"], ids=lambda case: case["test"]["id"])
 def test_checks_agree_with_olmocr_benchs_on_every_document(case):
-    found = {name: checks.run(case["test"], text)[0] for name, text in DOCUMENTS.items()}
-    assert found == {name: case[name][0] for name in DOCUMENTS}
+    results = {name: checks.run(case["test"], text) for name, text in DOCUMENTS.items()}
+    unknown = {reason for passed, reason in results.values() if passed is None}
+    if unknown:
+        pytest.skip(unknown.pop())
+    assert {name: passed for name, (passed, _) in results.items()} == {
+        name: case[name][0] for name in DOCUMENTS
+    }
 
 
 BASELINE = {
@@ -113,11 +118,13 @@ def test_olmocr_bench_is_scored_by_its_checks_and_exported(tmp_path):
 
 
 def test_a_latex_table_passes_the_checks_once_it_is_html(tmp_path):
+    """As published it passes none."""
     (tmp_path / "p_pg1_repeat1.md").write_text(DOCUMENTS["latex_table(GOT style)"], encoding="utf-8")
     tests = FORMATS / "olmocr_bench" / "tests.jsonl"
     arguments = ["--benchmark", "olmocr", "--data", tests, "--predictions", tmp_path]
     found = score(tmp_path / "out", *arguments)["benchmarks"]["olmocr 2026-03"]
-    assert found["types"]["table"] == {"checks": 2, "passed": 0.5}
+    assert found["types"]["table"] == {"checks": 2, "passed": 0.0}
+    assert found["html_tables"]["types"]["table"] == {"checks": 2, "passed": 0.5}
     assert "<table>" in (tmp_path / "out" / "olmocr_bench" / "p_pg1_repeat1.md").read_text("utf-8")
 
 

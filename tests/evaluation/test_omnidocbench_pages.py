@@ -186,7 +186,7 @@ def test_runs_of_two_versions_are_not_compared(tmp_path):
     runs = {
         version: score(tmp_path / version, *arguments, "--version", version) for version in ("1.5", "1.6")
     }
-    assert any("different benchmark rules" in each for each in comparison.differences(runs))
+    assert any("different benchmark rules" in each for each in comparison.setting_differences(runs))
     files = [str(tmp_path / version / "metrics.json") for version in runs]
     assert command.main(["--compare", *files]) == 2
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from got_train.data.records import Record
     from got_train.evaluation.predictions import DataFile, Prediction
 
-NAMES = ("fox", "onechart", "omnidocbench", "olmocr")
+NAMES = ("fox", "onechart", "omnidocbench", "olmocr", "ccocr", "puredocbench", "ocrbench")
 Notes = Sequence[Mapping[str, Any]]
 
 
@@ -27,8 +27,11 @@ def open_benchmark(path: str, benchmark: str, **options: Any) -> tuple[Sequence[
     if strange := sorted({*options} - allowed):
         raise EvaluationError(f"{path}: {strange[0]} does not go with benchmark {benchmark}; use image_root")
     check_version(benchmark, options.get("version") or "")
-    reading = {"preset": options["preset"]} if options.get("preset") else {}
-    return _module(benchmark).open_records(path, options.get("image_root"), **reading)
+    module = _module(benchmark)
+    reading = {name: options[name] for name in ("preset", "version") if options.get(name)}
+    if "preset" in reading and not hasattr(module, "PRESETS"):
+        raise EvaluationError(f"{path}: preset does not go with benchmark {benchmark}; use it with olmocr")
+    return module.open_records(path, options.get("image_root"), **reading)
 
 
 def check_version(benchmark: str, version: str) -> str:
@@ -79,6 +82,7 @@ def scores(
     data: Sequence[DataFile],
     output_dir: Path | None,
     cdm_seconds: float = 0,
+    answers_path: str = "",
 ) -> dict[str, Any]:
     """Scores by the benchmarks' own rules, by name and version; files for the official tools are written."""
     found = {}
@@ -86,7 +90,8 @@ def scores(
         module = _module(str(file.source["benchmark"])) if file.source.get("benchmark") else None
         if module is not None and hasattr(module, "scores"):
             rows = [each for each in predictions if each.data == file.name]
-            further = {"cdm_seconds": cdm_seconds} if file.source["benchmark"] == "omnidocbench" else {}
+            given = {"cdm_seconds": cdm_seconds, "answers_path": answers_path}
+            further = {name: given[name] for name in module.TAKES}
             found[title(file)] = module.scores(file, rows, output_dir, **further)
     return found
 

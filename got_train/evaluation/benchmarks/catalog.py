@@ -41,6 +41,7 @@ _GOT_PAPER = "GOT paper, arXiv 2409.01704, 2024-09"
 _OMNI_10 = "OmniDocBench README, version 1.0, before 2025-09"
 _OMNI_16 = "leaderboards of version 1.6, read 2026-11"
 _OLMOCR = "olmOCR-bench README, read 2026-11"
+_PURE = "leaderboard of its repository, read 2026-11"
 
 BENCHMARKS = (
     Benchmark(
@@ -113,6 +114,42 @@ BENCHMARKS = (
             Value("olmOCR 0.4", "score", "82.4", _OLMOCR),
             Value("Chandra", "score", "83.1", _OLMOCR),
         ),
+    ),
+    Benchmark(
+        "ccocr",
+        "CC-OCR V2, parsing track: tables, documents, formulas, molecules, boards",
+        ("2",),
+        "825 samples of 7,093",
+        "see its data card",
+        "ModelScope, evalscope/CC-OCR-V2 (arXiv 2605.03903)",
+        "parsing/SUB_TASK/{question,answer,images}/SCENARIO/ID",
+        "edit similarity, TEDS of tables; the mean of the sub-tasks",
+    ),
+    Benchmark(
+        "puredocbench",
+        "PureDocBench: pages with truth from their sources, clean, degraded, photographed",
+        ("1.1-digital", "1.1-real", "1.1-clean"),
+        "1,475 pages, three images each",
+        "CC BY 4.0",
+        "Hugging Face, zhihengli-casia/puredocbench (arXiv 2605.07492)",
+        "a manifest (CSV), gt/, images/TRACK/",
+        "OmniDocBench's scores by the rule of 1.6, by category",
+        (
+            Value("GLM-5.3-Flash", "overall, clean / digital / real", "83.0 / 81.0 / 75.0", _PURE),
+            Value("TeleOCR", "overall, clean / digital / real", "87.2 / 79.4 / 69.1", _PURE),
+            Value("OvisOCR2", "overall, clean / digital / real", "81.5 / 77.3 / 66.5", _PURE),
+            Value("DeepSeek-OCR", "overall, clean / digital / real", "53.5 / 47.0 / 40.5", _PURE),
+        ),
+    ),
+    Benchmark(
+        "ocrbench",
+        "OCRBench v2, its reading half: text, pages, formulas, tables, documents",
+        ("2",),
+        "those of 10,000 rows that ask for reading",
+        "see its data card",
+        "Hugging Face, linked from the repository Yuliang-Liu/MultimodalOCR (arXiv 2501.00321)",
+        "OCRBench_v2.json and pictures",
+        "means by type and by capability; questions, boxes and counts are not asked",
     ),
 )
 

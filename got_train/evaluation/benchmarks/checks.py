@@ -1,7 +1,7 @@
 """Yes/no checks on the Markdown of a page, by olmOCR-bench's rules: is a text there, in order, in a cell, ...
 
-Plain functions on a check and an answer. One difference: formulas are compared by what KaTeX makes of them,
-not by pictures. As there, Chinese and Japanese fail `baseline` unless check_disallowed_characters is false.
+Plain functions on a check and an answer; formulas are the affair of math_inclusion. As there, Chinese and
+Japanese fail `baseline` unless check_disallowed_characters is false. A result that cannot be known is None.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from lxml.html import HtmlElement, HTMLParser, fromstring
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
 
-from got_train.errors import EvaluationError
+from got_train.errors import EvaluationError, RequirementError
 
-Result = tuple[bool, str]
+from . import math_inclusion
+
+Result = tuple[bool | None, str]  # None: a formula without KaTeX
 Cell = tuple[int, int]  # row and column of its upper left corner
 TYPES = ("present", "absent", "order", "table", "math", "format", "footnote", "baseline")
 _NEEDED = {
@@ -88,15 +90,6 @@ def normalised(text: str) -> str:
     return text.translate(str.maketrans(_SAME))
 
 
-def equal_math(first: str, second: str) -> bool:
-    """Whether KaTeX makes the same of both; without KaTeX whether they are the same but for spaces."""
-    from got_train.evaluation.metrics import formulas
-
-    score = formulas.score(first, second)
-    exact = score.get("token_exact")
-    return re.sub(r"\s+", "", first) == re.sub(r"\s+", "", second) if exact is None else bool(exact)
-
-
 def near_matches(text: str, wanted: str, edits: int) -> list[int]:
     """Where `wanted` stands in the text with at most so many edits: the start of the best of each place."""
     if not edits:
@@ -156,10 +149,9 @@ def _presence(check: dict[str, Any], answer: str) -> Result:
         wanted, text = wanted.lower(), text.lower()
     text = _ends(text, check.get("first_n"), check.get("last_n"))
     absent = check["type"] == "absent"
-    # partial_ratio looks for the shorter in the longer, so a nearly empty answer would hold everything
-    short = len(text) < len(wanted) - check.get("max_diffs", 0)
-    best = 0.0 if short else fuzz.partial_ratio(wanted, text) / 100
-    there = not short and best >= _least(check, wanted)
+    # as published, the shorter of both is looked for in the longer: a nearly empty answer holds everything
+    best = fuzz.partial_ratio(wanted, text) / 100
+    there = best >= _least(check, wanted)
     if there != absent:
         return True, ""
     return False, f"{wanted[:40]!r} is {'there' if absent else 'not there'}, best match {best:.3f}"
@@ -218,8 +210,8 @@ def _footnote(check: dict[str, Any], answer: str) -> Result:
 def _beside(check: dict[str, Any], wanted: str, text: str, side: str) -> bool:
     """Whether letters and digits next to a marker are those wanted."""
     target, found = _letters(wanted), _letters(text)
-    kept = min(len(found), 2 * len(target))
-    if not kept:
+    kept = min(len(found), 2 * len(target)) or len(found)
+    if not found:
         return False
     near = found[-kept:] if side == "before" else found[:kept]
     return fuzz.partial_ratio(target, near) / 100 >= _least(check, normalised(wanted))
@@ -266,9 +258,14 @@ def _math(check: dict[str, Any], answer: str) -> Result:
         rest = re.sub(pattern, "", rest, flags=re.DOTALL)
     wanted = check["math"]
     formulas.sort(key=lambda formula: -fuzz.ratio(formula, wanted))
-    if wanted in formulas or any(equal_math(formula, wanted) for formula in formulas):
-        return True, ""
-    return False, f"{wanted!r} is none of the {len(formulas)} formulas"
+    if not formulas:
+        return False, "no formula"
+    try:
+        if math_inclusion.contains(wanted, formulas):
+            return True, ""
+    except RequirementError as error:
+        return None, str(error)
+    return False, f"{wanted!r} is in none of the {len(formulas)} formulas"
 
 
 @dataclass

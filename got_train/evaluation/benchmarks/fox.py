@@ -52,7 +52,9 @@ SUB_TASKS = {
 }
 
 
-def open_records(path: str, image_root: str | None = None) -> tuple[list[Record], list[dict[str, Any]]]:
+def open_records(
+    path: str, image_root: str | None = None, **_: Any
+) -> tuple[list[Record], list[dict[str, Any]]]:
     """The records of one of the files, or of all that a folder holds."""
     files = [Path(path)] if Path(path).is_file() else [Path(path) / f"{name}.json" for name in SUB_TASKS]
     files = [file for file in files if file.is_file()]
@@ -93,15 +95,26 @@ def _record(
         images = [row["image"]] if isinstance(row["image"], str) else list(row["image"])
     except (KeyError, TypeError, ValueError) as error:
         raise RecordError(f"{location}: no image with a question and an answer: {error!r}") from error
-    folder = Path(image_root or file.parent) / sub.folder
-    if not folder.is_dir():  # Fox's archive has them all; whoever sorted the pictures otherwise says so
-        folder = Path(image_root or file.parent)
-    paths = tuple(str(folder / image) for image in images)
+    root = Path(image_root or file.parent)
+    paths = tuple(str(_picture(root, sub.folder, image)) for image in images)
     note: dict[str, Any] = {"document": paths[0], "groups": {"sub-task": sub.name, "file": file.stem}}
     if not sub.asked:
         note |= {"not_asked": f"GOT has no prompt for Fox's {sub.name}", "task": sub.name}
         return Record(paths, "ocr" if len(paths) == 1 else "multi_page", label, location=location), note
     return Record(paths, "ocr", label, **_region(sub.region, question, location), location=location), note
+
+
+def _picture(root: Path, folder: str, image: str) -> Path:
+    """Where a picture is: in its sub-task's folder, or that of the other language, or with the file.
+
+    Fox's README pairs the lines of one language with the pictures of the other.
+    """
+    other = {"en": "cn", "cn": "en"}.get(folder[:2], folder[:2]) + folder[2:]
+    places = [root / folder / image, root / other / image, root / image]
+    if not (root / folder).is_dir():  # whoever sorted the pictures otherwise says so
+        places = places[1:] + places[:1]
+        return next((place for place in places if place.is_file()), root / image)
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _region(region: str, question: str, location: str) -> dict[str, Any]:

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from got_train.data.record import Record
 from got_train.errors import EvaluationError
+from got_train.evaluation.metrics import charts
 
 VERSIONS = ("2025-02",)  # the date of the official code
 
 if TYPE_CHECKING:
-    from got_train.evaluation.predictions import DataFile
+    from got_train.evaluation.predictions import DataFile, Prediction
 
 
-def open_records(path: str, image_root: str | None = None) -> tuple[list[Record], list[dict[str, Any]]]:
+def open_records(
+    path: str, image_root: str | None = None, **_: Any
+) -> tuple[list[Record], list[dict[str, Any]]]:
     """The charts, to be read with GOT's format prompt."""
     records, notes = [], []
     for place, row in enumerate(_rows(path, ("images", "gts"))):
@@ -40,6 +44,31 @@ def read_answers(path: str, file: DataFile) -> list[str | None]:
         raise EvaluationError(f"{path}: an answer to {strange[0]}, which {file.path} has not")
     texts = [found.get(name) for name in names]
     return [json.dumps(text, ensure_ascii=False) if isinstance(text, dict) else text for text in texts]
+
+
+TAKES = ()  # further arguments of `scores`
+METRICS = ("ap_strict", "ap_slight", "ap_high", "em")
+
+
+def scores(file: DataFile, predictions: Sequence[Prediction], output_dir: Path | None) -> dict[str, Any]:
+    """SCRM over all charts, where one that does not parse counts 0, and over those that parse alone.
+
+    The official means are over those that parse; its closing line is these times the share that parses.
+    """
+    values = [charts.score(each.prediction, each.reference) for each in predictions]
+    parsed = [value for value in values if value["parses"]]
+    means = {"with_unparsable": charts.averages(values), "without_unparsable": charts.averages(parsed)}
+    share = len(parsed) / len(values) if values else None
+    summary: dict[str, Any] = {
+        "charts": len(values),
+        "unparsable": len(values) - len(parsed),
+        "parsed": share,
+    }
+    for name in METRICS:
+        summary |= {f"{name} {kind}": held.get(name) for kind, held in means.items()}
+    unparsable = [each.id for each, value in zip(predictions, values, strict=True) if not value["parses"]]
+    note = "published tables have the means without charts that do not parse, times the share that parses"
+    return {"summary": summary, **means, "unparsable": unparsable, "note": note}
 
 
 def _rows(path: str, keys: tuple[str, str]) -> list[dict[str, Any]]:

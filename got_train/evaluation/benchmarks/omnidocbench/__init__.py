@@ -29,6 +29,7 @@ __all__ = ["LATEST", "RULES", "means", "official", "rule_of", "score_page", "sum
 FILE = "OmniDocBench.json"  # in the published folder
 FOLDER = "omnidocbench"  # of the exported answers
 VERSIONS = tuple(RULES)
+TAKES = ("cdm_seconds",)  # further arguments of `scores`
 
 
 def open_records(path: str, image_root: str | None = None, **_: Any) -> tuple[list[Record], list[dict]]:
