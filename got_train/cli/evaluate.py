@@ -83,8 +83,9 @@ def parser() -> CommandParser:
         metavar="FILE",
         help="score this file; keys prediction, reference, task (or answer, label); a benchmark's folder",
     )
-    add("--compare", nargs="+", metavar="FILE", help="metrics.json of several runs, side by side")
+    add("--compare", nargs="+", metavar="FILE", help="several runs side by side: folders, or predictions")
     add("--baseline", metavar="FOLDER", help="an earlier evaluation of the same data, to compare with")
+    add("--beside", metavar="FILE|FOLDER", help="another system's answers to the same rows, to stand beside")
     add("--force", action="store_true", help="compare even if prompts, decoding or data differ")
     add("--no_page", action="store_true", help="no report.html")
     add(
@@ -125,9 +126,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _told(metrics: dict[str, Any], limits: dict[str, float]) -> int:
     """Tables to stdout, failures to stderr; the exit code."""
+    from got_train.evaluation import verdict
     from got_train.evaluation.scores import shortfalls, table
 
     print(table(metrics))
+    if sentence := verdict.now(metrics):
+        print(f"\n{sentence}")
+    if "beside" in metrics:
+        print(verdict.beside(metrics["beside"]["name"], metrics["beside"]["skills"])[0])
     for sentence in (skill["words"] for skill in metrics.get("comparison", {}).get("skills", ())):
         print(sentence)
     for name, found in metrics.get("benchmarks", {}).items():
@@ -176,6 +182,7 @@ def _config(options: argparse.Namespace) -> EvaluationConfig:
         "report": {
             "page": not options.no_page,
             "baseline": options.baseline or "",
+            "beside": options.beside or "",
             "force": options.force,
         },
     }

@@ -20,10 +20,17 @@ def parser() -> CommandParser:
         epilog="Exit codes: 0 written, 2 the folder holds no run.",
     )
     parser.add_argument("run", metavar="RUN", help="the output_dir of a run, complete or not")
+    parser.add_argument(
+        "--beside",
+        default="",
+        metavar="FILE|FOLDER",
+        help="another system's answers to the rows read at the end",
+    )
     return parser
 
 
 @handle_errors("report")
 def main(arguments: Sequence[str] | None = None) -> int:
-    print(write_report(parser().parse_args(arguments).run))
+    options = parser().parse_args(arguments)
+    print(write_report(options.run, other_system=options.beside))
     return DONE

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from got_train.errors import EvaluationError
 
+from .other_system import system_name
 from .provenance import METRICS, PREDICTIONS, REPORT, SAMPLES, read_json, write_json, write_lines, write_text
 
 if TYPE_CHECKING:
+    from .comparison import MetricDelta
     from .predictions import DataFile
     from .schema import EvaluationConfig
     from .scored import ScoredPrediction
@@ -25,7 +27,7 @@ def compare_files(
     force: bool = False,
     output_dir: str | os.PathLike | None = None,
 ) -> str:
-    """Several metrics.json (or their folders) side by side, as markdown, each under the name of its folder.
+    """Several evaluations side by side, as markdown: their folders, metrics.json, or files of predictions.
 
     Runs with other data, prompts or decoding are refused unless forced. If the first and the last have their
     samples too, a table of what got better or worse follows, and a report of both goes to `output_dir`.
@@ -33,19 +35,29 @@ def compare_files(
     from . import comparison
 
     files = [Path(path) / METRICS if os.path.isdir(path) else Path(path) for path in paths]
-    runs = dict(zip(_run_names(files), map(read_json, files), strict=True))
-    for file, metrics in zip(files, runs.values(), strict=True):
-        if not isinstance(metrics, dict) or "groups" not in metrics:
-            raise EvaluationError(f"{file}: no groups in it; a {METRICS} that this command wrote")
+    runs = dict(zip(_run_names(files), map(_metrics, files), strict=True))
     notes = checked_differences(runs, force)
     parts = [comparison.side_by_side(runs)]
-    first, last = files[0].parent, files[-1].parent
-    if len(files) > 1 and _samples_file(first) and _samples_file(last):
+    first, last = map(_samples_file, (files[0], files[-1]))
+    if len(files) > 1 and first and last:
         deltas = _deltas(first, last, runs, output_dir)
         parts += [comparison.delta_table(deltas), "\n".join(delta.sentence() for delta in deltas)]
     elif output_dir is not None:
         raise EvaluationError(f"--output_dir: a report needs {SAMPLES} of two runs beside their {METRICS}")
     return "\n\n".join([*parts, *notes])
+
+
+def _metrics(file: Path) -> dict[str, Any]:
+    """What metrics.json holds, or would hold for a file of predictions."""
+    if file.suffix == ".jsonl":
+        from .inputs import read_predictions
+        from .scores import score
+
+        return {"settings": None, **score(read_predictions(file))}
+    metrics = read_json(file)
+    if not isinstance(metrics, dict) or "groups" not in metrics:
+        raise EvaluationError(f"{file}: no groups in it; expected a {METRICS} that this command wrote")
+    return metrics
 
 
 def checked_differences(runs: dict[str, dict[str, Any]], force: bool) -> list[str]:
@@ -59,14 +71,32 @@ def checked_differences(runs: dict[str, dict[str, Any]], force: bool) -> list[st
 
 
 def read_samples(folder: Path, unit: str, case: str = "kept") -> list[ScoredPrediction]:
-    """The samples of an evaluation, scored anew."""
+    """The samples of an evaluation's folder, or of a file of predictions, scored again."""
     from .inputs import read_predictions
     from .scored import score_predictions
 
-    file = _samples_file(folder)
+    file = _samples_file(folder / METRICS if folder.is_dir() else folder)
     if file is None:
-        raise EvaluationError(f"{folder}: neither {SAMPLES} nor {PREDICTIONS}; the folder of an evaluation")
+        raise EvaluationError(
+            f"{folder}: neither {SAMPLES} nor {PREDICTIONS}; expected the folder of an evaluation"
+        )
     return score_predictions(read_predictions(file), unit, case=case)
+
+
+def deltas_beside(
+    path: str | os.PathLike,
+    scored: Sequence[ScoredPrediction],
+    data: Sequence[DataFile] = (),
+    unit: str = "word",
+    case: str = "kept",
+) -> list[MetricDelta]:
+    """From another system's answers to these: what is better or worse on the rows that both have."""
+    from .comparison import metric_deltas
+    from .other_system import read_other
+    from .scored import score_predictions
+
+    others = read_other(path, [row.prediction for row in scored], data)
+    return metric_deltas(score_predictions(others, unit, case=case), scored)
 
 
 def write_report(
@@ -84,25 +114,33 @@ def write_report(
     write_text(output_dir / REPORT, page.report(metrics, scored, before, opened, config.report.pictures))
 
 
-def _samples_file(folder: Path) -> Path | None:
-    return next((folder / name for name in (SAMPLES, PREDICTIONS) if (folder / name).exists()), None)
+def _samples_file(file: Path) -> Path | None:
+    """The samples beside a metrics.json; a file of predictions itself."""
+    if file.suffix == ".jsonl":
+        return file
+    files = (file.with_name(name) for name in (SAMPLES, PREDICTIONS))
+    return next((path for path in files if path.exists()), None)
 
 
 def _deltas(
     first: Path, last: Path, runs: dict[str, dict[str, Any]], output_dir: str | os.PathLike | None
-) -> list[Any]:
-    """What got better or worse from the first to the last run; a report of both where it is wanted."""
+) -> list[MetricDelta]:
+    """What got better or worse from the first to the last run; a report of both where it is asked for."""
     from .comparison import metric_deltas, setting_differences
+    from .other_system import read_other
     from .schema import EvaluationConfig
+    from .scored import score_predictions
 
     metrics = runs[list(runs)[-1]]
-    scoring = metrics["unit"], metrics.get("case", "kept")
-    before, after = (read_samples(folder, *scoring) for folder in (first, last))
+    unit, case = metrics["unit"], metrics.get("case", "kept")
+    after = read_samples(last, unit, case)
+    others = read_other(first, [row.prediction for row in after])
+    before = score_predictions(others, unit, case=case)
     found = metric_deltas(before, after)
     if output_dir is not None:
-        rows = [skill.row() for skill in found]
+        rows = [delta.row() for delta in found]
         notes = setting_differences(runs)
-        metrics = {**metrics, "comparison": {"with": str(first), "notes": notes, "skills": rows}}
+        metrics = {**metrics, "comparison": {"with": str(first.parent), "notes": notes, "skills": rows}}
         target = Path(output_dir)
         target.mkdir(parents=True, exist_ok=True)
         write_json(target / METRICS, metrics)
@@ -112,7 +150,7 @@ def _deltas(
 
 
 def _run_names(files: Sequence[Path]) -> list[str]:
-    names = [file.absolute().parent.name for file in files]
+    names = [file.absolute().parent.name if file.name == METRICS else system_name(file) for file in files]
     if len(set(names)) < len(names):
         names = [str(file) for file in files]
     if len(set(names)) < len(names):

@@ -153,6 +153,8 @@ def _scored(
         predictions, data, output_dir, config.scores.cdm_seconds, config.predictions
     ):
         metrics["benchmarks"] = found
+    if config.report.beside:
+        metrics["beside"] = _beside(scored, config, data)
     before = None
     if config.report.baseline:
         before = _compared(metrics, scored, config)
@@ -163,6 +165,18 @@ def _scored(
         if config.report.page:
             write_report(output_dir, config, metrics, scored, before, data)
     return metrics
+
+
+def _beside(
+    scored: Sequence[ScoredPrediction], config: EvaluationConfig, data: Sequence[DataFile]
+) -> dict[str, Any]:
+    """Another system's answers to the same rows, from it to this run."""
+    from .compare import deltas_beside
+    from .other_system import system_name
+
+    path = config.report.beside
+    deltas = deltas_beside(path, scored, data, config.scores.unit, config.scores.case)
+    return {"with": path, "name": system_name(path), "skills": [delta.row() for delta in deltas]}
 
 
 def _compared(

@@ -100,6 +100,7 @@ class ReportSettings:
     pictures: int = 120  # samples with their picture in it, at most
     picture_side: int = 640  # pixels of its longer side
     baseline: str = ""  # folder of an earlier evaluation of the same data, to compare with
+    beside: str = ""  # another system's answers to the same rows: a file, or a folder with a text an image
     force: bool = False  # compare even if prompts, decoding or data differ
 
     def __post_init__(self) -> None:

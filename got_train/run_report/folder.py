@@ -57,6 +57,7 @@ class Run:
     after: Sequence[Mapping[str, Any]] = ()
     reading: Mapping[str, Any] | None = None  # settings of these
     ledger: Mapping[int, StepRecord] = field(default_factory=dict)
+    beside: Mapping[str, Any] | None = None  # another system's answers to the validation rows, compared
     dropped: Sequence[Mapping[str, str]] = ()  # rows that training left out, and why
 
     @property

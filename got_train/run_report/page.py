@@ -6,12 +6,17 @@ Knows which sections there are and their order.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from got_train.config.schema import Config
+from got_train.evaluation.compare import deltas_beside, read_samples
+from got_train.evaluation.other_system import system_name
 from got_train.evaluation.provenance import write_text
 from got_train.evaluation.report.pictures import Pictures
 from got_train.html.page import document, escaped
+from got_train.training.run_files import AFTER, SKILLS
 
 from . import gallery, inputs, results, use
 from .folder import Run, read_run
@@ -20,6 +25,7 @@ FILE = "report.html"
 _SECTIONS = (
     "verdict",
     "skills",
+    "beside",
     "curves",
     "samples",
     "worst",
@@ -37,12 +43,27 @@ pre.text { margin: .4rem 0; } code { overflow-wrap: anywhere; }
 """
 
 
-def write_report(folder: str | os.PathLike, config: Config | None = None) -> Path:
-    """Write the page into a run's folder; the config is read there where none is given."""
+def write_report(folder: str | os.PathLike, config: Config | None = None, other_system: str = "") -> Path:
+    """Write the page into a run's folder; the config is read there where none is given.
+
+    other_system: a file or folder of its answers to the rows that the run read at its end.
+    """
     run = read_run(folder, config)
+    if other_system:
+        run = replace(run, beside=_compared(Path(folder), other_system))
     path = Path(folder) / FILE
     write_text(path, report(run))
     return path
+
+
+def _compared(folder: Path, other_system: str) -> dict[str, Any]:
+    scored = read_samples(folder / SKILLS / AFTER, "word")
+    deltas = deltas_beside(other_system, scored)
+    return {
+        "with": other_system,
+        "name": system_name(other_system),
+        "skills": [delta.row() for delta in deltas],
+    }
 
 
 def report(run: Run) -> str:
@@ -50,6 +71,7 @@ def report(run: Run) -> str:
     parts = [
         inputs.verdict(run),
         results.skills(run),
+        results.beside_table(run),
         results.curves(run),
         gallery.over_time(run.measurements, pictures),
         gallery.worst(run.before, run.after, pictures),

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from got_train.evaluation.comparison import BETTER, WORSE
 from got_train.evaluation.report import numbers
+from got_train.evaluation.scores import ALL
+from got_train.evaluation.verdict import beside
 from got_train.html import charts
 from got_train.html.page import escaped, table
 from got_train.preflight import verdict as checks
+from got_train.training.generation_eval import VALIDATION
 from got_train.training.run_files import EARLY_STOP, MEMORY
 
 from .folder import Curve, Run
@@ -51,7 +55,41 @@ def head(run: Run) -> str:
         f"<li{' class=alarm' if name in alarms else ''}><b>{escaped(value)}</b>{name}</li>"
         for name, value in items.items()
     )
-    return f"<p>{escaped(state(run))}</p><ul class=counts>{listed}</ul>"
+    lines = "".join(
+        f"<p class='verdict {mark if mark in (BETTER, WORSE) else ''}'>{escaped(sentence)}</p>"
+        for sentence, mark in verdict(run)
+    )
+    return f"<p>{escaped(state(run))}</p>{lines}<ul class=counts>{listed}</ul>"
+
+
+def verdict(run: Run) -> list[tuple[str, str]]:
+    """How good the result is now, on what it was trained for and on old skills, and beside another system.
+
+    Sentences, each with better, worse or neither; an old skill that became worse always has one.
+    """
+    lines = []
+    by_set: dict[str, list[Mapping[str, Any]]] = {}
+    for delta in (run.skills or {}).get("skills", ()):
+        by_set.setdefault(delta["task"].rpartition(" in ")[2], []).append(delta)
+    for name, deltas in by_set.items():
+        tasks = [delta["task"] for delta in deltas]
+        task = f"{ALL} in {name}" if f"{ALL} in {name}" in tasks else tasks[0]
+        found = {delta["metric"]: delta for delta in deltas if delta["task"] == task}
+        error = found.get("cer") or found["edit_distance"]
+        exact = found["exact_match"]
+        rows = exact["difference"]["rows"]
+        if name == VALIDATION or error["verdict"] == WORSE:
+            share = "of the characters wrong" if "cer" in found else "edit distance"
+            now = (
+                f"{name}: {round(exact['after'] * rows):,} of {rows:,} rows ({exact['after']:.1%}) are read "
+                f"without an error, {error['after']:.1%} {share}; before the run {exact['before']:.1%} and "
+                f"{error['before']:.1%}"
+            )
+            lost = "" if name == VALIDATION else "; this old skill has become worse"
+            lines.append((now + lost, error["verdict"] if error["verdict"] == WORSE else ""))
+    if run.beside:
+        lines.append(beside(run.beside["name"], run.beside["skills"]))
+    return lines
 
 
 def skills(run: Run) -> str:
@@ -72,6 +110,10 @@ def skills(run: Run) -> str:
         "of edit_distance, higher of exact_match, f1 and bleu."
     )
     return f"{title}<ul>{words}</ul>{numbers.skills(found)}<p class=note>{note}</p>"
+
+
+def beside_table(run: Run) -> str:
+    return numbers.beside({"beside": run.beside})
 
 
 def _mark(skill: Mapping[str, Any]) -> str:

@@ -7,9 +7,12 @@ import pytest
 
 from got_train.cli import evaluate as command
 from got_train.cli.evaluate import compare_files
+from got_train.config import loader
 from got_train.errors import EvaluationError
 from got_train.evaluation.comparison import BETTER, INCONCLUSIVE, SAME, WORSE, delta_table, metric_deltas
 from got_train.evaluation.predictions import Prediction
+from got_train.evaluation.runs import run_config
+from got_train.evaluation.schema import EvaluationConfig
 from got_train.evaluation.scored import lower_is_better, score_predictions
 from got_train.evaluation.scores import shortfalls
 
@@ -173,3 +176,71 @@ def test_a_cer_that_falls_on_every_page_is_better_with_an_interval():
     assert (cer.before, cer.after, cer.verdict) == (2 / 7, 1 / 7, BETTER)
     assert (cer.difference.low, cer.difference.high) == (-1 / 7, -1 / 7)
     assert cer.sentence().startswith("ocr: cer 0.2857 -> 0.1429, better")
+
+
+def system(tmp_path, name, rows):
+    path = tmp_path / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def row(number, edits, **more):
+    text = f"{WORD} {number}"
+    return {"reference": text, "prediction": "#" * edits + text[edits:], "task": "ocr", **more}
+
+
+THEIRS = {  # how another system may name the same 20 rows
+    "ids": [row(n, 0, id=f"page {n}") for n in reversed(range(20))],
+    "images": [row(n, 0, image=f"elsewhere/{n}.png") for n in reversed(range(20))],
+    "their order": [row(n, 0) for n in range(20)],
+}
+
+
+@pytest.mark.parametrize("rows", THEIRS.values(), ids=THEIRS)
+def test_another_system_stands_beside_with_a_verdict(tmp_path, capsys, rows):
+    """Ours has 2 errors in 9 or 10 characters of each of 20 rows, 40 of 190; the other system none."""
+    ours = system(tmp_path, "ours", [row(n, 2, id=f"page {n}", images=[f"scans/{n}.png"]) for n in range(20)])
+    other = system(tmp_path, "engine", rows)
+    folder = str(tmp_path / "scores")
+    assert command.main(["--predictions", ours, "--beside", other, "--output_dir", folder]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "0 of 20 rows (0.0%) are read without an error, 21.1% of the characters are wrong (CER 0.2105" in out
+    )
+    assert (
+        "engine: 20 of 20 rows (100.0%) are read without an error, 0.0% of the characters are wrong. " in out
+    )
+    assert "Beside it this one is worse (CER +0.2105" in out
+    page = (tmp_path / "scores" / "report.html").read_text(encoding="utf-8")
+    assert "<p class='verdict worse'>engine: 20 of 20 rows (100.0%)" in page
+    assert "<h2 id=beside>Beside engine</h2>" in page
+
+
+def test_a_folder_of_texts_named_as_the_images_stands_beside(tmp_path):
+    ours = system(tmp_path, "ours", [row(n, 2, images=[f"scans/{n}.png"]) for n in range(8)])
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for n in range(7):  # the eighth was not read: it is left out
+        (texts / f"{n}.txt").write_text(f"{WORD} {n}\n")
+    values = {"predictions": ours, "report": {"beside": str(texts)}}
+    metrics = run_config(loader.build(EvaluationConfig, values))
+    cer = next(delta for delta in metrics["beside"]["skills"] if delta["metric"] == "cer")
+    assert (cer["before"], cer["difference"]["rows"]) == (0.0, 7)
+
+
+def test_a_system_that_read_other_rows_is_refused(tmp_path):
+    ours = system(tmp_path, "ours", [row(n, 2) for n in range(8)])
+    other = system(tmp_path, "engine", [row(n, 2) for n in range(50, 58)])
+    values = {"predictions": ours, "report": {"beside": other}}
+    with pytest.raises(
+        EvaluationError, match="engine.jsonl: no row in common with ours; expected the same id"
+    ):
+        run_config(loader.build(EvaluationConfig, values))
+
+
+def test_files_of_predictions_are_compared_like_evaluations(tmp_path):
+    one = system(tmp_path, "one", [row(n, 2, id=str(n)) for n in range(20)])
+    two = system(tmp_path, "two", [row(n, 1, id=str(n)) for n in range(20)])
+    shown = compare_files([one, two])
+    assert "| task | metric        |    one |    two |  change |" in shown
+    assert "| ocr  | cer           | better " in shown

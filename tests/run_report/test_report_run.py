@@ -271,14 +271,60 @@ def test_what_cannot_be_read_is_named(made, capsys, spoil, line):
     assert line in shown if line else shown == ""
 
 
+def delta(task, metric, before, after, verdict, rows=20):
+    difference = {"rows": rows, "mean": after - before, "low": after - before, "high": after - before}
+    difference |= {"higher": 0, "equal": 0, "lower": 0}
+    return {
+        **{"task": task, "metric": metric, "before": before, "after": after, "verdict": verdict, "p": 0.01},
+        **{"difference": difference, "words": f"{task}: {metric}"},
+    }
+
+
+def test_the_verdict_says_how_good_it_is_now_and_a_collapsed_old_skill_in_red(made):
+    """New receipts got better and are still bad; old pages collapsed; old boxes are as they were."""
+    skills = json.loads((made / "skills.json").read_text())
+    skills["skills"] = [
+        delta("ocr in validation", "edit_distance", 0.8, 0.25, "better"),
+        delta("ocr in validation", "cer", 0.9, 0.263, "better"),
+        delta("ocr in validation", "exact_match", 0.0, 0.05, "inconclusive"),
+        *(delta("ocr in old pages", name, 0.26, 0.88, "worse") for name in ("edit_distance", "cer")),
+        delta("ocr in old pages", "exact_match", 0.5, 0.1, "worse"),
+        *(delta("ocr in old boxes", name, 0.2, 0.21, "inconclusive") for name in ("cer", "exact_match")),
+    ]
+    (made / "skills.json").write_text(json.dumps(skills))
+    text = page.write_report(made).read_text(encoding="utf-8")
+    header = text[text.index("<header>") : text.index("</header>")]
+    assert (
+        "<p class='verdict '>validation: 1 of 20 rows (5.0%) are read without an error, 26.3% of the "
+        "characters wrong; before the run 0.0% and 90.0%</p>"
+    ) in header
+    assert (
+        "<p class='verdict worse'>old pages: 2 of 20 rows (10.0%) are read without an error, 88.0% of the "
+        "characters wrong; before the run 50.0% and 26.0%; this old skill has become worse</p>"
+    ) in header
+    assert "old boxes" not in header
+
+
+def test_another_system_stands_beside_the_result(made, tmp_path):
+    rows = [json.loads(line) for line in (made / "skills/after/samples.jsonl").read_text().splitlines()]
+    right = [{"id": row["id"], "reference": row["reference"], "prediction": row["reference"]} for row in rows]
+    other = tmp_path / "engine.jsonl"
+    other.write_text("".join(json.dumps(row) + "\n" for row in right))
+    assert report.main([str(made), "--beside", str(other)]) == 0
+    seen = Page((made / "report.html").read_text(encoding="utf-8"))
+    words = " ".join(seen.words)
+    assert f"engine: {len(rows)} of {len(rows)} rows (100.0%) are read without an error, 0.0% of the" in words
+    assert "Beside engine" in words
+
+
 def test_the_commands_that_it_offers_name_what_there_is(tuned):
     offered = dict(use.commands(folder.read_run(tuned)))
     assert offered["read a page"][3] == str(tuned / "final")
-    assert offered["adapter and base as one model"][3:] == [str(tuned / "final"), str(tuned / "merged")]
+    assert offered["adapter and base as one model"][2:] == [str(tuned / "final"), str(tuned / "merged")]
     for words in offered.values():
         assert [*map(Path, words)] and all("none" not in word for word in words)
     compare = offered["see the rows that changed most"]
-    assert all(Path(word).is_dir() for word in compare[4:6])
+    assert all(Path(word).is_dir() for word in compare[3:5])
 
 
 @browser
@@ -300,5 +346,5 @@ def test_it_opens_without_an_error_or_a_request_and_fits_a_phone(tuned, tmp_path
 
 def test_the_page_has_the_sections_in_their_order(tuned):
     text = (tuned / "report.html").read_text(encoding="utf-8")
-    found = [text.index(f"id={name}>") for name in page._SECTIONS]
+    found = [text.index(f"id={name}>") for name in page._SECTIONS if name != "beside"]
     assert found == sorted(found)

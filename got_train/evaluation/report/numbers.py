@@ -39,8 +39,19 @@ def changes(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def skills(found: Sequence[Mapping[str, Any]]) -> str:
-    """A line for each metric of each task: before, after, the change and how sure it is."""
+def beside(metrics: Mapping[str, Any]) -> str:
+    other = metrics.get("beside")
+    if not other:
+        return ""
+    table_of_both = skills(other["skills"], (other["name"], "ours"))
+    return (
+        f"<h2 id=beside>Beside {escaped(other['name'])}</h2>{table_of_both}"
+        f"<p class=note>Answers of {escaped(other['with'])} to the same rows. Better: ours is better.</p>"
+    )
+
+
+def skills(found: Sequence[Mapping[str, Any]], names: tuple[str, str] = ("before", "after")) -> str:
+    """A line for each metric of each task: both runs, the change and how sure it is."""
     rows = []
     for skill in found:
         seen, verdict = skill["difference"], skill["verdict"]
@@ -55,8 +66,7 @@ def skills(found: Sequence[Mapping[str, Any]]) -> str:
         "task",
         "metric",
         "verdict",
-        "before",
-        "after",
+        *names,
         "change, 95%",
         "p (Holm)",
         "up / equal / down",

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from got_train.evaluation import verdict
+from got_train.evaluation.comparison import BETTER, WORSE
 from got_train.evaluation.scored import ScoredPrediction
 from got_train.html.page import document, escaped, json_text
 
@@ -47,6 +49,7 @@ def report(
         _head(metrics),
         _settings(metrics),
         numbers.changes(metrics),
+        numbers.beside(metrics),
         numbers.main_table(metrics),
         numbers.kinds(metrics),
         numbers.benchmarks(metrics),
@@ -83,7 +86,18 @@ def _head(metrics: Mapping[str, Any]) -> str:
     )
     return (
         f"<header><h1>{escaped(_title(metrics))}</h1><nav>{links}<a href='#look'>samples</a></nav>"
-        f"<ul class=counts>{items}</ul>{note}</header><main>"
+        f"{_verdict(metrics)}<ul class=counts>{items}</ul>{note}</header><main>"
+    )
+
+
+def _verdict(metrics: Mapping[str, Any]) -> str:
+    lines = [(verdict.now(metrics), "")]
+    if "beside" in metrics:
+        lines.append(verdict.beside(metrics["beside"]["name"], metrics["beside"]["skills"]))
+    return "".join(
+        f"<p class='verdict {mark if mark in (BETTER, WORSE) else ''}'>{escaped(sentence)}</p>"
+        for sentence, mark in lines
+        if sentence
     )
 
 
