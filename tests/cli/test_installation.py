@@ -1,7 +1,10 @@
 """Without PaddlePaddle or paddlenlp every command says in one line what to install."""
 
+import os
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,17 @@ def test_both_packages_are_here():
     from got_train.requirements import need_paddle
 
     assert need_paddle() is None
+
+
+@pytest.mark.skipif("GOT_BARE" not in os.environ, reason="of `make test-bare`")
+def test_the_bare_leg_has_no_optional_program_package_or_font():
+    from data_tools.drawing import system_fonts
+    from got_train.formats import node_packages
+
+    programs = ("node", "npm", "chromium", "pdflatex", "xelatex", "kpsewhich", "tesseract", "pdftocairo")
+    assert [name for name in programs if shutil.which(name)] == []
+    packages = ("rdkit", "verovio", "resvg_py", "quickjs", "pylatexenc", "ray", "torch", "transformers")
+    assert [name for name in packages if find_spec(name)] == []
+    assert {face.family.split()[0] for face in system_fonts.faces()} <= {"DejaVu"}
+    assert node_packages.packages("katex") is None
+    assert [name for name in os.environ if name.startswith("GOT_")] == ["GOT_BARE"]
