@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from .cpu.resize import resize
 from .errors import ImageError
@@ -28,7 +29,12 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 # A closed list: Pillow would start Ghostscript for an EPS file, and guesses at formats without a signature.
 FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "PPM", "JPEG2000")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".jp2")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".tif", ".tiff", ".gif", ".bmp", ".webp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".jpf", ".j2c"),
+)
+if features.check("avif"):  # of Pillow 11.3 and later, where it is built in
+    FORMATS, SUFFIXES = (*FORMATS, "AVIF"), (*SUFFIXES, ".avif")
 
 _ORIENTATION = 0x0112  # EXIF and TIFF tag
 _UPRIGHT = {
@@ -40,6 +46,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_NEW_SUBFILE, _SUBFILE = 0x00FE, 0x00FF  # TIFF tags: what a frame is
+_REDUCED, _MASK = 1, 4  # bits of the first: a thumbnail, a mask of another frame
+_LIGHT = 192  # grey level, from which on ink on white is lost to the eye
 _MOST_PAGES = 100_000  # a page list longer than this is a typing error, and would fill the memory
 
 
@@ -61,27 +70,53 @@ Source = str | os.PathLike | EncodedImage | BinaryIO  # of a picture
 
 
 def open_image(source: Source) -> Image.Image:
-    """The one picture of a file as 8-bit RGB: turned upright by its EXIF tag, transparent parts on white.
+    """The one picture of a file as 8-bit RGB: turned upright by its EXIF tag, transparent parts on white, or
+    on black where all ink is light.
 
     The original code ignores the EXIF tag and shows the colours hidden under transparent pixels; opaque
     upright pictures come out the same. 16-bit grey is scaled (65535 becomes 255), CMYK converted without its
     ICC profile. A file of several frames is refused; `image_frames` reads those.
     """
-    with _pictures(source) as (image, frames, location):
+    with _pictures(source) as (image, pages, location):
+        frames = len(pages)
         if frames > 1:
             raise ImageError(
                 f"{location}: {frames} frames in a {image.format}; one picture, or image_frames()"
             )
+        if pages != [0]:
+            image.seek(pages[0])
         return _decode(image, location)  # stays whole when its file is closed
 
 
 def image_frames(source: Source, first: int = 1) -> Iterator[Image.Image]:
-    """A file's frames from the `first` on, such as pages of a scanned TIFF, each as by `open_image`."""
-    with _pictures(source) as (image, frames, location):
-        for frame in range(first - 1, frames):
+    """A file's frames from the `first` on, such as pages of a scanned TIFF, each as by `open_image`.
+
+    Thumbnails and masks, which a TIFF keeps as frames of their own, are no pages.
+    """
+    with _pictures(source) as (image, pages, location):
+        for number, frame in enumerate(pages[first - 1 :], first):
             image.seek(frame)
-            picture = _decode(image, f"{location} frame {frame + 1}" if frames > 1 else location)
+            picture = _decode(image, f"{location} frame {number}" if len(pages) > 1 else location)
             yield picture.copy() if picture is image else picture  # the next frame takes its place
+
+
+def frame_count(source: Source) -> int:
+    """How many pictures a file holds, thumbnails and masks aside."""
+    with _pictures(source) as (_, pages, _):
+        return len(pages)
+
+
+def other_files(folder: str | os.PathLike, read: Sequence[str]) -> str:
+    """What of a folder is not read, in words: `2 files of other kinds: 1 .heic, 1 .docx; 1 sub-folder`."""
+    names = [name for name in os.listdir(folder) if name[0] != "."]
+    paths = {name: os.path.join(folder, name) for name in names}
+    left = [name for name in names if os.path.isfile(paths[name]) and paths[name] not in set(read)]
+    kinds = Counter(os.path.splitext(name)[1].lower() or "without a suffix" for name in left)
+    folders = sum(os.path.isdir(path) for path in paths.values())
+    told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    parts = [f"{len(left)} file{'s' * (len(left) != 1)} of other kinds: {told}"] * bool(left)
+    parts += [f"{folders} sub-folder{'s' * (folders != 1)}"] * bool(folders)
+    return "; ".join(parts)
 
 
 def image_files(folder: str | os.PathLike) -> list[str]:
@@ -97,7 +132,7 @@ def natural_order(name: str) -> list[str | int]:
 
 
 def rgb(image: Image.Image, location: str = "image") -> Image.Image:
-    """The picture as 8-bit RGB, transparent parts on white."""
+    """The picture as 8-bit RGB, transparent parts on white, or on black where all ink is light."""
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
@@ -106,8 +141,15 @@ def rgb(image: Image.Image, location: str = "image") -> Image.Image:
         raise ImageError(f"{location}: pixels of mode {image.mode}; 8 bits a channel, or 16 bits of grey")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, _ground(image)), image)
     return image.convert("RGB")
+
+
+def _ground(image: Image.Image) -> str:
+    """What lies under the transparent parts: white, but for pictures whose ink it would swallow."""
+    alpha = np.asarray(image.getchannel("A"))
+    visible = np.asarray(image.convert("RGB").convert("L"))[alpha >= 128]
+    return "black" if visible.size and alpha.min() < 128 and visible.min() >= _LIGHT else "white"
 
 
 def view(image: Image.Image, side: int) -> np.ndarray:
@@ -186,6 +228,7 @@ def pdf_pages(
                 raise ImageError(f"{path}: an empty file; a PDF")
         try:
             document = pypdfium2.PdfDocument(path)
+            document.init_forms()  # the values of fields and check boxes are drawn with the page
         except pypdfium2.PdfiumError as error:
             if "password" in str(error).lower():
                 raise ImageError(f"{path}: encrypted; save it without its password") from error
@@ -249,8 +292,8 @@ def _named(source: Source) -> Iterator[str]:
 
 
 @contextmanager
-def _pictures(source: Source) -> Iterator[tuple[Image.Image, int, str]]:
-    """An opened file, the number of its frames and its name for messages."""
+def _pictures(source: Source) -> Iterator[tuple[Image.Image, list[int], str]]:
+    """An opened file, the frames of it that are pages, and its name for messages."""
     with _named(source) as location:
         if isinstance(source, EncodedImage):
             source = io.BytesIO(source.data)
@@ -267,7 +310,22 @@ def _pictures(source: Source) -> Iterator[tuple[Image.Image, int, str]]:
         source.seek(0)
         with Image.open(source, formats=FORMATS) as image:
             # The further frames of an MPO (a photo of many phones) are depth or gain maps of the first.
-            yield image, 1 if image.format == "MPO" else getattr(image, "n_frames", 1), location
+            yield image, [0] if image.format == "MPO" else _page_frames(image), location
+
+
+def _page_frames(image: Image.Image) -> list[int]:
+    """The frames of a file that are pictures of their own; all of them if none calls itself one."""
+    frames = list(range(getattr(image, "n_frames", 1)))
+    if image.format != "TIFF" or len(frames) == 1:
+        return frames
+    pages = []
+    for frame in frames:
+        image.seek(frame)
+        kind = image.tag_v2.get(_NEW_SUBFILE, 0)
+        if not kind & (_REDUCED | _MASK) and image.tag_v2.get(_SUBFILE) != 2:
+            pages.append(frame)
+    image.seek(0)
+    return pages or frames
 
 
 def _decode(image: Image.Image, location: str) -> Image.Image:

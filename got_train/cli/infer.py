@@ -119,13 +119,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def plan(options: argparse.Namespace) -> tuple[list[OcrRequest], list[str]]:
     """The questions, and the name of each answer's files; refused here: all that needs no model."""
     from got_train import images, prompts
+    from got_train.inference.pages import left_out
     from got_train.inference.reader import OcrRequest, find_pages
 
     _check(options)
     task = _task(options)
     box = None if options.box is None else prompts.parse_box(options.box)
     numbers = None if options.pages is None else images.parse_pages(options.pages)
-    pages = find_pages(_inputs(options.image_file), numbers)
+    inputs = list(_inputs(options.image_file))
+    pages = find_pages(inputs, numbers)
+    for line in left_out(inputs):
+        say("infer", line)
     _check_region(task, box, options.color, pages[0])
     groups = [tuple(pages)] if options.multi_page else [(page,) for page in pages]
     auto = options.crop == "auto"

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from got_train import images
-from got_train.errors import InferenceError
+from got_train.errors import ImageError, InferenceError
 
 PDF, TIFF = (".pdf",), (".tif", ".tiff")
 
@@ -61,15 +61,28 @@ def find_pages(names: Iterable[str | os.PathLike], numbers: Sequence[int] | None
     return pages
 
 
+def left_out(names: Iterable[str | os.PathLike]) -> list[str]:
+    """What stands in the folders among these names and is not read, a line a folder."""
+    folders = [name for name in map(os.fspath, names) if os.path.isdir(name)]
+    told = ((folder, images.other_files(folder, _folder_files(folder))) for folder in folders)
+    return [f"{folder}: not read: {others}" for folder, others in told if others]
+
+
+def _folder_files(folder: str) -> list[str]:
+    pdfs = [name for name in os.listdir(folder) if name.lower().endswith(PDF) and name[0] != "."]
+    files = images.image_files(folder) + [os.path.join(folder, name) for name in pdfs]
+    return sorted(files, key=images.natural_order)
+
+
 def _files(name: str) -> list[str]:
     if os.path.isdir(name):
-        pdfs = [file for file in os.listdir(name) if file.lower().endswith(PDF) and file[0] != "."]
-        files = images.image_files(name) + [os.path.join(name, file) for file in pdfs]
+        files = _folder_files(name)
         if not files:
+            others = images.other_files(name, ()) or "it is empty"
             raise InferenceError(
-                f"{name}: no picture and no PDF in this folder; sub-folders are not searched"
+                f"{name}: no picture and no PDF in this folder ({others}); sub-folders are not searched"
             )
-        return sorted(files, key=images.natural_order)
+        return files
     if os.path.exists(name):
         return [name]
     files = [file for file in glob.glob(name, recursive=True) if os.path.isfile(file)]
@@ -100,10 +113,10 @@ def _page_count(file: str) -> int | None:
     if not file.lower().endswith(TIFF):
         return None
     try:
-        with Image.open(file, formats=["TIFF"]) as image:
-            return image.n_frames if image.n_frames > 1 else None
-    except Exception:  # Pillow raises nearly every built-in exception on damaged files
+        count = images.frame_count(file)
+    except (ImageError, OSError):
         return None
+    return count if count > 1 else None
 
 
 def _is_pdf(file: str) -> bool:

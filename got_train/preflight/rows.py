@@ -5,11 +5,12 @@ Runs in processes of its own, without Paddle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from got_train import images, prompts
 from got_train.data import text_height
@@ -24,6 +25,7 @@ from . import fingerprints
 from .findings import ERROR, WARNING, Finding
 from .statistics import ScriptTokens, Statistics, script_runs
 
+BLANK = 24  # grey levels between the lightest and the darkest; paper and JPEG alone stay below
 _SUBJECTS = {"query": "question", "box": "region", "color": "region"}
 
 
@@ -94,6 +96,8 @@ class RowChecker:
         if repeats(record.text):
             made.add(_loop(record))
         grey = pages[0].convert("L")
+        if blank := _blank(record, [grey, *(page.convert("L") for page in pages[1:])]):
+            made.add(blank)
         made.fingerprints.append(_fingerprint(made.source, row, record, fingerprints.dhash(grey)))
         if closely:
             self._lines(found, record, grey, grid)
@@ -160,6 +164,24 @@ def _loop(record: Record) -> Finding:
         "such rows teach endless repetition; cut the answer where the page ends, or leave the row out",
         usable=True,
     )
+
+
+def _blank(record: Record, pages: Sequence[Image.Image]) -> Finding | None:
+    """A blank picture with an answer would teach to invent, one with ink and no answer to be silent."""
+    ink = any(high - low >= BLANK for low, high in (page.getextrema() for page in pages))
+    if ink == bool(record.text.strip()):
+        return None
+    cause = (
+        "an empty answer to a picture with ink"
+        if ink
+        else f"a blank picture with the answer {record.text[:30]!r}"
+    )
+    fix = (
+        "such rows teach to be silent; write what the page shows"
+        if ink
+        else ("such rows teach to invent text; look at the picture, or leave the row out")
+    )
+    return Finding(WARNING, "blank", record.location, cause, fix, usable=True)
 
 
 def _fingerprint(source: int, row: int, record: Record, look: np.ndarray) -> tuple:

@@ -440,3 +440,35 @@ def test_small_print_is_warned_of_with_what_tiles_would_gain(tmp_path):
     large, text = page(15, size=(1800, 2400), font=60)
     seen = seen_of(tmp_path, train=[(large, text)])
     assert settings.text_height_warning(seen.statistics[0], patch=16, role="train") is None
+
+
+def test_a_blank_picture_with_an_answer_and_ink_without_one_are_told(run):
+    Image.new("L", (128, 128), 250).save(run.folder / "2.png")
+    Image.effect_noise((128, 128), 2).save(run.folder / "4.png")  # paper with grain
+    edit(run, l7=row(run, 7, text=""))
+    code, found, _ = run(f"data.train=[{{path: {run.data}, allow_empty: true}}]")
+    blank = {
+        example["location"].rpartition("/")[2]: example["cause"]
+        for kind in found["findings"]
+        if kind["subject"] == "blank"
+        for example in kind["examples"]
+    }
+    assert code == 0
+    names = {Path(json.loads(line)["images"][0]).name: number
+             for number, line in enumerate(run.data.read_text().splitlines(), 1)}  # fmt: skip
+    wanted = {f"data.jsonl:{names['2.png']}", f"data.jsonl:{names['4.png']}", "data.jsonl:7"}
+    assert wanted == set(blank)
+    assert blank["data.jsonl:7"] == "an empty answer to a picture with ink"
+    assert blank[f"data.jsonl:{names['2.png']}"].startswith("a blank picture with the answer ")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [("12,30,90,30,90,50,12,50,TOTAL", "boxes"), ('{"a": "b"}', "json"), ("x", "equal")]
+)
+def test_answers_that_nobody_means_are_errors_until_the_source_says_so(run, text, kind):
+    edit(run, **{f"l{number}": row(run, number, text=text) for number in range(1, 65)})
+    code, found, out = run("data.max_tokens=160")
+    assert code == 1 and f"accept_answers: [{kind}]" in out
+    kinds = json.dumps(["equal", kind])
+    code, _, out = run("data.max_tokens=160", f"data.train=[{{path: {run.data}, accept_answers: {kinds}}}]")
+    assert code == 0, out
