@@ -25,7 +25,7 @@ from got_train import prompts
 
 from .box_lines import box_format, text_lines
 from .formats import RowReader
-from .record import DataFileError, Record, RecordError, check_choice, shorten
+from .record import DataFileError, Record, RecordError, shorten
 
 FOLDER_FORMS = (
     "records.jsonl, metadata.jsonl or .csv, parquet files, a saved data set, or pictures with a .txt file of "
@@ -117,7 +117,8 @@ class TextFolder(Sequence):
         root = str(folder if image_root is None else image_root)
         self._reader = RowReader(root=root, **options)
         self._folder, self._task = str(folder), self._reader.task or "ocr"
-        check_choice(str(folder), "task", self._task, ONE_PICTURE)
+        if self._task not in ONE_PICTURE:
+            raise RecordError(f"{folder}: task is {self._task!r}; one of {', '.join(ONE_PICTURE)}")
         texts = {Path(name).stem for name in os.listdir(folder) if name.endswith(".txt") and name[0] != "."}
         if not os.path.isdir(root):
             raise RecordError(f"{root}: no such folder; the folder of the images")
