@@ -41,6 +41,7 @@ data-tools: .venv/.installed
 test: .venv/.installed
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/got precompile
 	$(BIN)/python -m pytest $(TESTS)
 

@@ -499,10 +499,10 @@ def _report(summary: dict[str, Any]) -> int:
 def main(arguments: list[str] | None = None) -> int:
     options = parser()
     options.add_argument(
-        "--num_workers", type=produce.positive, default=os.cpu_count() or 1, help="(default: all cores)"
+        "--num_workers", type=arguments.positive, default=os.cpu_count() or 1, help="(default: all cores)"
     )
     options.add_argument(
-        "--shard", type=produce.part, default=(1, 1), help="make only part i of n, as in 2/8 (default: 1/1)"
+        "--shard", type=arguments.part, default=(1, 1), help="make only part i of n, as in 2/8 (default: 1/1)"
     )
     args = options.parse_intermixed_args(arguments)
     try:

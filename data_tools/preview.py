@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from got_train.data.record import Record, RecordError
 from got_train.errors import DataError
 
-from . import produce
+from . import arguments
 from .drawing import renderers
 from .text import token_counts
 
@@ -472,16 +472,19 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--out", type=Path, default=Path("preview.html"), help="(default: %(default)s)"
     )
     options.add_argument(
-        "--samples", type=produce.positive, default=8, help="of each task (default: %(default)s)"
+        "--samples", type=arguments.positive, default=8, help="of each task (default: %(default)s)"
     )
-    options.add_argument("--seed", type=produce.not_negative, default=0, help="of the choice (default: 0)")
+    options.add_argument("--seed", type=arguments.not_negative, default=0, help="of the choice (default: 0)")
     options.add_argument("--tokenizer", default="", help="folder (default: characters are counted)")
     options.add_argument(
-        "--most", type=produce.positive, default=20_000, help="records read for the numbers (default: 20,000)"
+        "--most",
+        type=arguments.positive,
+        default=20_000,
+        help="records read for the numbers (default: 20,000)",
     )
     options.add_argument(
         "--side",
-        type=produce.positive,
+        type=arguments.positive,
         default=1000,
         help="pixels of a picture's longer side (default: 1000)",
     )

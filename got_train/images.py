@@ -20,12 +20,11 @@ from PIL import Image, UnidentifiedImageError, features
 
 from .cpu.resize import resize
 from .errors import ImageError
+from .modeling.config import MEAN, STD
 
 if TYPE_CHECKING:
     import pypdfium2
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, of RGB in 0..1
-STD = (0.26862954, 0.26130258, 0.27577711)
 
 # A closed list: Pillow would start Ghostscript for an EPS file, and guesses at formats without a signature.
 FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "PPM", "JPEG2000")

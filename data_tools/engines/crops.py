@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools import produce, record_source
+from data_tools import arguments, produce, record_source
 from got_train.errors import DrawingError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def add_record_arguments(options: argparse.ArgumentParser, default: tuple[str, .
         help="folder or file of records of one page; may come again",
     )
     options.add_argument(
-        "--page_tasks", type=produce.one_of(tuple(PAGE_TASKS)), default=default,
+        "--page_tasks", type=arguments.one_of(tuple(PAGE_TASKS)), default=default,
         help=f"which records to take (default: {','.join(default)})",
     )  # fmt: skip
 
@@ -119,12 +119,12 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data_tools.engines.crops",
         description="Stitch pages to large pictures and write them as records.",
     )
-    produce.add_arguments(options, shard_pages=100, counted="spreads")
+    arguments.add_arguments(options, shard_pages=100, counted="spreads")
     add_record_arguments(options, default=("format", "ocr"))
-    options.add_argument("--pages", type=produce.span, default=(2, 3), help="in a spread (default: 2-3)")
+    options.add_argument("--pages", type=arguments.span, default=(2, 3), help="in a spread (default: 2-3)")
     options.add_argument("--tokenizer", help="folder of the tokenizer that counts --most_tokens")
     options.add_argument(
-        "--most_tokens", type=produce.positive, default=4500,
+        "--most_tokens", type=arguments.positive, default=4500,
         help="of a spread's text; 13 views of 256 fill the rest of 8K (default: %(default)s)",
     )  # fmt: skip
     options.add_argument("--image", choices=("jpg", "png"), default="jpg", help="(default: %(default)s)")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from data_tools import produce
+from data_tools import arguments, produce
 from data_tools.drawing import degrade, fonts, renderers
 from data_tools.text import corpora, tex_source
 from data_tools.text.formula_grammar import Grammar
@@ -288,7 +288,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="python -m data_tools.engines.formulas", description="Draw formulas and write them as records."
     )
-    produce.add_arguments(options, shard_pages=500, counted="pictures")
+    arguments.add_arguments(options, shard_pages=500, counted="pictures")
     options.add_argument(
         "--tex", type=Path, nargs="+", default=[], help=".tex files or folders to take formulas from"
     )
@@ -304,9 +304,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--display", type=degrade.share, default=0.7, help="share among the made up (default: 0.7)"
     )
-    options.add_argument("--formulas", type=produce.span, default=(1, 1), help="in a picture (default: 1)")
+    options.add_argument("--formulas", type=arguments.span, default=(1, 1), help="in a picture (default: 1)")
     options.add_argument(
-        "--font_size", type=produce.span, default=(22, 48), help="pixels of an em (default: 22-48)"
+        "--font_size", type=arguments.span, default=(22, 48), help="pixels of an em (default: 22-48)"
     )
     options.add_argument("--renderer", choices=RENDERERS, default="mathjax", help="(default: %(default)s)")
     options.add_argument(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from data_tools import produce
+from data_tools import arguments, produce
 from data_tools.drawing import degrade, renderers
 
 from .formulas import compose
@@ -725,12 +725,12 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data_tools.engines.geometry",
         description="Draw geometry by TikZ and write it as records.",
     )
-    produce.add_arguments(options, shard_pages=500, counted="pictures")
+    arguments.add_arguments(options, shard_pages=500, counted="pictures")
     kinds = tuple(KINDS)
     options.add_argument(
-        "--kinds", type=produce.one_of(kinds), default=kinds, help=f"{','.join(kinds)} (default: all)"
+        "--kinds", type=arguments.one_of(kinds), default=kinds, help=f"{','.join(kinds)} (default: all)"
     )
-    options.add_argument("--dpi", type=produce.span, default=(110, 200), help="(default: 110-200)")
+    options.add_argument("--dpi", type=arguments.span, default=(110, 200), help="(default: 110-200)")
     options.add_argument("--image", choices=("jpg", "png"), default="png", help="(default: %(default)s)")
     degrade.add_arguments(options)
     return options

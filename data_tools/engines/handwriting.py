@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from data_tools import produce
+from data_tools import arguments, produce
 from data_tools.drawing import degrade, system_fonts
 from data_tools.drawing.fonts import load_font, missing
 from data_tools.text import corpora
@@ -365,15 +365,15 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data_tools.engines.handwriting",
         description="Paste handwritten lines on blank pages and write them as records.",
     )
-    produce.add_arguments(options, shard_pages=500)
-    produce.add_size_arguments(options, width=1024, height=1024)
+    arguments.add_arguments(options, shard_pages=500)
+    arguments.add_size_arguments(options, width=1024, height=1024)
     scene.add_language_arguments(options, "all")
     degrade.add_arguments(options)
     options.add_argument(
         "--line_images", help="folder of pictures with .txt, IAM's lines.txt or a .jsonl, instead of fonts"
     )
-    options.add_argument("--font_size", type=produce.span, default=(26, 56), help="pixels (default: 26-56)")
-    options.add_argument("--lines", type=produce.span, default=(6, 8), help="on a page (default: 6-8)")
+    options.add_argument("--font_size", type=arguments.span, default=(26, 56), help="pixels (default: 26-56)")
+    options.add_argument("--lines", type=arguments.span, default=(6, 8), help="on a page (default: 6-8)")
     return options
 
 

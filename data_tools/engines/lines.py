@@ -10,7 +10,6 @@ import bisect
 import functools
 import itertools
 import random
-import re
 import string
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from data_tools import produce
+from data_tools import arguments, produce
 from data_tools.drawing import degrade, system_fonts, wear
 from data_tools.drawing.fonts import FontError, load_font, missing
 from data_tools.text import corpora, printed
+from data_tools.text.phrases import lowercase
 from got_train.errors import DrawingError
 from got_train.formats import spots as spotting
 
@@ -371,13 +371,6 @@ def _cropped(page: LinePage, rng: numpy.random.Generator) -> LinePage:
     return LinePage(image, boxes, glyphs)
 
 
-def lowercase(documents: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
-    """The same words in small letters and digits alone; documents without any are dropped."""
-    plain = (tuple(re.sub(r"[^a-z0-9]", "", word.lower()) for word in document) for document in documents)
-    kept = (tuple(word for word in document if word) for document in plain)
-    return tuple(document for document in kept if document)
-
-
 def _within(span: tuple[int, int], rng: numpy.random.Generator) -> int:
     return int(rng.integers(span[0], span[1] + 1))
 
@@ -388,11 +381,11 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data_tools.engines.lines",
         description="Draw small pages of single lines and write them as records.",
     )
-    produce.add_arguments(options, shard_pages=1000)
-    produce.add_size_arguments(options, width=128, height=128)
-    produce.add_text_arguments(options)
+    arguments.add_arguments(options, shard_pages=1000)
+    arguments.add_size_arguments(options, width=128, height=128)
+    arguments.add_text_arguments(options)
     options.add_argument(
-        "--tasks", type=produce.one_of(TASKS), default=("ocr",), help=f"{','.join(TASKS)} (default: ocr)"
+        "--tasks", type=arguments.one_of(TASKS), default=("ocr",), help=f"{','.join(TASKS)} (default: ocr)"
     )
     options.add_argument(
         "--fonts", default=DEFAULT_FONTS, help="names, paths, folders, beginnings such as Lato-*, or all"
@@ -401,12 +394,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--glyphs", action="store_true", help="tell the box of every character in ocr records"
     )
-    options.add_argument("--font_size", type=produce.span, default=(13, 16), help="pixels (default: 13-16)")
-    options.add_argument("--lines", type=produce.span, default=(1, 4), help="on a page (default: 1-4)")
-    options.add_argument("--characters", type=produce.span, default=(3, 9), help="in a line (default: 3-9)")
+    options.add_argument("--font_size", type=arguments.span, default=(13, 16), help="pixels (default: 13-16)")
+    options.add_argument("--lines", type=arguments.span, default=(1, 4), help="on a page (default: 1-4)")
+    options.add_argument("--characters", type=arguments.span, default=(3, 9), help="in a line (default: 3-9)")
     options.add_argument(
         "--scatter",
-        type=produce.not_negative,
+        type=arguments.not_negative,
         default=8,
         help="pixels off the corner at most (default: 8)",
     )

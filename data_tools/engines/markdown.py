@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools import produce
+from data_tools import arguments, produce
 from data_tools.drawing import degrade, renderers
 from data_tools.drawing.fonts import missing
 from data_tools.text import corpora, phrases
@@ -293,11 +293,13 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data_tools.engines.markdown",
         description="Set pages of Mathpix markdown in a browser and write them as records.",
     )
-    produce.add_arguments(options, shard_pages=100)
+    arguments.add_arguments(options, shard_pages=100)
     scene.add_language_arguments(options, DEFAULT_FONTS)
     degrade.add_arguments(options)
-    options.add_argument("--width", type=produce.span, default=(760, 1000), help="pixels (default: 760-1000)")
-    options.add_argument("--font_size", type=produce.span, default=(16, 21), help="pixels (default: 16-21)")
+    options.add_argument(
+        "--width", type=arguments.span, default=(760, 1000), help="pixels (default: 760-1000)"
+    )
+    options.add_argument("--font_size", type=arguments.span, default=(16, 21), help="pixels (default: 16-21)")
     options.add_argument("--image", choices=("jpg", "png"), default="jpg", help="(default: %(default)s)")
     return options
 

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools import produce
+from data_tools import arguments, produce
 from data_tools.drawing import degrade, renderers
 from data_tools.text import corpora
 from got_train.errors import DrawingError
@@ -240,14 +240,14 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="python -m data_tools.engines.molecules", description="Draw molecules and write them as records."
     )
-    produce.add_arguments(options, shard_pages=500, counted="molecules")
+    arguments.add_arguments(options, shard_pages=500, counted="molecules")
     options.add_argument("--smiles", type=Path, help="list, a SMILES a line (default: rdkit's 5000)")
     options.add_argument(
         "--split", choices=("all", *corpora.SPLITS), default="all", help="side of the list (default: all)"
     )
-    options.add_argument("--atoms", type=produce.span, default=(4, 50), help="without H (default: 4-50)")
+    options.add_argument("--atoms", type=arguments.span, default=(4, 50), help="without H (default: 4-50)")
     options.add_argument(
-        "--pixels", type=produce.span, default=(300, 900), help="of a side (default: 300-900)"
+        "--pixels", type=arguments.span, default=(300, 900), help="of a side (default: 300-900)"
     )
     options.add_argument("--stereo", type=degrade.share, default=0.9, help="share with wedges (default: 0.9)")
     options.add_argument("--colour", type=degrade.share, default=0.4, help="share (default: 0.4)")

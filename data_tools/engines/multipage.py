@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools import produce, record_source
+from data_tools import arguments, produce, record_source
 from got_train.errors import DrawingError
 
 from . import crops
@@ -79,22 +79,22 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data_tools.engines.multipage",
         description="Join pages to documents and write them as records.",
     )
-    produce.add_arguments(options, shard_pages=100, counted="documents")
+    arguments.add_arguments(options, shard_pages=100, counted="documents")
     crops.add_record_arguments(options, default=("format",))
     options.add_argument("--tokenizer", required=True, help="folder of the tokenizer that counts")
-    options.add_argument("--pages", type=produce.span, default=(2, 8), help="in a document (default: 2-8)")
+    options.add_argument("--pages", type=arguments.span, default=(2, 8), help="in a document (default: 2-8)")
     options.add_argument(
         "--page_tokens",
-        type=produce.positive,
+        type=arguments.positive,
         default=650,
         help="every page has fewer (default: %(default)s)",
     )
     options.add_argument(
-        "--most_tokens", type=produce.positive, default=8000,
+        "--most_tokens", type=arguments.positive, default=8000,
         help="of prompt, views and text together (default: %(default)s)",
     )  # fmt: skip
     options.add_argument(
-        "--view_tokens", type=produce.positive, default=256, help="of one page (default: %(default)s)"
+        "--view_tokens", type=arguments.positive, default=256, help="of one page (default: %(default)s)"
     )
     return options
 

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools import produce
+from data_tools import arguments, produce
 from data_tools.drawing import degrade
 from data_tools.drawing.fonts import find_fonts, load_font, missing
 from data_tools.text import corpora, kern, phrases
@@ -282,17 +282,17 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data_tools.engines.music",
         description="Engrave single systems of **kern and write them as records of the task format.",
     )
-    produce.add_arguments(options, shard_pages=250, counted="systems")
-    produce.add_text_arguments(options)
+    arguments.add_arguments(options, shard_pages=250, counted="systems")
+    arguments.add_text_arguments(options)
     options.add_argument(
         "--kern",
         nargs="+",
         help="files and folders of .krn, cut into systems; else composed",
     )
     options.add_argument(
-        "--staves", type=produce.one_of(("1", "2")), default=("1", "2"), help="(default: 1,2)"
+        "--staves", type=arguments.one_of(("1", "2")), default=("1", "2"), help="(default: 1,2)"
     )
-    options.add_argument("--bars", type=produce.span, default=(2, 6), help="of a system (default: 2-6)")
+    options.add_argument("--bars", type=arguments.span, default=(2, 6), help="of a system (default: 2-6)")
     options.add_argument(
         "--titled", type=degrade.share, default=0.3, help="share with a title or author above (default: 0.3)"
     )

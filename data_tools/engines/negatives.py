@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools import produce
+from data_tools import arguments, produce
 from data_tools.drawing import degrade
 from data_tools.drawing.fonts import FontError
 from data_tools.text import phrases
@@ -245,18 +245,20 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data_tools.engines.negatives",
         description="Draw pictures with nothing left to read, or only a part, and write them as records.",
     )
-    produce.add_arguments(options, shard_pages=500, counted="pictures")
+    arguments.add_arguments(options, shard_pages=500, counted="pictures")
     scene.add_language_arguments(options, lines.DEFAULT_FONTS)
     degrade.add_arguments(options)
-    options.add_argument("--kinds", type=produce.one_of(KINDS), default=KINDS, help="(default: all)")
+    options.add_argument("--kinds", type=arguments.one_of(KINDS), default=KINDS, help="(default: all)")
     options.add_argument(
         "--photos", help="folder of photos that are known to have no text (default: drawn ones)"
     )
-    options.add_argument("--width", type=produce.span, default=(480, 1100), help="pixels (default: 480-1100)")
     options.add_argument(
-        "--height", type=produce.span, default=(480, 1300), help="pixels (default: 480-1300)"
+        "--width", type=arguments.span, default=(480, 1100), help="pixels (default: 480-1100)"
     )
-    options.add_argument("--font_size", type=produce.span, default=(16, 40), help="pixels (default: 16-40)")
+    options.add_argument(
+        "--height", type=arguments.span, default=(480, 1300), help="pixels (default: 480-1300)"
+    )
+    options.add_argument("--font_size", type=arguments.span, default=(16, 40), help="pixels (default: 16-40)")
     return options
 
 

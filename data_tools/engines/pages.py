@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from data_tools import produce
+from data_tools import arguments, produce
 from data_tools.drawing import degrade, system_fonts, text_layer
 from data_tools.drawing.fonts import find_fonts, missing
 from data_tools.text import corpora
@@ -527,20 +527,20 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data_tools.engines.pages",
         description="Set document pages by typst and write them as records.",
     )
-    produce.add_arguments(options, shard_pages=250)
-    produce.add_size_arguments(options, width=1024, height=1448)
-    produce.add_text_arguments(options)
+    arguments.add_arguments(options, shard_pages=250)
+    arguments.add_size_arguments(options, width=1024, height=1448)
+    arguments.add_text_arguments(options)
     options.add_argument(
-        "--tasks", type=produce.one_of(TASKS), default=("ocr",), help="ocr,format,box,color (default: ocr)"
+        "--tasks", type=arguments.one_of(TASKS), default=("ocr",), help="ocr,format,box,color (default: ocr)"
     )
     options.add_argument(
         "--fonts", default=DEFAULT_FONTS, help="names, paths, folders, Lato-*, all, typst:Libertinus Serif"
     )
     options.add_argument(
-        "--dpi", type=produce.positive, default=124, help="pixels in 72 points (default: 124)"
+        "--dpi", type=arguments.positive, default=124, help="pixels in 72 points (default: 124)"
     )
-    options.add_argument("--font_size", type=produce.span, default=(8, 12), help="points (default: 8-12)")
-    options.add_argument("--columns", type=produce.span, default=(1, 2), help="up to 3 (default: 1-2)")
+    options.add_argument("--font_size", type=arguments.span, default=(8, 12), help="points (default: 8-12)")
+    options.add_argument("--columns", type=arguments.span, default=(1, 2), help="up to 3 (default: 1-2)")
     options.add_argument(
         "--footnotes", type=degrade.share, default=0.0, help="share of paragraphs with one, 0-1 (default: 0)"
     )

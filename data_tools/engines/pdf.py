@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools import produce
+from data_tools import arguments, produce
 from data_tools.drawing import degrade, text_layer
 from data_tools.text import corpora, packages
 from got_train.errors import DrawingError
@@ -223,19 +223,22 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--pdfs", type=Path, required=True, help="folder with *.pdf files, also in its subfolders"
     )
-    produce.add_arguments(options, shard_pages=250, counted=None)
+    arguments.add_arguments(options, shard_pages=250, counted=None)
     options.add_argument(
         "--split", choices=("all", *corpora.SPLITS), default="all", help="side, by file name (default: all)"
     )
     options.add_argument(
-        "--tasks", type=produce.one_of(TASKS), default=("ocr",), help="ocr,box,color,slices (default: ocr)"
+        "--tasks", type=arguments.one_of(TASKS), default=("ocr",), help="ocr,box,color,slices (default: ocr)"
     )
-    options.add_argument("--dpi", type=produce.positive, default=144, help="(default: %(default)s)")
+    options.add_argument("--dpi", type=arguments.positive, default=144, help="(default: %(default)s)")
     options.add_argument(
-        "--longest", type=produce.positive, help="pixels of the longer side, instead of --dpi"
+        "--longest", type=arguments.positive, help="pixels of the longer side, instead of --dpi"
     )
     options.add_argument(
-        "--least_characters", type=produce.positive, default=50, help="of a page worth reading (default: 50)"
+        "--least_characters",
+        type=arguments.positive,
+        default=50,
+        help="of a page worth reading (default: 50)",
     )
     options.add_argument(
         "--most_math", type=degrade.share, default=0.05,
@@ -243,7 +246,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     options.add_argument(
         "--slices",
-        type=produce.positive,
+        type=arguments.positive,
         default=4,
         help="lines and paragraphs cut out of a page (default: 4)",
     )

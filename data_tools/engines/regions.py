@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from data_tools import produce, record_source
+from data_tools import arguments, produce, record_source
 from data_tools.drawing import degrade, text_layer
 from got_train.errors import DataError
 
@@ -370,16 +370,16 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="folder or file of records of one page; may come again",
     )
-    produce.add_arguments(options, shard_pages=250, counted=None)
+    arguments.add_arguments(options, shard_pages=250, counted=None)
     options.add_argument(
-        "--tasks", type=produce.one_of(TASKS), default=("box",), help="box,point,color (default: box)"
+        "--tasks", type=arguments.one_of(TASKS), default=("box",), help="box,point,color (default: box)"
     )
     options.add_argument(
-        "--page_tasks", type=produce.one_of(PAGE_TASKS), default=PAGE_TASKS,
+        "--page_tasks", type=arguments.one_of(PAGE_TASKS), default=PAGE_TASKS,
         help="which records to take: ocr gives plain, format formatted ones (default: both)",
     )  # fmt: skip
     options.add_argument(
-        "--per_page", type=produce.positive, default=1, help="regions of a page (default: %(default)s)"
+        "--per_page", type=arguments.positive, default=1, help="regions of a page (default: %(default)s)"
     )
     options.add_argument(
         "--jitter",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from data_tools import produce
+from data_tools import arguments, produce
 from data_tools.drawing import degrade, system_fonts
 from data_tools.drawing.fonts import find_fonts, load_font, missing
 from data_tools.text import corpora, phrases
@@ -395,7 +395,7 @@ def find_photos(folder: Path | None) -> tuple[Path, ...]:
 
 def add_language_arguments(parser: argparse.ArgumentParser, fonts: str) -> None:
     """The options of engines that write in several languages: texts, and fonts for each."""
-    produce.add_text_arguments(parser)
+    arguments.add_text_arguments(parser)
     corpora.add_arguments(parser)
     parser.add_argument(
         "--fonts", default=fonts, help="for Latin: names, paths, folders, Lato-* (default: a set)"
@@ -421,18 +421,18 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data_tools.engines.scene",
         description="Draw text into scenes and write them as records.",
     )
-    produce.add_arguments(options, shard_pages=500, counted="pictures")
-    produce.add_size_arguments(options, width=640, height=480)
+    arguments.add_arguments(options, shard_pages=500, counted="pictures")
+    arguments.add_size_arguments(options, width=640, height=480)
     add_language_arguments(options, DEFAULT_FONTS)
     degrade.add_arguments(options)
     options.add_argument(
-        "--tasks", type=produce.one_of(TASKS), default=("scene",), help="scene,slices (default: scene)"
+        "--tasks", type=arguments.one_of(TASKS), default=("scene",), help="scene,slices (default: scene)"
     )
     options.add_argument(
         "--backgrounds", type=Path, help="folder of photos without text (default: drawn ones)"
     )
-    options.add_argument("--font_size", type=produce.span, default=(16, 72), help="pixels (default: 16-72)")
-    options.add_argument("--regions", type=produce.span, default=(1, 7), help="in a picture (default: 1-7)")
+    options.add_argument("--font_size", type=arguments.span, default=(16, 72), help="pixels (default: 16-72)")
+    options.add_argument("--regions", type=arguments.span, default=(1, 7), help="in a picture (default: 1-7)")
     return options
 
 

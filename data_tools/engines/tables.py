@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from data_tools import produce
+from data_tools import arguments, produce
 from data_tools.drawing import degrade, fonts, renderers, system_fonts
 from data_tools.text import corpora, phrases
 from got_train.errors import DrawingError
@@ -478,8 +478,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data_tools.engines.tables",
         description="Set tables by LaTeX and write them as records.",
     )
-    produce.add_arguments(options, shard_pages=500, counted="tables")
-    produce.add_text_arguments(options)
+    arguments.add_arguments(options, shard_pages=500, counted="tables")
+    arguments.add_text_arguments(options)
     options.add_argument("--csv", type=Path, nargs="+", default=[], help="CSV files to cut tables from")
     options.add_argument(
         "--frames",
@@ -501,12 +501,12 @@ def parser() -> argparse.ArgumentParser:
         help="refuse where fonts or programs for Chinese are missing, instead of leaving it out",
     )
     options.add_argument("--chinese_fonts", default="all", help="names, files or folders (default: all)")
-    options.add_argument("--columns", type=produce.span, default=(2, 7), help="(default: 2-7)")
+    options.add_argument("--columns", type=arguments.span, default=(2, 7), help="(default: 2-7)")
     options.add_argument(
-        "--rows", type=produce.span, default=(2, 12), help="without the header (default: 2-12)"
+        "--rows", type=arguments.span, default=(2, 12), help="without the header (default: 2-12)"
     )
     options.add_argument(
-        "--dpi", type=produce.span, default=(110, 200), help="at 10 point (default: 110-200)"
+        "--dpi", type=arguments.span, default=(110, 200), help="at 10 point (default: 110-200)"
     )
     options.add_argument("--image", choices=("jpg", "png"), default="png", help="(default: %(default)s)")
     degrade.add_arguments(options)

@@ -117,7 +117,7 @@ def sentences(paragraph: str) -> list[str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options --language, --texts and --strict, beside those of produce.add_text_arguments."""
+    """The options --language, --texts and --strict, beside those of arguments.add_text_arguments."""
     parser.add_argument("--language", choices=LANGUAGES, default="en", help="(default: %(default)s)")
     parser.add_argument(
         "--texts",

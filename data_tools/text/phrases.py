@@ -17,6 +17,9 @@ from . import corpora
 if TYPE_CHECKING:
     import numpy
 
+if TYPE_CHECKING:
+    import numpy
+
 CHARACTERS_A_WORD = (2, 3)  # of a Chinese phrase that is to be as long as so many words
 TRIES = 200
 
@@ -78,3 +81,10 @@ def _runs(paragraph: str) -> tuple[str, ...]:
         if not word or word[2]:
             runs.append([])
     return tuple(" ".join(run) for run in runs if max(map(len, run), default=0) > 2)
+
+
+def lowercase(documents: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    """The same words in small letters and digits alone; documents without any are dropped."""
+    plain = (tuple(re.sub(r"[^a-z0-9]", "", word.lower()) for word in document) for document in documents)
+    kept = (tuple(word for word in document if word) for document in plain)
+    return tuple(document for document in kept if document)

@@ -10,9 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_tools.engines.lines import lowercase
-
 from . import corpora, printed
+from .phrases import lowercase
 
 PROMPT_SHARE = 10_000
 WORDS = 200_000  # of the corpora

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from got_train.errors import ConfigError
 
+if TYPE_CHECKING:
+    pass
+
 IGNORED = -100  # label of a position that is not supervised
 PARTS = ("vision", "projector", "decoder")
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, of RGB in 0..1
+STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_WIDTH, MAX_LAYERS = 1 << 20, 1000  # no model that fits any machine has more
 
 

@@ -9,9 +9,7 @@ from functools import cached_property
 import paddle
 from paddle import nn
 
-from got_train.images import MEAN, STD
-
-from .config import IGNORED, GotConfig
+from .config import IGNORED, MEAN, STD, GotConfig
 from .decoder import build_decoder
 from .loss import fused_linear_cross_entropy
 from .vision import Vision

@@ -21,7 +21,7 @@ from data_tools import produce
 from data_tools.drawing import text_layer
 from data_tools.drawing.fonts import FontError, find_font, find_fonts, load_font, missing
 from data_tools.engines import lines, pages, pdf, regions
-from data_tools.text import corpora
+from data_tools.text import corpora, phrases
 from got_train.errors import DrawingError
 
 ROOT = Path(__file__).parents[2]
@@ -206,9 +206,9 @@ def test_lines_hold_consecutive_words_and_pass_over_those_too_long() -> None:
 
 
 def test_glyphs_of_a_whole_page_spell_its_text_and_small_letters_are_a_to_z() -> None:
-    ocr, box, _ = line_engine(glyphs=True, words=lines.lowercase(WORDS)).rows(3, rng(3))
+    ocr, box, _ = line_engine(glyphs=True, words=phrases.lowercase(WORDS)).rows(3, rng(3))
     assert "".join(glyph[0] for glyph in ocr.glyphs) == ocr.text.replace("\n", "") and not box.glyphs
-    assert lines.lowercase((("Quick", "(dogs)"), ("--",))) == (("quick", "dogs"),)
+    assert phrases.lowercase((("Quick", "(dogs)"), ("--",))) == (("quick", "dogs"),)
     x1, y1, x2, y2 = ocr.meta["line_boxes"][0]
     assert ocr.glyphs[0][2] == y1 and ocr.glyphs[0][4] == y2 and ocr.glyphs[0][1] <= x1 + 1
 

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools import produce
+from data_tools import arguments, produce
 from data_tools.drawing import degrade
 from data_tools.drawing.fonts import missing
 from data_tools.engines import scene
@@ -330,11 +330,11 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data_tools.engines.charts.engine",
         description="Draw charts and write them as records of the task format.",
     )
-    produce.add_arguments(options, shard_pages=250, counted="charts")
+    arguments.add_arguments(options, shard_pages=250, counted="charts")
     scene.add_language_arguments(options, DEFAULT_FONTS)
-    options.add_argument("--kinds", type=produce.one_of(KINDS), default=KINDS, help="(default: all)")
+    options.add_argument("--kinds", type=arguments.one_of(KINDS), default=KINDS, help="(default: all)")
     options.add_argument(
-        "--looks", type=produce.one_of(LOOKS), default=("matplotlib",), help="(default: matplotlib)"
+        "--looks", type=arguments.one_of(LOOKS), default=("matplotlib",), help="(default: matplotlib)"
     )
     degrade.add_arguments(options)
     return options
