@@ -496,7 +496,7 @@ def _report(summary: dict[str, Any]) -> int:
     return 1 if summary["failed"] else 0
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(words: list[str] | None = None) -> int:
     options = parser()
     options.add_argument(
         "--num_workers", type=arguments.positive, default=os.cpu_count() or 1, help="(default: all cores)"
@@ -504,7 +504,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument(
         "--shard", type=arguments.part, default=(1, 1), help="make only part i of n, as in 2/8 (default: 1/1)"
     )
-    args = options.parse_intermixed_args(arguments)
+    args = options.parse_intermixed_args(words)
     try:
         recipe = load_recipe(args.config, args.overrides)
     except RecipeError as error:
