@@ -103,11 +103,14 @@ def _is_ready(checked: Mapping[str, Any]) -> bool:
 
 
 def _ending(out: Path, checked: Mapping[str, Any]) -> list[str]:
-    """What the check says of the config that is written."""
+    """What the check says of the config that is written, and of characters that the model cannot know."""
+    characters = [kind for kind in checked["findings"] if kind["subject"] == "characters"]
+    warnings = [f"warning: {kind['examples'][0]['cause']}; {kind['fix']}" for kind in characters]
     if _is_ready(checked):
-        return [f"{out} is written and can start; next: got check {out}"]
+        return [*warnings, f"{out} is written and can start; next: got check {out}"]
     errors = [kind for kind in checked["findings"] if kind["level"] == ERROR]
     return [
+        *warnings,
         *(
             "not ready: {location}: {cause}; {fix}".format(fix=kind["fix"], **kind["examples"][0])
             for kind in errors

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from got_train.data.characters import copy_characters
 from got_train.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def convert(source: Path, result: Path, layout: str, dtype: str | None = None) -
         moved, largest = np.abs(expected - exact).max(), np.abs(exact).max()
         print(f"rounding to {dtype} moves the probe's logits by up to {moved:.3g}; they reach {largest:.3g}")
     save_model(model, result, layout, dtype, tokenizer)
+    copy_characters(source, result)
     del model  # one of the released size is 2 GB
     difference = np.abs(probe_logits(load_tuned(result)) - expected).max()
     tokens, words = expected.shape

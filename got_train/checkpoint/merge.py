@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from got_train.data.characters import copy_characters
 from got_train.errors import CheckpointError
 
 from .convert import load_tuned, probe_logits, round_weights, widest_dtype
@@ -51,6 +52,7 @@ def merge(
     try:
         with _writing(result):
             save_model(model, made, layout, dtype, load_tokenizer(adapter))
+            copy_characters(adapter, made)
         del model  # one of the released size is 2 GB
         _check(_difference("read back", merged, probe_logits(load_tuned(made))), 0, adapter)
         os.replace(made, result)

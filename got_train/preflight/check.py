@@ -13,6 +13,7 @@ from typing import Any
 from got_train.atomic_write import write_atomic
 from got_train.config.loader import dump_config
 from got_train.config.schema import Config, SourceConfig
+from got_train.data.characters import load_characters
 from got_train.data.records import Record, RecordError
 from got_train.errors import RequirementError
 from got_train.modeling.config import GotConfig
@@ -87,12 +88,14 @@ def _scanned(
         return None
     bad = WARNING if config.data.on_error == "skip" else ERROR
     level = {place: bad for place, source in enumerate(sources) if source.role not in HELD_OUT}
-    seen = _scan(sources, RowChecker(collator, level), workers, quarantine)
+    trained = load_characters(config.model.init_from) if config.model.init_from else None
+    seen = _scan(sources, RowChecker(collator, level, trained=trained), workers, quarantine)
     for kind in seen.findings.kinds():
         findings.merge(kind)
     for finding, count in duplicates.findings(seen):
         findings.add(finding, count)
     findings.extend(_said_of(config, seen, sizes))
+    findings.extend(_unfamiliar(seen, trained is not None))
     for source in sources:
         if source.role in ("train", "replay", "validation"):
             findings.extend(answer_findings(source, source.config))
@@ -159,6 +162,15 @@ def _said_of(config: Config, seen: ScanResult, sizes: GotConfig) -> list[Finding
     if counted and train:
         found.append(config_checks.steps_warning(config, count_steps(config, _rows_of_epoch(config, seen))))
     return [finding for finding in found if finding is not None]
+
+
+def _unfamiliar(seen: ScanResult, trained: bool) -> list[Finding]:
+    """Characters of each role that the model cannot know."""
+    warnings = [
+        config_checks.character_warning(merged(_of_role(seen, role)), trained, f"data.{role}")
+        for role in ("train", "validation")
+    ]
+    return [warning for warning in warnings if warning is not None]
 
 
 def _rows_of_epoch(config: Config, seen: ScanResult) -> int:

@@ -15,6 +15,7 @@ from got_train.checkpoint.adapters import ADAPTER_FILE
 from got_train.checkpoint.hf_config import read_config, vision_from_shapes
 from got_train.checkpoint.tensor_io import tensor_entries
 from got_train.config.schema import Config
+from got_train.data.characters import describe
 from got_train.data.collator import Collator
 from got_train.errors import ConfigError
 from got_train.evaluation.scored import metric_error
@@ -30,6 +31,7 @@ READ = ("Latin", "Han", "Digits", "Marks")  # what the released weights were tau
 SHARE = 0.01  # of all characters; a script below it is a few names
 MANY_TOKENS = 1.5  # a character, from which on a script is spelled in bytes
 FEW_STEPS = 50
+SPELLED_SHARE = 0.001  # of all characters; below it rare names and signs, of which no model has all
 
 
 def model_sizes(config: Config, tokenizer: Tokenizer) -> GotConfig:
@@ -56,6 +58,21 @@ def model_sizes(config: Config, tokenizer: Tokenizer) -> GotConfig:
         has = f"{model.init_from} has a vocabulary of {found.decoder.vocab_size}; the tokenizer of that model"
         raise ConfigError(f"model.tokenizer: {tokenizer.size} tokens, {has}")
     return found
+
+
+def character_warning(found: Statistics, trained: bool, role: str) -> Finding | None:
+    """Characters of the answers that the model was never trained on, or that have no token."""
+    total = sum(script.characters for script in found.scripts.values())
+    if not found.unfamiliar or (not trained and found.unfamiliar.total() < SPELLED_SHARE * total):
+        return None
+    return Finding(
+        WARNING,
+        "characters",
+        role,
+        describe(found.unfamiliar, trained),
+        "a model learns a new character from some hundred rows that have it; add such rows, or write another",
+        usable=True,
+    )
 
 
 def base_of(folder: str) -> str:

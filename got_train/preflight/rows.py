@@ -14,6 +14,7 @@ from PIL import Image
 
 from got_train import images, prompts
 from got_train.data import text_height
+from got_train.data.characters import unfamiliar
 from got_train.data.collator import Collator
 from got_train.data.record import split_message
 from got_train.data.records import DataFileError, Record, RecordError
@@ -50,6 +51,7 @@ class RowChecker:
     collator: Collator
     level: dict[int, str] = field(default_factory=dict)  # of a bad row in each source; ERROR otherwise
     keep: int = 16  # of the longest rows of each piece
+    trained: frozenset[str] | None = None  # characters that the model knows, where its folder says so
 
     def check(
         self, source: int, rows: Iterable[tuple[int, Record | RecordError]], stride: int
@@ -102,6 +104,7 @@ class RowChecker:
         if closely:
             self._lines(found, record, grey, grid)
             self._scripts(found, record.text)
+            found.unfamiliar.update(unfamiliar(record.text, self.collator.tokenizer, self.trained))
 
     def _pages(self, record: Record) -> list:
         try:

@@ -123,12 +123,14 @@ class Statistics:
     no_lines: int = 0
     small: list[tuple[int, int, str]] = field(default_factory=list)  # lines, cropped, where: the worst few
     scripts: dict[str, ScriptTokens] = field(default_factory=dict)
+    unfamiliar: Counter[str] = field(default_factory=Counter)  # characters, see data/characters.py
 
     def merge(self, other: Statistics) -> None:
         self.rows += other.rows
         self.bad += other.bad
         self.no_lines += other.no_lines
         self.tasks.update(other.tasks)
+        self.unfamiliar.update(other.unfamiliar)
         for name in ("tokens", "answers", "characters", "views", "sides", "lines", "cropped"):
             getattr(self, name).merge(getattr(other, name))
         self.small = sorted([*self.small, *other.small])[:5]
@@ -152,6 +154,7 @@ class Statistics:
                 **self.lines.plain(),
             },
             "scripts": plain_scripts(self.scripts),
+            "unfamiliar_characters": dict(self.unfamiliar.most_common()),
         }
 
 

@@ -21,6 +21,7 @@ from paddlenlp.trainer import TrainerCallback
 from tqdm import tqdm
 
 from got_train.config.schema import Config, EvalConfig
+from got_train.data.characters import describe, load_characters, unfamiliar
 from got_train.data.collator import Collator, Sample, pack_samples
 from got_train.data.mixture import Mixture
 from got_train.data.records import Record, RecordError
@@ -226,6 +227,8 @@ def _report(measured: DryRunResult) -> Iterator[str]:
     yield f"rows       {_rows(mixture)}; {measured.longest}"
     yield f"steps      {_steps(config, steps, measured.accumulation, trainer.loader.plan.ranks)}"
     yield f"tokens     {_tokens(list(usual.values()), steps * config.train.batch_size)}"
+    if characters := _characters(config, trainer.loader.collator, [mixture[draw] for draw in usual]):
+        yield f"characters {characters}"
     yield f"memory     {_memory(measured)}"
     for setting, size in suggestions(measured):
         yield f"           {setting}: about {size / 2**30:.2f} GB"
@@ -234,6 +237,14 @@ def _report(measured: DryRunResult) -> Iterator[str]:
     yield f"time       {_times(measured)}"
     yield ""
     yield from _shown(trainer.loader.collator, *next(iter(usual.items())), mixture)
+
+
+def _characters(config: Config, collator: Collator, records: Sequence[Record]) -> str:
+    """Which characters of these rows the model cannot know."""
+    trained = load_characters(config.model.init_from) if config.model.init_from else None
+    text = "".join(record.text for record in records)
+    counts = unfamiliar(text, collator.tokenizer, trained)
+    return f"{describe(counts, trained is not None)} in {len(records)} rows" if counts else ""
 
 
 def _short_config(config: Config, folder: str) -> Config:

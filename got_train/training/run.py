@@ -372,6 +372,19 @@ def _finish(trainer: GotTrainer, output_dir: Path) -> None:
         eval_final(trainer, made)
     trainer.wait()
     if trainer.is_world_process_zero():
+        _note_characters(trainer, made)
         commit(made)
         remove_leftovers(output_dir)
     trainer.wait()  # no process leaves while another still works
+
+
+def _note_characters(trainer: GotTrainer, folder: Path) -> None:
+    """Beside the model, which characters it knows; not where what it started from does not say."""
+    from got_train.data.characters import characters_of, load_characters, save_characters
+
+    model = trainer.config.model
+    known = None if model.decoder_from else frozenset()
+    if model.init_from:
+        known = load_characters(model.init_from)
+    if known is not None:
+        save_characters(folder, known | characters_of(trainer.loader.mixture.sources))

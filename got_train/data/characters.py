@@ -1,0 +1,87 @@
+"""Which characters a model was trained on, and which of a text it cannot know.
+
+characters.json beside the weights lists those of the model's training answers. Models of others have no such
+file; there only characters without a token of their own can be told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .records import RecordError, RecordStream
+
+if TYPE_CHECKING:
+    from got_train.tokenizer import Tokenizer
+
+    from .records import Record
+
+CHARACTERS_FILE = "characters.json"
+MAX_ROWS, MAX_SECONDS = 20_000, 20.0  # of a source that are looked at, evenly spaced; whichever ends first
+SHOWN = 8
+
+
+def characters_of(sources: Sequence[Sequence[Record] | RecordStream]) -> frozenset[str]:
+    """The characters of the answers of these sources; streams, which read forward only, are left out."""
+    found: set[str] = set()
+    for records in sources:
+        if isinstance(records, RecordStream):
+            continue
+        end, stride = time.monotonic() + MAX_SECONDS, max(1, len(records) // MAX_ROWS)
+        for row in range(0, len(records), stride):
+            try:
+                found.update(records[row].text)
+            except RecordError:
+                continue  # the run itself has refused or skipped it
+            if time.monotonic() > end:
+                break
+    return frozenset(found)
+
+
+def save_characters(folder: str | os.PathLike, characters: frozenset[str]) -> None:
+    text = "".join(sorted(characters))
+    (Path(folder) / CHARACTERS_FILE).write_text(json.dumps({"characters": text}) + "\n", encoding="utf-8")
+
+
+def load_characters(folder: str | os.PathLike) -> frozenset[str] | None:
+    """Those that a model was trained on; None where its folder does not say."""
+    file = Path(folder) / CHARACTERS_FILE
+    try:
+        return frozenset(json.loads(file.read_text(encoding="utf-8"))["characters"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def copy_characters(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Carry the file along with weights that are written anew."""
+    folder = Path(source) if Path(source).is_dir() else Path(source).parent
+    if (folder / CHARACTERS_FILE).is_file():
+        shutil.copyfile(folder / CHARACTERS_FILE, Path(target) / CHARACTERS_FILE)
+
+
+def unfamiliar(text: str, tokenizer: Tokenizer, trained: frozenset[str] | None) -> Counter[str]:
+    """How often each character comes that the model was not trained on, or else that has no token."""
+    counts = Counter(char for char in text if not char.isspace())
+    if trained is not None:
+        return Counter({char: count for char, count in counts.items() if char not in trained})
+    return Counter({char: n for char, n in counts.items() if len(tokenizer.encode(char)) > 1})
+
+
+def describe(counts: Mapping[str, int], trained: bool) -> str:
+    """The counts in words; `trained` says whether the model tells what it was trained on."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{char!r} {count:,} time{'s' * (count != 1)}" for char, count in ordered[:SHOWN])
+    rest = f" and {len(ordered) - SHOWN:,} more" if len(ordered) > SHOWN else ""
+    one = len(ordered) == 1
+    cause = (
+        f"{'was' if one else 'were'} never trained"
+        if trained
+        else f"{'has' if one else 'have'} no token and {'is' if one else 'are'} spelled in bytes"
+    )
+    return f"{len(ordered):,} character{'s' * (not one)} {cause}: {shown}{rest}"
