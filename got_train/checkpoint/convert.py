@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from got_train.data.characters import copy_characters
 from got_train.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -31,7 +30,9 @@ def convert(source: Path, result: Path, layout: str, dtype: str | None = None) -
     """Convert and print every finding; raises ConvertError if the result is not equal to its source."""
     import numpy as np
 
-    from .weights import WeightFile, save_model
+    from got_train.data.characters import copy_characters
+
+    from .weights import WeightFile, load_model, save_model
 
     file = WeightFile(source)
     print(describe_weights(file), flush=True)

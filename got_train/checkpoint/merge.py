@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from got_train.data.characters import copy_characters
 from got_train.errors import CheckpointError
 
 from .convert import load_tuned, probe_logits, round_weights, widest_dtype
@@ -31,6 +30,7 @@ def merge(
     """Merge and print every finding; raises MergeError if the result is not equal to base and adapter."""
     from got_train.modeling.cpu.accelerate import accelerate_if_tuned
     from got_train.modeling.lora import detach
+    from got_train.data.characters import copy_characters
     from got_train.tokenizer import load_tokenizer
 
     from .adapters import base_folder, load_adapted
