@@ -32,7 +32,7 @@ def convert(source: Path, result: Path, layout: str, dtype: str | None = None) -
 
     from got_train.data.characters import copy_characters
 
-    from .weights import WeightFile, load_model, save_model
+    from .weights import WeightFile, save_model
 
     file = WeightFile(source)
     print(describe_weights(file), flush=True)
