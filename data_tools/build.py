@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from got_train.atomic_write import write_atomic
 from got_train.errors import DrawingError
 
-from . import produce
+from . import arguments, produce
 from .drawing import renderers
 from .drawing.fonts import FontError
 from .recipe import Recipe, RecipeError, load_recipe
