@@ -9,17 +9,17 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from got_train.atomic_write import write_atomic
-from got_train.errors import EvaluationError
+from got_train.errors import EvaluationError, PromptError
 
 if TYPE_CHECKING:
     from got_train.inference.reader import OcrPipeline
 
-    from .predictions import DataFile
+    from .predictions import DataFile, Prediction
 
 PREDICTIONS, SETTINGS, METRICS, SAMPLES = (
     "predictions.jsonl",
@@ -110,6 +110,62 @@ def assert_same_settings(output_dir: Path, settings: Mapping[str, Any]) -> None:
         if before.get(name) != value:
             changed = f"{name} {_short(before.get(name))}, not {_short(value)}"
             raise EvaluationError(f"{output_dir}: holds answers of {changed}; give another --output_dir")
+
+
+def provenance(
+    settings: Mapping[str, Any] | None,
+    data: Sequence[DataFile],
+    predictions: Sequence[Prediction],
+    answers_path: str = "",
+) -> dict[str, Any]:
+    """What the numbers depend on, as the head of a report says it: benchmark and version, prompts, decoding,
+    checkpoint, data and answers by their hashes, the code."""
+    from . import benchmarks
+
+    rules = {benchmarks.title(file): _preset(file) for file in data if file.source.get("benchmark")}
+    held: dict[str, Any] = {
+        "benchmark": ", ".join(f"{name}{preset}" for name, preset in rules.items()) or None,
+        **{f"data {file.name}": f"{len(file.records):,} records, SHA-256 {file.sha256}" for file in data},
+        "answers": f"{len(predictions):,} of {answers_path}" if answers_path else f"{len(predictions):,}",
+        "answers SHA-256": answers_hash(predictions),
+    }
+    if settings:
+        template = settings["model"]["prompt_template"]
+        tasks = sorted({each.task for each in predictions if each.not_asked is None})
+        decoding = dict(settings["decoding"])
+        held |= {
+            "checkpoint": settings["model"]["folder"],
+            "checkpoint SHA-256": settings["model"]["sha256"],
+            "prompt template": template,
+            "prompts": ", ".join(filter(None, (_words(task, template) for task in tasks))),
+            "crops": f"up to {decoding.pop('max_tiles', None) or decoding.pop('max_crops', 1)}",
+            "dtype": decoding.pop("dtype", None),
+            "decoding": ", ".join(f"{name} {value}" for name, value in decoding.items()),
+        }
+    return {name: value for name, value in {**held, "code": code_version()}.items() if value}
+
+
+def answers_hash(predictions: Iterable[Prediction]) -> str:
+    """SHA-256 over the answers and what they answer."""
+    digest = hashlib.sha256()
+    for each in predictions:
+        digest.update(json.dumps([each.name, each.prediction, each.failed]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _preset(file: DataFile) -> str:
+    preset = file.source.get("preset")
+    return f" (preset {preset})" if preset else ""
+
+
+def _words(task: str, template: str) -> str | None:
+    """A task with the words that ask for it; None for what no prompt asks."""
+    from got_train import prompts
+
+    try:
+        return f"{task} {prompts.question(task, prompt_template=template)!r}"
+    except PromptError:
+        return None
 
 
 def read_json(path: Path) -> Any:

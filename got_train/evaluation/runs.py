@@ -21,6 +21,7 @@ from .provenance import (
     SAMPLES,
     SETTINGS,
     assert_same_settings,
+    provenance,
     read_json,
     run_settings,
     write_json,
@@ -155,6 +156,7 @@ def _scored(
         metrics["benchmarks"] = found
     if config.report.beside:
         metrics["beside"] = _beside(scored, config, data)
+    metrics["provenance"] = provenance(settings, data, predictions, config.predictions)
     before = None
     if config.report.baseline:
         before = _compared(metrics, scored, config)

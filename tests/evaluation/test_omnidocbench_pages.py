@@ -342,3 +342,55 @@ def test_the_official_result_files_stand_beside_ours_page_by_page(tmp_path):
     assert "order_edit: 0 of 2 values differ" in told
     with pytest.raises(EvaluationError, match="no result files"):
         official.compare(str(tmp_path), str(tmp_path / "out"))
+
+
+def official_name(image, folder):
+    """Where the official tool looks for the answer to an image (1.5 and 1.6 alike, read at 9dc1dec)."""
+    short = image[:-4].replace(".pdf", "")
+    names = (f"{image[:-4]}.md", f"{short}.mmd", f"{short}.md", f"{image}.md")
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
+@pytest.mark.parametrize("image", ["a.jpg", "scan.pdf_3.png", "b.jpeg", "c.pdf.jpg"])
+def test_the_export_is_found_by_the_official_tool(tmp_path, image):
+    text = "\\begin{tabular}{l}1\\end{tabular}"
+    official.export({os.path.splitext(image)[0]: text}, tmp_path, {os.path.splitext(image)[0]: image})
+    assert official_name(image, tmp_path).read_text() == "<table><tr><td>1</td></tr></table>"
+
+
+def test_what_a_run_used_stands_in_metrics_and_in_the_reports_head(tmp_path):
+    pytest.importorskip("pylatexenc")
+    arguments = answers_with_one_missing(tmp_path / "answers")
+    assert command.main([*map(str, arguments), "--output_dir", str(tmp_path / "out")]) == 1
+    held = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))["provenance"]
+    assert held["benchmark"] == "omnidocbench 1.6"
+    assert re.fullmatch(r"2 records, SHA-256 [0-9a-f]{64}", held["data OmniDocBench"])
+    assert re.fullmatch(r"[0-9a-f]{64}", held["answers SHA-256"])
+    head = (tmp_path / "out" / "report.html").read_text("utf-8").partition("</header>")[0]
+    assert all(value in head for value in (held["benchmark"], held["answers SHA-256"], held["code"]))
+
+
+def test_the_benchmarks_folder_may_stand_alone_behind_its_options(tmp_path, capsys):
+    pytest.importorskip("pylatexenc")
+    arguments = answers_with_one_missing(tmp_path / "answers")
+    folder = [
+        "--benchmark",
+        "omnidocbench",
+        "--version",
+        "1.5",
+        str(FORMATS),
+        "--predictions",
+        str(arguments[-1]),
+    ]
+    assert command.main([*folder, "--no_page", "--output_dir", str(tmp_path / "out")]) == 1
+    assert "omnidocbench 1.5: pages 1, text_edit 0.0" in capsys.readouterr().out
+    assert command.main(["--benchmark", "omnidocbench", str(FORMATS)]) == 2
+    assert "holds no answers; use --predictions FOLDER" in capsys.readouterr().err
+
+
+def test_a_checkpoint_may_stand_before_the_benchmarks_folder():
+    options = command.parser().parse_args(
+        ["GOT", "DATA", "--benchmark", "omnidocbench", "--output_dir", "out"]
+    )
+    command._take_benchmark(options)
+    assert (options.model, options.data, options.predictions) == ("GOT", ["DATA"], None)

@@ -155,9 +155,27 @@ def benchmarks(metrics: Mapping[str, Any]) -> str:
         ]
         note = f"<p class=note>{escaped(found['note'])}</p>" if found.get("note") else ""
         parts.append(
-            f"<h2>{escaped(name)}</h2>{note}{table(('score', 'value'), rows)}{_failed_checks(found)}"
+            f"<h2>{escaped(name)}</h2>{note}{table(('score', 'value'), rows)}"
+            f"{_groups(found)}{_failed_checks(found)}"
         )
     return "".join(parts)
+
+
+def _groups(found: Mapping[str, Any]) -> str:
+    """The scores of a benchmark by its groups: files of checks, subsets, languages, kinds of pages."""
+    groups = found.get("groups", {})
+    names = list(dict.fromkeys(name for group in groups.values() for name in group))
+    rows = [
+        f"<tr><td class=word>{escaped(group)}" + "".join(f"<td>{_cell(values.get(name))}" for name in names)
+        for group, values in groups.items()
+    ]
+    if not rows:
+        return ""
+    return f"<details><summary>{len(rows):,} groups</summary>{table(('group', *names), rows)}</details>"
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else escaped(str(value))
 
 
 def _failed_checks(found: Mapping[str, Any]) -> str:

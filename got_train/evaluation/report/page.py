@@ -86,7 +86,8 @@ def _head(metrics: Mapping[str, Any]) -> str:
     )
     return (
         f"<header><h1>{escaped(_title(metrics))}</h1><nav>{links}<a href='#look'>samples</a></nav>"
-        f"{_verdict(metrics)}<ul class=counts>{items}</ul>{note}</header><main>"
+        f"{_verdict(metrics)}<ul class=counts>{items}</ul>{note}{_provenance(metrics)}"
+        "</header><main>"
     )
 
 
@@ -99,6 +100,14 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
         for sentence, mark in lines
         if sentence
     )
+
+
+def _provenance(metrics: Mapping[str, Any]) -> str:
+    held = metrics.get("provenance", {})
+    listed = "".join(
+        f"<dt>{escaped(name)}</dt><dd>{escaped(str(value))}</dd>" for name, value in held.items()
+    )
+    return f"<dl class=settings>{listed}</dl>" if listed else ""
 
 
 def _settings(metrics: Mapping[str, Any]) -> str:

@@ -94,7 +94,8 @@ def scores(
     answers = {each.id: None if each.failed is not None else each.prediction for each in predictions}
     pages = {stem(page): page for page in read_pages(data_file(file.path)) if stem(page) in answers}
     if output_dir is not None:
-        official.export(answers, output_dir / FOLDER)
+        images = {name: page["page_info"]["image_path"] for name, page in pages.items()}
+        official.export(answers, output_dir / FOLDER, images)
     values = runner.score_pages(pages, answers, rule, output_dir)
     runner.add_cdm(values, cdm_seconds)
     missing = [name for name in pages if answers[name] is None]

@@ -49,13 +49,19 @@ def _text(file: Path) -> str:
         raise EvaluationError(f"{file}: not UTF-8 ({error}); expected Markdown in UTF-8") from error
 
 
-def export(answers: Mapping[str | None, str | None], folder: Path) -> None:
-    """A file <image stem>.md for each page that has an answer, with tables in HTML."""
+def export(
+    answers: Mapping[str | None, str | None], folder: Path, images: Mapping[str, str] | None = None
+) -> None:
+    """A file for each page that has an answer, with tables in HTML, under a name that the tool looks for.
+
+    The tool takes four characters off an image's name, which suits .jpg and .png; a .jpeg keeps its name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in answers.items():
         if text is not None:
-            file = folder / f"{os.path.basename(str(name))}.md"
-            file.write_text(with_html_tables(text), encoding="utf-8", newline="\n")
+            image = os.path.basename((images or {}).get(str(name), f"{name}.jpg"))
+            stem = image[:-4] if image[-4:-3] == "." else image
+            (folder / f"{stem}.md").write_text(with_html_tables(text), encoding="utf-8", newline="\n")
 
 
 def page_values(folder: str) -> dict[str, dict[str, Any]]:
