@@ -203,3 +203,11 @@ def test_an_unknown_version_or_preset_is_refused(options, message):
     source = {"path": str(FORMATS / "omnidocbench" / "OmniDocBench.json"), **options}
     with pytest.raises(EvaluationError, match=message):
         open_data([source])
+
+
+def test_published_values_stand_in_the_docs_with_their_source():
+    docs = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    for benchmark in catalog.BENCHMARKS:
+        for value in benchmark.values:
+            row = [benchmark.name, value.system, value.score, value.value, value.source]
+            assert f"| {' | '.join(row)} |" in docs
