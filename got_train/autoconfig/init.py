@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from got_train.config.loader import load_config
 from got_train.config.schema import Config, ModelConfig
-from got_train.data.records import write_records
+from got_train.data.records import ConcatDataset, write_records
 from got_train.errors import CheckpointError, ConfigError, DataError
 from got_train.modeling.config import GotConfig
 from got_train.preflight import config_checks, duplicates, verdict
+from got_train.preflight.base_reading import BaseReading, read_with_base
 from got_train.preflight.check import examine
 from got_train.preflight.findings import ERROR
 from got_train.preflight.rows import RowChecker
 from got_train.preflight.scan import ScanResult, Source, scan
 from got_train.preflight.statistics import Histogram, merged
+from got_train.tokenizer import Tokenizer
 from got_train.training.run import find_tokenizer
 
 from .documents import Document, find_documents, opened, read_documents
@@ -39,6 +42,7 @@ class InitOptions:
     split: float = 0.0  # share of the rows to hold out, in whole documents
     document: str = ""  # how to tell documents: folder, file, or a pattern; empty: by the rows and names
     workers: int = 0
+    read_base: bool = True  # let the base read a few rows; it chooses which parts train
 
     def file(self, name: str) -> Path:
         """A file of rows beside the config: `train` and `validation` of a split, `records` made of labels."""
@@ -83,9 +87,10 @@ def init(options: InitOptions) -> InitReport:
     if rows == bad:
         raise DataError("\n".join([f"{options.folder}: none of {rows:,} rows can be used", *_faults(result)]))
     documents, result, crops = _tiles(documents, result, sizes, look)
-    choices = propose(
-        options.init_from, sizes, documents, result, str(Path("runs") / options.out.stem), crops
-    )
+    data = replace(config.data, max_tokens=sizes.decoder.max_positions)
+    base = _base(options, replace(config, data=data), sizes, tokenizer, documents)
+    output_dir = str(Path("runs") / options.out.stem)
+    choices = propose(options.init_from, sizes, documents, result, output_dir, crops, base)
     try:
         choices, files = _files(options, choices, documents, result)
         write(options.out, choices)
@@ -96,6 +101,16 @@ def init(options: InitOptions) -> InitReport:
     return InitReport(
         "\n".join([*filter(None, lines), "", *_ending(options.out, checked)]), _is_ready(checked)
     )
+
+
+def _base(
+    options: InitOptions, config: Config, sizes: GotConfig, tokenizer: Tokenizer, documents: list[Document]
+) -> BaseReading | None:
+    """How well the base reads a few of these rows; None where it is not asked, or Paddle is not there."""
+    if not options.read_base or find_spec("paddle") is None:
+        return None
+    collator = config_checks.build_collator(config, sizes, tokenizer)
+    return read_with_base(config, collator, ConcatDataset([document.records for document in documents]))
 
 
 def _is_ready(checked: Mapping[str, Any]) -> bool:

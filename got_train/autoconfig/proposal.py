@@ -14,6 +14,7 @@ from got_train.atomic_write import write_atomic
 from got_train.cpu import settings
 from got_train.modeling.config import GotConfig
 from got_train.preflight import config_checks
+from got_train.preflight.base_reading import BaseReading
 from got_train.preflight.scan import ScanResult
 from got_train.preflight.statistics import Statistics, merged
 
@@ -23,6 +24,7 @@ FEW_ROWS = 5000  # below which adapters are proposed
 SMALL_WIDTH = 256  # of a decoder; the nano model's needs larger steps than the released one's
 STEPS = 400  # aimed at where there are few rows
 MOST_EPOCHS = 10
+STEPS_ANEW, EPOCHS_ANEW = 4000, 30  # where the base has never learnt these characters
 ROUND = 64  # tokens
 MOST_TOKENS = 8192  # of a sample: the released model's training length
 WHOLE_PAGE = {"ocr": "multi_crop_ocr", "format": "multi_crop"}
@@ -78,19 +80,21 @@ def propose(
     seen: ScanResult,
     output_dir: str,
     crops: Sequence[Line] = (),
+    base: BaseReading | None = None,
 ) -> Choices:
-    """`crops` are the lines about tiles, where with_tiles made some."""
+    """`crops` are the lines about tiles, where with_tiles made some; `base` says what the start can read."""
     whole = merged(seen.statistics)
     rows = sum(len(document.records) for document in documents)
-    adapters = rows < FEW_ROWS
+    unread = base.unread() if base is not None else {}
+    adapters = rows < FEW_ROWS and not unread
     scripts = new_scripts(whole)
     sections = {
         "model": [("init_from", start, "the checkpoint whose skills this run starts from")],
         "data": [*_sources(documents), *crops, *_tokens(whole, sizes)],
-        "parts": [_vision(scripts)],
+        "parts": [_vision(scripts, base)],
         **({"lora": _lora(rows)} if adapters else {}),
         "optimizer": _optim(rows, adapters, sizes),
-        "train": _train(rows, sizes, output_dir, whole),
+        "train": _train(rows, sizes, output_dir, bool(unread)),
     }
     notes = (
         "note: data.replay is empty: without rows of the former kind the model may forget old skills; "
@@ -161,15 +165,22 @@ def _tokens(whole: Statistics, sizes: GotConfig) -> list[Line]:
     return [*lines, ("num_workers", workers, "processes that read and decode, beside the one that trains")]
 
 
-def _vision(scripts: Sequence[str]) -> Line:
+def _vision(scripts: Sequence[str], base: BaseReading | None) -> Line:
+    if base is not None and (unread := base.unread()):
+        named = ", ".join(f"{name} (loss {base.classes[name][1]:.1f})" for name in unread)
+        reason = (
+            f"the base reads {named} no better than guessing ({base.chance:.2f}): it must learn to see them"
+        )
+        return ("vision", {"trainable": True}, reason)
     if scripts:
         reason = f"{', '.join(scripts)}: the released encoder never saw it and must train, carefully"
         return ("vision", {"trainable": True, "learning_rate": 2e-6}, reason)
-    return (
-        "vision",
-        {"trainable": False},
-        "its scripts are known; trainable: true for a look it has never seen",
-    )
+    reason = "nobody has looked whether the base reads these rows; got check does"
+    if base is not None and base.classes:
+        total = sum(count for count, _ in base.classes.values())
+        loss = sum(count * loss for count, loss in base.classes.values()) / max(1, total)
+        reason = f"the base knows these characters: loss {loss:.2f} a token, guessing {base.chance:.2f}"
+    return ("vision", {"trainable": False}, f"{reason}; trainable: true for a look it has never seen")
 
 
 def _lora(rows: int) -> list[Line]:
@@ -192,15 +203,16 @@ def _optim(rows: int, adapters: bool, sizes: GotConfig) -> list[Line]:
     ]
 
 
-def _train(rows: int, sizes: GotConfig, output_dir: str, whole: Statistics) -> list[Line]:
+def _train(rows: int, sizes: GotConfig, output_dir: str, anew: bool) -> list[Line]:
     small = sizes.decoder.width <= SMALL_WIDTH
     batch = 16 if small else 8 if rows >= 200 else 4
-    epochs = min(MOST_EPOCHS, max(1, round(STEPS * batch / max(1, rows))))
+    wanted, most = (STEPS_ANEW, EPOCHS_ANEW) if anew else (STEPS, MOST_EPOCHS)
+    epochs = min(most, max(1, round(wanted * batch / max(1, rows))))
     steps = max(1, rows * epochs // batch)
     gpu = _has_gpu()
     return [
         ("output_dir", output_dir, ""),
-        ("num_train_epochs", epochs, f"about {steps:,} steps"),
+        ("num_train_epochs", epochs, f"about {steps:,} steps" + ", as it learns characters anew" * anew),
         ("batch_size", batch, "rows of a step"),
         ("per_device_train_batch_size", batch if small else 1, "rows at once; raise it while memory lasts"),
         ("precision", "bfloat16" if gpu else "float32", "this machine has a GPU" if gpu else "the CPU's"),

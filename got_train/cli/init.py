@@ -54,6 +54,11 @@ def parser() -> CommandParser:
         "with one group (default: the rows' `document`, else pages and crops by their names)",
     )
     made.add_argument("--workers", type=count, help="processes that look at rows (default: all cores)")
+    made.add_argument(
+        "--no-measure",
+        action="store_true",
+        help="do not load the checkpoint to see how well it reads a few of these rows",
+    )
     return made
 
 
@@ -89,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         task=options.task,
         split=options.split,
         document=options.document,
+        read_base=not options.no_measure,
         workers=workers,
     )
     report = init(wanted)

@@ -14,7 +14,7 @@ from got_train.atomic_write import write_atomic
 from got_train.config.loader import dump_config
 from got_train.config.schema import Config, SourceConfig
 from got_train.data.characters import load_characters
-from got_train.data.records import Record, RecordError
+from got_train.data.records import ConcatDataset, Record, RecordError
 from got_train.errors import RequirementError
 from got_train.modeling.config import GotConfig
 from got_train.requirements import need_paddle
@@ -202,6 +202,7 @@ def _needs(config: Config, findings: Findings, seen: ScanResult, measure: bool) 
         need_paddle()
         from . import estimates
 
+        base = _base(config, findings, seen)
         needs = estimates.measure(config, longest)
     except RequirementError as error:
         return {"unmeasured": str(error)}
@@ -211,7 +212,25 @@ def _needs(config: Config, findings: Findings, seen: ScanResult, measure: bool) 
         findings.add(Finding.of(error, "start", location="train"))
         return {"unmeasured": "the run does not start"}
     findings.extend(estimates.faults(needs, config))
-    return {"needs": needs}
+    return {"needs": needs, "base": base}
+
+
+def _base(config: Config, findings: Findings, result: ScanResult) -> dict[str, Any] | None:
+    """How well the base reads the rows to train on; None of a run from nothing."""
+    from .base_reading import read_with_base
+
+    tokenizer = find_tokenizer(config.model)
+    sizes = config_checks.model_sizes(config, tokenizer)
+    collator = config_checks.build_collator(config, sizes, tokenizer)
+    train = [source for source in result.sources if source.role == "train" and source.rows() is not None]
+    if not train:
+        return None
+    reading = read_with_base(config, collator, ConcatDataset([source.records for source in train]))
+    if reading is None:
+        return None
+    if finding := reading.finding():
+        findings.add(finding)
+    return reading.plain()
 
 
 def _longest(config: Config, seen: ScanResult) -> list[Record]:

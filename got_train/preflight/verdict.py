@@ -23,6 +23,7 @@ def text(found: Mapping[str, Any]) -> str:
         _histograms(found["sources"]),
         _scripts(found["scripts"]),
         _lines(found["sources"]),
+        _base(found.get("base")),
         _needs(found.get("needs"), found.get("unmeasured", "")),
         _faults(found["findings"]),
         [_ending(found)],
@@ -69,6 +70,16 @@ def _lines(sources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 f"smallest lines of text in {name}: {lines['median']} px high in the view (median), "
                 f"{lines['p5']} px on the worst pages (5 %); {lines['pages']:,} pages looked at"
             )
+
+
+def _base(base: Mapping[str, Any] | None) -> Iterator[str]:
+    """The loss of the base by class of character; guessing among all tokens has that of chance."""
+    if not base:
+        return
+    yield f"loss of the base before the run, {base['rows']} rows read (guessing: {base['chance']:.2f})"
+    for name, numbers in base["classes"].items():
+        worse = "  no better than guessing" if numbers["loss"] >= base["chance"] else ""
+        yield f"  {name:28} {numbers['loss']:6.2f} {numbers['tokens']:8,} tokens{worse}"
 
 
 def _needs(needs: Mapping[str, Any] | None, unmeasured: str) -> Iterator[str]:

@@ -272,3 +272,26 @@ def _validation(config):
     from got_train.training.run import build_validation
 
     return list(build_validation(config))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_the_base_cannot_read_chooses_which_parts_train(begin, tmp_path, known):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    generator = np.random.default_rng(2)
+    for number in range(12):
+        letters = "abcdefghij" if known else "\u05d0\u05d1\u05d2\u05d3\u05d4"
+        text = "".join(generator.choice(list(letters), 8))
+        image = Image.new("L", (128, 128), 255)
+        ImageDraw.Draw(image).text((8, 8), text, 0, font=ImageFont.load_default(18))
+        image.save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(text)
+    code, config = begin(folder)
+    assert code == 0, begin.said
+    assert (config.lora.rank > 0, config.parts.vision.trainable) == (known, not known)
+    if known:
+        assert "the base knows these characters: loss" in begin.said
+    else:
+        assert "the base reads Hebrew (loss" in begin.said and "no better than guessing" in begin.said
+    code, config = begin(folder, "--no-measure")
+    assert "nobody has looked whether the base reads these rows" in begin.said or not known
