@@ -157,13 +157,13 @@ def view(image: Image.Image, side: int) -> np.ndarray:
     return resize(rgb(image), (side, side))
 
 
-def views(pictures: Sequence[Image.Image], task: str, side: int, max_tiles: int) -> np.ndarray:
+def views(pictures: Sequence[Image.Image], task: str, side: int, max_crops: int) -> np.ndarray:
     """The views of one sample (N, side, side, 3) uint8, for training and reading alike.
 
     multi_crop cuts a single picture into tiles; several pictures are tiles or pages already.
     """
     if task.startswith("multi_crop") and len(pictures) == 1:
-        pictures = tile(pictures[0], 1, max_tiles, side=side)
+        pictures = tile(pictures[0], 1, max_crops, side=side)
     made = np.empty((len(pictures), side, side, 3), np.uint8)
     for place, picture in enumerate(pictures):
         made[place] = resize(rgb(picture), (side, side))
@@ -182,18 +182,18 @@ def normalise(views: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 
 
-def grid(size: tuple[int, int], min_tiles: int, max_tiles: int, side: int = 1024) -> tuple[int, int]:
+def grid(size: tuple[int, int], min_crops: int, max_crops: int, side: int = 1024) -> tuple[int, int]:
     """Columns and rows whose ratio is nearest to that of a picture of `size` (width, height).
 
     Of equally near grids a larger one is taken if the picture has over half its pixels. (800, 600) with 1 to
     6 tiles gives (3, 2): small pictures are enlarged too.
     """
-    _check_count("min_tiles", min_tiles, 1)
-    _check_count("max_tiles", max_tiles, min_tiles)
+    _check_count("min_crops", min_crops, 1)
+    _check_count("max_crops", max_crops, min_crops)
     _check_count("side", side, 1)
     width, height = size
     best, smallest = (1, 1), float("inf")
-    for columns, rows in _grids(min_tiles, max_tiles):
+    for columns, rows in _grids(min_crops, max_crops):
         difference = abs(width / height - columns / rows)
         tie = difference == smallest  # of floats, as released
         if difference < smallest or (tie and width * height > 0.5 * side * side * columns * rows):
@@ -201,9 +201,9 @@ def grid(size: tuple[int, int], min_tiles: int, max_tiles: int, side: int = 1024
     return best
 
 
-def tile(image: Image.Image, min_tiles: int, max_tiles: int, side: int = 1024) -> list[Image.Image]:
+def tile(image: Image.Image, min_crops: int, max_crops: int, side: int = 1024) -> list[Image.Image]:
     """Square tiles row by row, then the whole picture as a thumbnail if there is more than one tile."""
-    columns, rows = grid(image.size, min_tiles, max_tiles, side)
+    columns, rows = grid(image.size, min_crops, max_crops, side)
     image = rgb(image)
     squashed = Image.fromarray(resize(image, (side * columns, side * rows)))
     corners = [(side * column, side * row) for row in range(rows) for column in range(columns)]
@@ -367,10 +367,10 @@ def _draw(document: pypdfium2.PdfDocument, number: int, dpi: float, location: st
         raise ImageError(f"{location}: cannot be drawn ({error}); repair it or leave it out") from error
 
 
-def _grids(min_tiles: int, max_tiles: int) -> list[tuple[int, int]]:
+def _grids(min_crops: int, max_crops: int) -> list[tuple[int, int]]:
     """All (columns, rows) of that many tiles, ordered by their product, then by columns."""
-    counts = range(1, max_tiles + 1)
-    pairs = [(c, r) for c in counts for r in counts if min_tiles <= c * r <= max_tiles]
+    counts = range(1, max_crops + 1)
+    pairs = [(c, r) for c in counts for r in counts if min_crops <= c * r <= max_crops]
     return sorted(pairs, key=lambda pair: pair[0] * pair[1])
 
 

@@ -124,7 +124,7 @@ def reading(*arguments: str, model: str = "run/final", page: str = "1.png") -> t
 
 
 def evaluating(data: str = "data.jsonl") -> tuple[str, ...]:
-    return ("evaluate", "run/final", "--data", data, "--output_dir", "scores", "--max_new_tokens", "4")
+    return ("evaluate", "run/final", "--data", data, "--output-dir", "scores", "--max-new-tokens", "4")
 
 
 # ---- what breaks things
@@ -747,7 +747,7 @@ CASES: dict[str, list[Case]] = {
         Case("a box outside the page", "box", reading("--box", "1,2,99,9")),
         Case("a box and a colour", "color", reading("--box", "1,2,9,9", "--color", "red")),
         Case("several pages as plain text", "--multi_page", reading("--multi_page")),
-        Case("a batch of 0", "--batch_size", reading("--batch_size", "0")),
+        Case("a batch of 0", "--batch-size", reading("--batch-size", "0")),
         Case("a picture in an evaluation that is not there", LINE, evaluating(), row(images=["none.png"])),
     ],
     "Checkpoints": [

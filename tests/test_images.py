@@ -159,10 +159,10 @@ def test_normalise_gives_hand_computed_values():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda image: tile(image, 0, 6), "min_tiles: 0; a whole number, at least 1"),
-        (lambda image: tile(image, 4, 3), "max_tiles: 3; a whole number, at least 4"),
-        (lambda image: tile(image, 1.0, 3), "min_tiles: 1.0; a whole number"),
-        (lambda image: grid((8, 8), 1, True), "max_tiles: True; a whole number"),
+        (lambda image: tile(image, 0, 6), "min_crops: 0; a whole number, at least 1"),
+        (lambda image: tile(image, 4, 3), "max_crops: 3; a whole number, at least 4"),
+        (lambda image: tile(image, 1.0, 3), "min_crops: 1.0; a whole number"),
+        (lambda image: grid((8, 8), 1, True), "max_crops: True; a whole number"),
         (lambda image: view(image, 0), "side: 0; a whole number"),
         (lambda image: normalise(np.zeros((2, 2, 3), np.uint8)), r"views: uint8 of shape \(2, 2, 3\); uint8"),
         (lambda image: normalise(np.zeros((1, 2, 2, 3))), "views: float64 of shape"),

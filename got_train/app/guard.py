@@ -62,7 +62,7 @@ class Guard:
         match = _HOST.fullmatch(given[0]) if len(given) == 1 else None
         if match is None or match[1].lower() not in self.hosts:
             return (
-                f"host: {', '.join(given)!r} is no name of this page; start it with --allow_host to add one"
+                f"host: {', '.join(given)!r} is no name of this page; start it with --allow-host to add one"
             )
         site = headers.get("sec-fetch-site", "none")
         if site not in ("none", "same-origin") and not (

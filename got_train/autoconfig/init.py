@@ -68,7 +68,7 @@ def init(options: InitOptions) -> InitReport:
         tokenizer = find_tokenizer(config.model)
         sizes = config_checks.model_sizes(config, tokenizer)
     except (CheckpointError, ConfigError) as error:
-        advice = "--init_from names the checkpoint to start from, such as the folder of the released weights"
+        advice = "--init-from names the checkpoint to start from, such as the folder of the released weights"
         raise ConfigError(f"{error}; {advice}") from error
     candidates, notes = find_documents(options.folder, options.task)
     documents = read_documents(candidates, notes)

@@ -118,7 +118,7 @@ def base_folder(folder: str | os.PathLike) -> str:
     if not Path(base).exists():
         raise CheckpointError(
             f"{folder}: its base {base} is not there; put it back, or name both "
-            f"(got infer --model_name_or_path BASE --adapter {folder}, or got merge --base BASE)"
+            f"(got infer --model-name-or-path BASE --adapter {folder}, or got merge --base BASE)"
         )
     return base
 

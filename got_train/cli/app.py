@@ -1,4 +1,4 @@
-"""A local page to try checkpoints on: got app --model_name_or_path CHECKPOINT."""
+"""A local page to try checkpoints on: got app --model-name-or-path CHECKPOINT."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def parser() -> CommandParser:
     )
     add = made.add_argument
     models = "a checkpoint or adapter; a second one is read beside it"
-    add("--model_name_or_path", nargs="+", action="extend", required=True, metavar="FOLDER", help=models)
+    add("--model-name-or-path", nargs="+", action="extend", required=True, metavar="FOLDER", help=models)
     corrected = "where corrected answers go (default corrections/records.jsonl)"
     add("--corrections", type=Path, default=Path("corrections/records.jsonl"), metavar="FILE", help=corrected)
     add("--host", default="127.0.0.1", help="default 127.0.0.1: this machine only; the page has no password")
     add("--port", type=int, default=7860, help="default 7860; 0: any that is free")
     names = "a name that other machines call this one by"
-    add("--allow_host", nargs="+", action="extend", default=[], metavar="NAME", help=names)
-    add("--max_upload_mb", type=float, default=50, metavar="N", help="megabytes of a file (default 50)")
+    add("--allow-host", nargs="+", action="extend", default=[], metavar="NAME", help=names)
+    add("--max-upload-mb", type=float, default=50, metavar="N", help="megabytes of a file (default 50)")
     room = "of an answer, at most (default: what its prompt leaves of 8192)"
-    add("--max_new_tokens", type=int, metavar="N", help=room)
+    add("--max-new-tokens", type=int, metavar="N", help=room)
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(default float32)")
     add("--threads", type=int, metavar="N", help="CPU threads (default all cores)")
     add("--browser", action="store_true", help="open the page in the browser")
@@ -85,9 +85,9 @@ def run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     folders = options.model_name_or_path
     if len(folders) > MOST_MODELS or len(set(folders)) < len(folders):
-        raise UsageError(f"--model_name_or_path: {', '.join(folders)}; one checkpoint, or two different ones")
+        raise UsageError(f"--model-name-or-path: {', '.join(folders)}; one checkpoint, or two different ones")
     if not options.max_upload_mb > 0:
-        raise UsageError(f"--max_upload_mb: {options.max_upload_mb}; more than 0")
+        raise UsageError(f"--max-upload-mb: {options.max_upload_mb}; more than 0")
     if options.corrections.suffix != ".jsonl" or options.corrections.is_dir():
         raise UsageError(f"--corrections: {options.corrections}; a .jsonl file")
 

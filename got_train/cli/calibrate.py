@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from got_train.atomic_write import write_atomic
-from got_train.errors import InferenceError
+from got_train.errors import UsageError
 from got_train.inference.calibration import calibrate, table
 from got_train.inference.confidence import CALIBRATION
 
@@ -27,8 +27,8 @@ def parser() -> CommandParser:
     add("checkpoint", help=f"a checkpoint's folder; {CALIBRATION} is written into it")
     add("--data", required=True, metavar="FILE", help="records with known text that were not trained on")
     add("--limit", type=int, metavar="N", help="the first N records only")
-    add("--batch_size", type=int, default=8, metavar="N", help="pages read together (default 8)")
-    add("--max_new_tokens", type=int, metavar="N", help="of an answer, at most")
+    add("--batch-size", type=int, default=8, metavar="N", help="pages read together (default 8)")
+    add("--max-new-tokens", type=int, metavar="N", help="of an answer, at most")
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(default float32)")
     add("--threads", type=int, metavar="N", help="CPU threads (default all cores)")
     return made
@@ -50,7 +50,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     for name in ("limit", "batch_size", "max_new_tokens", "threads"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise InferenceError(f"--{name}: {getattr(options, name)}; at least 1")
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag}: {getattr(options, name)}; expected at least 1")
     records = list(read_records(options.data, allow_empty=True))[: options.limit]
     settings.tune(options.threads)
     reader = load_pipeline(

@@ -33,11 +33,11 @@ def parser() -> CommandParser:
         action="store_true",
         help="copy the pictures beside OUT; else they stay where they are",
     )
-    add("--image_root", metavar="FOLDER", help="where relative image paths of the source start")
+    add("--image-root", metavar="FOLDER", help="where relative image paths of the source start")
     add("--task", help="of rows that name none")
     add("--columns", nargs="+", metavar="KEY=NAME", help="what keys are called in the source, as text=ocr")
     add("--split", default="", help="of a data set that has several")
-    add("--allow_empty", action="store_true", help="convert blank pages too")
+    add("--allow-empty", action="store_true", help="convert blank pages too")
     add("--drop", choices=DROPPABLE, nargs="+", default=(), help="lose this where the target cannot say it")
     labels = made.add_argument_group("labels with positions")
     add = labels.add_argument

@@ -58,10 +58,10 @@ def parser() -> CommandParser:
         choices=("ours", "published", "both"),
         help="olmOCR-bench: read as we do, or as the published GOT row was read (ours)",
     )
-    add("--output_dir", metavar="FOLDER", help="predictions.jsonl, metrics.json and report.html go here")
+    add("--output-dir", metavar="FOLDER", help="predictions.jsonl, metrics.json and report.html go here")
     add("--limit", type=int, metavar="N", help="only the first N records of each file")
-    add("--batch_size", type=int, default=32, metavar="N", help="pages read together (32)")
-    add("--max_new_tokens", type=int, default=4096, metavar="N", help="tokens of an answer at most (4096)")
+    add("--batch-size", type=int, default=32, metavar="N", help="pages read together (32)")
+    add("--max-new-tokens", type=int, default=4096, metavar="N", help="tokens of an answer at most (4096)")
     add(
         "--unit",
         choices=("word", "character"),
@@ -74,10 +74,16 @@ def parser() -> CommandParser:
         default="kept",
         help="fold: capitals and small letters are the same, for labels that do not tell case (kept)",
     )
-    add("--cdm", type=float, default=0, metavar="SECONDS", help="compare formulas as pictures too, that long")
+    add(
+        "--cdm-timeout",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="compare formulas as images too (CDM), each for at most this long (0: not at all)",
+    )
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(float32)")
     add("--threads", type=int, metavar="N", help="CPU threads (all cores)")
-    add("--no_tune_cpu", action="store_true", help="leave Paddle's CPU settings as they are")
+    add("--no-cpu-tuning", action="store_true", help="leave Paddle's CPU settings as they are")
     add(
         "--predictions",
         metavar="FILE",
@@ -87,7 +93,7 @@ def parser() -> CommandParser:
     add("--baseline", metavar="FOLDER", help="an earlier evaluation of the same data, to compare with")
     add("--beside", metavar="FILE|FOLDER", help="another system's answers to the same rows, to stand beside")
     add("--force", action="store_true", help="compare even if prompts, decoding or data differ")
-    add("--no_page", action="store_true", help="no report.html")
+    add("--no-report", action="store_true", help="write no report.html")
     add(
         "--fail-under",
         action="append",
@@ -169,18 +175,18 @@ def _config(options: argparse.Namespace) -> EvaluationConfig:
             "path": options.model or "",
             "dtype": options.dtype,
             "threads": options.threads or 0,
-            "tune_cpu": not options.no_tune_cpu,
+            "tune_cpu": not options.no_cpu_tuning,
         },
         "data": [{"path": path, **source} for path in options.data or ()],
         "decoding": {"max_new_tokens": options.max_new_tokens, "batch_size": options.batch_size},
         "scores": {
             "unit": options.unit,
             "case": options.case,
-            "cdm_seconds": options.cdm,
+            "cdm_seconds": options.cdm_timeout,
             "fail_under": dict(map(_limit, options.fail_under)),
         },
         "report": {
-            "page": not options.no_page,
+            "page": not options.no_report,
             "baseline": options.baseline or "",
             "beside": options.beside or "",
             "force": options.force,
@@ -207,8 +213,8 @@ def _check_options(options: argparse.Namespace) -> None:
     if options.model:
         for name in ("data", "output_dir"):
             if not getattr(options, name):
-                missing = "missing; a checkpoint needs --data FILE and --output_dir FOLDER"
-                raise EvaluationError(f"--{name}: {missing}")
+                missing = "missing; a checkpoint needs --data FILE and --output-dir FOLDER"
+                raise EvaluationError(f"--{name.replace('_', '-')}: {missing}")
     elif options.limit:
         raise EvaluationError("--limit: does not go with --predictions, which asks no model")
 

@@ -33,7 +33,7 @@ def parser() -> CommandParser:
     )
     made.add_argument("-o", "--out", required=True, type=Path, help="the config to write, e.g. my.yaml")
     made.add_argument(
-        "--init_from", default="GOT_weights", help="checkpoint to start from (default: GOT_weights)"
+        "--init-from", default="GOT_weights", help="checkpoint to start from (default: GOT_weights)"
     )
     made.add_argument(
         "--task", default="", choices=("", *prompts.TASKS), help="of rows that name none (default: by looks)"

@@ -51,7 +51,7 @@ def lines(folder: str, count: int, seed: int, faces: str, *options: str) -> list
 
 def evaluate(model: str, folder: str, *tests: str) -> list[str]:
     data = [word for test in tests for word in ("--data", f"{test}/records.jsonl")]
-    return ["-m", "got_train", "evaluate", model, *data, "--output_dir", folder]
+    return ["-m", "got_train", "evaluate", model, *data, "--output-dir", folder]
 
 
 def compare(*folders: str) -> list[str]:

@@ -89,7 +89,7 @@ def plan(folder: str, scale: float = 1.0) -> Steps:
         (
             "Read a page in the new look",
             [
-                ["-m", "got_train", "infer", "--model_name_or_path", tuned, "--image_file", page],
+                ["-m", "got_train", "infer", "--model-name-or-path", tuned, "--image-file", page],
             ],
         ),
     ]

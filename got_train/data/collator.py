@@ -40,7 +40,7 @@ class Collator:
     view_tokens: int
     prompt_template: str = "repo"
     max_tokens: int = 8192
-    max_tiles: int = 6
+    max_crops: int = 6
     glyph_patch: int = 0  # pixels of an encoder's patch; 0: no map of characters
     pack: int = 0  # tokens of a row that several samples share; 0: a row for each
 
@@ -92,7 +92,7 @@ class Collator:
             pages = [images.open_image(path) for path in record.images]
         except (OSError, ValueError) as error:
             raise RecordError(f"{record.location}: {error}") from error
-        return images.views(pages, record.task, self.side, self.max_tiles), pages[0].size
+        return images.views(pages, record.task, self.side, self.max_crops), pages[0].size
 
     def prompt(self, record: Record, views: int, size: tuple[int, int]) -> str:
         try:

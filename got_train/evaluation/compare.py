@@ -43,7 +43,7 @@ def compare_files(
         deltas = _deltas(first, last, runs, output_dir)
         parts += [comparison.delta_table(deltas), "\n".join(delta.sentence() for delta in deltas)]
     elif output_dir is not None:
-        raise EvaluationError(f"--output_dir: a report needs {SAMPLES} of two runs beside their {METRICS}")
+        raise EvaluationError(f"--output-dir: a report needs {SAMPLES} of two runs beside their {METRICS}")
     return "\n\n".join([*parts, *notes])
 
 

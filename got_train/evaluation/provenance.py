@@ -79,7 +79,7 @@ def run_settings(
             "max_new_tokens": reader.max_new_tokens,
             "no_repeat_ngram_size": reader.no_repeat_ngram_size,  # null: 20 with one view, off with several
             "stop_loops": reader.stop_loops,
-            "max_tiles": reader.max_tiles,
+            "max_crops": reader.max_crops,
             **decoding,
         },
         "data": [
@@ -103,13 +103,13 @@ def assert_same_settings(output_dir: Path, settings: Mapping[str, Any]) -> None:
         return
     if not (output_dir / SETTINGS).exists():
         raise EvaluationError(
-            f"{output_dir}: holds {PREDICTIONS} without {SETTINGS}; give another --output_dir"
+            f"{output_dir}: holds {PREDICTIONS} without {SETTINGS}; give another --output-dir"
         )
     before, now = _identity(read_json(output_dir / SETTINGS)), _identity(settings)
     for name, value in now.items():
         if before.get(name) != value:
             changed = f"{name} {_short(before.get(name))}, not {_short(value)}"
-            raise EvaluationError(f"{output_dir}: holds answers of {changed}; give another --output_dir")
+            raise EvaluationError(f"{output_dir}: holds answers of {changed}; give another --output-dir")
 
 
 def provenance(
@@ -138,7 +138,7 @@ def provenance(
             "checkpoint SHA-256": settings["model"]["sha256"],
             "prompt template": template,
             "prompts": ", ".join(filter(None, (_words(task, template) for task in tasks))),
-            "crops": f"up to {decoding.pop('max_tiles', None) or decoding.pop('max_crops', 1)}",
+            "crops": f"up to {decoding.pop('max_crops', None) or decoding.pop('max_crops', 1)}",
             "dtype": decoding.pop("dtype", None),
             "decoding": ", ".join(f"{name} {value}" for name, value in decoding.items()),
         }

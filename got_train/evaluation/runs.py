@@ -203,4 +203,4 @@ def check_counts(**counts: int | None) -> None:
     """Refuse what is given and not at least 1, by the option's name."""
     for name, count in counts.items():
         if count is not None and count < 1:
-            raise EvaluationError(f"--{name}: {count}; at least 1")
+            raise EvaluationError(f"--{name.replace('_', '-')}: {count}; expected at least 1")

@@ -69,11 +69,11 @@ class DecodingSettings:
     max_new_tokens: int = 4096
     no_repeat_ngram_size: int | None = None  # None: 20 with one view, off with several, as the original
     stop_loops: bool = True
-    max_tiles: int = 6
+    max_crops: int = 6
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "max_tiles", "batch_size"):
+        for name in ("max_new_tokens", "max_crops", "batch_size"):
             _check(getattr(self, name) >= 1, f"{name} must be at least 1; got {getattr(self, name)}")
 
 

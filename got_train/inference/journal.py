@@ -103,7 +103,7 @@ class ProgressFile:
             if old != new:
                 raise InferenceError(
                     f"{self.path}: read with {name} {json.dumps(old)}, now {json.dumps(new)}; another "
-                    "--output_dir, or the same settings to go on"
+                    "--output-dir, or the same settings to go on"
                 )
 
     def _write(self, row: dict[str, Any]) -> None:

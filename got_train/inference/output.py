@@ -5,7 +5,6 @@ Knows the flags that say how; knows no model beside the reader that answered.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from got_train.rendering.document import Reading
 
     from .journal import ProgressFile
+    from .options import InferenceOptions
     from .reader import OcrPipeline, OcrRequest, OcrResult
 
 SUFFIXES = {"format": ".mmd", "spot": ".json"}
@@ -30,7 +30,7 @@ ENDED = {
 }
 
 
-def show(answer: OcrResult, reader: OcrPipeline, options: argparse.Namespace, several: bool) -> None:
+def show(answer: OcrResult, reader: OcrPipeline, options: InferenceOptions, several: bool) -> None:
     if options.json:
         print(json.dumps(row(answer, reader, options), ensure_ascii=False), flush=True)
     elif options.stream:
@@ -41,26 +41,26 @@ def show(answer: OcrResult, reader: OcrPipeline, options: argparse.Namespace, se
         print(_heading(answer.request) * several + marked_text(answer, reader, options), flush=True)
 
 
-def files(options: argparse.Namespace, name: str) -> dict[str, Path]:
+def files(options: InferenceOptions, name: str) -> dict[str, Path]:
     """Where `save` writes what of a page, or `write_document` of a document."""
     folder, found = Path(options.output_dir or "."), {}
     if options.output_dir:
         found["text"] = folder / (name + SUFFIXES.get(options.ocr_type, ".txt"))
-    if options.render or options.save_render_file or options.format:
+    if options.exports:
         found["export"] = Path(options.save_render_file or folder / f"{name}.{options.format or 'html'}")
     if options.draw:
         found["boxes"] = Path(options.draw)
     return found
 
 
-def saved(options: argparse.Namespace, name: str) -> bool:
+def saved(options: InferenceOptions, name: str) -> bool:
     """Whether all that `save` writes of a page is there; of a document it is written at its end."""
-    return options.per == "document" or all(file.exists() for file in files(options, name).values())
+    return options.group_by == "document" or all(file.exists() for file in files(options, name).values())
 
 
-def save(answer: OcrResult, reader: OcrPipeline, options: argparse.Namespace, name: str) -> list[Path]:
+def save(answer: OcrResult, reader: OcrPipeline, options: InferenceOptions, name: str) -> list[Path]:
     """The files that were written."""
-    if options.per == "document":  # when its last page is read
+    if options.group_by == "document":  # when its last page is read
         return []
     found = files(options, name)
     if "text" in found:
@@ -74,7 +74,7 @@ def save(answer: OcrResult, reader: OcrPipeline, options: argparse.Namespace, na
 
 
 def write_document(
-    name: str, pages: Sequence[OcrRequest], journal: ProgressFile, options: argparse.Namespace
+    name: str, pages: Sequence[OcrRequest], journal: ProgressFile, options: InferenceOptions
 ) -> list[Path]:
     """Writes a document of pages that were read; one that failed leaves a line in its place."""
     from got_train.rendering.document import Reading
@@ -93,7 +93,7 @@ def write_document(
     return [*found.values()]
 
 
-def row(answer: OcrResult, reader: OcrPipeline, options: argparse.Namespace) -> dict:
+def row(answer: OcrResult, reader: OcrPipeline, options: InferenceOptions) -> dict:
     files = [page.file for page in answer.request.pages]
     numbers = [page.number for page in answer.request.pages]
     found = {
@@ -122,25 +122,25 @@ def row(answer: OcrResult, reader: OcrPipeline, options: argparse.Namespace) -> 
     return found
 
 
-def journal_row(answer: OcrResult, reader: OcrPipeline, options: argparse.Namespace) -> dict:
+def journal_row(answer: OcrResult, reader: OcrPipeline, options: InferenceOptions) -> dict:
     """What a later job needs of a page that it does not read again."""
     return row(answer, reader, options) | {"marked": marked_text(answer, reader, options)}
 
 
-def marked_text(answer: OcrResult, reader: OcrPipeline, options: argparse.Namespace) -> str:
+def marked_text(answer: OcrResult, reader: OcrPipeline, options: InferenceOptions) -> str:
     if options.mark_below is None:
         return answer.text
     return reader.marked(answer, options.mark_below)
 
 
-def _reading(answer: OcrResult, options: argparse.Namespace) -> Reading:
+def _reading(answer: OcrResult, options: InferenceOptions) -> Reading:
     from got_train.rendering.document import Reading
 
     image = answer.request.pages[0].open() if options.ocr_type == "spot" else None
     return Reading(str(answer.request), answer.text, options.ocr_type, image)
 
 
-def _export(document: Sequence[Reading], options: argparse.Namespace, file: Path) -> None:
+def _export(document: Sequence[Reading], options: InferenceOptions, file: Path) -> None:
     """Pages in another format, drawn where the format can hold drawings."""
     from got_train.rendering.export import export
 
@@ -167,7 +167,7 @@ def _draw(answer: OcrResult, file: Path) -> None:
     write_atomic(file, drawn.getvalue())
 
 
-def summary(answer: OcrResult, options: argparse.Namespace) -> str:
+def summary(answer: OcrResult, options: InferenceOptions) -> str:
     sure = f", confidence {answer.confidence:.3f}, lowest {answer.lowest:.3f}" if options.confidence else ""
     return f"{len(answer.ids)} tokens, {answer.seconds:.1f} s{_crop(answer)}{sure}{ENDED[answer.finished]}"
 

@@ -40,7 +40,7 @@ CONTEXT = 8192  # tokens of prompt and answer that GOT's last stage trained with
 ORIGINAL_TOKENS = 4096  # of an answer in the original; a long prompt leaves so many too, if positions do
 LOOKAHEAD = 4  # batches among which questions of like length are brought together
 LOOKAHEAD_VIEWS = 64  # that are held for it, 3 MB each in GOT
-# What builds tables: always allowed with spare_structure, as is every token without a letter.
+# What builds tables: always allowed with allow_table_repeats, as is every token without a letter.
 STRUCTURE = ("\\hline", "\\cline", "\\multicolumn", "<td>", "</td>", "<tr>", "</tr>", "<th>", "</th>")
 
 
@@ -108,9 +108,9 @@ class OcrPipeline:
     max_new_tokens: int | None = None  # None: what is left of CONTEXT, see _limit
     no_repeat_ngram_size: int | None = None  # None: the original's, see NO_REPEAT
     stop_loops: bool = True
-    max_tiles: int = 6
+    max_crops: int = 6
     ngram_window: int = 0  # tokens in which no n-gram comes twice; 0: all
-    spare_structure: bool = False  # never ban what builds tables: STRUCTURE, and tokens without a letter
+    allow_table_repeats: bool = False  # never ban what builds tables: STRUCTURE, and tokens without a letter
     retry_loops: bool = False  # read a page that loops again, with no n-gram of NO_REPEAT twice
     num_beams: int = 1
     calibration: Calibration | None = None
@@ -215,7 +215,7 @@ class OcrPipeline:
     def _rule(self, size: int) -> NoRepeatNGram:
         from got_train.generation.no_repeat_ngram import NoRepeatNGram
 
-        spared = self._structure if size and self.spare_structure else frozenset()
+        spared = self._structure if size and self.allow_table_repeats else frozenset()
         window = max(self.ngram_window, size) if self.ngram_window else 0
         return NoRepeatNGram(size=size, window=window, exempt_tokens=spared)
 
@@ -232,7 +232,7 @@ class OcrPipeline:
         if lines is None:
             return request
         vision = self.model.config.vision
-        grid = text_height.tiles(picture.size, self.max_tiles, vision.image_side)
+        grid = text_height.tiles(picture.size, self.max_crops, vision.image_side)
         seen, cut = lines.in_view(vision.image_side), lines.in_view(vision.image_side, grid)
         tiles = {"ocr": "multi_crop_ocr", "format": "multi_crop"}
         small = seen < vision.patch / 2 and cut > seen  # two lines would share a patch
@@ -250,7 +250,7 @@ class OcrPipeline:
             pictures = [page.open() for page in request.pages]
             if request.auto_crop:
                 request = self._choose_crops(request, pictures[0])
-            views = images.views(pictures, request.task, config.vision.image_side, self.max_tiles)
+            views = images.views(pictures, request.task, config.vision.image_side, self.max_crops)
             prompt = prompts.build_prompt(
                 request.task,
                 box=request.box,

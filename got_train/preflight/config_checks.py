@@ -125,7 +125,7 @@ def build_collator(config: Config, sizes: GotConfig, tokenizer: Tokenizer) -> Co
         view_tokens=sizes.vision.view_tokens,
         prompt_template=sizes.prompt_template,
         max_tokens=config.data.max_tokens,
-        max_tiles=config.data.max_crops,
+        max_crops=config.data.max_crops,
     )
 
 

@@ -116,7 +116,7 @@ class RowChecker:
         """How many views images.views would make, and into how many columns and rows it would cut."""
         if not record.task.startswith("multi_crop") or len(pages) > 1:
             return len(pages), (1, 1)
-        columns, rows = text_height.tiles(pages[0].size, self.collator.max_tiles, self.collator.side)
+        columns, rows = text_height.tiles(pages[0].size, self.collator.max_crops, self.collator.side)
         return columns * rows + (columns * rows > 1), (columns, rows)
 
     def _lines(self, found: Statistics, record: Record, grey: object, grid: tuple[int, int]) -> None:
@@ -125,7 +125,7 @@ class RowChecker:
             found.no_lines += 1
             return
         side = self.collator.side
-        cut = text_height.tiles(grey.size, self.collator.max_tiles, side)
+        cut = text_height.tiles(grey.size, self.collator.max_crops, side)
         seen, cropped = lines.in_view(side, grid), lines.in_view(side, cut)
         found.lines.add(round(seen))
         if record.task in prompts.ONE_VIEW:

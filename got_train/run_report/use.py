@@ -33,10 +33,10 @@ def commands(run: Run) -> Iterable[tuple[str, list[str]]]:
     model = str(models[0])
     if not run.final:
         yield "go on", ["got", "train", f"{model}/run.yaml", "--resume"]
-    yield "read a page", ["got", "infer", "--model_name_or_path", model, "--image_file", "page.png"]
+    yield "read a page", ["got", "infer", "--model-name-or-path", model, "--image-file", "page.png"]
     for source in run.config.data.validation_sources[:1]:
         scores = str(folder / "scores")
-        words = ["got", "evaluate", model, "--data", source.path, "--output_dir", scores]
+        words = ["got", "evaluate", model, "--data", source.path, "--output-dir", scores]
         yield "score it on all validation rows", words
     if run.skills is not None:
         both = [str(folder / SKILLS / name) for name in (BEFORE, AFTER)]
@@ -45,7 +45,7 @@ def commands(run: Run) -> Iterable[tuple[str, list[str]]]:
             "evaluate",
             "--compare",
             *both,
-            "--output_dir",
+            "--output-dir",
             str(folder / "changed"),
         ]
         yield "see the rows that changed most", words

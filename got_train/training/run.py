@@ -117,7 +117,7 @@ def build_collator(config: Config, model: Got, tokenizer: Tokenizer) -> Collator
         view_tokens=vision.view_tokens,
         prompt_template=model.config.prompt_template,
         max_tokens=config.data.max_tokens,
-        max_tiles=config.data.max_crops,
+        max_crops=config.data.max_crops,
         glyph_patch=vision.patch if config.train.char_loss_weight else 0,
         pack=config.data.packing_length,
     )

@@ -513,7 +513,7 @@ def test_a_wrong_command_is_told_in_one_line_with_code_2(tmp_path, capsys):
         (["b", "c"], "app: --model_name_or_path: a, b, c; one checkpoint, or two different ones"),
         (["a"], "app: --model_name_or_path: a, a; "),
         (["--corrections", str(tmp_path)], f"app: --corrections: {tmp_path}; a .jsonl file"),
-        (["--max_upload_mb", "0"], "app: --max_upload_mb: 0.0; more than 0"),
+        (["--max-upload-mb", "0"], "app: --max-upload-mb: 0.0; more than 0"),
         (["--port", str(taken.getsockname()[1])], "app: --port: "),
         (["--port", "70000"], "app: --port: "),
         (["--port", "0", "--threads", "1"], "app: loading a\napp: a: no such folder"),

@@ -32,7 +32,7 @@ def begin(tmp_path, capsys):
         out = tmp_path / "my.yaml"
         for old in tmp_path.glob("my*"):
             old.unlink()
-        code = init.main([str(source), "-o", str(out), "--init_from", str(NANO), "--workers", "0", *flags])
+        code = init.main([str(source), "-o", str(out), "--init-from", str(NANO), "--workers", "0", *flags])
         said = capsys.readouterr()
         run.said = said.out + said.err
         return code, load_config(out) if out.exists() else None
@@ -59,7 +59,7 @@ def starts(config, tmp_path, capsys):
         side=128,
         view_tokens=4,
         max_tokens=config.data.max_tokens,
-        max_tiles=config.data.max_crops,
+        max_crops=config.data.max_crops,
     )
     samples = [collator.sample(mixture[draw]) for draw in range(len(mixture))]
     assert all(len(sample.ids) for sample in samples)

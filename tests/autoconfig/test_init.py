@@ -45,7 +45,7 @@ def documents(tmp_path):
 def begin(folder, capsys, *words):
     """Exit code, config path, and what was said, of an init with the nano checkpoint."""
     out = folder.parent / "my.yaml"
-    code = init.main([str(folder), "-o", str(out), "--init_from", NANO, "--workers", "0", *words])
+    code = init.main([str(folder), "-o", str(out), "--init-from", NANO, "--workers", "0", *words])
     said = capsys.readouterr()
     return code, out, said.out + said.err
 
@@ -286,6 +286,6 @@ def test_it_refuses_with_advice(prepare, expected, message, documents, capsys):
 def test_without_a_checkpoint_it_says_which_to_name(documents, capsys):
     folder, texts = documents(2)
     as_texts(folder, texts)
-    code = init.main([str(folder), "-o", str(folder.parent / "my.yaml"), "--init_from", "none"])
+    code = init.main([str(folder), "-o", str(folder.parent / "my.yaml"), "--init-from", "none"])
     assert code == 2
-    assert "--init_from names the checkpoint to start from" in capsys.readouterr().err
+    assert "--init-from names the checkpoint to start from" in capsys.readouterr().err

@@ -75,5 +75,5 @@ def test_what_the_cases_start_from_is_sound(start):
     """Else every case would be refused for another reason than its own."""
     whole = broken_inputs.Case("nothing", "", broken_inputs.training())
     again = broken_inputs.Case("nothing", "", broken_inputs.resumed())
-    read = broken_inputs.Case("nothing", "", broken_inputs.reading("--max_new_tokens", "2"))
+    read = broken_inputs.Case("nothing", "", broken_inputs.reading("--max-new-tokens", "2"))
     assert [broken_inputs.run(case, start)[0] for case in (whole, again, read)] == [0, 0, 0]

@@ -114,5 +114,5 @@ def test_every_command_of_the_readme_runs(places):
         if "--render" in words:
             words += ["--save_render_file", f"{places['here']}/page.html"]
         if "infer" in words:
-            words += ["--max_new_tokens", "8"]
+            words += ["--max-new-tokens", "8"]
         run(words, places["here"], NEEDS_TOOLS in mark and "GOT_DATA_TOOLS" not in os.environ)

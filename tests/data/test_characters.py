@@ -80,5 +80,5 @@ def test_a_check_and_init_tell_characters_that_the_model_cannot_know(rows, tmp_p
     assert told[0]["examples"][0]["cause"].startswith(
         "1 character has no token and is spelled in bytes: '\u00e9' 3"
     )
-    assert init([str(file.parent), "-o", str(tmp_path / "new.yaml"), "--init_from", NANO]) == 0
+    assert init([str(file.parent), "-o", str(tmp_path / "new.yaml"), "--init-from", NANO]) == 0
     assert "warning: 1 character has no token" in capsys.readouterr().out

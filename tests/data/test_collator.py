@@ -113,8 +113,8 @@ def test_a_page_to_be_cropped_is_as_many_views_as_tiles_and_a_thumbnail(collator
     assert (sample.ids == collator.tokenizer.image_id).sum() == 2 * views
 
 
-def test_max_tiles_bounds_the_views(collator, page):
-    assert len(replace(collator, max_tiles=2).sample(Record((page(48, 32),), "multi_crop", "a")).views) <= 3
+def test_max_crops_bounds_the_views(collator, page):
+    assert len(replace(collator, max_crops=2).sample(Record((page(48, 32),), "multi_crop", "a")).views) <= 3
 
 
 def test_pages_and_tiles_that_are_given_stay_one_view_each_in_order(collator, page):

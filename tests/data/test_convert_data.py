@@ -165,7 +165,7 @@ def test_every_form_that_is_read_converts_to_every_form(convert, collator, sourc
     given = [
         word
         for key, value in flags.items()
-        for word in (f"--{key}", *(value if isinstance(value, list) else [value]))
+        for word in (f"--{key.replace('_', '-')}", *(value if isinstance(value, list) else [value]))
     ]
     code, found, causes = convert(sources(source), to, *given, "--copy-images")
     assert (code, len(causes)) == (int(unread > 0), unread)
@@ -223,7 +223,7 @@ def test_what_a_form_cannot_say_is_refused_by_row_and_the_rest_converted(convert
         2,
     ):
         assert f"records.jsonl:{number}: {words}" in cause
-    code, found, causes = convert(ours, "got", "--drop", "glyphs", "--copy-images", "--allow_empty")
+    code, found, causes = convert(ours, "got", "--drop", "glyphs", "--copy-images", "--allow-empty")
     assert (code, len(found), len(causes)) == (convert_data.SOME_REFUSED, 4, 3)
     assert found[2].images[1].endswith("images/1-pages/0002.png")
 
@@ -345,10 +345,10 @@ def test_coco_text_is_put_into_the_order_of_its_page(convert, labels):
         "1 pages without text left out",
     ):
         assert words in convert.said.out
-    code, found, _ = convert(labels / "cocotext.json", "records", "--allow_empty", "--order", "file")
+    code, found, _ = convert(labels / "cocotext.json", "records", "--allow-empty", "--order", "file")
     assert [record.text.count("\n") for record in found] == [2, 0]
     assert parse(found[0].text)[0][0].text == "CAFE"
-    code, found, _ = convert(labels / "cocotext.json", "records", "--illegible", "skip_page", "--allow_empty")
+    code, found, _ = convert(labels / "cocotext.json", "records", "--illegible", "skip_page", "--allow-empty")
     assert [record.text for record in found] == [""]
     assert "1 pages skipped for an illegible label" in convert.said.out
 
@@ -496,7 +496,7 @@ def test_an_image_listed_twice_in_coco_is_no_empty_page(convert, labels):
     image = {"id": 1, "file_name": "town.png"}
     note = {"image_id": 1, "bbox": [1, 2, 30, 4], "text": "x"}
     (labels / "coco.json").write_text(json.dumps({"images": [image, image], "annotations": [note]}))
-    code, records, *_ = convert(labels / "coco.json", "records", "--allow_empty")
+    code, records, *_ = convert(labels / "coco.json", "records", "--allow-empty")
     assert (code, len(records)) == (convert_data.SOME_REFUSED, 1)
 
 

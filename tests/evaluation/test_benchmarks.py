@@ -18,7 +18,7 @@ DOCUMENTS = {**OLMOCR["documents"], "empty": ""}
 
 
 def score(tmp_path, *arguments):
-    assert command.main([*map(str, arguments), "--no_page", "--output_dir", str(tmp_path)]) in (0, 1)
+    assert command.main([*map(str, arguments), "--no-report", "--output-dir", str(tmp_path)]) in (0, 1)
     return json.loads((tmp_path / "metrics.json").read_text("utf-8"))
 
 

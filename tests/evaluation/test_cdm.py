@@ -103,8 +103,14 @@ def test_the_command_adds_cdm_to_formulas(tmp_path, monkeypatch):
     monkeypatch.setattr(cdm, "unavailable", lambda: "pdflatex is not installed")
     rows = [{"reference": r"\[ x \]", "prediction": r"\[ x \]", "task": "formula"}]
     (tmp_path / "p.jsonl").write_text(json.dumps(rows[0]))
-    options = ["--predictions", str(tmp_path / "p.jsonl"), "--output_dir", str(tmp_path / "out"), "--no_page"]
-    assert command.main([*options, "--cdm", "60"]) == 0
+    options = [
+        "--predictions",
+        str(tmp_path / "p.jsonl"),
+        "--output-dir",
+        str(tmp_path / "out"),
+        "--no-report",
+    ]
+    assert command.main([*options, "--cdm-timeout", "60"]) == 0
     found = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))["answer_types"]["formula"]
     assert found["missing_reasons"]["cdm_f1"] == {"pdflatex is not installed": 1}
     assert found["averages"]["formula_edit"] == 0.0

@@ -117,7 +117,7 @@ def predictions(tmp_path, name, edits):
 
 def test_the_command_compares_with_a_baseline_and_says_it_in_words(tmp_path, capsys):
     first, second = predictions(tmp_path, "first", [2] * 20), predictions(tmp_path, "second", [1] * 20)
-    options = ["--no_page", "--output_dir"]
+    options = ["--no-report", "--output-dir"]
     assert command.main(["--predictions", first, *options, str(tmp_path / "a")]) == 0
     baseline = ["--baseline", str(tmp_path / "a")]
     assert command.main(["--predictions", second, *options, str(tmp_path / "b"), *baseline]) == 0
@@ -202,7 +202,7 @@ def test_another_system_stands_beside_with_a_verdict(tmp_path, capsys, rows):
     ours = system(tmp_path, "ours", [row(n, 2, id=f"page {n}", images=[f"scans/{n}.png"]) for n in range(20)])
     other = system(tmp_path, "engine", rows)
     folder = str(tmp_path / "scores")
-    assert command.main(["--predictions", ours, "--beside", other, "--output_dir", folder]) == 0
+    assert command.main(["--predictions", ours, "--beside", other, "--output-dir", folder]) == 0
     out = capsys.readouterr().out
     assert (
         "0 of 20 rows (0.0%) are read without an error, 21.1% of the characters are wrong (CER 0.2105" in out

@@ -24,7 +24,7 @@ class FakeReader:
 
     def __init__(self, answers, prompt_template="repo", stop_after=None, max_new_tokens=4096):
         self.answers, self.prompt_template, self.stop_after = answers, prompt_template, stop_after
-        self.max_new_tokens, self.no_repeat_ngram_size, self.stop_loops, self.max_tiles = (
+        self.max_new_tokens, self.no_repeat_ngram_size, self.stop_loops, self.max_crops = (
             max_new_tokens,
             None,
             True,
@@ -229,7 +229,7 @@ def test_a_limit_takes_the_first_records_of_each_file_and_can_be_raised(reads, r
     assert reader.asked == ["a.png", "c.png", "b.png", "d.png"]
     metrics = evaluate(checkpoint, [first, second], output, limit=1, tune_cpu=False)
     assert metrics["groups"]["all"]["rows"] == 2
-    with pytest.raises(EvaluationError, match="^--limit: 0; at least 1"):
+    with pytest.raises(EvaluationError, match="^--limit: 0; expected at least 1"):
         evaluate(checkpoint, [first], output, limit=0, tune_cpu=False)
 
 
@@ -435,7 +435,7 @@ def test_the_command_scores_predictions_without_a_model(tmp_path, capsys):
         json.dumps([{"label": "ab", "answer": "a", "task": "ocr", "finished": "stop"}])
     )
     assert (
-        command.main(["--predictions", str(tmp_path / "p.json"), "--output_dir", str(tmp_path / "out")]) == 0
+        command.main(["--predictions", str(tmp_path / "p.json"), "--output-dir", str(tmp_path / "out")]) == 0
     )
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].split("|")[1:5] == [" task ", " rows ", " edit distance ", "    CER "]
@@ -449,9 +449,9 @@ def test_the_command_scores_predictions_without_a_model(tmp_path, capsys):
         ([], "got none of them; give one"),
         (["folder", "--predictions", "p.json"], "got model and predictions; give one"),
         (["folder"], "--data: missing"),
-        (["folder", "--data", "d.jsonl"], "--output_dir: missing"),
+        (["folder", "--data", "d.jsonl"], "--output-dir: missing"),
         (["--predictions", "p.json", "--limit", "3"], "--limit: does not go with --predictions"),
-        (["nowhere", "--data", "nowhere.jsonl", "--output_dir", "o"], "nowhere.jsonl: no such file"),
+        (["nowhere", "--data", "nowhere.jsonl", "--output-dir", "o"], "nowhere.jsonl: no such file"),
     ],
 )
 def test_wrong_usage_is_told_in_a_line_with_exit_code_2(capsys, arguments, message):
@@ -467,9 +467,9 @@ def test_an_interrupted_command_says_that_it_can_go_on(reads, records, checkpoin
         str(checkpoint),
         "--data",
         str(records(ROWS)),
-        "--output_dir",
+        "--output-dir",
         str(tmp_path / "out"),
-        "--no_tune_cpu",
+        "--no-cpu-tuning",
     ]
     assert command.main(arguments) == 130
     assert "run the same command to continue" in capsys.readouterr().err
@@ -524,8 +524,8 @@ def pages(records, tmp_path):
 
 def test_a_model_answers_as_the_reader_does_and_a_broken_image_is_a_failure(tiny, pages, tmp_path, capsys):
     folder, output = tiny("qwen2", "repo"), tmp_path / "out"
-    arguments = [str(folder), "--data", str(pages), "--output_dir", str(output), "--max_new_tokens", "6"]
-    arguments += ["--batch_size", "2", "--threads", "1", "--no_tune_cpu"]
+    arguments = [str(folder), "--data", str(pages), "--output-dir", str(output), "--max-new-tokens", "6"]
+    arguments += ["--batch-size", "2", "--threads", "1", "--no-cpu-tuning"]
     assert command.main(arguments) == 1
     shown = capsys.readouterr()
     assert "1 failed and count as empty answers" in shown.err

@@ -18,7 +18,10 @@ OFFICIAL = json.loads((FIXTURES / "benchmarks" / "ccocr_ocrbench.json").read_tex
 
 
 def scored(tmp_path, *arguments):
-    assert command.main([*map(str, arguments), "--no_page", "--output_dir", str(tmp_path / "out")]) in (0, 1)
+    assert command.main([*map(str, arguments), "--no-report", "--output-dir", str(tmp_path / "out")]) in (
+        0,
+        1,
+    )
     return json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))["benchmarks"]
 
 

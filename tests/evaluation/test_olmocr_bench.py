@@ -41,8 +41,8 @@ def scored(folder, output_dir, *arguments):
         "olmocr",
         str(folder),
         *arguments,
-        "--no_page",
-        "--output_dir",
+        "--no-report",
+        "--output-dir",
         str(output_dir),
     ]
     assert command.main(command_line) in (0, 1)

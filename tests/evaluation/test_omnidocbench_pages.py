@@ -153,7 +153,7 @@ def test_an_answer_is_cut_into_tables_formulas_and_text_with_their_places():
 
 
 def score(tmp_path, *arguments):
-    assert command.main([*map(str, arguments), "--no_page", "--output_dir", str(tmp_path)]) in (0, 1)
+    assert command.main([*map(str, arguments), "--no-report", "--output-dir", str(tmp_path)]) in (0, 1)
     return json.loads((tmp_path / "metrics.json").read_text("utf-8"))
 
 
@@ -361,7 +361,7 @@ def test_the_export_is_found_by_the_official_tool(tmp_path, image):
 def test_what_a_run_used_stands_in_metrics_and_in_the_reports_head(tmp_path):
     pytest.importorskip("pylatexenc")
     arguments = answers_with_one_missing(tmp_path / "answers")
-    assert command.main([*map(str, arguments), "--output_dir", str(tmp_path / "out")]) == 1
+    assert command.main([*map(str, arguments), "--output-dir", str(tmp_path / "out")]) == 1
     held = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))["provenance"]
     assert held["benchmark"] == "omnidocbench 1.6"
     assert re.fullmatch(r"2 records, SHA-256 [0-9a-f]{64}", held["data OmniDocBench"])
@@ -382,7 +382,7 @@ def test_the_benchmarks_folder_may_stand_alone_behind_its_options(tmp_path, caps
         "--predictions",
         str(arguments[-1]),
     ]
-    assert command.main([*folder, "--no_page", "--output_dir", str(tmp_path / "out")]) == 1
+    assert command.main([*folder, "--no-report", "--output-dir", str(tmp_path / "out")]) == 1
     assert "omnidocbench 1.5: pages 1, text_edit 0.0" in capsys.readouterr().out
     assert command.main(["--benchmark", "omnidocbench", str(FORMATS)]) == 2
     assert "holds no answers; use --predictions FOLDER" in capsys.readouterr().err
@@ -390,7 +390,7 @@ def test_the_benchmarks_folder_may_stand_alone_behind_its_options(tmp_path, caps
 
 def test_a_checkpoint_may_stand_before_the_benchmarks_folder():
     options = command.parser().parse_args(
-        ["GOT", "DATA", "--benchmark", "omnidocbench", "--output_dir", "out"]
+        ["GOT", "DATA", "--benchmark", "omnidocbench", "--output-dir", "out"]
     )
     command._take_benchmark(options)
     assert (options.model, options.data, options.predictions) == ("GOT", ["DATA"], None)

@@ -172,7 +172,7 @@ def test_the_command_writes_a_report_with_its_settings(tmp_path):
     }
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     out = tmp_path / "out"
-    assert command.main(["--predictions", str(tmp_path / "predictions.jsonl"), "--output_dir", str(out)]) == 0
+    assert command.main(["--predictions", str(tmp_path / "predictions.jsonl"), "--output-dir", str(out)]) == 0
     text = (out / "report.html").read_text("utf-8")
     for said in ("Evaluation of runs/x", "cafe", "max_new_tokens 7", "f00d", "1.2.3", "repo"):
         assert said in text

@@ -182,7 +182,7 @@ def test_embedded_pictures_are_asked_and_shown(tmp_path, monkeypatch):
     source = {"path": str(tmp_path / "d.parquet"), "task": "ocr"}
 
     class Reader:
-        prompt_template, max_new_tokens, no_repeat_ngram_size, stop_loops, max_tiles = (
+        prompt_template, max_new_tokens, no_repeat_ngram_size, stop_loops, max_crops = (
             "repo",
             8,
             None,
@@ -204,7 +204,7 @@ def test_embedded_pictures_are_asked_and_shown(tmp_path, monkeypatch):
     assert metrics["settings"]["data"][0]["source"]["task"] == "ocr"
     assert (tmp_path / "out" / "report.html").read_text("utf-8").count("data:image/webp;base64") == 2
     again = tmp_path / "out" / "predictions.jsonl"
-    assert command.main(["--predictions", str(again), "--output_dir", str(tmp_path / "later")]) == 0
+    assert command.main(["--predictions", str(again), "--output-dir", str(tmp_path / "later")]) == 0
     assert (tmp_path / "later" / "report.html").read_text("utf-8").count("data:image/webp;base64") == 2
 
 

@@ -287,7 +287,7 @@ def test_infer_tells_a_page_as_json_that_can_be_converted_and_draws_it(tmp_path,
 
     monkeypatch.setattr(reader.OcrPipeline, "read", read)
     asked = ["--model_name_or_path", str(NANO), "--image_file", str(tmp_path / "1.png"), "--ocr_type", "spot"]
-    assert infer.main([*asked, "--draw", str(tmp_path / "drawn.png"), "--no_tune_cpu"]) == 0
+    assert infer.main([*asked, "--draw", str(tmp_path / "drawn.png"), "--no-cpu-tuning"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert row["lines"] == [{"text": "Harbour", "box": [32, 16, 64, 48]}]
     assert row["faults"] == [{"line": 2, "text": "broken", "cause": "no box and text"}]

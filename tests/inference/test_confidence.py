@@ -99,7 +99,7 @@ def test_a_checkpoint_is_calibrated_and_reads_so_from_then_on(checkpoint, tmp_pa
         picture(number).save(tmp_path / f"{number}.png")
         rows.append({"images": [f"{number}.png"], "task": "ocr", "text": "a b c d e f g"})
     records.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    arguments = [str(checkpoint), "--data", str(records), "--max_new_tokens", "10", "--threads", "1"]
+    arguments = [str(checkpoint), "--data", str(records), "--max-new-tokens", "10", "--threads", "1"]
     assert calibrate.main(arguments) == 2  # a random model reads no letter right
     assert "calibrate: all " in capsys.readouterr().err
     answers = list(reader.read(reader_questions(tmp_path)))

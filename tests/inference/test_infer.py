@@ -1,11 +1,13 @@
 """infer.py as a user meets it: flags, what goes to stdout, stderr and files, exit codes, refusals."""
 
+import argparse
 import io
 import json
 import os
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,10 @@ from PIL import Image, ImageDraw
 
 import infer
 from got_train.cli.infer import parser
+from got_train.inference import job
 from got_train.inference import reader as reading
 from got_train.inference.journal import ProgressFile
+from got_train.inference.options import InferenceOptions
 from got_train.inference.reader import OcrRequest, Page, load_pipeline
 
 from .test_reading import picture, tiny_checkpoint
@@ -48,10 +52,10 @@ def run(checkpoint, reader, monkeypatch, capfd):
         assert (str(folder), dtype, adapter) == (str(checkpoint), "float32", None)
         return reading.OcrPipeline(reader.model, reader.tokenizer, **settings)
 
-    monkeypatch.setattr(reading, "load_pipeline", loaded)
+    monkeypatch.setattr(job, "load_pipeline", loaded)
 
     def call(*arguments):
-        start = ["--model_name_or_path", checkpoint, "--no_tune_cpu", "--max_new_tokens", "10"]
+        start = ["--model_name_or_path", checkpoint, "--no-cpu-tuning", "--max-new-tokens", "10"]
         code = infer.main([str(word) for word in [*start, *arguments]])
         return code, *capfd.readouterr()
 
@@ -89,7 +93,7 @@ def test_flags_choose_the_prompt(run, reader, scans, flags, task, asked):
     assert (code, out) == (0, read(reader, scans / "p1.png", task=task, **asked).text + "\n")
 
 
-def test_max_tiles_and_no_repeat_ngram_size_reach_the_reader(run, scans, monkeypatch):
+def test_max_crops_and_no_repeat_ngram_size_reach_the_reader(run, scans, monkeypatch):
     seen = {}
 
     def watched(reader, questions, *_):
@@ -97,8 +101,8 @@ def test_max_tiles_and_no_repeat_ngram_size_reach_the_reader(run, scans, monkeyp
         return iter([reading.FailedRequest(next(questions), "stopped here")])
 
     monkeypatch.setattr(reading.OcrPipeline, "read", watched)
-    run("--image_file", scans / "p1.png", "--max_tiles", "2", "--no_repeat_ngram_size", "0")
-    assert (seen["max_tiles"], seen["no_repeat_ngram_size"], seen["max_new_tokens"]) == (2, 0, 10)
+    run("--image_file", scans / "p1.png", "--max-crops", "2", "--no-repeat-ngram-size", "0")
+    assert (seen["max_crops"], seen["no_repeat_ngram_size"], seen["max_new_tokens"]) == (2, 0, 10)
 
 
 def test_several_pages_are_told_apart_and_batches_change_nothing(run, reader, scans):
@@ -106,7 +110,7 @@ def test_several_pages_are_told_apart_and_batches_change_nothing(run, reader, sc
         f"==> {scans}/p{number}.png <==\n{read(reader, scans / f'p{number}.png').text}\n" for number in (1, 2)
     )
     for names in ([scans], [scans / "p*.png"], [scans / "p1.png", scans / "p2.png"]):
-        assert run("--image_file", *names, "--batch_size", "2")[:2] == (0, expected)
+        assert run("--image_file", *names, "--batch-size", "2")[:2] == (0, expected)
     assert run("--image_file", scans / "p1.png", "--image_file", scans / "p2.png")[1] == expected
 
 
@@ -137,14 +141,14 @@ def test_all_pages_as_one_sample(run, reader, scans):
 
 def test_files_take_the_texts_and_a_page_of_html(run, reader, scans, tmp_path):
     code, out, _ = run(
-        "--image_file", scans, "--output_dir", tmp_path / "out", "--ocr_type", "format", "--render"
+        "--image_file", scans, "--output-dir", tmp_path / "out", "--ocr_type", "format", "--render"
     )
     assert (code, out) == (0, "")
     made = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert made == ["journal.jsonl", "p1.html", "p1.mmd", "p2.html", "p2.mmd"]
     text = read(reader, scans / "p2.png", task="format").text
     assert (tmp_path / "out" / "p2.mmd").read_text(encoding="utf-8") == text + "\n"
-    code, out, _ = run("--image_file", scans / "p1.png", "--output_dir", tmp_path / "plain")
+    code, out, _ = run("--image_file", scans / "p1.png", "--output-dir", tmp_path / "plain")
     assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == ["journal.jsonl", "p1.txt"]
 
 
@@ -180,7 +184,7 @@ def test_a_broken_page_is_listed_at_the_end_with_its_cause_and_exit_code_1(run, 
     for name in ("a.png", "c.png"):
         (tmp_path / name).write_bytes((scans / "p1.png").read_bytes())
     (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    code, out, err = run("--image_file", tmp_path, "--batch_size", "3", "--json")
+    code, out, err = run("--image_file", tmp_path, "--batch-size", "3", "--json")
     assert code == 1
     assert [Path(json.loads(line)["file"]).name for line in out.splitlines()] == ["a.png", "c.png"]
     assert f"[2/3] {tmp_path}/b.png: failed\n" in err
@@ -215,41 +219,41 @@ def test_a_box_that_fits_the_first_page_only_is_a_failure_of_the_second(run, sca
         ),
         (
             ["--multi_page"],
-            "--multi_page: needs --ocr_type format; no prompt for plain text was ever trained",
+            "--multi-page: no prompt for plain text was ever trained; use --ocr-type format",
         ),
         (
             ["--multi_page", "--ocr_type", "format", "--multi_crop"],
-            "--multi_page: does not go with --multi_crop",
+            "--multi-page: does not go with --multi-crop",
         ),
         (["--stream", "--json"], "--stream: shows one page at a time"),
-        (["--stream", "--batch_size", "2"], "--stream: shows one page at a time"),
-        (["--batch_size", "0"], "--batch_size: 0; at least 1"),
-        (["--no_repeat_ngram_size", "-1"], "--no_repeat_ngram_size: -1; at least 0"),
-        (["--max_new_tokens", "0"], "--max_new_tokens: 0; at least 1"),
-        (["--threads", "0"], "--threads: 0; at least 1"),
+        (["--stream", "--batch-size", "2"], "--stream: shows one page at a time"),
+        (["--batch-size", "0"], "--batch-size: 0; expected at least 1"),
+        (["--no-repeat-ngram-size", "-1"], "--no-repeat-ngram-size: -1; expected at least 0"),
+        (["--max-new-tokens", "0"], "--max-new-tokens: 0; expected at least 1"),
+        (["--threads", "0"], "--threads: 0; expected at least 1"),
         (
-            ["--encoder_dtype", "bfloat16", "--dtype", "float16"],
-            "--encoder_dtype bfloat16: goes with --dtype float32 on a CPU; got float16",
+            ["--encoder-dtype", "bfloat16", "--dtype", "float16"],
+            "--encoder-dtype bfloat16: got --dtype float16; use --dtype float32",
         ),
         (
-            ["--decoder_dtype", "bfloat16", "--dtype", "bfloat16"],
-            "--decoder_dtype bfloat16: goes with --dtype float32 on a CPU; got bfloat16",
+            ["--decoder-dtype", "bfloat16", "--dtype", "bfloat16"],
+            "--decoder-dtype bfloat16: got --dtype bfloat16; use --dtype float32",
         ),
-        (["--crop", "auto", "--multi_crop"], "--crop auto: does not go with --multi_crop"),
+        (["--crop", "auto", "--multi_crop"], "--crop auto: does not go with --multi-crop"),
         (["--crop", "auto", "--box", "1,2,3,4"], "--crop auto: boxes are read in one view"),
-        (["--per", "document"], "--per document: needs --output_dir"),
-        (["--mark-below", "1.5"], "--mark-below: 1.5; a probability above 0"),
+        (["--group-by", "document"], "--group-by document: writes files; add --output-dir"),
+        (["--mark-below", "1.5"], "--mark-below: 1.5; expected a probability above 0"),
         (["--mark-below", "0.5", "--stream"], "--mark-below: marks whole answers"),
-        (["--stream", "--num_beams", "2"], "--stream: no word is certain with --num_beams 2"),
-        (["--num_beams", "0"], "--num_beams: 0; at least 1"),
-        (["--num_beams", "65"], "--num_beams: 65; up to 64"),
-        (["--output_dir", ""], "--output_dir: an empty name"),
-        (["--save_render_file", "x.md"], "--save_render_file: x.md; give --format md too"),
-        (["--tables", "pipes"], "--tables pipes: is for --format md"),
-        (["--srt"], "--srt: needs --video_file"),
+        (["--stream", "--num-beams", "2"], "--stream: no word is final with --num-beams 2"),
+        (["--num-beams", "0"], "--num-beams: 0; expected at least 1"),
+        (["--num-beams", "65"], "--num-beams: 65; expected at most 64"),
+        (["--output-dir", ""], "--output-dir: an empty name"),
+        (["--save_render_file", "x.md"], "--save-render-file: x.md; add --format md"),
+        (["--tables", "pipes"], "--tables pipes: is a choice of Markdown; add --format md"),
+        (["--srt"], "--srt: pages have no times; use it with --video-file"),
         (["--pages", "3-1"], "pages: '3-1' runs backwards; write 1-3"),
         (["--pages", "1-2"], "pages: "),
-        (["--prompt-template", "hub"], "--prompt-template: hub; this checkpoint was trained with repo"),
+        (["--prompt-template", "hub"], "--prompt-template: hub; this checkpoint needs repo"),
     ],
 )
 def test_wrong_flags_are_refused_with_exit_code_2(run, scans, flags, message):
@@ -265,9 +269,9 @@ def test_inputs_that_cannot_be_are_refused_with_exit_code_2(run, scans, tmp_path
     both = ["--image_file", scans / "p1.png", twin]
     for arguments, message in (
         (["--image_file", tmp_path / "absent.png"], f"{tmp_path}/absent.png: no such file"),
-        ([*both, "--output_dir", tmp_path / "out"], f"p1: the name of {scans}/p1.png and of {twin}"),
+        ([*both, "--output-dir", tmp_path / "out"], f"p1: the name of {scans}/p1.png and of {twin}"),
         ([*both, "--render"], f"p1: the name of {scans}/p1.png and of {twin}"),
-        ([*both, "--save_render_file", "x.html"], "--save_render_file: one file for 2 pages"),
+        ([*both, "--save_render_file", "x.html"], "--save-render-file: one file for 2 pages"),
     ):
         code, out, err = run(*arguments)
         assert (code, out) == (2, "")
@@ -280,7 +284,7 @@ def test_the_checkpoints_own_template_may_be_named(run, scans):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--ocr_type", "html"], ["--color", "pink"], ["--batch_size", "x"], ["--image", "x"], []]
+    "flags", [["--ocr_type", "html"], ["--color", "pink"], ["--batch-size", "x"], ["--image", "x"], []]
 )
 def test_argparse_refuses_with_exit_code_2(flags, capfd):
     with pytest.raises(SystemExit) as stopped:
@@ -292,7 +296,7 @@ def test_argparse_refuses_with_exit_code_2(flags, capfd):
 def test_a_checkpoint_that_is_none_is_refused(scans, tmp_path, capfd):
     for folder, message in ((tmp_path / "absent", "no such folder"), (tmp_path, "no tokenizer here")):
         code = infer.main(
-            ["--model_name_or_path", str(folder), "--image_file", str(scans / "p1.png"), "--no_tune_cpu"]
+            ["--model_name_or_path", str(folder), "--image_file", str(scans / "p1.png"), "--no-cpu-tuning"]
         )
         assert code == 2
         assert capfd.readouterr().err.startswith(f"infer: {folder}: {message}")
@@ -335,23 +339,23 @@ def test_names_on_stdin_are_read_in_their_order(run, reader, scans, monkeypatch)
     assert [row["file"] for row in lines_of(out)] == [f"{scans}/p2.png", f"{scans}/p1.png"]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
     code, _, err = run("--image_file", "-")
-    assert (code, err) == (2, "infer: --image_file: - and nothing on stdin; one path a line\n")
+    assert (code, err) == (2, "infer: --image-file: nothing on stdin; expected one path a line\n")
 
 
 def test_a_second_run_reads_what_the_first_has_not_and_gives_the_same_files(run, scans, tmp_path):
     for number in (1, 2, 3, 4):
         (tmp_path / f"p{number}.png").write_bytes((scans / f"p{1 + number % 2}.png").read_bytes())
     whole, torn = tmp_path / "whole", tmp_path / "torn"
-    assert run("--image_file", tmp_path, "--output_dir", whole)[0] == 0
-    run("--image_file", tmp_path / "p1.png", tmp_path / "p2.png", "--output_dir", torn)
+    assert run("--image_file", tmp_path, "--output-dir", whole)[0] == 0
+    run("--image_file", tmp_path / "p1.png", tmp_path / "p2.png", "--output-dir", torn)
     journal = torn / "journal.jsonl"
     rows = journal.read_bytes().splitlines(keepends=True)
     assert len(rows) == 3  # settings, two pages
     journal.write_bytes(b"".join(rows[:2]) + rows[2][:30])  # killed while it wrote the second row
     (torn / "p1.txt").write_text("not written again")
-    code, _, err = run("--image_file", tmp_path, "--output_dir", torn, "--batch_size", "2")
+    code, _, err = run("--image_file", tmp_path, "--output-dir", torn, "--batch-size", "2")
     assert code == 0
-    assert err.startswith(f"infer: 1 of 4 were read before, as {journal} tells\n[2/4] {tmp_path}/p2.png: ")
+    assert err.startswith(f"infer: 1 of 4 were read before, see {journal}\n[2/4] {tmp_path}/p2.png: ")
     assert " pages/s, 0:00:0" in err
     assert (torn / "p1.txt").read_text() == "not written again"
     for name in ("p2.txt", "p3.txt", "p4.txt"):
@@ -363,22 +367,22 @@ def test_a_second_run_reads_what_the_first_has_not_and_gives_the_same_files(run,
 def test_a_page_that_changed_or_failed_is_read_again(run, scans, tmp_path):
     (tmp_path / "a.png").write_bytes((scans / "p1.png").read_bytes())
     (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    arguments = ["--image_file", tmp_path, "--output_dir", tmp_path / "out"]
+    arguments = ["--image_file", tmp_path, "--output-dir", tmp_path / "out"]
     assert run(*arguments)[0] == 1
     picture(4).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes((scans / "p2.png").read_bytes())
     code, _, err = run(*arguments)
     assert (code, "read before" in err) == (0, False)
-    assert run(*arguments)[2] == f"infer: 2 of 2 were read before, as {tmp_path}/out/journal.jsonl tells\n"
+    assert run(*arguments)[2] == f"infer: 2 of 2 were read before, see {tmp_path}/out/journal.jsonl\n"
 
 
 def test_other_settings_in_the_same_folder_are_refused(run, scans, tmp_path):
-    arguments = ["--image_file", scans / "p1.png", "--output_dir", tmp_path]
+    arguments = ["--image_file", scans / "p1.png", "--output-dir", tmp_path]
     assert run(*arguments)[0] == 0
-    code, _, err = run(*arguments, "--num_beams", "2")
+    code, _, err = run(*arguments, "--num-beams", "2")
     assert code == 2
     assert err == (
-        f"infer: {tmp_path}/journal.jsonl: read with num_beams 1, now 2; another --output_dir, or the "
+        f"infer: {tmp_path}/journal.jsonl: read with num_beams 1, now 2; another --output-dir, or the "
         "same settings to go on\n"
     )
 
@@ -388,8 +392,8 @@ def test_a_job_that_was_killed_goes_on_to_the_same_files(run, checkpoint, scans,
     pages.mkdir()
     for number in range(1, 31):
         (pages / f"{number}.png").write_bytes((scans / f"p{1 + number % 2}.png").read_bytes())
-    flags = ["--image_file", pages, "--output_dir", torn]
-    start = [sys.executable, "infer.py", "--model_name_or_path", checkpoint, "--max_new_tokens", "10"]
+    flags = ["--image_file", pages, "--output-dir", torn]
+    start = [sys.executable, "infer.py", "--model_name_or_path", checkpoint, "--max-new-tokens", "10"]
     with subprocess.Popen(
         [str(word) for word in (*start, *flags, "--threads", "1")], cwd=ROOT, stderr=subprocess.DEVNULL
     ) as job:
@@ -401,8 +405,8 @@ def test_a_job_that_was_killed_goes_on_to_the_same_files(run, checkpoint, scans,
     done = journal.read_bytes().count(b"\n") - 1
     assert 4 <= done < 30
     code, _, err = run(*flags)
-    assert (code, err.splitlines()[0]) == (0, f"infer: {done} of 30 were read before, as {journal} tells")
-    assert run("--image_file", pages, "--output_dir", whole)[0] == 0
+    assert (code, err.splitlines()[0]) == (0, f"infer: {done} of 30 were read before, see {journal}")
+    assert run("--image_file", pages, "--output-dir", whole)[0] == 0
     for number in range(1, 31):
         assert (torn / f"{number}.txt").read_bytes() == (whole / f"{number}.txt").read_bytes()
     files = [row["file"] for row in lines_of(journal.read_text())[1:]]
@@ -411,7 +415,7 @@ def test_a_job_that_was_killed_goes_on_to_the_same_files(run, checkpoint, scans,
 
 def test_a_second_job_in_the_same_folder_is_refused(run, scans, tmp_path):
     with ProgressFile(tmp_path, {}):
-        code, out, err = run("--image_file", scans / "p1.png", "--output_dir", tmp_path)
+        code, out, err = run("--image_file", scans / "p1.png", "--output-dir", tmp_path)
     assert (code, out) == (2, "")
     assert err.startswith(f"infer: {tmp_path}/journal.jsonl: another job is writing here; ")
 
@@ -419,7 +423,7 @@ def test_a_second_job_in_the_same_folder_is_refused(run, scans, tmp_path):
 def test_a_page_is_read_again_if_its_text_is_gone_or_it_changed_while_it_was_read(run, scans, tmp_path):
     page, out = tmp_path / "a.png", tmp_path / "out"
     page.write_bytes((scans / "p1.png").read_bytes())
-    arguments = ["--image_file", page, "--output_dir", out]
+    arguments = ["--image_file", page, "--output-dir", out]
     assert run(*arguments)[0] == 0
     (out / "a.txt").unlink()
     assert "read before" not in run(*arguments)[2]
@@ -437,7 +441,7 @@ def test_a_name_that_is_not_utf8_is_a_name(run, scans, tmp_path, monkeypatch):
         Path(os.fsdecode(page)).write_bytes((scans / "p1.png").read_bytes())
     except OSError:
         pytest.skip("this file system takes UTF-8 only")
-    arguments = ["--image_file", "-", "--output_dir", tmp_path / "out", "--json"]
+    arguments = ["--image_file", "-", "--output-dir", tmp_path / "out", "--json"]
     outs = []
     for _ in range(2):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(page + b"\n"), encoding="utf-8"))
@@ -451,14 +455,14 @@ def test_a_name_that_is_not_utf8_is_a_name(run, scans, tmp_path, monkeypatch):
 def test_rows_of_no_page_and_files_on_one_another_are_refused(run, scans, tmp_path):
     page, out = tmp_path / "a.png", tmp_path / "out"
     page.write_bytes((scans / "p1.png").read_bytes())
-    assert run("--image_file", page, "--output_dir", out)[0] == 0
+    assert run("--image_file", page, "--output-dir", out)[0] == 0
     with open(out / "journal.jsonl", "a") as file:
         file.write("{}\n")
     for arguments, message in (
-        (["--output_dir", out], f"{out}/journal.jsonl: b'{{}}\\n' is no row of a page; move"),
-        (["--ocr_type", "spot", "--draw", page], f"{page}: is read and would be overwritten"),
-        (["--format", "txt", "--output_dir", out], f"{out}/a.txt: would be written twice"),
-        (["--output_dir", page], f"--output_dir: {page} is a file; a folder"),
+        (["--output-dir", out], f"{out}/journal.jsonl: b'{{}}\\n' is no row of a page; move"),
+        (["--ocr_type", "spot", "--draw", page], f"{page}: is an input and would be overwritten"),
+        (["--format", "txt", "--output-dir", out], f"{out}/a.txt: would be written twice"),
+        (["--output-dir", page], f"--output-dir: {page} is a file; expected a folder"),
     ):
         code, _, err = run("--image_file", page, *arguments)
         assert (code, err[: 7 + len(message)]) == (2, f"infer: {message}")
@@ -468,7 +472,7 @@ def test_rows_of_no_page_and_files_on_one_another_are_refused(run, scans, tmp_pa
 def test_one_file_a_document_is_written_when_its_pages_are_there(run, reader, tmp_path):
     pdf, out = tmp_path / "doc.pdf", tmp_path / "out"
     picture(1).save(pdf, save_all=True, append_images=[picture(2), picture(3)])
-    arguments = ["--image_file", pdf, "--output_dir", out, "--per", "document"]
+    arguments = ["--image_file", pdf, "--output-dir", out, "--group-by", "document"]
     run(*arguments, "--pages", "1")
     first = read(reader, Page(str(pdf), 1)).text
     assert (out / "doc.txt").read_text(encoding="utf-8") == first + "\n"
@@ -522,9 +526,9 @@ def test_beams_and_bans_reach_the_reader(run, scans, monkeypatch):
         return iter([reading.FailedRequest(next(questions), "stopped here")])
 
     monkeypatch.setattr(reading.OcrPipeline, "read", watched)
-    flags = ["--num_beams", "3", "--ngram_window", "90", "--spare_structure", "--no_retry"]
+    flags = ["--num-beams", "3", "--ngram-window", "90", "--allow-table-repeats", "--no-retry"]
     run("--image_file", scans / "p1.png", *flags)
-    kept = ("num_beams", "ngram_window", "spare_structure", "retry_loops")
+    kept = ("num_beams", "ngram_window", "allow_table_repeats", "retry_loops")
     assert [seen[name] for name in kept] == [3, 90, True, False]
 
 
@@ -547,7 +551,24 @@ def test_a_process_of_its_own_prints_the_text_and_nothing_else(checkpoint, reade
         scans / "p1.png",
     ]
     done = subprocess.run(
-        [*map(str, command), "--max_new_tokens", "10", "--threads", "1"], cwd=ROOT, capture_output=True
+        [*map(str, command), "--max-new-tokens", "10", "--threads", "1"], cwd=ROOT, capture_output=True
     )
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.decode("utf-8") == read(reader, scans / "p1.png").text + "\n"
+
+
+def test_every_flag_is_a_field_of_the_options_and_has_its_default_there():
+    actions = [action for action in parser()._actions if action.dest != "help"]
+    assert {action.dest for action in actions} == {field.name for field in fields(InferenceOptions)}
+    assert all(action.default is argparse.SUPPRESS for action in actions)
+
+
+def test_gots_own_spellings_are_the_same_flags():
+    spellings = [
+        "--model_name_or_path a --image_file b --ocr_type format --multi_page --save_render_file c.html",
+        "--model-name-or-path a --image-file b --ocr-type format --multi-page --save-render-file c.html",
+        "--model-name a --image-file b --ocr-type format --multi-page --save-render-file c.html",
+    ]
+    given = [InferenceOptions(**vars(parser().parse_args(words.split()))) for words in spellings]
+    assert given[0] == given[1] == given[2]
+    assert (given[0].model_name_or_path, given[0].image_file, given[0].task) == ("a", ["b"], "multi_page")

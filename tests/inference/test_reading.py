@@ -399,7 +399,7 @@ def test_a_page_that_loops_is_read_again_without_repetition(reader, scans, monke
 
 
 def test_what_builds_tables_is_spared_and_words_are_not(reader):
-    rule = dataclasses.replace(reader, spare_structure=True, ngram_window=5)._rule(20)
+    rule = dataclasses.replace(reader, allow_table_repeats=True, ngram_window=5)._rule(20)
     spared = {*rule.spared}
     assert {*reader.tokenizer.encode(" & | 0 -- . \\\\ \n<td></td>\\hline")} <= spared
     assert not {*reader.tokenizer.encode("zgyk")} & spared

@@ -92,10 +92,10 @@ def test_infer_reads_each_changed_frame_once_as_srt_and_json(tmp_path, capfd):
     start = [
         "--model_name_or_path",
         str(model),
-        "--no_tune_cpu",
-        "--max_new_tokens",
+        "--no-cpu-tuning",
+        "--max-new-tokens",
         "8",
-        "--video_file",
+        "--video-file",
         str(path),
     ]
     assert infer.main([*start, "--json"]) == 0
@@ -105,7 +105,7 @@ def test_infer_reads_each_changed_frame_once_as_srt_and_json(tmp_path, capfd):
     assert f"{path} at 00:00:02." in err
     assert rows[0]["start"] == 0
     assert rows[-1]["end"] == pytest.approx(4, abs=0.5)
-    assert infer.main([*start, "--srt", "--output_dir", str(tmp_path / "out")]) == 0
+    assert infer.main([*start, "--srt", "--output-dir", str(tmp_path / "out")]) == 0
     srt = (tmp_path / "out" / "clip.srt").read_text(encoding="utf-8")
     assert srt.startswith("1\n00:00:00,000 --> 00:00:")
     assert srt.count(" --> ") == len(rows)
@@ -119,8 +119,8 @@ def test_what_was_read_before_a_damaged_frame_is_kept(tmp_path, capfd, monkeypat
 
     monkeypatch.setattr(video, "frames", broken)
     (tmp_path / "a.mp4").touch()
-    start = ["--model_name_or_path", tiny_checkpoint(tmp_path / "model"), "--no_tune_cpu", "--json"]
-    code = infer.main([*map(str, start), "--max_new_tokens", "8", "--video_file", str(tmp_path / "a.mp4")])
+    start = ["--model_name_or_path", tiny_checkpoint(tmp_path / "model"), "--no-cpu-tuning", "--json"]
+    code = infer.main([*map(str, start), "--max-new-tokens", "8", "--video-file", str(tmp_path / "a.mp4")])
     out, err = capfd.readouterr()
     assert (code, json.loads(out.splitlines()[0])["start"]) == (1, 0)
     assert err.endswith(f"  {tmp_path}/a.mp4: cannot be read (damage); a whole video file such as MP4\n")
@@ -129,14 +129,14 @@ def test_what_was_read_before_a_damaged_frame_is_kept(tmp_path, capfd, monkeypat
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--render"], "--video_file: --render is for pages"),
-        (["--ocr_type", "spot"], "--video_file: --ocr_type spot"),
+        (["--render"], "--video-file: --render is for pages"),
+        (["--ocr_type", "spot"], "--video-file: --ocr-type spot is for pages"),
         (["--srt", "--json"], "--srt: does not go with --json"),
-        ([], "--video_file: no file absent.mp4"),
+        ([], "--video-file: no file absent.mp4"),
     ],
 )
 def test_flags_that_do_not_go_with_a_video_are_refused(flags, message, capfd):
-    code = infer.main(["--model_name_or_path", "x", "--video_file", "absent.mp4", *flags])
+    code = infer.main(["--model_name_or_path", "x", "--video-file", "absent.mp4", *flags])
     assert (code, capfd.readouterr().err.startswith(f"infer: {message}")) == (2, True)
 
 

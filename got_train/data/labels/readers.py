@@ -307,7 +307,7 @@ def _pointed(row: dict, location: str, key: str) -> Label:
 
 
 def _lines(path: str, root: str | None) -> Read:
-    """Our plain form, which infer.py --ocr_type spot writes too: an image and its lines."""
+    """Our plain form, which infer.py --ocr-type spot writes too: an image and its lines."""
     for location, raw in forward_lines(path):
         try:
             yield _lines_page(json_row(location, raw), location, _folder(path, root))

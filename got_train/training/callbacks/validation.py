@@ -144,7 +144,7 @@ class Validation(TrainerCallback):
 def reader_for(trainer: GotTrainer, tokens: int) -> OcrPipeline:
     """Reads with the model in training, as infer.py does with a checkpoint."""
     collator = trainer.loader.collator
-    return OcrPipeline(trainer.model, collator.tokenizer, max_new_tokens=tokens, max_tiles=collator.max_tiles)
+    return OcrPipeline(trainer.model, collator.tokenizer, max_new_tokens=tokens, max_crops=collator.max_crops)
 
 
 class SamplePreviews:
