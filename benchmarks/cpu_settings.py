@@ -1,4 +1,4 @@
-"""What got_train.cpu.tune does to a matrix product, an encoder block and a nano training step.
+"""What settings.tune and the CPU's kernels do to a matrix product, an encoder block and a nano training step.
 
 python benchmarks/cpu_settings.py [--threads 2]: each setting runs in a process of its own (MKL chooses its
 code once a process), the best of five times is printed. Ratios are to Paddle as it starts.
@@ -24,7 +24,7 @@ SETTINGS = {
     "threads": ["threads"],
     "threads, mkl": ["mkl", "threads"],
     "threads, mkl, allocator": ["mkl", "threads", "allocator"],
-    "all (got_train.cpu.tune)": ["tune"],
+    "all (settings.tune, with our kernels)": ["tune"],
 }
 
 

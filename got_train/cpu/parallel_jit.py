@@ -17,7 +17,8 @@ from threading import Lock
 import numba
 import numpy as np
 import paddle
-from numba.np.ufunc import parallel
+
+from got_train import compat
 
 from .jit import jit
 
@@ -44,7 +45,7 @@ def _share_threads() -> None:
     if library.exists():
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)  # its GOMP_parallel comes before libgomp's
     numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
-    parallel.NUM_THREADS = _threads  # that are started now, and take a core each while they wait
+    compat.set_numba_pool_size(_threads)  # that are started now, and take a core each while they wait
 
 
 def as_numpy(x: paddle.Tensor) -> np.ndarray:
@@ -96,7 +97,7 @@ def parallel_jit(kernel: Callable) -> Callable:
 
     def load(arguments: list) -> None:
         types = tuple(map(numba.typeof, arguments))
-        if compiled.stats.cache_path and not compiled._cache.load_overload(types, compiled.targetctx):
+        if not compat.is_cached(compiled, types):
             precompile()
         compiled.compile(types)
 
@@ -105,7 +106,7 @@ def parallel_jit(kernel: Callable) -> Callable:
         arrays = [as_numpy(x) if isinstance(x, paddle.Tensor) else x for x in arguments]
         with _lock:
             _share_threads()
-            numba.set_num_threads(min(_threads, parallel.NUM_THREADS))
+            numba.set_num_threads(min(_threads, compat.numba_pool_size()))
             # numba's own names of their types take ten times as long
             dtypes = tuple(getattr(x, "dtype", type(x)) for x in arrays)
             if dtypes not in loaded:

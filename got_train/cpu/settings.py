@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from got_train import compat
+
 from . import heap
 
 MKL_AVX2, MKL_AVX512 = "5", "7"  # values of MKL_DEBUG_CPU_TYPE, which the MKL 2019 inside Paddle reads
@@ -49,7 +51,7 @@ def set_threads(threads: int) -> None:
 
     from . import parallel_jit
 
-    paddle.base.core.set_num_threads(threads)
+    compat.set_matmul_threads(threads)
     paddle.set_flags({"FLAGS_paddle_num_threads": threads})
     parallel_jit.set_threads(threads)
 

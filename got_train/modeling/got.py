@@ -9,6 +9,8 @@ from functools import cached_property
 import paddle
 from paddle import nn
 
+from got_train import compat
+
 from .config import IGNORED, MEAN, STD, GotConfig
 from .decoder import build_decoder
 from .loss import fused_linear_cross_entropy
@@ -47,7 +49,7 @@ class Got(nn.Layer):
         self.projector = nn.Linear(config.vision.out_width, config.decoder.width)
         self.decoder = build_decoder(config.decoder)
         nn.initializer.TruncatedNormal(std=0.02)(self.projector.weight)
-        self._cast_to_low_precision = False  # mean and std: mixed precision would round 122.77 to 123
+        compat.keep_buffers_float32(self)  # mean and std: mixed precision would round 122.77 to 123
         shape = [1, 3, 1, 1]
         self.register_buffer(
             "mean", 255 * paddle.to_tensor(MEAN, "float32").reshape(shape), persistable=False

@@ -7,13 +7,16 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.distributed.fleet.utils import recompute as run_and_recompute
 
+from got_train import compat
+
 
 class LayerNorm(nn.LayerNorm):
     """Over the last axis. Paddle 3.3.1 leaves a frozen scale out of the gradient of x on the CPU."""
 
     def forward(self, x):
         if self.weight.stop_gradient:
-            return F.layer_norm(x, x.shape[-1], epsilon=self._epsilon) * self.weight + self.bias
+            normalized = F.layer_norm(x, x.shape[-1], epsilon=compat.layer_norm_epsilon(self))
+            return normalized * self.weight + self.bias
         return super().forward(x)
 
 

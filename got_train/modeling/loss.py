@@ -10,6 +10,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle.autograd import PyLayer
 
+from got_train import compat
+
 CHUNK_BYTES = 128 << 20  # of float32 logits that exist at once
 GRAD_ROWS = 4096  # of the head's gradient that are computed at once, 16 MB in GOT
 
@@ -80,7 +82,7 @@ def _add_weight_grad(total: paddle.Tensor, logits_grad: paddle.Tensor, hidden: p
     """total (vocabulary, D) += logits_grad (R, vocabulary).T @ hidden (R, D), some rows at a time."""
     for start in range(0, total.shape[0], GRAD_ROWS):
         words = slice(start, start + GRAD_ROWS)
-        rows = total._slice(words.start, min(words.stop, total.shape[0]))
+        rows = compat.rows_view(total, words.start, min(words.stop, total.shape[0]))
         rows.add_(paddle.matmul(logits_grad[:, words], hidden, transpose_x=True).astype(total.dtype))
 
 

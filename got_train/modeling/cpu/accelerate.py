@@ -12,6 +12,7 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddlenlp.transformers.qwen2.modeling import Qwen2MLP, Qwen2RMSNorm
 
+from got_train import compat
 from got_train.cpu import settings
 from got_train.cpu.parallel_jit import as_numpy
 from got_train.modeling.decoder import OptDecoder, Qwen2Decoder, Qwen2Layer, merge_heads, split_heads
@@ -77,7 +78,7 @@ class CpuConv2D(nn.Conv2D):
 
     def forward(self, x):
         weight = self.weight.transpose([2, 3, 1, 0]).flatten(0, 2)  # (k*k*C, D)
-        size, stride, padding = self._kernel_size[0], self._stride[0], self._updated_padding[0]
+        size, stride, padding = compat.conv_geometry(self)
         if size == 1:
             return LinearFunction.apply(x, weight, self.bias)
         return Im2ColLinear.apply(x, size, stride, padding, weight, self.bias)
@@ -85,7 +86,7 @@ class CpuConv2D(nn.Conv2D):
 
 class CpuLayerNorm(LayerNorm):
     def forward(self, x):
-        return LayerNormFunction.apply(x, self.weight, self.bias, self._epsilon)
+        return LayerNormFunction.apply(x, self.weight, self.bias, compat.layer_norm_epsilon(self))
 
 
 class CpuRMSNorm(Qwen2RMSNorm):
@@ -102,7 +103,8 @@ def layer_norm_linear(x, norm: LayerNorm, linear: nn.Layer) -> paddle.Tensor:
     """linear(norm(x)), fused unless the linear layer has an adapter, as in the next two."""
     if not isinstance(linear, CpuLinear):
         return linear(norm(x))
-    return LayerNormLinear.apply(x, norm.weight, norm.bias, norm._epsilon, linear.weight, linear.bias)
+    epsilon = compat.layer_norm_epsilon(norm)
+    return LayerNormLinear.apply(x, norm.weight, norm.bias, epsilon, linear.weight, linear.bias)
 
 
 def gelu_linear(x, linear: nn.Layer) -> paddle.Tensor:

@@ -15,6 +15,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import inference, nn
 
+from got_train import compat
 from got_train.cpu import settings
 from got_train.errors import RequirementError
 from got_train.modeling.rel_pos_attention import fold_rel_pos
@@ -78,7 +79,8 @@ class StaticConv2D(nn.Conv2D):
     """oneDNN's convolutions take the channels first."""
 
     def forward(self, x):
-        x = F.conv2d(x.transpose([0, 3, 1, 2]), self.weight, self.bias, self._stride, self._updated_padding)
+        _, stride, padding = compat.conv_geometry(self)
+        x = F.conv2d(x.transpose([0, 3, 1, 2]), self.weight, self.bias, stride, padding)
         return x.transpose([0, 2, 3, 1])
 
 

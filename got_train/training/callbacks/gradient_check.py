@@ -15,6 +15,7 @@ from pathlib import Path
 import paddle
 from paddlenlp.trainer import TrainerCallback
 
+from got_train import compat
 from got_train.config.schema import Config
 from got_train.cpu.parallel_jit import as_numpy
 from got_train.errors import TrainingError
@@ -140,7 +141,7 @@ def global_norm(grads: list[paddle.Tensor]) -> float:
     """
     if not grads:
         return 0.0
-    squares = [paddle._C_ops.squared_l2_norm(grad.astype("float32")) for grad in grads]
+    squares = [compat.squared_l2_norm(grad.astype("float32")) for grad in grads]
     return math.sqrt(float(paddle.add_n(squares)))
 
 
