@@ -120,7 +120,7 @@ class Stage:
 
     @cached_property
     def trains(self) -> tuple[str, ...]:
-        return tuple(part for part in PARTS if getattr(self.config.parts, part).train)
+        return tuple(part for part in PARTS if getattr(self.config.parts, part).trainable)
 
     @cached_property
     def samples(self) -> float:
