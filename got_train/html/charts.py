@@ -6,8 +6,8 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 
-_WIDTH, _HEIGHT = 460, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 18, 24, 40
+_WIDTH, _HEIGHT = 460, 196
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 28, 30, 42
 STYLES = 3  # of curves, in report.css: s0 ...
 _POINTS = 400  # of a curve that are drawn
 _DOTTED = 40  # points up to which each has a dot that tells its value
@@ -161,7 +161,7 @@ def _svg(parts: Sequence[str], across: str, up: str) -> str:
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     names = (
         f'<text class="name" x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{html.escape(across)}</text>'
-        f'<text class="name" x="{_LEFT}" y="11">{html.escape(up)}</text>'
+        f'<text class="name" x="{_LEFT}" y="15">{html.escape(up)}</text>'
     )
     label = html.escape(f"{up} by {across}")
     opening = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'

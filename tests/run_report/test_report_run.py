@@ -191,12 +191,12 @@ def test_a_later_session_takes_the_place_of_the_steps_that_it_made_again(tmp_pat
 
 
 def test_a_curve_goes_through_its_values_on_a_scale_that_fits():
-    """Drawn are 46 to 442 across and 24 to 150 down."""
+    """Drawn are 56 to 432 across and 30 to 154 down."""
     linear = charts.curves({"a": [(0, 0.0), (10, 1.0), (20, 0.5)]}, "step", "mean", low=0.0)
-    assert 'points="46.0,150.0 244.0,24.0 442.0,87.0"' in linear
+    assert 'points="56.0,154.0 244.0,30.0 432.0,92.0"' in linear
     wide = charts.curves({"a": [(1, 100.0), (2, 1.0), (3, 10.0)]}, "step", "loss")
-    assert 'points="46.0,24.0 244.0,150.0 442.0,87.0"' in wide
-    assert 'points="46.0,150.0"' in charts.curves({"a": [(5, 3.0)]}, "step", "loss")
+    assert 'points="56.0,30.0 244.0,154.0 432.0,92.0"' in wide
+    assert 'points="56.0,154.0"' in charts.curves({"a": [(5, 3.0)]}, "step", "loss")
     assert charts.thinned([(x, float(x)) for x in range(10)], 5) == [(x, x - 0.5) for x in range(1, 10, 2)]
 
 

@@ -11,11 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from got_train.evaluation.metrics import characters, text
-from got_train.evaluation.scored import LENGTHS, ScoredPrediction, length_bin
+from got_train.evaluation.scored import ScoredPrediction
 from got_train.evaluation.statistics import interval
 from got_train.html import charts
 from got_train.html.page import escaped, table
 
+BINS = 5  # of length
 _CONFUSIONS = 15  # a script
 _NAMED = {"": "nothing", " ": "space", "\n": "new line", "\t": "tab", "\u00a0": "no-break space"}
 _DOTS = 1000  # points of a drawing, at most
@@ -41,25 +42,37 @@ def drawings(scored: Sequence[ScoredPrediction]) -> str:
 
 
 def _by_length(scored: Sequence[ScoredPrediction]) -> list[tuple[str, float, float, float]]:
-    bins: dict[str, list[ScoredPrediction]] = {
-        name: [] for name in ("0", *(length_bin(n) for n in LENGTHS), length_bin(10**9))
-    }
-    for each in scored:
-        bins[length_bin(len(each.reference))].append(each)
-    found = []
-    for name, rows in bins.items():
-        if rows:
-            values = [each.fixed["edit_distance"] for each in rows]
-            low, high = interval(values, clusters=[each.prediction.cluster for each in rows], draws=1000)
-            found.append((name.replace(" and more", "+"), sum(values) / len(values), low, high))
-    return found
+    """Edit distance in bins of length that hold about as many rows each: (bin, mean, low, high)."""
+    lengths = [len(row.reference) for row in scored]
+    bars, low = [], min(lengths)
+    for high in length_edges(lengths):
+        rows = [row for row, length in zip(scored, lengths, strict=True) if low <= length <= high]
+        values = [row.fixed["edit_distance"] for row in rows]
+        ends = interval(values, clusters=[row.prediction.cluster for row in rows], draws=1000)
+        bars.append((str(high) if low == high else f"{low}-{high}", sum(values) / len(values), *ends))
+        low = high + 1
+    return bars
+
+
+def length_edges(lengths: Sequence[int]) -> list[int]:
+    """Where bins of length end: at most BINS, at round numbers, none empty; the last ends at the longest."""
+    ordered = sorted(lengths)
+    edges: list[int] = []
+    for part in range(1, BINS):
+        quantile = ordered[part * len(ordered) // BINS]
+        unit = 10 ** max(0, len(str(quantile)) - 2)  # two digits: 12, 120, 1300
+        edge = round(quantile / unit) * unit
+        first = edges[-1] + 1 if edges else ordered[0]
+        if any(first <= length <= edge for length in ordered) and edge < ordered[-1]:
+            edges.append(edge)
+    return [*edges, ordered[-1]]
 
 
 def endings(scored: Sequence[ScoredPrediction]) -> str:
     """Signs of degeneration: how many rows show each, of those where it can be told."""
     seen: dict[str, list[float]] = defaultdict(list)
     for each in scored:
-        for name in each.degeneration:
+        for name in (name for name in each.degeneration if name != "length_ratio"):  # which is no sign
             value = each.value(name)
             if value is not None:
                 seen[name].append(value)

@@ -25,6 +25,14 @@ _MAIN = {
 }
 
 
+_ENDS = {
+    "empty_answers": "empty",
+    "no_end_token": "no end",
+    "failed": "failed",
+    "not_asked": "not asked",
+}
+
+
 def changes(metrics: Mapping[str, Any]) -> str:
     found = metrics.get("comparison")
     if not found:
@@ -81,19 +89,29 @@ def main_table(metrics: Mapping[str, Any]) -> str:
         cells = [f"<td class=word>{escaped(name)}<td>{group['rows']:,}"]
         for average, metric in _MAIN.values():
             cells.append(_with_interval(group["fixed"], group.get("intervals"), average, metric))
-        cells += [
-            f"<td>{group[count] if group[count] is not None else '-'}"
-            for count in ("empty_answers", "no_end_token", "failed", "not_asked")
-        ]
         rows.append("<tr>" + "".join(cells))
     folded = ", letter case folded" if metrics.get("case") == "fold" else ""
-    head = ("task", "rows", *_MAIN, "empty", "no end", "failed", "not asked")
+    head = ("task", "rows", *_MAIN)
     return (
         f"<h2 id=means>Means, with 95% intervals{folded}</h2>{table(head, rows)}"
         "<p class=note>CER, WER and word F1 are rates over all characters and words together, the "
         "others means over rows. Intervals are bootstraps over documents. A failed row counts as an empty "
-        "answer.</p>" + _official(metrics)
+        "answer.</p>" + _ends(metrics) + _official(metrics)
     )
+
+
+def _ends(metrics: Mapping[str, Any]) -> str:
+    """How many rows of each task went wrong as a whole; one table for all would be wider than the page."""
+    groups = metrics["groups"]
+    names = [name for name in _ENDS if any(group[name] for group in groups.values())]
+    if not names:
+        return "<p class=note>No answer is empty, without an end, failed or left out.</p>"
+    rows = [
+        f"<tr><td class=word>{escaped(task)}<td>{group['rows']:,}"
+        + "".join(f"<td>{'-' if group[name] is None else group[name]}" for name in names)
+        for task, group in groups.items()
+    ]
+    return f"<h3>Answers that went wrong</h3>{table(('task', 'rows', *map(_ENDS.get, names)), rows)}"
 
 
 def _with_interval(values: Any, intervals: Any, average: str, metric: str) -> str:
