@@ -40,10 +40,10 @@ def test_a_run_of_3000_rare_characters_is_cut_as_jieba_cuts_it(cutter):
 
 
 def test_many_texts_are_scored_in_several_processes_with_the_same_result(monkeypatch):
-    monkeypatch.setattr("got_train.evaluation.scored._MANY", 20)
+    monkeypatch.setattr("got_train.evaluation.scored.CHARACTERS_PER_PROCESS", 20)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     rows = [Prediction("a word", "a wor", id=str(n)) for n in range(6)]
     together = score_predictions(rows)
-    monkeypatch.setattr("got_train.evaluation.scored._MANY", 10**9)
+    monkeypatch.setattr("got_train.evaluation.scored.CHARACTERS_PER_PROCESS", 10**9)
     assert together == score_predictions(rows)
     assert together[0].fixed["edit_distance"] == 1 / 6
