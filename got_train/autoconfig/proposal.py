@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -209,21 +209,31 @@ def _train(rows: int, sizes: GotConfig, output_dir: str, anew: bool) -> list[Lin
     wanted, most = (STEPS_ANEW, EPOCHS_ANEW) if anew else (STEPS, MOST_EPOCHS)
     epochs = min(most, max(1, round(wanted * batch / max(1, rows))))
     steps = max(1, rows * epochs // batch)
-    gpu = _has_gpu()
+    precision, why = _precision()
     return [
         ("output_dir", output_dir, ""),
         ("num_train_epochs", epochs, f"about {steps:,} steps" + ", as it learns characters anew" * anew),
         ("batch_size", batch, "rows of a step"),
         ("per_device_train_batch_size", batch if small else 1, "rows at once; raise it while memory lasts"),
-        ("precision", "bfloat16" if gpu else "float32", "this machine has a GPU" if gpu else "the CPU's"),
+        ("precision", precision, why),
         ("recompute", not small, "trade time for memory" if not small else "a small model fits"),
         ("save_steps", max(1, steps // 5), "steps"),
     ]
 
 
-def _has_gpu() -> bool:
-    """Whether there is a device that Paddle could use, told by its driver."""
-    return os.path.exists("/dev/nvidia0")
+def _precision() -> tuple[str, str]:
+    """The precision of the device that Paddle would use, and why."""
+    if find_spec("paddle") is None:
+        return "float32", "Paddle is not here to tell the device; bfloat16 on a GPU of compute capability 8"
+    import paddle
+
+    if not paddle.is_compiled_with_cuda() or not paddle.device.cuda.device_count():
+        return "float32", "the CPU's"
+    capability = paddle.device.cuda.get_device_capability()
+    name = ".".join(map(str, capability))
+    if capability[0] >= 8:
+        return "bfloat16", f"this GPU has compute capability {name}"
+    return "float16", f"this GPU has compute capability {name}; bfloat16 needs 8"
 
 
 def _value_of(lines: Sequence[Line], key: str) -> Any:

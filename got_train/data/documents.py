@@ -81,6 +81,14 @@ def _numbered(record: Record) -> str:
     return str(path.parent / (match[1] if match else path.stem))
 
 
+def document_key(record: Record) -> str:
+    """The document that a row or the name of its picture tells by itself; empty if that is the file's own."""
+    if record.document:
+        return record.document
+    name = _named(record)
+    return name if name != _file(record) else ""
+
+
 def check_rule(rule: str) -> None:
     """Refuse what is neither `folder`, `file` nor a regular expression with a group."""
     if rule in ("", "folder", "file"):

@@ -53,6 +53,15 @@ def measure_text_height(image: Image.Image) -> TextHeight | None:
     return TextHeight(float(np.quantile(heights[heights <= 2 * least], WHOLE)) / factor, image.size)
 
 
+def ink_box(image: Image.Image) -> tuple[int, int, int, int] | None:
+    """The box around all ink of a picture, in its pixels; None of a blank one."""
+    ink = _ink(np.asarray(image.convert("L")))
+    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
 def tiles(size: tuple[int, int], most: int, side: int) -> tuple[int, int]:
     """Columns and rows that multi_crop would cut such a page into."""
     return images.grid(size, 1, most, side)

@@ -155,9 +155,9 @@ def _said_of(config: Config, seen: ScanResult, sizes: GotConfig) -> list[Finding
     learnt = [*_of_role(seen, "train"), *_of_role(seen, "replay")]
     found += config_checks.script_warnings(config, merged(learnt))
     for role in ("train", "validation"):
-        found.append(
-            config_checks.text_height_warning(merged(_of_role(seen, role)), sizes.vision.patch, role)
-        )
+        whole = merged(_of_role(seen, role))
+        found.append(config_checks.text_height_warning(whole, sizes.vision.patch, role))
+        found.append(config_checks.crop_width_warning(whole, sizes.vision.patch, role))
     counted = all(source.rows() is not None for source in seen.sources)
     if counted and train:
         found.append(config_checks.steps_warning(config, count_steps(config, _rows_of_epoch(config, seen))))

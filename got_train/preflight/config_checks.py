@@ -194,16 +194,37 @@ def text_height_warning(statistics: Statistics, patch: int, role: str) -> Findin
     if not pages or low < 0.05 * statistics.lines.total or not statistics.small:
         return None
     seen, cropped, location = statistics.small[0]
-    gain = f"task multi_crop would show them {cropped} px high"
+    gain = f"task multi_crop would show them {cropped} px high, data.max_crops more so"
     if cropped <= seen:
-        gain = "tiles would not help, the file itself is as small; scan at a higher resolution"
+        gain = (
+            "tiles would not help: scan at a higher resolution, or cut pages into windows of a few lines "
+            "(got convert-data --tasks window)"
+        )
     return Finding(
         WARNING,
         "legibility",
         location,
         f"lines of {seen} px in the view; {low} of {statistics.lines.total} pages looked at in {role} have "
         f"lines below {patch // 2} px, two of which share a patch of the encoder",
-        f"{gain}, data.max_crops more so",
+        gain,
+    )
+
+
+def crop_width_warning(statistics: Statistics, patch: int, role: str) -> Finding | None:
+    """Line crops whose characters are narrower than half a patch once squashed to a square view."""
+    crops = statistics.crop_widths
+    narrow = crops.above(-1) - crops.above((patch - 1) // 2)
+    if not crops.total or narrow < 0.05 * crops.total:
+        return None
+    width, location = statistics.narrow[0]
+    return Finding(
+        WARNING,
+        "legibility",
+        location,
+        f"characters {width} px wide in the view; {narrow} of {crops.total} line crops looked at in {role} "
+        f"have characters below {patch // 2} px, two of which share a patch of the encoder",
+        "a view is square, a line is not: cut long lines into shorter pieces, or give several lines in one "
+        "picture (got convert-data --tasks window)",
     )
 
 

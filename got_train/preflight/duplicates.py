@@ -23,6 +23,7 @@ _KINDS = {
     "dhash": ("nearly the same picture", True),
     "answer": ("the same answer", True),
     "minhash": ("nearly the same answer", True),
+    "document": ("a page of the same document", False),
 }
 
 
@@ -46,6 +47,7 @@ def find_pairs(seen: ScanResult) -> list[PairGroup]:
         "dhash": fingerprints.near_images(rows, held_out),
         "answer": _of(rows["answer"], held_out),
         "minhash": fingerprints.near_answers(rows, held_out),
+        "document": _across(rows["document"], held_out),
     }
     known = np.concatenate([_keys(each.places, len(rows)) for each in made])
     for kind, places in found.items():

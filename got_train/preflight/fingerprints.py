@@ -36,6 +36,7 @@ FINGERPRINT = np.dtype(
         ("answer", np.uint64),  # 0: too short to tell
         ("exact", np.uint64),  # of the whole answer, however short
         ("length", np.uint32),  # characters of the answer
+        ("document", np.uint64),  # of its name, where the row or its file tells one; 0 otherwise
         ("dhash", np.uint16, 15),  # 240 bits
         ("minhash", np.uint16, BINS),
     ]

@@ -5,8 +5,9 @@ Runs in processes of its own, without Paddle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from got_train import images, prompts
 from got_train.data import text_height
 from got_train.data.characters import unfamiliar
 from got_train.data.collator import Collator
+from got_train.data.documents import document_key
 from got_train.data.record import split_message
 from got_train.data.records import DataFileError, Record, RecordError
 from got_train.errors import ImageError
@@ -26,6 +28,8 @@ from . import fingerprints
 from .findings import ERROR, WARNING, Finding
 from .statistics import ScriptTokens, Statistics, script_runs
 
+WIDE = 3  # times its height, from which on a picture of one line is a crop of it
+TILED = ("ocr", "format")  # tasks that multi_crop has a form of
 BLANK = 24  # grey levels between the lightest and the darkest; paper and JPEG alone stay below
 _SUBJECTS = {"query": "question", "box": "region", "color": "region"}
 
@@ -57,12 +61,16 @@ class RowChecker:
         self, source: int, rows: Iterable[tuple[int, Record | RecordError]], stride: int
     ) -> ChunkResult:
         made = ChunkResult(source)
+        pictures: Pictures | None = None  # of the row before: many boxes are rows of one page
         for row, record in rows:
             made.statistics.rows += 1
             try:
                 if isinstance(record, RecordError):
                     raise record
-                self._record(made, row, record, closely=row % stride == 0)
+                if pictures is None or pictures.images != record.images:
+                    pictures = None
+                    pictures = open_pictures(record)
+                self._record(made, row, record, pictures, closely=row % stride == 0)
             except Exception as error:  # whatever a row does, the others are still looked at
                 made.statistics.bad += 1
                 made.add(self._bad(source, record, error))
@@ -78,10 +86,9 @@ class RowChecker:
             ERROR, "row", getattr(record, "location", ""), what, "leave this row out, and report it"
         )
 
-    def _record(self, made: ChunkResult, row: int, record: Record, closely: bool) -> None:
-        pages = self._pages(record)
-        size = pages[0].size
-        views, grid = self._views(record, pages)
+    def _record(self, made: ChunkResult, row: int, record: Record, pictures: Pictures, closely: bool) -> None:
+        size = pictures.size
+        views, grid = self._views(record, pictures)
         question, answer = self.collator.tokens(record, views, size)
         found = made.statistics
         found.tasks[_kind(record)] += 1
@@ -97,38 +104,37 @@ class RowChecker:
         made.longest.append((len(question) + len(answer), row))
         if repeats(record.text):
             made.add(_loop(record))
-        grey = pages[0].convert("L")
-        if blank := _blank(record, [grey, *(page.convert("L") for page in pages[1:])]):
+        if blank := _blank(record, pictures.has_ink):
             made.add(blank)
-        made.fingerprints.append(_fingerprint(made.source, row, record, fingerprints.dhash(grey)))
+        made.fingerprints.append(_fingerprint(made.source, row, record, pictures))
         if closely:
-            self._lines(found, record, grey, grid)
+            self._lines(found, record, pictures, grid)
             self._scripts(found, record.text)
             found.unfamiliar.update(unfamiliar(record.text, self.collator.tokenizer, self.trained))
 
-    def _pages(self, record: Record) -> list:
-        try:
-            return [images.open_image(path) for path in record.images]
-        except (OSError, ValueError) as error:
-            raise RecordError(f"{record.location}: {error}") from error
-
-    def _views(self, record: Record, pages: list) -> tuple[int, tuple[int, int]]:
+    def _views(self, record: Record, pictures: Pictures) -> tuple[int, tuple[int, int]]:
         """How many views images.views would make, and into how many columns and rows it would cut."""
-        if not record.task.startswith("multi_crop") or len(pages) > 1:
-            return len(pages), (1, 1)
-        columns, rows = text_height.tiles(pages[0].size, self.collator.max_crops, self.collator.side)
+        if not record.task.startswith("multi_crop") or len(record.images) > 1:
+            return len(record.images), (1, 1)
+        columns, rows = text_height.tiles(pictures.size, self.collator.max_crops, self.collator.side)
         return columns * rows + (columns * rows > 1), (columns, rows)
 
-    def _lines(self, found: Statistics, record: Record, grey: object, grid: tuple[int, int]) -> None:
-        lines = text_height.measure_text_height(grey)
+    def _lines(self, found: Statistics, record: Record, pictures: Pictures, grid: tuple[int, int]) -> None:
+        lines, side = pictures.text_height, self.collator.side
         if lines is None:
             found.no_lines += 1
+            if is_line_crop(record, pictures.size) and pictures.ink_box:
+                left, _, right, _ = pictures.ink_box
+                width = side * (right - left) / pictures.size[0] / len(record.text.strip())
+                found.crop_widths.add(round(width))
+                found.narrow = sorted([*found.narrow, (round(width), record.location)])[:5]
             return
-        side = self.collator.side
-        cut = text_height.tiles(grey.size, self.collator.max_crops, side)
+        cut = text_height.tiles(pictures.size, self.collator.max_crops, side)
         seen, cropped = lines.in_view(side, grid), lines.in_view(side, cut)
         found.lines.add(round(seen))
         if record.task in prompts.ONE_VIEW:
+            tiled = record.task in TILED and record.box is None and record.color is None
+            cropped = cropped if tiled else seen  # the others see one view, whatever they show
             found.cropped.add(round(cropped))
             found.small = sorted([*found.small, (round(seen), round(cropped), record.location)])[:5]
 
@@ -138,6 +144,50 @@ class RowChecker:
             written = "".join(runs)
             fitness = ScriptTokens(len(written), len(written.encode()), tokens)
             found.scripts.setdefault(script, ScriptTokens()).merge(fitness)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the rows of one page share, so that it is decoded once."""
+
+    images: tuple[str | EncodedImage, ...]
+    grey: Image.Image
+    has_ink: bool  # any of them
+    content: int  # a hash of the files
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.grey.size
+
+    @cached_property
+    def dhash(self) -> np.ndarray:
+        return fingerprints.dhash(self.grey)
+
+    @cached_property
+    def text_height(self) -> text_height.TextHeight | None:
+        return text_height.measure_text_height(self.grey)
+
+    @cached_property
+    def ink_box(self) -> tuple[int, int, int, int] | None:
+        """The box around what is written, of a picture of one line."""
+        return text_height.ink_box(self.grey)
+
+
+def open_pictures(record: Record) -> Pictures:
+    try:
+        pages = [images.open_image(path).convert("L") for path in record.images]
+        content = fingerprints.hash_bytes(*map(_bytes, record.images))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{record.location}: {error}") from error
+    ink = any(high - low >= BLANK for low, high in (page.getextrema() for page in pages))
+    return Pictures(record.images, pages[0], ink, content)
+
+
+def is_line_crop(record: Record, size: tuple[int, int]) -> bool:
+    """Whether a row is a single line of text on a picture of its own."""
+    text = record.text.strip()
+    whole = record.task in prompts.ONE_VIEW and record.box is None and record.color is None
+    return whole and bool(text) and "\n" not in text and size[0] >= WIDE * size[1]
 
 
 def subject_of(error: Exception) -> str:
@@ -169,9 +219,8 @@ def _loop(record: Record) -> Finding:
     )
 
 
-def _blank(record: Record, pages: Sequence[Image.Image]) -> Finding | None:
+def _blank(record: Record, ink: bool) -> Finding | None:
     """A blank picture with an answer would teach to invent, one with ink and no answer to be silent."""
-    ink = any(high - low >= BLANK for low, high in (page.getextrema() for page in pages))
     if ink == bool(record.text.strip()):
         return None
     cause = (
@@ -187,19 +236,21 @@ def _blank(record: Record, pages: Sequence[Image.Image]) -> Finding | None:
     return Finding(WARNING, "blank", record.location, cause, fix, usable=True)
 
 
-def _fingerprint(source: int, row: int, record: Record, look: np.ndarray) -> tuple:
+def _fingerprint(source: int, row: int, record: Record, pictures: Pictures) -> tuple:
     text = fingerprints.normal_text(record.text)
     long = len(text) >= fingerprints.MIN_TEXT_BYTES
+    document = document_key(record)
     asked = repr((record.task, record.box, record.box_unit, record.color)).encode()
     return (
         source,
         row,
-        fingerprints.hash_bytes(*map(_bytes, record.images)),
+        pictures.content,
         fingerprints.hash_bytes(asked),
         fingerprints.hash_bytes(text) if long else 0,
         fingerprints.hash_bytes(record.text.encode()),
         len(record.text.strip()),
-        look,
+        fingerprints.hash_bytes(document.encode()) if document else 0,
+        pictures.dhash,
         fingerprints.minhash(text) if long else np.zeros(fingerprints.BINS, np.uint16),
     )
 

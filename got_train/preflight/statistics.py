@@ -121,6 +121,8 @@ class Statistics:
     lines: Histogram = field(default_factory=Histogram)
     cropped: Histogram = field(default_factory=Histogram)  # the same lines, were the page cut into tiles
     no_lines: int = 0
+    crop_widths: Histogram = field(default_factory=Histogram)  # of a character of a line crop, view pixels
+    narrow: list[tuple[int, str]] = field(default_factory=list)  # crop widths, location: the worst few
     small: list[tuple[int, int, str]] = field(default_factory=list)  # lines, cropped, where: the worst few
     scripts: dict[str, ScriptTokens] = field(default_factory=dict)
     unfamiliar: Counter[str] = field(default_factory=Counter)  # characters, see data/characters.py
@@ -131,9 +133,10 @@ class Statistics:
         self.no_lines += other.no_lines
         self.tasks.update(other.tasks)
         self.unfamiliar.update(other.unfamiliar)
-        for name in ("tokens", "answers", "characters", "views", "sides", "lines", "cropped"):
+        for name in ("tokens", "answers", "characters", "views", "sides", "lines", "cropped", "crop_widths"):
             getattr(self, name).merge(getattr(other, name))
         self.small = sorted([*self.small, *other.small])[:5]
+        self.narrow = sorted([*self.narrow, *other.narrow])[:5]
         for name, fitness in other.scripts.items():
             self.scripts.setdefault(name, ScriptTokens()).merge(fitness)
 
@@ -153,6 +156,7 @@ class Statistics:
                 "p5": self.lines.quantile(0.05),
                 **self.lines.plain(),
             },
+            "line_crops": {"rows": self.crop_widths.total, **self.crop_widths.plain()},
             "scripts": plain_scripts(self.scripts),
             "unfamiliar_characters": dict(self.unfamiliar.most_common()),
         }

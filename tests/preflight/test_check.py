@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from got_train.cli import check
 from got_train.data import text_height
 from got_train.data.collator import Collator
+from got_train.data.record import Record
 from got_train.data.records import read_records
 from got_train.errors import ConfigError
 from got_train.preflight import config_checks as settings
@@ -419,6 +420,68 @@ def test_the_height_of_lines_is_told_within_a_fifth(font):
     found = text_height.measure_text_height(image)
     assert abs(found.height - true) <= 0.2 * true + 1
     assert found.in_view(320) == pytest.approx(found.height * 320 / 640)
+
+
+def line_crop(path, text, size):
+    image = Image.new("L", size, 255)
+    ImageDraw.Draw(image).text((2, 2), text, 0, font=ImageFont.load_default(size[1] - 10))
+    image.save(path)
+    return Record((str(path),), "ocr", text, location=path.name)
+
+
+def looked_at(records, side=320):
+    collator = Collator(load_tokenizer("configs/nano/tokenizer"), side=side, view_tokens=4)
+    return scan([Source("train", "a", records)], RowChecker(collator))
+
+
+def test_characters_of_line_crops_are_measured_across_the_view(tmp_path):
+    """A crop of 600 x 30 pixels: its 40 characters share the 320 pixels of a view, so 8 px each at most."""
+    long = line_crop(tmp_path / "a.png", "harbour report of the mill in town, 1902", (600, 30))
+    short = line_crop(tmp_path / "b.png", "mill", (100, 30))
+    found = looked_at([long, short]).statistics[0]
+    widths = sorted(found.crop_widths.counts)
+    assert widths[0] <= 8 and widths[1] >= 12
+    said = settings.crop_width_warning(found, patch=16, role="train")
+    assert said.location == "a.png" and "1 of 2 line crops" in said.cause
+    assert "multi_crop" not in said.fix
+    assert settings.crop_width_warning(looked_at([short]).statistics[0], patch=16, role="train") is None
+
+
+def test_small_print_of_spot_rows_is_not_advised_what_spot_refuses(tmp_path):
+    image, _ = page(60, size=(1800, 2400), font=16)
+    image.save(tmp_path / "a.png")
+    record = Record((str(tmp_path / "a.png"),), "spot", "[1,2,3,4] a")
+    found = settings.text_height_warning(looked_at([record], 1024).statistics[0], patch=16, role="train")
+    assert "multi_crop" not in found.fix and "--tasks window" in found.fix
+
+
+def test_a_page_of_many_boxes_is_decoded_once(tmp_path, monkeypatch):
+    from got_train import images
+
+    opened = []
+    whole = images.open_image
+    monkeypatch.setattr(images, "open_image", lambda path: (opened.append(path), whole(path))[1])
+    records = []
+    for number in range(2):
+        image, text = page(15)
+        image.save(tmp_path / f"{number}.png")
+        for row in range(20):
+            records.append(Record((str(tmp_path / f"{number}.png"),), "ocr", text, box=(0, row, 90, row + 9)))
+    result = looked_at(records)
+    assert (len(result.fingerprints), len(opened)) == (40, 2)
+
+
+def test_pages_of_one_document_in_training_and_validation_are_a_leak(tmp_path):
+    rows = {}
+    for role, number in (("train", 1), ("train", 2), ("validation", 3)):
+        path = tmp_path / f"deed_page{number}.png"
+        noise = np.random.default_rng(number).integers(0, 256, (30, 40), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+        rows.setdefault(role, []).append(Record((str(path),), "ocr", f"text {number}"))
+    collator = Collator(load_tokenizer("configs/nano/tokenizer"), side=64, view_tokens=4)
+    result = scan([Source(role, role, records) for role, records in rows.items()], RowChecker(collator))
+    (pair,) = duplicates.find_pairs(result)
+    assert (pair.subject, pair.what) == ("leak", "a page of the same document in training")
 
 
 def test_blank_pages_and_photographs_have_no_lines():
