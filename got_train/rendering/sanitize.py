@@ -1,7 +1,8 @@
 """HTML of others made safe: known tags and harmless attributes are written anew, all else is text or gone.
 
 Knows which elements a page of text, formulas and drawings needs; nothing of who wrote them. nh3 was tried: it
-keeps and drops, but cannot turn a link or a picture into its words, count ids anew, or show a formula's source.
+keeps and drops elements, but cannot turn a link or a picture into its words, count ids anew, or show the
+source of a formula instead.
 """
 
 from __future__ import annotations
