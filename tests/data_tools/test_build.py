@@ -45,8 +45,8 @@ def write(tmp_path):
     return write
 
 
-def run(*arguments):
-    return build.main([*arguments, "--num_workers", "2"])
+def run(*arguments, workers=1):
+    return build.main([*arguments, "--num_workers", str(workers)])
 
 
 def made(folder):
@@ -185,7 +185,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(write, tmp_path):
 
 def test_two_halves_are_the_whole_and_what_takes_records_waits_for_both(write, tmp_path, capsys):
     path, halves, whole = write(), tmp_path / "halves", tmp_path / "whole"
-    assert run(path, f"out={whole}") == 0
+    assert run(path, f"out={whole}", workers=2) == 0
     assert run(path, f"out={halves}", "--shard", "1/2") == 0
     assert "waiting: regions: for all parts of lines" in capsys.readouterr().err
     assert not (halves / "regions").exists()
@@ -243,7 +243,7 @@ def test_without_chinese_fonts_the_pages_are_those_of_english_and_one_line_says_
         words = {"sources": "pydoc", "language": language}
         return {
             "lines": {"rows": 8, "options": words},
-            "scene": {"rows": 4, "options": {**words, "width": 320, "height": 240}},
+            "scene": {"rows": 1, "options": {**words, "width": 320, "height": 240}},
             "regions": {"rows": 8, "of": ["lines"], "options": {"tasks": ["box"]}},
         }
 
@@ -314,7 +314,9 @@ def test_every_engine_of_the_nano_recipe_makes_records_that_training_reads(tmp_p
     """Engines whose tools are missing are skipped, but not where GOT_DATA_TOOLS says that all are there."""
     out = tmp_path / "nano"
     strict = ["--strict"] if os.environ.get("GOT_DATA_TOOLS") else []
-    assert run(str(ROOT / "configs" / "data" / "nano.yaml"), f"out={out}", "scale=0.05", *strict) == 0
+    assert (
+        run(str(ROOT / "configs" / "data" / "nano.yaml"), f"out={out}", "scale=0.05", *strict, workers=2) == 0
+    )
     summary = json.loads((out / "summary.json").read_text())
     assert not summary["failed"] and not summary["waiting"]
     for name, source in summary["sources"].items():

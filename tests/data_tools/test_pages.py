@@ -13,7 +13,7 @@ from PIL import Image
 
 from data_tools import produce
 from data_tools.drawing import system_fonts, text_layer
-from data_tools.drawing.fonts import FontError, missing
+from data_tools.drawing.fonts import FontError, find_font, missing
 from data_tools.engines import lines, pages, pdf, regions
 from data_tools.text import corpora
 
@@ -190,7 +190,7 @@ def test_chinese_lines_are_characters_in_a_row_without_spaces(tmp_path: Path) ->
 
 def test_boxes_of_degraded_lines_move_with_their_text() -> None:
     words = (("one", "fox", "jumps", "over", "Quick"),)
-    font = lines.find_fonts(["DejaVuSans"])[0]
+    font = find_font("DejaVuSans")
     maker = lines.LineEngine(
         (font,), ("ocr", "box"), (160, 160), (15, 20), (2, 4), (3, 9), 8, words, degrade=1.0
     )
