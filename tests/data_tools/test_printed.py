@@ -21,7 +21,7 @@ from got_train import prompts
 from got_train.tokenizer import train_tokenizer
 
 SANS = find_font("DejaVuSans")
-WORDS = tuple('The harbour\'s 12 boats, \u00a3 9 each - "some" of them old.'.split())
+WORDS = ("The", "harbour's", "12", "boats,", "\u00a3", "9", "each", "-", '"some"', "of", "them", "old.")
 
 
 def rng(seed: int = 0) -> numpy.random.Generator:
