@@ -30,8 +30,7 @@ def convert(source: Path, result: Path, layout: str, dtype: str | None = None) -
     """Convert and print every finding; raises ConvertError if the result is not equal to its source."""
     import numpy as np
 
-    from got_train.data.characters import copy_characters
-
+    from .characters import copy_characters
     from .weights import WeightFile, save_model
 
     file = WeightFile(source)

@@ -28,12 +28,12 @@ def merge(
     dtype: str | None = None,
 ) -> None:
     """Merge and print every finding; raises MergeError if the result is not equal to base and adapter."""
-    from got_train.data.characters import copy_characters
     from got_train.modeling.cpu.accelerate import accelerate_if_tuned
     from got_train.modeling.lora import detach
     from got_train.tokenizer import load_tokenizer
 
     from .adapters import base_folder, load_adapted
+    from .characters import copy_characters
     from .weights import WeightFile, save_model
 
     base = base or base_folder(adapter)

@@ -6,13 +6,9 @@ file; there only characters without a token of their own can be told.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .records import RecordError, RecordStream
@@ -22,7 +18,6 @@ if TYPE_CHECKING:
 
     from .records import Record
 
-CHARACTERS_FILE = "characters.json"
 MAX_ROWS, MAX_SECONDS = 20_000, 20.0  # of a source that are looked at, evenly spaced; whichever ends first
 SHOWN = 8
 
@@ -42,27 +37,6 @@ def characters_of(sources: Sequence[Sequence[Record] | RecordStream]) -> frozens
             if time.monotonic() > end:
                 break
     return frozenset(found)
-
-
-def save_characters(folder: str | os.PathLike, characters: frozenset[str]) -> None:
-    text = "".join(sorted(characters))
-    (Path(folder) / CHARACTERS_FILE).write_text(json.dumps({"characters": text}) + "\n", encoding="utf-8")
-
-
-def load_characters(folder: str | os.PathLike) -> frozenset[str] | None:
-    """Those that a model was trained on; None where its folder does not say."""
-    file = Path(folder) / CHARACTERS_FILE
-    try:
-        return frozenset(json.loads(file.read_text(encoding="utf-8"))["characters"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def copy_characters(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Carry the file along with weights that are written anew."""
-    folder = Path(source) if Path(source).is_dir() else Path(source).parent
-    if (folder / CHARACTERS_FILE).is_file():
-        shutil.copyfile(folder / CHARACTERS_FILE, Path(target) / CHARACTERS_FILE)
 
 
 def unfamiliar(text: str, tokenizer: Tokenizer, trained: frozenset[str] | None) -> Counter[str]:

@@ -117,14 +117,12 @@ def provenance(
     data: Sequence[DataFile],
     predictions: Sequence[Prediction],
     answers_path: str = "",
+    benchmark_titles: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What the numbers depend on, as the head of a report says it: benchmark and version, prompts, decoding,
     checkpoint, data and answers by their hashes, the code."""
-    from . import benchmarks
-
-    rules = {benchmarks.title(file): _preset(file) for file in data if file.source.get("benchmark")}
     held: dict[str, Any] = {
-        "benchmark": ", ".join(f"{name}{preset}" for name, preset in rules.items()) or None,
+        "benchmark": ", ".join(dict.fromkeys(benchmark_titles)) or None,
         **{f"data {file.name}": f"{len(file.records):,} records, SHA-256 {file.sha256}" for file in data},
         "answers": f"{len(predictions):,} of {answers_path}" if answers_path else f"{len(predictions):,}",
         "answers SHA-256": answers_hash(predictions),
@@ -138,7 +136,7 @@ def provenance(
             "checkpoint SHA-256": settings["model"]["sha256"],
             "prompt template": template,
             "prompts": ", ".join(filter(None, (_words(task, template) for task in tasks))),
-            "crops": f"up to {decoding.pop('max_crops', None) or decoding.pop('max_crops', 1)}",
+            "crops": f"up to {decoding.pop('max_crops', 1)}",
             "dtype": decoding.pop("dtype", None),
             "decoding": ", ".join(f"{name} {value}" for name, value in decoding.items()),
         }
@@ -151,11 +149,6 @@ def answers_hash(predictions: Iterable[Prediction]) -> str:
     for each in predictions:
         digest.update(json.dumps([each.name, each.prediction, each.failed]).encode() + b"\n")
     return digest.hexdigest()
-
-
-def _preset(file: DataFile) -> str:
-    preset = file.source.get("preset")
-    return f" (preset {preset})" if preset else ""
 
 
 def _words(task: str, template: str) -> str | None:

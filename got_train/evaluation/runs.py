@@ -156,7 +156,8 @@ def _scored(
         metrics["benchmarks"] = found
     if config.report.beside:
         metrics["beside"] = _beside(scored, config, data)
-    metrics["provenance"] = provenance(settings, data, predictions, config.predictions)
+    titles = [benchmarks.title_with_preset(file) for file in data if file.source.get("benchmark")]
+    metrics["provenance"] = provenance(settings, data, predictions, config.predictions, titles)
     before = None
     if config.report.baseline:
         before = _compared(metrics, scored, config)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from got_train.atomic_write import write_atomic
+from got_train.checkpoint.characters import load_characters
 from got_train.config.loader import dump_config
 from got_train.config.schema import Config, SourceConfig
-from got_train.data.characters import load_characters
 from got_train.data.records import ConcatDataset, Record, RecordError
 from got_train.errors import RequirementError
 from got_train.modeling.config import GotConfig

@@ -20,8 +20,9 @@ import numpy as np
 from paddlenlp.trainer import TrainerCallback
 from tqdm import tqdm
 
+from got_train.checkpoint.characters import load_characters
 from got_train.config.schema import Config, EvalConfig
-from got_train.data.characters import describe, load_characters, unfamiliar
+from got_train.data.characters import describe, unfamiliar
 from got_train.data.collator import Collator, Sample, pack_samples
 from got_train.data.mixture import Mixture
 from got_train.data.records import Record, RecordError

@@ -380,7 +380,8 @@ def _finish(trainer: GotTrainer, output_dir: Path) -> None:
 
 def _note_characters(trainer: GotTrainer, folder: Path) -> None:
     """Beside the model, which characters it knows; not where what it started from does not say."""
-    from got_train.data.characters import characters_of, load_characters, save_characters
+    from got_train.checkpoint.characters import load_characters, save_characters
+    from got_train.data.characters import characters_of
 
     model = trainer.config.model
     known = None if model.decoder_from else frozenset()

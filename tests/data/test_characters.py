@@ -5,16 +5,10 @@ import json
 import pytest
 from PIL import Image
 
+from got_train.checkpoint.characters import copy_characters, load_characters, save_characters
 from got_train.cli.init import main as init
 from got_train.config.loader import load_config
-from got_train.data.characters import (
-    characters_of,
-    copy_characters,
-    describe,
-    load_characters,
-    save_characters,
-    unfamiliar,
-)
+from got_train.data.characters import characters_of, describe, unfamiliar
 from got_train.data.records import read_records
 from got_train.preflight.check import check
 from got_train.tokenizer import load_tokenizer

@@ -58,6 +58,11 @@ def title(file: DataFile) -> str:
     return f"{benchmark} {check_version(benchmark, str(file.source.get('version') or ''))}"
 
 
+def title_with_preset(file: DataFile) -> str:
+    preset = file.source.get("preset")
+    return f"{title(file)} (preset {preset})" if preset else title(file)
+
+
 def answers(path: str, data: Sequence[DataFile]) -> list[Prediction]:
     """Another system's answers to the records of data files: a folder or file, as the benchmark wants it.
 
