@@ -30,19 +30,31 @@ def parser() -> CommandParser:
         description="A local web page: drop a page, read it, correct it, save it as training data.",
     )
     add = made.add_argument
-    models = "a checkpoint or adapter; a second one is read beside it"
-    add("--model-name-or-path", nargs="+", action="extend", required=True, metavar="FOLDER", help=models)
-    corrected = "where corrected answers go (default corrections/records.jsonl)"
+    models = "checkpoint or adapter; a second one reads the same pages beside it"
+    several = {"nargs": "+", "action": "extend"}
+    names = ("--model-name-or-path", "--model_name_or_path", "--model-name")
+    add(*names, **several, required=True, metavar="FOLDER", help=models)
+    corrected = "append corrected answers to this file (default corrections/records.jsonl)"
     add("--corrections", type=Path, default=Path("corrections/records.jsonl"), metavar="FILE", help=corrected)
-    add("--host", default="127.0.0.1", help="default 127.0.0.1: this machine only; the page has no password")
-    add("--port", type=int, default=7860, help="default 7860; 0: any that is free")
-    names = "a name that other machines call this one by"
-    add("--allow-host", nargs="+", action="extend", default=[], metavar="NAME", help=names)
-    add("--max-upload-mb", type=float, default=50, metavar="N", help="megabytes of a file (default 50)")
-    room = "of an answer, at most (default: what its prompt leaves of 8192)"
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="listen here (default 127.0.0.1: this machine only); there is no password",
+    )
+    add("--port", type=int, default=7860, help="listen on this port (default 7860; 0: any free one)")
+    names = "accept requests for this host name too"
+    add("--allow-host", **several, default=[], metavar="NAME", help=names)
+    add(
+        "--max-upload-mb",
+        type=float,
+        default=50,
+        metavar="N",
+        help="accept files up to N megabytes (default 50)",
+    )
+    room = "stop an answer after N tokens (default: what its prompt leaves of 8192)"
     add("--max-new-tokens", type=int, metavar="N", help=room)
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(default float32)")
-    add("--threads", type=int, metavar="N", help="CPU threads (default all cores)")
+    add("--threads", type=int, metavar="N", help="use N CPU threads (default: all cores)")
     add("--browser", action="store_true", help="open the page in the browser")
     return made
 
@@ -58,14 +70,14 @@ def run(options: argparse.Namespace) -> int:
         import starlette  # noqa: F401
         import uvicorn
     except ImportError as error:
-        raise UsageError(f"{error.name} is not installed; pip install got_train[app]") from error
+        raise UsageError(f"{error.name} is not installed; use pip install got_train[app]") from error
     need_paddle()
-    # an orderly end, for the pages that were handed in go with it
+    # end in order, so that the uploaded pages are removed
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     with tempfile.TemporaryDirectory(prefix="got_train-app-") as folder, _listening(options) as opened:
         server = _server(options, Path(folder))
         address = f"http://{_shown(options.host)}:{opened.getsockname()[1]}/"
-        opened.listen()  # from here on nobody is turned away
+        opened.listen()  # from here on requests wait and are not refused
         print(f"app: {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         if options.browser:
             webbrowser.open(address)
@@ -85,11 +97,11 @@ def run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     folders = options.model_name_or_path
     if len(folders) > MOST_MODELS or len(set(folders)) < len(folders):
-        raise UsageError(f"--model-name-or-path: {', '.join(folders)}; one checkpoint, or two different ones")
+        raise UsageError(f"--model-name-or-path: {', '.join(folders)}; expected one or two different ones")
     if not options.max_upload_mb > 0:
-        raise UsageError(f"--max-upload-mb: {options.max_upload_mb}; more than 0")
+        raise UsageError(f"--max-upload-mb: {options.max_upload_mb}; expected more than 0")
     if options.corrections.suffix != ".jsonl" or options.corrections.is_dir():
-        raise UsageError(f"--corrections: {options.corrections}; a .jsonl file")
+        raise UsageError(f"--corrections: {options.corrections}; expected a .jsonl file")
 
 
 def _listening(options: argparse.Namespace) -> socket.socket:
@@ -101,7 +113,7 @@ def _listening(options: argparse.Namespace) -> socket.socket:
         opened.bind((options.host, options.port))
     except (OSError, OverflowError) as error:
         raise UsageError(
-            f"--port: {options.host}:{options.port} cannot be opened ({error}); another"
+            f"--port: {options.host}:{options.port} cannot be opened ({error}); use another"
         ) from error
     return opened
 

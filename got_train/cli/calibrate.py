@@ -26,11 +26,16 @@ def parser() -> CommandParser:
     add = made.add_argument
     add("checkpoint", help=f"a checkpoint's folder; {CALIBRATION} is written into it")
     add("--data", required=True, metavar="FILE", help="records with known text that were not trained on")
-    add("--limit", type=int, metavar="N", help="the first N records only")
-    add("--batch-size", type=int, default=8, metavar="N", help="pages read together (default 8)")
-    add("--max-new-tokens", type=int, metavar="N", help="of an answer, at most")
-    add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(default float32)")
-    add("--threads", type=int, metavar="N", help="CPU threads (default all cores)")
+    add("--limit", type=int, metavar="N", help="use only the first N records")
+    add("--batch-size", type=int, default=8, metavar="N", help="read N pages together (default 8)")
+    add("--max-new-tokens", type=int, metavar="N", help="stop an answer after N tokens")
+    add(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="compute in this type (default float32)",
+    )
+    add("--threads", type=int, metavar="N", help="use N CPU threads (default: all cores)")
     return made
 
 

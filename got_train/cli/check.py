@@ -32,12 +32,15 @@ def parser() -> CommandParser:
         "overrides", nargs="*", metavar="section.key=value", help="settings that win over the file"
     )
     made.add_argument("--json", action="store_true", help="print check.json instead of text")
-    made.add_argument("--workers", type=count, help="processes that look at rows (default: all cores)")
+    made.add_argument("--workers", type=count, help="check rows in N processes (default: all cores)")
     made.add_argument(
-        "--sample", type=count, default=0, help="rows of each source at most, evenly spaced (default: all)"
+        "--sample",
+        type=count,
+        default=0,
+        help="check at most N rows of each source, evenly spaced (default: all)",
     )
     made.add_argument(
-        "--no-measure", action="store_true", help="rows and config only; memory and time are not measured"
+        "--no-measure", action="store_true", help="check rows and config only; do not measure memory and time"
     )
     return made
 

@@ -31,14 +31,20 @@ def parser() -> CommandParser:
     add(
         "--copy-images",
         action="store_true",
-        help="copy the pictures beside OUT; else they stay where they are",
+        help="copy the images next to OUT; without it they stay where they are",
     )
     add("--image-root", metavar="FOLDER", help="where relative image paths of the source start")
-    add("--task", help="of rows that name none")
+    add("--task", help="task of rows that name none")
     add("--columns", nargs="+", metavar="KEY=NAME", help="what keys are called in the source, as text=ocr")
     add("--split", default="", help="of a data set that has several")
     add("--allow-empty", action="store_true", help="convert blank pages too")
-    add("--drop", choices=DROPPABLE, nargs="+", default=(), help="lose this where the target cannot say it")
+    add(
+        "--drop",
+        choices=DROPPABLE,
+        nargs="+",
+        default=(),
+        help="leave this out where the format cannot hold it",
+    )
     labels = made.add_argument_group("labels with positions")
     add = labels.add_argument
     add(

@@ -59,9 +59,15 @@ def parser() -> CommandParser:
         help="olmOCR-bench: read as we do, or as the published GOT row was read (ours)",
     )
     add("--output-dir", metavar="FOLDER", help="predictions.jsonl, metrics.json and report.html go here")
-    add("--limit", type=int, metavar="N", help="only the first N records of each file")
-    add("--batch-size", type=int, default=32, metavar="N", help="pages read together (32)")
-    add("--max-new-tokens", type=int, default=4096, metavar="N", help="tokens of an answer at most (4096)")
+    add("--limit", type=int, metavar="N", help="use only the first N records of each file")
+    add("--batch-size", type=int, default=32, metavar="N", help="read N pages together (default 32)")
+    add(
+        "--max-new-tokens",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="stop an answer after N tokens (default 4096)",
+    )
     add(
         "--unit",
         choices=("word", "character"),
@@ -81,8 +87,13 @@ def parser() -> CommandParser:
         metavar="SECONDS",
         help="compare formulas as images too (CDM), each for at most this long (0: not at all)",
     )
-    add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(float32)")
-    add("--threads", type=int, metavar="N", help="CPU threads (all cores)")
+    add(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="compute in this type (default float32)",
+    )
+    add("--threads", type=int, metavar="N", help="use N CPU threads (default: all cores)")
     add("--no-cpu-tuning", action="store_true", help="leave Paddle's CPU settings as they are")
     add(
         "--predictions",

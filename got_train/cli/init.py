@@ -53,7 +53,7 @@ def parser() -> CommandParser:
         help="what a document of --split is: folder, file, or a regular expression on the picture's path "
         "with one group (default: the rows' `document`, else pages and crops by their names)",
     )
-    made.add_argument("--workers", type=count, help="processes that look at rows (default: all cores)")
+    made.add_argument("--workers", type=count, help="check rows in N processes (default: all cores)")
     made.add_argument(
         "--no-measure",
         action="store_true",
@@ -64,7 +64,7 @@ def parser() -> CommandParser:
 
 def _folder(text: str) -> str:
     if not text:  # a variable that is not set, and not the folder we stand in
-        raise argparse.ArgumentTypeError("empty; a folder of documents")
+        raise argparse.ArgumentTypeError("empty; expected a folder of documents")
     return os.path.normpath(text)
 
 
@@ -80,7 +80,7 @@ def _share(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 <= float(text) < 1:
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r}; a share such as 0.1")
+    raise argparse.ArgumentTypeError(f"{text!r}; expected a fraction such as 0.1")
 
 
 @handle_errors("init", refused=FAILED, interrupted="interrupted; no config is written")

@@ -510,10 +510,10 @@ def test_a_wrong_command_is_told_in_one_line_with_code_2(tmp_path, capsys):
     taken.bind(("127.0.0.1", 0))
     taken.listen()
     for more, told in (
-        (["b", "c"], "app: --model_name_or_path: a, b, c; one checkpoint, or two different ones"),
-        (["a"], "app: --model_name_or_path: a, a; "),
-        (["--corrections", str(tmp_path)], f"app: --corrections: {tmp_path}; a .jsonl file"),
-        (["--max-upload-mb", "0"], "app: --max-upload-mb: 0.0; more than 0"),
+        (["b", "c"], "app: --model-name-or-path: a, b, c; expected one or two different ones"),
+        (["a"], "app: --model-name-or-path: a, a; "),
+        (["--corrections", str(tmp_path)], f"app: --corrections: {tmp_path}; expected a .jsonl file"),
+        (["--max-upload-mb", "0"], "app: --max-upload-mb: 0.0; expected more than 0"),
         (["--port", str(taken.getsockname()[1])], "app: --port: "),
         (["--port", "70000"], "app: --port: "),
         (["--port", "0", "--threads", "1"], "app: loading a\napp: a: no such folder"),

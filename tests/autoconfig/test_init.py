@@ -248,7 +248,7 @@ def test_rows_that_cannot_be_used_at_all_make_no_config(documents, capsys):
     [
         (["", "-o", "a.yaml"], "argument folder: empty"),
         (["x", "-o", "a.yaml", "--workers", "-1"], "--workers: '-1'; expected a whole number, 0 or more"),
-        (["x", "-o", "a.yaml", "--split", "nan"], "--split: 'nan'; a share such as 0.1"),
+        (["x", "-o", "a.yaml", "--split", "nan"], "--split: 'nan'; expected a fraction such as 0.1"),
     ],
 )
 def test_wrong_usage_ends_with_2(arguments, said, capsys):

@@ -20,3 +20,15 @@ def test_the_page_on_architecture_names_every_folder_and_no_other():
     folders = {path.parent.name for path in (ROOT / "got_train").glob("*/__init__.py")}
     assert {name for name in named if "/" not in name} == folders
     assert all((ROOT / "got_train" / name).is_dir() for name in named)
+
+
+def test_every_link_between_pages_leads_somewhere():
+    pages = [*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+        if not link.startswith("http")
+    ]
+    assert len(links) > 100
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
