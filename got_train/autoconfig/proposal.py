@@ -180,6 +180,11 @@ def _vision(scripts: Sequence[str], base: BaseReading | None) -> Line:
         total = sum(count for count, _ in base.classes.values())
         loss = sum(count * loss for count, loss in base.classes.values()) / max(1, total)
         reason = f"the base knows these characters: loss {loss:.2f} a token, guessing {base.chance:.2f}"
+        if loss >= base.chance:
+            reason = (
+                f"loss {loss:.2f} a token, guessing {base.chance:.2f}: the base may not know these "
+                "characters, of which there are too few to tell"
+            )
     return ("vision", {"trainable": False}, f"{reason}; trainable: true for a look it has never seen")
 
 
