@@ -13,7 +13,7 @@ FONTS := fonts-wqy-microhei fonts-arphic-ukai fonts-arphic-gkai00mp fonts-arphic
   fonts-breip fonts-dancingscript fonts-dkg-handwriting fonts-kristi fonts-rufscript fonts-sjfonts
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: quickstart nano test test-bare golden bench data-tools style clean
+.PHONY: quickstart nano test test-bare fuzz golden bench data-tools style clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -48,6 +48,10 @@ test: .venv/.installed
 # the same as a machine without the optional programs, fonts and packages would run it, whatever this one has
 test-bare:
 	TESTS="$(TESTS)" .ci/bare
+
+# 2,000 mutations of every kind of file that is read, seeds printed: the table of docs/robustness.md
+fuzz: .venv/.installed
+	$(BIN)/python -m tests.robustness.fuzz
 
 # the golden losses of tests/training/test_golden_losses.py, after a change that moves numbers on purpose
 golden: .venv/.installed

@@ -189,7 +189,7 @@ def _first_batch(path: Path, folder: Path) -> None:
     from got_train.data.collator import Collator
     from got_train.tokenizer import load_tokenizer
     from got_train.training.loader import BatchSchedule, StepLoader
-    from got_train.training.run import build_mixture
+    from got_train.training.sources import build_mixture
 
     config = load_config(NANO / "stage2.yaml", [f"data.train={path}", "train.num_train_epochs=1"])
     mixture = build_mixture(config)

@@ -21,7 +21,7 @@ from got_train.preflight.rows import RowChecker
 from got_train.preflight.scan import ScanResult, Source, scan
 from got_train.preflight.statistics import Histogram, merged
 from got_train.tokenizer import Tokenizer
-from got_train.training.run import find_tokenizer
+from got_train.training.sources import find_tokenizer
 
 from .documents import Document, find_documents, opened, read_documents
 from .proposal import Choices, Line, propose, with_tiles, write

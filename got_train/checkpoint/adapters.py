@@ -72,6 +72,21 @@ def read_adapter(folder: str | os.PathLike) -> Adapter:
     return adapter
 
 
+def check_same_adapter(folder: str | os.PathLike, adapter: Adapter) -> None:
+    """Refuse a checkpoint that a resumed run would go on with on another base, or with other matrices."""
+    before = read_adapter(folder)
+    for name in ("base_sha256", "rank", "alpha", "layers", "whole"):
+        if getattr(before, name) != getattr(adapter, name):
+            what = (
+                "belongs to other weights or sizes than"
+                if name == "base_sha256"
+                else f"has other {name} than"
+            )
+            raise CheckpointError(
+                f"--resume: {Path(folder) / ADAPTER_FILE} {what} {adapter.base}; use what it had"
+            )
+
+
 def load_adapter_weights(model: Got, folder: str | os.PathLike) -> None:
     """Fill a model with adapters on, and the parts that trained as a whole, from a folder."""
     adapter, path = read_adapter(folder), Path(folder) / ADAPTER_WEIGHTS

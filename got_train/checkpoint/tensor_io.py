@@ -98,7 +98,8 @@ def _shards(index: Path) -> list[Path]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: has no weight_map; expected an index of weights, copy it again")
     for name in weight_map.values():
-        if not isinstance(name, str) or not name or name != os.path.basename(name) or name in (".", ".."):
+        is_name = isinstance(name, str) and name == os.path.basename(name) and "\0" not in name
+        if not is_name or name in ("", ".", ".."):
             raise CheckpointError(f"{index}: names {name!r}; expected the names of files beside it")
     return sorted({index.parent / name for name in weight_map.values()})
 

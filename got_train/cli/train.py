@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interruption = SignalHandler()
     interruption.listen()
     try:
-        print(dry_run(config) if options.dry_run else run(config, options.resume, interruption))
+        print(
+            dry_run(config, options.resume) if options.dry_run else run(config, options.resume, interruption)
+        )
         return DONE
     except KeyboardInterrupt as error:
         if not options.dry_run:
@@ -65,11 +67,11 @@ def run(config: Config, resume: bool, interruption: SignalHandler) -> str:
     return final
 
 
-def dry_run(config: Config) -> str:
+def dry_run(config: Config, resume: bool) -> str:
     need_paddle()
     from got_train.training.dry_run import dry_run
 
-    return dry_run(config)
+    return dry_run(config, resume)
 
 
 def report(config: Config) -> None:

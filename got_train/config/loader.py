@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from got_train.errors import ConfigError
 from got_train.modeling.config import ModelConfigError
+from got_train.strict_files import explain, read_text
 
 from .checks import require
 from .schema import Config
@@ -66,13 +67,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; give a YAML file such as configs/nano/stage1.yaml")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), strict_loader()) or {}
+        values = yaml.load(read_text(path, ConfigError), strict_loader()) or {}
         require(isinstance(values, dict), f"holds {values!r}; sections such as model, data, train are needed")
         for override in overrides:
             apply_override(values, override)
         return build(Config, values)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1
         raise ConfigError(
@@ -81,14 +80,41 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}); a text file") from error
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:  # of PyYAML, on what it reads
+        raise ConfigError(
+            f"{path}: not YAML that can be read ({explain(error)}); use plain values"
+        ) from error
 
 
 def strict_loader() -> type:
-    """PyYAML's safe loader, which by itself would take the last of two equal keys and drop the first."""
+    """PyYAML's safe loader, which by itself takes the last of two equal keys, 010 for 8 and 1:30 for 90.
+
+    Aliases are refused: nine lines of them can stand for more values than any memory holds.
+    """
     import yaml
 
     class StrictLoader(yaml.SafeLoader):
+        def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+            if self.check_event(yaml.AliasEvent):
+                event = self.peek_event()
+                line = event.start_mark.line + 1
+                raise ConfigError(f"*{event.anchor} (line {line}) is an alias; write the value out")
+            return super().compose_node(parent, index)
+
+        def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+            text = self.construct_scalar(node)
+            plain = re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", text)
+            line = node.start_mark.line + 1
+            require(plain is not None, f"{text} (line {line}) is no plain number; use digits, or quotes")
+            require(len(text) < 40, f"{text[:20]}... (line {line}) has {len(text)} digits; use a number")
+            return super().construct_yaml_int(node)
+
+        def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+            text = self.construct_scalar(node)
+            require(":" not in text, f"{text} (line {node.start_mark.line + 1}) is a time; use a number")
+            return super().construct_yaml_float(node)
+
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
             keys = [str(key.value) for key, _ in node.value]
             for place, (key, _) in enumerate(node.value):
@@ -96,6 +122,10 @@ def strict_loader() -> type:
                 require(keys[place] not in keys[:place], f"{twice}; keep one of them")
             return super().construct_mapping(node, deep)
 
+    for kind in ("int", "float"):
+        StrictLoader.add_constructor(
+            f"tag:yaml.org,2002:{kind}", getattr(StrictLoader, f"construct_yaml_{kind}")
+        )
     return StrictLoader
 
 
@@ -114,8 +144,10 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         values = values[section]
         require(isinstance(values, dict), f"{override!r}: {section} is a value; it has no keys below it")
     try:
-        values[last] = yaml.safe_load(text) if text else ""
-    except yaml.YAMLError as error:
+        values[last] = yaml.load(text, strict_loader()) if text else ""
+    except ConfigError as error:
+        raise ConfigError(f"{override!r}: {error}") from error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise ConfigError(
             f"{override!r}: {text!r} is not YAML; a value, a [list] or a {{mapping}}"
         ) from error

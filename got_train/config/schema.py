@@ -282,6 +282,12 @@ class TrainConfig:
             "char_loss_weight",
         ):
             require(getattr(self, key) >= 0, f"{key} must not be negative; got {getattr(self, key)}")
+        require(self.seed < 2**32, f"seed must be below 2^32; got {self.seed}")
+        most = 1 << 16
+        require(
+            self.per_device_train_batch_size <= most and self.batch_size <= most * most,
+            f"per_device_train_batch_size ({self.per_device_train_batch_size}) must be at most {most}",
+        )
         require(0 <= self.ema_decay < 1, f"ema_decay must be in 0..1, without 1; got {self.ema_decay}")
         require(
             self.preview_max_new_tokens >= 1,

@@ -63,6 +63,9 @@ class RowReader:
 
     def columns_to_read(self, names: Sequence[str], location: str) -> list[str]:
         """The columns to read of a table that has these; refuses what no row of it could answer."""
+        twice = next((name for name in names if list(names).count(name) > 1), None)
+        if twice is not None:
+            raise RecordError(f"{location}: two columns are called {shorten(twice)}; rename one of them")
         found = {key: self._name(name, names) for key, name in self.columns.items()}
         for key, name in found.items():
             if name not in names:

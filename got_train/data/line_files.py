@@ -22,6 +22,7 @@ import numpy as np
 
 from got_train import images as pictures
 from got_train import prompts
+from got_train.strict_files import strict_json, unique_keys
 
 from .box_lines import box_format, text_lines
 from .formats import RowReader
@@ -201,7 +202,7 @@ def meta_rows(path: str | os.PathLike) -> dict | None:
     if Path(path).suffix.lower() != ".json" or not first_bytes(path).startswith(b"{"):
         return None
     try:
-        rows = json.loads(Path(path).read_bytes().decode("utf-8-sig"))
+        rows = strict_json(Path(path).read_bytes().decode("utf-8-sig"), allow_nan=True)
     except (ValueError, RecursionError):
         return None  # lines under the name of .json, or broken: the line will tell
     is_meta = rows and all(isinstance(row, dict) and "annotations" in row for row in rows.values())
@@ -259,7 +260,8 @@ def json_row(location: str, raw: bytes, in_list: bool = False) -> dict:
     """The object of a line, or of an element of a list."""
     try:
         text = _text(location, raw)
-        row = json.JSONDecoder().raw_decode(text)[0] if in_list else json.loads(text)
+        decoder = json.JSONDecoder(object_pairs_hook=unique_keys)
+        row = decoder.raw_decode(text)[0] if in_list else decoder.decode(text)
     except json.JSONDecodeError as error:
         what = f"{error.msg} at column {error.colno}"
         raise RecordError(f"{location}: not JSON: {what}; one object a line, or a list of objects") from error

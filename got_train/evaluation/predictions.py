@@ -18,6 +18,7 @@ from tqdm import tqdm
 from got_train import prompts
 from got_train.atomic_write import write_atomic
 from got_train.errors import EvaluationError, PromptError
+from got_train.strict_files import strict_json
 
 if TYPE_CHECKING:
     from got_train.data.records import Record
@@ -191,8 +192,10 @@ def json_rows(text: str, path: str) -> Iterator[tuple[object, str]]:
     """The values of a JSON list, or of JSON lines, each with its place."""
     if text.lstrip().startswith("["):
         try:
-            yield from ((row, f"{path}[{place}]") for place, row in enumerate(json.loads(text)))
-        except json.JSONDecodeError as error:
+            yield from (
+                (row, f"{path}[{place}]") for place, row in enumerate(strict_json(text, allow_nan=True))
+            )
+        except (ValueError, RecursionError) as error:
             raise EvaluationError(
                 f"{path}: not JSON: {error}; a list of objects, or one object a line"
             ) from error
@@ -200,8 +203,8 @@ def json_rows(text: str, path: str) -> Iterator[tuple[object, str]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield json.loads(line), f"{path}:{number}"
-            except json.JSONDecodeError as error:
+                yield strict_json(line, allow_nan=True), f"{path}:{number}"
+            except (ValueError, RecursionError) as error:
                 raise EvaluationError(f"{path}:{number}: not JSON: {error}; one object a line") from error
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from got_train import images, prompts
 from got_train.atomic_write import write_atomic
+from got_train.checkpoint.stamp import model_stamp
 from got_train.cpu import settings as cpu
 from got_train.errors import ImageError, InferenceError, UsageError
 
@@ -26,7 +27,6 @@ FREE = (
     *("image_file", "video_file", "pages", "json", "confidence", "stream", "batch_size", "prompt_template"),
     *("output_dir", "save_render_file", "draw", "threads", "cpu_tuning", "model_name_or_path"),
 )
-WEIGHTS = (".safetensors", ".pdparams", ".bin")
 
 
 def load(options: InferenceOptions) -> OcrPipeline:
@@ -198,15 +198,8 @@ def _progress(options: InferenceOptions) -> ProgressFile | contextlib.nullcontex
     folders = {"model": options.model_name_or_path, "adapter": options.adapter}
     for name, folder in folders.items():
         settings[name] = folder and str(Path(folder).resolve())
-    settings["weights"] = [state for folder in folders.values() if folder for state in _weights(Path(folder))]
+    settings["files"] = model_stamp(options.model_name_or_path, options.adapter)
     return ProgressFile(options.output_dir, settings)
-
-
-def _weights(folder: Path) -> list[list[str | int]]:
-    """Name, size and time of each file that the answers depend on."""
-    files = [file for file in sorted(folder.iterdir()) if file.suffix in WEIGHTS]
-    states = [(file.name, file.stat()) for file in files]
-    return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
 
 
 def _say(message: str) -> None:

@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Any
 
 from got_train.errors import InferenceError
+from got_train.folder_lock import FolderLock
+from got_train.strict_files import strict_json
 
 from .pages import Page
 
@@ -30,21 +32,26 @@ class ProgressFile:
     def __init__(self, folder: str | os.PathLike, settings: dict[str, Any]) -> None:
         self.path = Path(folder) / PROGRESS_FILE
         self.settings = settings
+        self._lock = FolderLock(folder, "--output_dir", InferenceError)
         self._places: dict[str, int] = {}  # where the row of a page begins
         self._stamps: dict[str, list] = {}
         self._begun: dict[str, list] = {}  # stamps of pages that are being read
 
     def __enter__(self) -> ProgressFile:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "a+b")
-        _lock(self._file, self.path)
-        self._recover()
+        self._lock.acquire()
+        try:
+            self._file = open(self.path, "a+b")
+            self._recover()
+        except BaseException:
+            self._lock.release()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        self._lock.release()
 
     def has(self, pages: Sequence[Page]) -> bool:
         key = _key(pages)
@@ -60,6 +67,7 @@ class ProgressFile:
 
     def add(self, pages: Sequence[Page], row: dict[str, Any]) -> None:
         """The row of a page that was begun, and whose files are there."""
+        self._lock.check()
         key = _key(pages)
         stamp = self._begun.pop(key, [])
         self._places[key] = self._file.seek(0, os.SEEK_END)
@@ -71,7 +79,7 @@ class ProgressFile:
         if not self.has(pages):
             return None
         self._file.seek(self._places[_key(pages)])
-        return json.loads(self._file.readline())
+        return strict_json(self._file.readline())
 
     def _recover(self) -> None:
         """Learns what is done. A line that a killed job left unfinished is cut off."""
@@ -110,6 +118,7 @@ class ProgressFile:
         # a file's name need not be UTF-8: what of it is not becomes an escape of JSON
         self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
         self._file.flush()
+        os.fsync(self._file.fileno())
 
 
 def _lines(file: Any) -> Iterator[tuple[int, bytes]]:
@@ -124,26 +133,12 @@ def _parsed(line: bytes, path: Path) -> dict[str, Any] | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        row = json.loads(line)
-    except ValueError as error:
+        row = strict_json(line)
+    except (ValueError, RecursionError) as error:
         raise InferenceError(f"{path}: {line[:40]!r} is no row ({error}); move the file away") from error
     if not isinstance(row, dict):
         raise InferenceError(f"{path}: {line[:40]!r} is no row; move the file away to read all anew")
     return row
-
-
-def _lock(file: Any, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # no Unix
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise InferenceError(
-            f"{path}: another job is writing here; wait for it, or another folder"
-        ) from error
 
 
 def _key(pages: Sequence[Page]) -> str:

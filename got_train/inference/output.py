@@ -55,7 +55,12 @@ def files(options: InferenceOptions, name: str) -> dict[str, Path]:
 
 def saved(options: InferenceOptions, name: str) -> bool:
     """Whether all that `save` writes of a page is there; of a document it is written at its end."""
-    return options.group_by == "document" or all(file.exists() for file in files(options, name).values())
+    return options.group_by == "document" or all(map(_is_whole, files(options, name).values()))
+
+
+def _is_whole(file: Path) -> bool:
+    """An empty file is what a power cut left: even the text of a blank page ends with a line feed."""
+    return file.is_file() and file.stat().st_size > 0
 
 
 def save(answer: OcrResult, reader: OcrPipeline, options: InferenceOptions, name: str) -> list[Path]:

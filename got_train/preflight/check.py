@@ -18,7 +18,7 @@ from got_train.data.records import ConcatDataset, Record, RecordError
 from got_train.errors import RequirementError
 from got_train.modeling.config import GotConfig
 from got_train.requirements import need_paddle
-from got_train.training.run import count_steps, find_tokenizer, make_output_dir, open_source
+from got_train.training.sources import count_steps, find_tokenizer, make_output_dir, open_source
 
 from . import config_checks, duplicates, verdict
 from .answers import answer_findings

@@ -169,7 +169,7 @@ def audit(run: Run) -> str:
     rows = [
         f"<tr><td class=word>{part['part']}<td class=word>{'trains' if part['train'] else 'rests'}"
         f"<td>{part['parameters']}<td>{part['optimized']}<td>{part['with_gradient']}<td>{part['changed']}"
-        f"<td>{part['gradient_norm']:.4g}<td>{part.get('frozen', 0)}<td>{part.get('frozen_touched', 0)}"
+        f"<td>{part['gradient_norm']:.4g}<td>{part.get('frozen', 0)}<td>{part.get('frozen_modified', 0)}"
         for part in run.audit["parts"]
     ]
     head = (

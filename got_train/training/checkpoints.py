@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from got_train.atomic_write import sync_folder, sync_tree
 from got_train.errors import CheckpointError, TrainingError
@@ -35,14 +33,6 @@ def step_of(checkpoint: str | os.PathLike) -> int:
     return int(_NAME.search(Path(checkpoint).name).group(1))
 
 
-def read_json(file: Path) -> Any:
-    """A file of a checkpoint that a run is to go on from. Raises CheckpointError if it is not whole."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise incomplete(file.parent, f"{file.name}: {error}") from error
-
-
 def incomplete(checkpoint: Path, fault: str) -> CheckpointError:
     return CheckpointError(
         f"--resume: {checkpoint} is not whole ({fault}); delete it to go on from the one before"
@@ -51,38 +41,38 @@ def incomplete(checkpoint: Path, fault: str) -> CheckpointError:
 
 def make_tmp_dir(output_dir: str | os.PathLike, name: str) -> Path:
     """The folder to write a checkpoint into."""
-    made = Path(output_dir) / UNFINISHED / name
-    made.mkdir(parents=True, exist_ok=True)
-    return made
+    tmp_dir = Path(output_dir) / UNFINISHED / name
+    tmp_dir.mkdir(parents=True, exist_ok=True)
+    return tmp_dir
 
 
 @contextmanager
-def explain_save_errors(made: Path) -> Iterator[None]:
+def explain_save_errors(tmp_dir: Path) -> Iterator[None]:
     """Say of a full disk, in whichever words it is told, what is lost and what is not."""
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, SafetensorError) as error:
-        found = checkpoints(made.parent.parent)
+        found = checkpoints(tmp_dir.parent.parent)
         kept = f"--resume continues from {found[-1].name}" if found else "there is none before it"
-        raise SaveError(f"{made}: could not be written ({error}); {kept}") from error
+        raise SaveError(f"{tmp_dir}: could not be written ({error}); {kept}") from error
 
 
-def commit(made: Path) -> None:
+def commit(tmp_dir: Path) -> None:
     """Move a finished checkpoint to its place; from then on it counts, also after a power cut."""
-    sync_tree(made)
-    os.replace(made, made.parent.parent / made.name)
-    sync_folder(made.parent.parent)
+    sync_tree(tmp_dir)
+    os.replace(tmp_dir, tmp_dir.parent.parent / tmp_dir.name)
+    sync_folder(tmp_dir.parent.parent)
 
 
-def commit_over(made: Path) -> None:
+def commit_over(tmp_dir: Path) -> None:
     """As publish, where another may stand; a run killed in between makes it anew from its last checkpoint."""
-    place, doomed = made.parent.parent / made.name, made.parent.parent / DELETING
+    place, doomed = tmp_dir.parent.parent / tmp_dir.name, tmp_dir.parent.parent / DELETING
     if place.exists():
         doomed.mkdir(exist_ok=True)
-        os.replace(place, doomed / made.name)
-    commit(made)
+        os.replace(place, doomed / tmp_dir.name)
+    commit(tmp_dir)
     shutil.rmtree(doomed, ignore_errors=True)
 
 

@@ -11,12 +11,13 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+import paddle
 from paddlenlp.trainer import TrainerCallback
 from tqdm import tqdm
 
@@ -26,17 +27,17 @@ from got_train.data.characters import describe, unfamiliar
 from got_train.data.collator import Collator, Sample, pack_samples
 from got_train.data.mixture import Mixture
 from got_train.data.records import Record, RecordError
+from got_train.errors import ConfigError
+from got_train.folder_lock import FolderLock
 from got_train.modeling.config import IGNORED, PARTS
+from got_train.modeling.got import Got
 from got_train.profiling.memory import MicroBatch, Training, estimate, peak_memory
 
 from .callbacks.gradient_check import GradientCheck
-from .run import build_feature_cache, build_trainer, check_room, count_steps
-
-if TYPE_CHECKING:
-    from got_train.modeling.got import Got
-
-    from .feature_cache import DiskUsage
-    from .trainer import GotTrainer
+from .feature_cache import DiskUsage
+from .run import build_feature_cache, build_trainer, check_disk_usage, check_output_dir
+from .sources import count_steps
+from .trainer import GotTrainer
 
 NUM_PROBED, SECONDS = 20_000, 20.0  # the longest rows are looked for among the first; whichever ends first
 NUM_SAMPLES = 64  # of which the tokens are counted
@@ -125,7 +126,7 @@ class DryRunResult:
     begun: int  # bytes at most before there was a model
     training: Training
     micro_batch: MicroBatch  # of the longest rows
-    room: DiskUsage | None = None  # with train.feature_cache
+    usage: DiskUsage | None = None  # with train.feature_cache
 
     @property
     def steps(self) -> int:
@@ -133,7 +134,7 @@ class DryRunResult:
 
     @property
     def accumulation(self) -> int:
-        plan = self.trainer.loader.plan
+        plan = self.trainer.loader.schedule
         return self.config.train.batch_size // (plan.micro_batch_size * plan.ranks)
 
     @property
@@ -146,7 +147,7 @@ class DryRunResult:
     def step_seconds(self) -> tuple[float, float]:
         """Of a usual step, and of one whose rows are all as long as the longest."""
         (_, longest, usual), update = self.watch.passes, min(self.watch.updates)
-        times = self.config.train.batch_size / self.trainer.loader.plan.batch_size
+        times = self.config.train.batch_size / self.trainer.loader.schedule.batch_size
         return times * usual + update, times * longest + update
 
     def parameters(self) -> tuple[int, int]:
@@ -156,9 +157,23 @@ class DryRunResult:
         return sum(value.size for value in values), sum(trained)
 
 
-def dry_run(config: Config) -> str:
+def dry_run(config: Config, resume: bool = False) -> str:
     """The report of a measured start of a run. Raises what the run would raise."""
+    _look_at_output_dir(config, resume)
     return "\n".join(_report(measure(config)))
+
+
+def _look_at_output_dir(config: Config, resume: bool) -> None:
+    """Refuse a folder as the run would; one that was not there is taken away again."""
+    folder = Path(config.train.output_dir)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        check_output_dir(config, resume)
+        FolderLock(folder, "train.output_dir", ConfigError).refuse_if_held()
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
 
 
 def measure(config: Config, longest: Sequence[Record] = ()) -> DryRunResult:
@@ -170,9 +185,9 @@ def measure(config: Config, longest: Sequence[Record] = ()) -> DryRunResult:
         begun = peak_memory()
         trainer = build_trainer(_short_config(config, folder))
         loader, training = trainer.loader, _training(config, trainer.model)
-        mixture, size = loader.mixture, loader.plan.batch_size
+        mixture, size = loader.mixture, loader.schedule.batch_size
         cache = build_feature_cache(config, trainer.model)
-        room = None if cache is None else check_room(config, cache, mixture, loader.collator)
+        usage = None if cache is None else check_disk_usage(config, cache, mixture, loader.collator)
         rows = ProbedRecords(mixture, loader.collator, config.data.on_error == "skip")
         draws = range(min(NUM_PROBED, count_steps(config, mixture.total) * config.train.batch_size))
         if longest:
@@ -189,15 +204,13 @@ def measure(config: Config, longest: Sequence[Record] = ()) -> DryRunResult:
         trainer.train()
     said = f"{said} the longest have {most} tokens"
     memory = peak_memory()
-    samples = [loader.collator.sample(loader.mixture[draw]) for draw in loader.plan.draws(0, 0)]
+    samples = [loader.collator.sample(loader.mixture[draw]) for draw in loader.schedule.sample_indices(0, 0)]
     batch = _micro_batch(loader.collator, samples)
-    return DryRunResult(config, trainer, mixture, usual, said, watch, memory, begun, training, batch, room)
+    return DryRunResult(config, trainer, mixture, usual, said, watch, memory, begun, training, batch, usage)
 
 
 def _training(config: Config, model: Got) -> Training:
     """What the memory of a run follows from, before the weights are cut into slices."""
-    import paddle
-
     values = {part: list(model.part(part).parameters()) for part in PARTS}
     accumulation = config.train.batch_size // config.train.per_device_train_batch_size
     ranks = paddle.distributed.get_world_size()
@@ -226,15 +239,15 @@ def _report(measured: DryRunResult) -> Iterator[str]:
     yield from _parts(trainer, config)
     yield ""
     yield f"rows       {_rows(mixture)}; {measured.longest}"
-    yield f"steps      {_steps(config, steps, measured.accumulation, trainer.loader.plan.ranks)}"
+    yield f"steps      {_steps(config, steps, measured.accumulation, trainer.loader.schedule.ranks)}"
     yield f"tokens     {_tokens(list(usual.values()), steps * config.train.batch_size)}"
     if characters := _characters(config, trainer.loader.collator, [mixture[draw] for draw in usual]):
         yield f"characters {characters}"
     yield f"memory     {_memory(measured)}"
     for setting, size in suggestions(measured):
         yield f"           {setting}: about {size / 2**30:.2f} GB"
-    if measured.room is not None:
-        yield f"features   {measured.room.words()}; the time is that without any"
+    if measured.usage is not None:
+        yield f"features   {measured.usage.words()}; the time is that without any"
     yield f"time       {_times(measured)}"
     yield ""
     yield from _shown(trainer.loader.collator, *next(iter(usual.items())), mixture)
@@ -252,8 +265,6 @@ def _short_config(config: Config, folder: str) -> Config:
     """Three steps of one micro-batch a process, written nowhere that stays; two where there are more, as
     then gradients stay while the second runs.
     """
-    import paddle
-
     once = config.train.per_device_train_batch_size * paddle.distributed.get_world_size()
     train = dataclasses.replace(
         config.train,
@@ -271,7 +282,7 @@ def _short_config(config: Config, folder: str) -> Config:
 
 
 def _parts(trainer: GotTrainer, config: Config) -> Iterator[str]:
-    audits = [each for each in trainer.callback_handler.callbacks if isinstance(each, GradientCheck)]
+    check = trainer.callback(GradientCheck)
     yield f"{'part':10} {'parameters':>12} {'trains':>10} {'peak lr':>8} {'decay':>6} {'gradient norm':>14}"
     for part in PARTS:
         own = getattr(config.parts, part)
@@ -286,7 +297,7 @@ def _parts(trainer: GotTrainer, config: Config) -> Iterator[str]:
             decay = config.optimizer.weight_decay if own.weight_decay is None else own.weight_decay
             line += f" {own.learning_rate or config.optimizer.learning_rate:8.1e} {decay:6g}"
             # there is no audit where no process has all gradients (sharding stage 2 and 3)
-            line += f" {audits[0].parts[part].gradient_norm:14.4g}" if audits else f" {'-':>14}"
+            line += f" {check.parts[part].gradient_norm:14.4g}" if check else f" {'-':>14}"
         yield line
 
 

@@ -5,52 +5,41 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from got_train.config.schema import Config
 from got_train.evaluation.scored import lower_is_better
 
-from .checkpoints import read_json
-from .run_files import EARLY_STOP, LOSS, STATE_FILE, VALIDATION_PREFIX
-
-if TYPE_CHECKING:
-    pass
+from .run_files import EARLY_STOP, LOSS, VALIDATION_PREFIX
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """The number of a run's log that decides on its best weights and its early end."""
+    """The number of a run's log that decides on its best weights, and how long a better one is waited for."""
 
-    name: str  # loss, or a metric
+    metric: str  # loss, or a metric
+    patience: int = 0  # evaluations without a better one; 0: never stops
 
     @property
     def key(self) -> str:
-        return f"{VALIDATION_PREFIX}{self.name}"
+        return f"{VALIDATION_PREFIX}{self.metric}"
 
     @property
-    def lower(self) -> bool:
-        """Whether less is better."""
-        return self.name == LOSS or lower_is_better(self.name)
+    def lower_is_better(self) -> bool:
+        return self.metric == LOSS or lower_is_better(self.metric)
 
     def values(self, history: Sequence[dict]) -> list[float]:
         return [entry[self.key] for entry in history if self.key in entry]
 
-    def since_best(self, values: Sequence[float]) -> int:
-        """Validations after the first that was best; none that was no number is."""
-        cost = [math.inf if math.isnan(value) else value if self.lower else -value for value in values]
+    def evals_since_best(self, values: Sequence[float]) -> int:
+        """Evaluations after the first that was best; none that was not a number is."""
+        sign = 1 if self.lower_is_better else -1
+        cost = [math.inf if math.isnan(value) else sign * value for value in values]
         return len(cost) - 1 - int(np.argmin(cost)) if cost else 0
 
-    def waited(self, values: Sequence[float], patience: int) -> bool:
-        """Whether that many have come in vain; never with 0."""
-        return bool(patience) and self.since_best(values) >= patience
+    def should_stop(self, values: Sequence[float]) -> bool:
+        return bool(self.patience) and self.evals_since_best(values) >= self.patience
 
-
-def has_stopped(checkpoint: Path, config: Config) -> bool:
-    """Whether a run ended early at this checkpoint."""
-    history = read_json(checkpoint / STATE_FILE)["log_history"]
-    goal = EarlyStopping(config.eval.best_metric)
-    waited = goal.waited(goal.values(history), config.train.early_stopping_patience)
-    return waited or any(EARLY_STOP in entry for entry in history)
+    def has_stopped(self, history: Sequence[dict]) -> bool:
+        """Whether a run with this log was ended early."""
+        return self.should_stop(self.values(history)) or any(EARLY_STOP in entry for entry in history)

@@ -80,7 +80,7 @@ class FeatureCache(TrainerCallback):
         """What the encoder gives, (V, 3, side, side) -> (V, P, D)."""
         return paddle.concat([self._of_view(pixels[place : place + 1]) for place in range(len(pixels))])
 
-    def room(self, views: int | None) -> DiskUsage:
+    def disk_usage(self, views: int | None) -> DiskUsage:
         """What so many views take. Makes no folder."""
         config, existing = self.encoder.config, self.folder.absolute()
         while not existing.exists():

@@ -11,16 +11,17 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import paddle
 from tqdm import tqdm
+from visualdl import LogWriter
 
 from got_train.config.schema import Config
 from got_train.data.mixture import subsample
 from got_train.data.records import Record
-from got_train.errors import ConfigError
+from got_train.errors import ConfigError, TrainingError
 from got_train.evaluation.metrics import degeneration, text
 from got_train.evaluation.predictions import DataFile, Prediction, data_names, read_rows, records_hash
 from got_train.evaluation.provenance import write_lines
@@ -34,11 +35,9 @@ from got_train.evaluation.scored import (
 from got_train.evaluation.scores import ALL
 from got_train.formats.answer_types import answer_type
 from got_train.inference.reader import OcrPipeline
+from got_train.strict_files import reading, strict_json
 
 from .run_files import MEASUREMENTS
-
-if TYPE_CHECKING:
-    from visualdl import LogWriter
 
 VALIDATION = "validation"
 NUM_PROBED = 10_000  # records of a set, evenly spaced, whose kinds are found before some are chosen
@@ -232,15 +231,15 @@ class GenerationEval:
     """
 
     def __init__(
-        self, reader: OcrPipeline, rows: EvalRecords, config: Config, rank: int = 0, ranks: int = 1
+        self, reader: OcrPipeline, records: EvalRecords, config: Config, rank: int = 0, ranks: int = 1
     ) -> None:
-        self.reader, self.rows, self.rank, self.ranks = reader, rows, rank, ranks
+        self.reader, self.records, self.rank, self.ranks = reader, records, rank, ranks
         self.settings = config.eval
-        self.shown = rows.first(config.train.preview_samples)
+        self.shown = records.first(config.train.preview_samples)
         if config.eval.best_metric != "loss":
-            check_metric(config.eval.best_metric, rows.validation)
+            check_metric(config.eval.best_metric, records.validation)
 
-    def measure(self, step: int) -> EvalResult:
+    def evaluate(self, step: int) -> EvalResult:
         """What the model reads now, as far as eval.time_limit suffice."""
         began = time.monotonic()
         found = [each for batch in self.read(self.settings.time_limit) for each in batch]
@@ -249,7 +248,7 @@ class GenerationEval:
     def read(self, seconds: float = 0.0, known: Sequence[Prediction] = ()) -> Iterator[list[Prediction]]:
         """Answers to the rows that are not known, some at a time; ends with the rows, or after `seconds`."""
         done = {each.key for each in known}
-        left = [(file, place) for file, place in self.rows.order if (file.name, place) not in done]
+        left = [(file, place) for file, place in self.records.order if (file.name, place) not in done]
         together, began = self.settings.batch_size * self.ranks, time.monotonic()
         with tqdm(total=len(left), unit="row", leave=False, disable=True if self.rank else None) as bar:
             for start in range(0, len(left), together):
@@ -267,16 +266,16 @@ class GenerationEval:
         found = self.from_first(lambda: score_predictions(predictions))
         spent = sum(each.seconds or 0.0 for each in predictions)  # of answers that an earlier session read
         return EvalResult(
-            step, found, len(self.rows.order), spent if began is None else time.monotonic() - began
+            step, found, len(self.records.order), spent if began is None else time.monotonic() - began
         )
 
     def from_first(self, make: Callable[[], Result]) -> Result:
         """What the first process makes, in all processes."""
         return self._gathered(make() if self.rank == 0 else None)[0]
 
-    def value(self, measurement: EvalResult, metric: str) -> float:
+    def value(self, result: EvalResult, metric: str) -> float:
         """Of the validation rows; nan where the time was over before one of them had it."""
-        return mean_metrics(measurement.of_files(self.rows.validation)).get(metric, math.nan)
+        return mean_metrics(result.of_files(self.records.validation)).get(metric, math.nan)
 
     def _gathered(self, value: Any) -> list[Any]:
         """Of all processes."""
@@ -293,7 +292,7 @@ class EvalLog:
     def __init__(self, output_dir: Path) -> None:
         self.path = output_dir / MEASUREMENTS
 
-    def go_on(self, step: int, base: Mapping[str, Any] | None) -> None:
+    def truncate_after(self, step: int, base: Mapping[str, Any] | None) -> None:
         """From a checkpoint, after the line of the base where it was read."""
         kept = [] if base is None else [base]
         first = min(1, len(kept))
@@ -303,7 +302,6 @@ class EvalLog:
             write_lines(self.path, kept)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
@@ -311,13 +309,14 @@ class EvalLog:
         if not self.path.exists():
             return
         whole, _, _ = self.path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
-        yield from (json.loads(line) for line in whole.split("\n") if line)  # the last may be torn
+        with reading(self.path, TrainingError):
+            yield from (strict_json(line, True) for line in whole.split("\n") if line)  # the last may be torn
 
 
-def log_curves(board: LogWriter, measurement: EvalResult) -> None:
+def log_curves(writer: LogWriter, result: EvalResult) -> None:
     """A curve for each metric of each task of each source."""
-    for source, tasks in measurement.metrics().items():
+    for source, tasks in result.metrics().items():
         for task, values in tasks.items():
             for name, value in values.items():
                 if name != "rows":
-                    board.add_scalar(f"{source}/{task}/{name}", value, measurement.step)
+                    writer.add_scalar(f"{source}/{task}/{name}", value, result.step)

@@ -1,7 +1,7 @@
 """Which rows entered which step: a line a step and process, of what the collator really got.
 
 The rows themselves follow from seed and step (data/mixture.py); the ledger keeps how many they were, a sum
-over their places and answers to compare with, and which draws were dropped. Knows no model.
+over their places, pictures and answers to compare with, and which samples were dropped. Knows no model.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from got_train.atomic_write import write_atomic
+from got_train.data.record import Record
 from got_train.errors import TrainingError
+from got_train.images import EncodedImage
+from got_train.strict_files import read_text, strict_json
 
-DROPPED = -1  # stands for the mark of a row that could not be used
+DROPPED = -1  # stands for the checksum of a row that could not be used
 
 
 @dataclass(frozen=True)
@@ -27,22 +30,38 @@ class StepRecord:
 
     step: int  # from 1, as in logs and checkpoints
     rows: int
-    sum: int  # of the rows' marks; the same in whatever order, over however many processes
-    dropped: tuple[int, ...] = ()  # draws
+    sum: int  # of the rows' checksums; the same in whatever order, over however many processes
+    dropped: tuple[int, ...] = ()  # indices of samples
 
     @classmethod
-    def of(cls, step: int, draws: Sequence[int], marks: Sequence[int]) -> StepRecord:
-        dropped = tuple(draw for draw, each in zip(draws, marks, strict=True) if each == DROPPED)
-        return cls(step, len(marks) - len(dropped), sum(each for each in marks if each != DROPPED), dropped)
+    def of(cls, step: int, indices: Sequence[int], checksums: Sequence[int]) -> StepRecord:
+        dropped = tuple(index for index, each in zip(indices, checksums, strict=True) if each == DROPPED)
+        return cls(
+            step, len(checksums) - len(dropped), sum(each for each in checksums if each != DROPPED), dropped
+        )
 
     def __add__(self, other: StepRecord) -> StepRecord:
         dropped = tuple(sorted(self.dropped + other.dropped))
         return StepRecord(self.step, self.rows + other.rows, self.sum + other.sum, dropped)
 
 
-def checksum(where: str, answer: Sequence[int]) -> int:
-    """A number for a row: its file:line and the ids that it supervises."""
-    return zlib.crc32(np.asarray(answer, np.int64).tobytes(), zlib.crc32(where.encode()))
+def record_checksum(record: Record, answer: Sequence[int]) -> int:
+    """A number for a row: file:line, what is asked, the bytes of its pictures and the ids that it supervises.
+
+    A picture that is gone counts as an empty one, so that a changed row is told from a fault.
+    """
+    asked = (record.location, record.task, record.box, record.box_unit, record.color)
+    value = zlib.crc32(np.asarray(answer, np.int64).tobytes(), zlib.crc32(repr(asked).encode()))
+    for image in record.images:
+        value = zlib.crc32(image.data if isinstance(image, EncodedImage) else _content(image), value)
+    return value
+
+
+def _content(image: str) -> bytes:
+    try:
+        return Path(image).read_bytes()
+    except OSError:
+        return b""
 
 
 @dataclass
@@ -57,18 +76,21 @@ class SampleLog:
     def __post_init__(self) -> None:
         self.path = _path(self.output_dir, self.rank)
 
-    def go_on_from(self, step: int) -> None:
+    def truncate_after(self, step: int) -> None:
         """Forget the steps after `step`: their weights are lost, and they will be made again."""
         others = _files(self.output_dir).items() if self.rank == 0 else ()
         for path in {self.path, *(path for rank, path in others if rank >= self.ranks)}:
             _truncate(path, step)
 
     def add(self, entry: StepRecord) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         row = {"step": entry.step, "rows": entry.rows, "sum": f"{entry.sum:x}"}
         row |= {"dropped": list(entry.dropped)} if entry.dropped else {}
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def has_sample_log(output_dir: str | os.PathLike) -> bool:
+    return bool(_files(output_dir))
 
 
 def read_sample_log(output_dir: str | os.PathLike) -> dict[int, StepRecord]:
@@ -88,9 +110,9 @@ def _entries(path: Path) -> Iterator[StepRecord]:
     """Those of whole lines; half a one is of a step in which the process was killed."""
     for number, line in enumerate(_whole_lines(path), 1):
         try:
-            row = json.loads(line)
+            row = strict_json(line)
             yield StepRecord(row["step"], row["rows"], int(row["sum"], 16), tuple(row.get("dropped", ())))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise TrainingError(f"{path}:{number}: not a line of a ledger ({error}); take it out") from error
 
 
@@ -104,8 +126,8 @@ def _truncate(path: Path, step: int) -> None:
 
 
 def _whole_lines(path: Path) -> Iterable[str]:
-    with open(path, encoding="utf-8") as file:
-        yield from (line for line in file if line.endswith("\n"))
+    lines = read_text(path, TrainingError).split("\n")
+    yield from (f"{line}\n" for line in lines[:-1])
 
 
 def _path(output_dir: str | os.PathLike, rank: int) -> Path:

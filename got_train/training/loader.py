@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import pickle
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -17,23 +16,24 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.pool import ExceptionWithTraceback
 from multiprocessing.util import Finalize
+from typing import Any
 
 import numpy as np
 import paddle
 
 from got_train import workers as processes
-from got_train.data.collator import Collator
+from got_train.data.collator import Collator, Sample
 from got_train.data.mixture import Mixture
 from got_train.data.record import location_of
 from got_train.data.records import DataFileError, RecordError
 from got_train.errors import ConfigError, TrainingError
 from got_train.modeling.config import IGNORED
 
-from .ledger import DROPPED, checksum
+from .ledger import DROPPED, record_checksum
 from .rejected_samples import RejectedSamples
 
-_FAULTS, _MARKS = "faults", "marks"
-WAITING = "waiting_for_data"  # what the share of time that the model had no batch is called in the log
+FAULTS, CHECKSUMS, INDICES = "faults", "checksums", "indices"  # in a batch, beside its tensors
+WAITING = "waiting_for_data"  # in the log: the fraction of time that the model had no batch
 PREFETCH_FACTOR = 2  # micro-batches that a worker is asked for beforehand, Paddle's default
 
 
@@ -43,7 +43,7 @@ class WorkerError(TrainingError, RuntimeError):
 
 @dataclass(frozen=True)
 class BatchSchedule:
-    """Which draws of the mixture every micro-batch of every process takes."""
+    """Which samples of the mixture every micro-batch of every process takes."""
 
     steps: int
     batch_size: int  # of the step, over all processes
@@ -63,70 +63,73 @@ class BatchSchedule:
     def accumulation(self) -> int:
         return self.batch_size // (self.micro_batch_size * self.ranks)
 
-    def draws(self, step: int, micro: int) -> range:
-        """One step's draws are the same however many processes share them."""
+    def sample_indices(self, step: int, micro: int) -> range:
+        """One step's samples are the same however many processes share them."""
         first = step * self.batch_size + (micro * self.ranks + self.rank) * self.micro_batch_size
         return range(first, first + self.micro_batch_size)
 
 
 class _SampleDataset(paddle.io.Dataset):
-    """Draw -> sample; a fault travels as data to the main process."""
+    """Index -> (sample, checksum of its record); a fault travels in the sample's place."""
 
     def __init__(self, mixture: Mixture, collator: Collator) -> None:
         self.mixture, self.collator = mixture, collator
 
-    def __getitem__(self, draw: int) -> object:
+    def __getitem__(self, index: int) -> tuple[Sample | ExceptionWithTraceback, int]:
         try:
-            return self.collator.sample(self.mixture[draw])
+            record = self.mixture[index]
+            sample = self.collator.sample(record)
+            return sample, record_checksum(record, sample.labels[sample.labels != IGNORED])
         except Exception as error:
-            return ExceptionWithTraceback(error, error.__traceback__)
+            return ExceptionWithTraceback(error, error.__traceback__), DROPPED
 
-    def collate(self, found: list) -> dict[str, np.ndarray]:
-        """The batch of the usable samples, with the faults of the others, pickled."""
-        faults = [each for each in found if isinstance(each, ExceptionWithTraceback)]
-        samples = [each for each in found if not isinstance(each, ExceptionWithTraceback)]
+    def collate(self, items: list[tuple[Sample | ExceptionWithTraceback, int]]) -> dict[str, Any]:
+        """The batch of the usable samples, with the faults of the others."""
+        faults = [sample for sample, _ in items if isinstance(sample, ExceptionWithTraceback)]
+        samples = [sample for sample, _ in items if not isinstance(sample, ExceptionWithTraceback)]
         batch = self.collator.batch(samples or [self.collator.blank()])
-        batch[_MARKS] = np.array([_checksum_of(each) for each in found], dtype=np.int64)
-        if faults:
-            batch[_FAULTS] = np.frombuffer(pickle.dumps(faults), dtype=np.uint8)
-        return batch
+        batch[CHECKSUMS] = np.array([checksum for _, checksum in items], dtype=np.int64)
+        return {**batch, FAULTS: faults} if faults else batch
 
 
 class StepLoader:
-    """The micro-batches from step `start` on as dicts of tensors, with draws, marks and the step's counts.
+    """The micro-batches from step `start` on as dicts of tensors, with indices, checksums, the step's counts.
 
-    A row that cannot be used ends the run, or with a `quarantine` is written there and missing in its batch.
+    A row that cannot be used ends the run, or with a `rejected` is written there and missing in its batch.
     """
 
     def __init__(
         self,
         mixture: Mixture,
         collator: Collator,
-        plan: BatchSchedule,
+        schedule: BatchSchedule,
         workers: int = 0,
-        quarantine: RejectedSamples | None = None,
+        rejected: RejectedSamples | None = None,
     ) -> None:
-        self.mixture, self.collator, self.plan, self.workers = mixture, collator, plan, workers
-        self.quarantine = quarantine
+        self.mixture, self.collator, self.schedule, self.workers = mixture, collator, schedule, workers
+        self.rejected = rejected
         self.start = 0
+        self.tokens = 0  # supervised ones handed out, of all processes
         self._waited, self._asked = 0.0, time.monotonic()  # seconds for batches since it was asked, and when
 
     def __len__(self) -> int:
-        return self.plan.steps * self.plan.accumulation
+        return self.schedule.steps * self.schedule.accumulation
 
     def __iter__(self) -> Iterator[dict]:
-        batches = self._from_workers() if self.workers else self._from_here()
-        self.share_of_waiting()  # what was before the run does not count
-        for step in range(self.start, self.plan.steps):
-            micros = [self._usable(self._next(batches)) for _ in range(self.plan.accumulation)]
-            if step == self.plan.steps - 1:
+        batches = self._from_workers() if self.workers else self._from_this_process()
+        self.fraction_waiting()  # what was before the run does not count
+        for step in range(self.start, self.schedule.steps):
+            micros = [self._usable(self._next(batches)) for _ in range(self.schedule.accumulation)]
+            if step == self.schedule.steps - 1:
                 next(batches, None)  # the end, at which the workers go; the trainer asks no further
             counts = self._step_counts(micros)
+            self.tokens += counts["step_tokens"]
             for micro, batch in enumerate(micros):
-                marks = batch[_MARKS].tolist()
-                yield {**batch, **counts, _MARKS: marks, "draws": self.plan.draws(step, micro)}
+                checksums = batch[CHECKSUMS].tolist()
+                indices = self.schedule.sample_indices(step, micro)
+                yield {**batch, **counts, CHECKSUMS: checksums, INDICES: indices}
 
-    def share_of_waiting(self) -> float:
+    def fraction_waiting(self) -> float:
         """Of the time since this was last asked, how much the run stood still until it had its batches.
 
         Without workers all the making of a batch is waiting.
@@ -142,31 +145,37 @@ class StepLoader:
         self._waited += time.monotonic() - began
         return batch
 
-    def rows(self, draws: list[range]) -> list[str]:
+    def locations(self, indices: list[range]) -> list[str]:
         """file:line of each."""
-        return [location_of(self.mixture, draw) for part in draws for draw in part]
+        return [location_of(self.mixture, index) for part in indices for index in part]
 
     def dead_worker(self, step: int, error: Exception) -> WorkerError:
         """What to say when a worker has died after `step` steps, of a row that was on its way."""
-        micros = range(self.plan.accumulation)
-        parts = [self.plan.draws(each, micro) for each in range(step, self.plan.steps) for micro in micros]
-        rows = first_few(self.rows(parts[: 1 + PREFETCH_FACTOR * self.workers]), most=32)
+        micros = range(self.schedule.accumulation)
+        parts = [
+            self.schedule.sample_indices(each, micro)
+            for each in range(step, self.schedule.steps)
+            for micro in micros
+        ]
+        rows = first_few(self.locations(parts[: 1 + PREFETCH_FACTOR * self.workers]), most=32)
         cause = next(line for line in str(error).splitlines() if "DataLoader" in line).strip()
         return WorkerError(
             f"step {step + 1}: a process of data.num_workers died ({cause}); killed for want of memory, "
             f"or by a picture that was on its way: rows {rows}"
         )
 
-    def _draws(self) -> Iterator[list[int]]:
-        for step in range(self.start, self.plan.steps):
-            for micro in range(self.plan.accumulation):
-                yield list(self.plan.draws(step, micro))
+    def _batches_of_indices(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.schedule.steps):
+            for micro in range(self.schedule.accumulation):
+                yield list(self.schedule.sample_indices(step, micro))
 
-    def _from_here(self) -> Iterator[dict]:
+    def _from_this_process(self) -> Iterator[dict]:
         samples = _SampleDataset(self.mixture, self.collator)
-        for draws in self._draws():
-            batch = samples.collate([samples[draw] for draw in draws])
-            yield {name: paddle.to_tensor(value) for name, value in batch.items()}
+        for indices in self._batches_of_indices():
+            batch = samples.collate([samples[index] for index in indices])
+            yield {
+                name: value if name == FAULTS else paddle.to_tensor(value) for name, value in batch.items()
+            }
 
     def _from_workers(self) -> Iterator[dict]:
         samples = _SampleDataset(self.mixture, self.collator)
@@ -174,7 +183,7 @@ class StepLoader:
         Finalize(self, over.__setitem__, (0, 1), exitpriority=1)  # before Python ends and joins its children
         yield from paddle.io.DataLoader(
             samples,
-            batch_sampler=self._draws(),
+            batch_sampler=self._batches_of_indices(),
             collate_fn=samples.collate,
             num_workers=self.workers,
             worker_init_fn=partial(_stay_until, over, os.getpid()),
@@ -183,12 +192,14 @@ class StepLoader:
         )
 
     def _usable(self, batch: dict) -> dict:
-        """The batch without its faults, which go into quarantine, or end the run."""
-        faults = batch.pop(_FAULTS, None)
-        for fault in pickle.loads(faults.numpy().tobytes()) if faults is not None else ():
-            if self.quarantine is None or not _is_about_one_row(fault):
-                raise fault
-            self.quarantine.add(fault)
+        """The batch without its faults, which are written down as rejected samples, or end the run."""
+        for fault in batch.pop(FAULTS, ()):
+            error = (
+                fault.exc if isinstance(fault, ExceptionWithTraceback) else fault
+            )  # from a worker: unpacked
+            if self.rejected is None or not _is_about_one_row(error):
+                raise error
+            self.rejected.add(error)
         return batch
 
     def _step_counts(self, micros: list[dict]) -> dict[str, int]:
@@ -199,18 +210,11 @@ class StepLoader:
         counts = {"step_tokens": sum(_count_supervised(batch["labels"][:, 1:]) for batch in micros)}
         if "glyph_labels" in micros[0]:
             counts["step_patches"] = sum(_count_supervised(batch["glyph_labels"]) for batch in micros)
-        if self.plan.ranks > 1:
+        if self.schedule.ranks > 1:
             totals = paddle.to_tensor(list(counts.values()), dtype="int64")
             paddle.distributed.all_reduce(totals)
             counts = dict(zip(counts, totals.tolist(), strict=True))
         return counts
-
-
-def _checksum_of(found: object) -> int:
-    """What the ledger keeps of a draw."""
-    if isinstance(found, ExceptionWithTraceback):
-        return DROPPED
-    return checksum(found.location, found.labels[found.labels != IGNORED])
 
 
 def _is_about_one_row(fault: Exception) -> bool:

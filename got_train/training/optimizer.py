@@ -54,10 +54,9 @@ def uses_weight_decay(name: str, parameter: paddle.Tensor) -> bool:
     return parameter.ndim > 1 and not any(word in name for word in NO_DECAY)
 
 
-def build_lr_scheduler(config: Config, steps: int) -> paddle.optimizer.lr.LRScheduler:
+def build_lr_scheduler(optimizer: OptimizerConfig, steps: int) -> paddle.optimizer.lr.LRScheduler:
     return paddle.optimizer.lr.LambdaDecay(
-        learning_rate=config.optimizer.learning_rate,
-        lr_lambda=lambda step: lr_multiplier(step, steps, config.optimizer),
+        learning_rate=optimizer.learning_rate, lr_lambda=lambda step: lr_multiplier(step, steps, optimizer)
     )
 
 

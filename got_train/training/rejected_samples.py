@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 from got_train.data.record import RecordError, split_message
+from got_train.errors import TrainingError
+from got_train.strict_files import read_text, reading, strict_json
 
 
 class RejectedSamples:
@@ -16,9 +18,10 @@ class RejectedSamples:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        lines = read_text(path, TrainingError).splitlines(keepends=True) if path.exists() else []
         # a line without its end is one that the process was killed in; its row will be met again
-        self._known = {json.loads(line)["location"] for line in lines if line.endswith("\n")}
+        with reading(path, TrainingError):
+            self._known = {strict_json(line)["location"] for line in lines if line.endswith("\n")}
         if lines and not lines[-1].endswith("\n"):
             path.write_text("".join(lines[:-1]), encoding="utf-8")
 
@@ -30,6 +33,5 @@ class RejectedSamples:
         if location in self._known:
             return
         self._known.add(location)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"location": location, "cause": cause}, ensure_ascii=False) + "\n")

@@ -1,43 +1,65 @@
-"""From a config to a trainer that is ready to go; everything that can be refused is refused here."""
+"""From a config to a trainer that is ready to go, and its run; what can be refused is refused first."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import paddle
+
+from got_train.checkpoint.characters import load_characters, save_characters
+from got_train.checkpoint.weights import load_decoder, load_vision
 from got_train.config.loader import load_config
-from got_train.config.schema import Config, ModelConfig, SourceConfig, differences
+from got_train.config.schema import Config, ModelConfig, differences
 from got_train.cpu import settings as cpu
+from got_train.data.characters import characters_of
 from got_train.data.collator import Collator
-from got_train.data.mixture import Mixture, replay_subset, subsample
-from got_train.data.records import Record, RecordError, RecordStream, open_stream, read_records
+from got_train.data.mixture import Mixture
+from got_train.data.records import RecordError
 from got_train.errors import ConfigError
+from got_train.folder_lock import FolderLock
+from got_train.modeling.config import GotConfig
+from got_train.modeling.cpu.accelerate import accelerate
+from got_train.modeling.cpu.trim_hooks import trim_between_layers
+from got_train.modeling.got import Got
 from got_train.tokenizer import Tokenizer, load_tokenizer
 
-from .checkpoints import checkpoints, commit, explain_save_errors, make_tmp_dir, read_json, remove_leftovers
-from .run_files import FINAL, ROWS_FILE, RUN_FILE
-
-if TYPE_CHECKING:
-    from got_train.modeling.got import Got
-
-    from .feature_cache import DiskUsage, FeatureCache
-    from .generation_eval import EvalRecords
-    from .signals import SignalHandler
-    from .trainer import GotTrainer
-
+from .adapters import load_initial_model, start_lora
+from .callbacks.baseline_comparison import eval_baseline, eval_final
+from .callbacks.ema import EMA
+from .callbacks.gradient_check import GradientCheck
+from .callbacks.progress import Progress
+from .callbacks.validation import Validation, reader_for
+from .checkpoints import checkpoints, commit, explain_save_errors, make_tmp_dir, remove_leftovers, step_of
+from .feature_cache import DiskUsage, FeatureCache
+from .generation_eval import EvalRecords, EvalSet, GenerationEval, choose_records, validation_sets
+from .ledger import SampleLog, has_sample_log, read_sample_log
+from .loader import BatchSchedule, StepLoader
+from .rejected_samples import RejectedSamples
+from .run_files import FINAL, RUN_FILE
+from .run_state import RunRecord, read_record
+from .signals import SignalHandler
+from .sources import (
+    build_mixture,
+    build_validation,
+    count_steps,
+    find_tokenizer,
+    make_folder,
+    make_output_dir,
+    open_source,
+    source_stamps,
+)
+from .trace import Trace
+from .trainer import GotTrainer, training_arguments
 
 NUM_PROBED = 16  # rows of which the views are counted, to know what their features take
+MAX_COMPARED_ROWS = 512  # of those that a run has seen, when it goes on
 
 
 def check_device(config: Config) -> str:
     """The device that Paddle has, "gpu" or "cpu"; refuses what the CPU cannot do."""
-    import paddle
-
     device = paddle.get_device().split(":")[0]
     train = config.train
     if device == "cpu":
@@ -53,21 +75,8 @@ def check_device(config: Config) -> str:
     return device
 
 
-def find_tokenizer(settings: ModelConfig) -> Tokenizer:
-    for folder in (settings.tokenizer, settings.init_from, settings.decoder_from, settings.vision_from):
-        if folder:
-            return load_tokenizer(folder)
-    raise ConfigError("model.tokenizer: no folder given, and no checkpoint to take it from; a folder")
-
-
 def build_model(settings: ModelConfig, tokenizer: Tokenizer, lora: bool = False) -> Got:
     """The model that a run starts from, without the adapters that it may train by LoRA."""
-    from got_train.checkpoint.weights import load_decoder, load_vision
-    from got_train.modeling.config import GotConfig
-    from got_train.modeling.got import Got
-
-    from .adapters import load_initial_model
-
     if settings.init_from:
         model = load_initial_model(settings.init_from, lora)
         if settings.prompt_template not in ("", model.config.prompt_template):
@@ -123,49 +132,8 @@ def build_collator(config: Config, model: Got, tokenizer: Tokenizer) -> Collator
     )
 
 
-def open_source(source: SourceConfig) -> Sequence[Record] | RecordStream:
-    """The records of a source; no picture is opened."""
-    read = open_stream if source.streaming else read_records
-    return read(
-        source.path,
-        image_root=source.image_root or None,
-        allow_empty=source.allow_empty,
-        task=source.task,
-        columns=source.columns,
-        split=source.split,
-        accept_answers=source.accept_answers,
-    )
-
-
-def build_mixture(config: Config) -> Mixture:
-    data, seed = config.data, config.train.seed
-    if not data.sources:
-        raise ConfigError("data.train: no data; give a file of records, e.g. data.train=my.jsonl")
-    for place, source in enumerate(data.sources):
-        if source.streaming and not config.train.max_steps:
-            key = f"data.train[{place}].streaming"
-            raise ConfigError(
-                f"{key}: its rows are not counted, so epochs are not either; give train.max_steps"
-            )
-    records = [open_source(source) for source in data.sources]
-    for place, source in enumerate(data.replay_sources):
-        records.append(replay_subset(open_source(source), data.replay_share, seed, place))
-    weights = [source.weight for source in (*data.sources, *data.replay_sources)]
-    return Mixture(records, None if weights[0] is None else weights, seed)
-
-
-def build_validation(config: Config) -> Sequence[Record] | None:
-    """The records of data.validation that are used, the same in every run of the seed; None without any."""
-    sources = config.data.validation_sources
-    if not sources:
-        return None
-    return subsample(list(map(open_source, sources)), config.data.validation_rows, config.train.seed)
-
-
-def build_rows(config: Config) -> EvalRecords | None:
+def build_eval_records(config: Config) -> EvalRecords | None:
     """What a run reads; None if nothing."""
-    from .generation_eval import EvalSet, choose_records, validation_sets
-
     if not config.measured_rows:
         return None
     sources = config.data.validation_sources
@@ -174,129 +142,140 @@ def build_rows(config: Config) -> EvalRecords | None:
     return choose_records(validation, probes, config.measured_rows, config.train.seed)
 
 
-def count_steps(config: Config, rows: int | None) -> int:
-    """Of a run over so many rows; None where streams leave them unknown and train.max_steps is given."""
-    return config.train.max_steps or max(
-        1, int(rows * config.train.num_train_epochs) // config.train.batch_size
-    )
+def set_up_threads(config: Config, device: str, processes: int) -> int:
+    """The threads of this process on the CPU, which are set; 0 on a GPU."""
+    if device != "cpu":
+        return 0
+    threads = config.train.threads or max(1, cpu.usable_cores() // processes)
+    (cpu.tune if config.train.cpu_tuning else cpu.set_threads)(threads)
+    return threads
 
 
 def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
-    """The trainer of a run, which may go on from a checkpoint of the same run."""
-    import paddle
-
+    """The trainer of a run with its callbacks; it may go on from a checkpoint of the same run."""
     device = check_device(config)
     ranks, rank = paddle.distributed.get_world_size(), paddle.distributed.get_rank()
-    tuned = device == "cpu" and config.train.cpu_tuning
-    if device == "cpu":
-        threads = config.train.threads or max(1, cpu.usable_cores() // ranks)
-        (cpu.tune if tuned else cpu.set_threads)(threads)
-    tokenizer = find_tokenizer(config.model)
-    mixture = build_mixture(config)
+    threads = set_up_threads(config, device, ranks)
+    tokenizer = find_tokenizer(config.model) if checkpoint is None else load_tokenizer(checkpoint)
+    mixture, sources = build_mixture(config), source_stamps(config.data)
     if checkpoint is not None:
-        check_same_rows(mixture, checkpoint)
+        record = read_record(checkpoint)
+        check_same_threads(record, checkpoint, threads, ranks)
+        check_same_rows(record, checkpoint, mixture, sources)
+        if rank == 0:
+            check_same_samples(config, mixture, tokenizer, checkpoint)
     output_dir = make_output_dir(config)
-
-    from got_train.modeling.cpu.accelerate import accelerate
-    from got_train.modeling.cpu.trim_hooks import trim_between_layers
-
-    from .adapters import start_lora as begin_lora
-    from .ledger import SampleLog
-    from .loader import BatchSchedule, StepLoader
-    from .rejected_samples import RejectedSamples
-    from .trainer import GotTrainer, training_arguments
-
-    steps = count_steps(config, mixture.total)
-    plan = BatchSchedule(
-        steps, config.train.batch_size, config.train.per_device_train_batch_size, rank, ranks
+    schedule = BatchSchedule(
+        count_steps(config, mixture.total),
+        config.train.batch_size,
+        config.train.per_device_train_batch_size,
+        rank,
+        ranks,
     )
-    args = training_arguments(config, steps, plan.accumulation, device)
+    args = training_arguments(config, schedule.steps, schedule.accumulation, device)
     paddle.seed(config.train.seed)  # here, as fleet has set one of its own
     model = build_model(config.model, tokenizer, lora=config.lora.rank > 0)
-    adapter = begin_lora(model, config) if config.lora.rank else None
-    if tuned:
+    adapter = start_lora(model, config) if config.lora.rank else None
+    if device == "cpu" and config.train.cpu_tuning:
         accelerate(model)
         trim_between_layers(model)
     collator = build_collator(config, model, tokenizer)
-    feature_cache = build_feature_cache(config, model)
-    if feature_cache is not None:
-        make_folder("train.feature_cache", config.train.feature_cache, "features")
-        room = check_room(config, feature_cache, mixture, collator)
-        if rank == 0:
-            print(f"train.feature_cache {feature_cache.folder}: {room.words()}", file=sys.stderr)
-        feature_cache.attach()
-    quarantine = None
-    if config.data.on_error == "skip":
-        quarantine = RejectedSamples(output_dir / f"quarantine-{rank}.jsonl")
-    return GotTrainer(
+    feature_cache = start_feature_cache(config, model, mixture, collator, rank)
+    skips = config.data.on_error == "skip"
+    rejected = RejectedSamples(output_dir / f"quarantine-{rank}.jsonl") if skips else None
+    loader = StepLoader(mixture, collator, schedule, config.data.num_workers, rejected)
+    callbacks = [Progress(config.train.batch_size, loader)]
+    if config.train.sharding not in ("stage2", "stage3"):  # where a process has some gradients only
+        callbacks.append(GradientCheck(model, config, args.output_dir))
+    callbacks += [feature_cache] if feature_cache else []
+    trainer = GotTrainer(
         model=model,
         config=config,
-        loader=StepLoader(mixture, collator, plan, config.data.num_workers, quarantine),
+        loader=loader,
         tokenizer=tokenizer,
         args=args,
-        validation=build_validation(config) or (),
+        callbacks=callbacks,
         adapter=adapter,
-        rows=build_rows(config),
-        feature_cache=feature_cache,
-        ledger=SampleLog(output_dir, rank, ranks),
+        sample_log=SampleLog(output_dir, rank, ranks),
+        sources=sources,
+        threads=threads,
     )
+    if config.train.ema_decay:
+        add_ema(trainer)
+    add_validation(trainer)
+    return trainer
 
 
-def make_output_dir(config: Config) -> Path:
-    """The folder of a run."""
-    return make_folder("train.output_dir", config.train.output_dir, "checkpoints and logs")
+def add_ema(trainer: GotTrainer) -> None:
+    """The trained weights' average, which is then what is validated and kept."""
+    ema = EMA(trainer.model, trainer.config.train.ema_decay)
+    trainer.add_callback(ema)
+    trainer.extra["ema"], trainer.eval_weights = ema, ema.in_place
 
 
-def make_folder(key: str, path: str, kept: str) -> Path:
-    """The folder that a setting names; refuses now what could not be written hours later."""
-    folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{key} {folder}: a file; a folder for {kept}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        raise ConfigError(f"{key} {folder}: cannot be written ({error.strerror}); another folder") from error
+def add_validation(trainer: GotTrainer) -> None:
+    """The loss of validation records and what the model reads, where there are any."""
+    config, schedule = trainer.config, trainer.loader.schedule
+    records, eval_records = build_validation(config) or (), build_eval_records(config)
+    if not (records or eval_records):
+        return
+    generation_eval = None
+    if eval_records:
+        reader = reader_for(trainer, config.eval.max_new_tokens)
+        generation_eval = GenerationEval(reader, eval_records, config, schedule.rank, schedule.ranks)
+    trainer.add_callback(Validation(trainer, records, generation_eval))
+
+
+def start_feature_cache(
+    config: Config, model: Got, mixture: Mixture, collator: Collator, rank: int
+) -> FeatureCache | None:
+    """The folder of features of train.feature_cache, from which the encoder is served from now on."""
+    cache = build_feature_cache(config, model)
+    if cache is not None:
+        make_folder("train.feature_cache", config.train.feature_cache, "features")
+        usage = check_disk_usage(config, cache, mixture, collator)
+        if rank == 0:
+            print(f"train.feature_cache {cache.folder}: {usage.words()}", file=sys.stderr)
+        cache.attach()
+    return cache
 
 
 def build_feature_cache(config: Config, model: Got) -> FeatureCache | None:
     """Of the encoder of a run's model, if there is to be one; touches no folder."""
     if not config.train.feature_cache:
         return None
-    from .feature_cache import FeatureCache
-
     number_bytes = 4 if config.train.precision == "float32" else 2
     return FeatureCache(model.vision, Path(config.train.feature_cache), number_bytes)
 
 
-def check_room(config: Config, cache: FeatureCache, mixture: Mixture, collator: Collator) -> DiskUsage:
+def check_disk_usage(config: Config, cache: FeatureCache, mixture: Mixture, collator: Collator) -> DiskUsage:
     """What the features of a run's rows take; refused where the disk has not got it."""
-    draws, views = count_steps(config, mixture.total) * config.train.batch_size, None
+    samples, views = count_steps(config, mixture.total) * config.train.batch_size, None
     if mixture.total is not None:
-        views = round(min(draws, mixture.total) * _mean_views(mixture, collator, min(draws, NUM_PROBED)))
-    room = cache.room(views)
-    if room.missing > room.free:
+        mean = _mean_views(mixture, collator, min(samples, NUM_PROBED))
+        views = round(min(samples, mixture.total) * mean)
+    usage = cache.disk_usage(views)
+    if usage.missing > usage.free:
         raise ConfigError(
-            f"train.feature_cache {cache.folder}: {room.words()}; make room, name a folder on another disk, "
+            f"train.feature_cache {cache.folder}: {usage.words()}; make room, name a folder on another disk, "
             "or leave it out"
         )
-    return room
+    return usage
 
 
-def _mean_views(mixture: Mixture, collator: Collator, draws: int) -> float:
-    """The mean of the first draws; bad rows have their say when their turn comes."""
-    found = []
-    for draw in range(draws):
+def _mean_views(mixture: Mixture, collator: Collator, count: int) -> float:
+    """Of the first samples; bad rows have their say when their turn comes."""
+    views = []
+    for index in range(count):
         with suppress(RecordError):
-            found.append(len(collator.views(mixture[draw])[0]))
-    return sum(found) / max(1, len(found))
+            views.append(len(collator.views(mixture[index])[0]))
+    return sum(views) / max(1, len(views))
 
 
 def check_same_settings(config: Config, folder: Path) -> None:
     """Refuse to go on with settings that would make another run of it."""
     if not (folder / RUN_FILE).is_file():
-        raise ConfigError(f"--resume: {folder} has no {RUN_FILE}; a whole folder that got train wrote")
+        raise ConfigError(f"--resume: {folder} has no {RUN_FILE}; expected a folder of got train")
     changed = differences(config, load_config(folder / RUN_FILE))
     if changed:
         raise ConfigError(
@@ -305,13 +284,42 @@ def check_same_settings(config: Config, folder: Path) -> None:
         )
 
 
-def check_same_rows(mixture: Mixture, checkpoint: Path) -> None:
-    """Refuse to go on with data files that have grown or shrunk: every draw would be another."""
-    before = read_json(checkpoint / ROWS_FILE)
-    if mixture.rows != before:
+def check_same_threads(record: RunRecord, checkpoint: Path, threads: int, processes: int) -> None:
+    """Refuse another number of threads, which rounds otherwise; other processes do so in any case."""
+    if record.processes == processes and record.threads != threads:
         raise ConfigError(
-            f"--resume: data.train has {mixture.rows} rows; {checkpoint} was made with {before}, and goes on "
-            "with the same files only"
+            f"--resume: {checkpoint} was made with {record.threads} threads, now {threads}, which round "
+            f"otherwise; use train.threads={record.threads}"
+        )
+
+
+def check_same_rows(record: RunRecord, checkpoint: Path, mixture: Mixture, sources: dict[str, str]) -> None:
+    """Refuse to go on with data files that are not what they were: samples would be others."""
+    rows = tuple(map(str, mixture.rows))
+    if rows != record.rows:
+        raise ConfigError(
+            f"--resume: data.train has [{', '.join(rows)}] rows; {checkpoint} was made with "
+            f"[{', '.join(record.rows)}], and goes on with the same files only"
+        )
+    changed = [path for path, stamp in sources.items() if record.sources.get(path) != stamp]
+    if changed:
+        raise ConfigError(
+            f"--resume: {changed[0]} has changed since {checkpoint} was made, which goes on with the same "
+            "files only; put it back, or start a run of its own"
+        )
+
+
+def check_same_samples(config: Config, mixture: Mixture, tokenizer: Tokenizer, checkpoint: Path) -> None:
+    """Refuse rows or pictures that are not those which the run has seen, as its sample log tells."""
+    output_dir, saved = checkpoint.parent, step_of(checkpoint)
+    if mixture.total is None or not has_sample_log(output_dir):
+        return  # a stream is read forward only
+    steps = {step: entry for step, entry in read_sample_log(output_dir).items() if step <= saved}
+    step = Trace(config, mixture, tokenizer, steps, saved).changed_step(MAX_COMPARED_ROWS)
+    if step is not None:
+        raise ConfigError(
+            f"--resume: rows of data.train that step {step} saw, or their pictures, have changed since; put "
+            "them back, or start a run of its own"
         )
 
 
@@ -325,64 +333,70 @@ def warn_no_replay(config: Config) -> str:
     return f"model.init_from without data.replay: what the model could read before may be forgotten; {advice}"
 
 
-def train(config: Config, resume: bool = False, interruption: SignalHandler | None = None) -> Path:
+def check_output_dir(config: Config, resume: bool = False) -> Path | None:
+    """What a run would go on from, in a folder that it may use; refuses one with results of its own."""
+    output_dir = Path(make_output_dir(config))
+    final = output_dir / FINAL
+    results = checkpoints(output_dir) + [final] * final.exists()
+    if results and not resume:
+        raise ConfigError(
+            f"train.output_dir {output_dir}: holds {results[-1].name}; add --resume to go on from it, or "
+            "use another folder"
+        )
+    if results:
+        check_same_settings(config, results[-1])
+    return results[-1] if results else None
+
+
+def train(config: Config, resume: bool = False, signals: SignalHandler | None = None) -> Path:
     """Run a config to its end, with `resume` from its last checkpoint; returns the final model's folder.
 
-    A folder with results is refused otherwise. A run that is complete stays as it is. With an `interruption`
-    a signal ends the run after its step, with a checkpoint, by KeyboardInterrupt.
+    A folder with results is refused otherwise. A run that is complete stays as it is. With `signals` one of
+    them ends the run after its step, with a checkpoint, by KeyboardInterrupt.
     """
+    lock = FolderLock(config.train.output_dir, "train.output_dir", ConfigError)
+    make_output_dir(config)
+    if paddle.distributed.get_rank() == 0:
+        lock.acquire()
+    else:
+        lock.remember()
+    try:
+        return _train(config, check_output_dir(config, resume), lock, signals)
+    finally:
+        lock.release()
+
+
+def _train(config: Config, start: Path | None, lock: FolderLock, signals: SignalHandler | None) -> Path:
     output_dir = Path(config.train.output_dir)
-    final = output_dir / FINAL
-    found = checkpoints(output_dir) + [final] * final.exists()
-    if found and not resume:
-        raise ConfigError(
-            f"train.output_dir {output_dir}: holds {found[-1].name}; add --resume to go on from it, or give "
-            "another folder"
-        )
-    if found:
-        check_same_settings(config, found[-1])
-    if final.exists():
-        return final
-    from .callbacks.baseline_comparison import eval_baseline
-
-    if interruption is not None:
-        import paddlenlp.trainer  # noqa: F401 - takes the handler of SIGTERM away, so first
-
-        interruption.listen()
-    trainer = build_trainer(config, found[-1] if found else None)
-    trainer.interruption = interruption
+    if start is not None and start.name == FINAL:
+        return start
+    if signals is not None:
+        signals.listen()  # again: importing paddlenlp has taken the handler of SIGTERM away
+    trainer = build_trainer(config, start)
+    trainer.signals, trainer.lock = signals, lock
     if trainer.is_world_process_zero():
         remove_leftovers(output_dir)
         if warning := warn_no_replay(config):
             print(f"warning: {warning}", file=sys.stderr)
     eval_baseline(trainer)
-    trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
-    _finish(trainer, output_dir)
-    return final
-
-
-def _finish(trainer: GotTrainer, output_dir: Path) -> None:
-    """Keep the final model and compare it with the base."""
-    from .callbacks.baseline_comparison import eval_final
-
-    made = make_tmp_dir(output_dir, FINAL)
-    with explain_save_errors(made), trainer.kept_weights():
-        trainer.save_model(str(made))  # all processes, of which each may hold a part
-    with trainer.kept_weights():
-        eval_final(trainer, made)
+    trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    lock.check()
+    tmp_dir = make_tmp_dir(output_dir, FINAL)
+    with explain_save_errors(tmp_dir), trainer.eval_weights():
+        trainer.save_model(str(tmp_dir))  # all processes, of which each may hold a part
+    with trainer.eval_weights():
+        eval_final(trainer, tmp_dir)
     trainer.wait()
     if trainer.is_world_process_zero():
-        _note_characters(trainer, made)
-        commit(made)
+        note_characters(trainer, tmp_dir)
+        commit(tmp_dir)
         remove_leftovers(output_dir)
     trainer.wait()  # no process leaves while another still works
+    return output_dir / FINAL
 
 
-def _note_characters(trainer: GotTrainer, folder: Path) -> None:
+def note_characters(trainer: GotTrainer, folder: Path) -> None:
     """Beside the model, which characters it knows; not where what it started from does not say."""
-    from got_train.checkpoint.characters import load_characters, save_characters
-    from got_train.data.characters import characters_of
-
     model = trainer.config.model
     known = None if model.decoder_from else frozenset()
     if model.init_from:

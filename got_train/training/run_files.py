@@ -2,59 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
-
+# folders
 UNFINISHED = ".unfinished"  # a checkpoint is written here and renamed when it is complete
-
-
 DELETING = ".deleting"
-
-
 FINAL = "final"
-
-
 BEST = "best"
-
-
-RUN_FILE = "run.yaml"  # the run's config
-
-
-ROWS_FILE = "rows.json"  # of every source
-
-
-STATE_FILE = "trainer_state.json"  # paddlenlp's
-
-
-# of the run's folder, beside its checkpoints
-AUDIT_FILE = "audit.json"
-
-
-MEASUREMENTS = "measurements.jsonl"
-
-
+CURVES = "visualdl"
 SKILLS, BEFORE, AFTER = "skills", "before", "after"
 
+# of a checkpoint
+RUN_FILE = "run.yaml"  # the run's config
+RECORD_FILE = "checkpoint.json"  # what belongs to the checkpoint
+STATE_FILE = "trainer_state.json"  # paddlenlp's
+BEST_FILE = "best.json"
 
+# of the run
+AUDIT_FILE = "audit.json"
+MEASUREMENTS = "measurements.jsonl"
 SKILLS_FILE = "skills.json"
 
-
-CURVES = "visualdl"
-
-
-EARLY_STOP = "stopped"  # in the log that paddlenlp keeps: why the run was ended
-
-
-MEMORY = "memory_gb"  # what the process's peak is called there
-
-
+# names in the log that paddlenlp keeps
+EARLY_STOP = "stopped"  # why the run was ended
+MEMORY = "memory_gb"  # the process's peak
 LOSS = "loss"
-
-
 VALIDATION_PREFIX = "validation_"  # so begins what stays in the run's log
-
-
 VALIDATION_LOSS = f"{VALIDATION_PREFIX}{LOSS}"

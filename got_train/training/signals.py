@@ -30,14 +30,14 @@ class SignalHandler:
         self.echo = (ECHO_SECONDS if launched else 0.0) if echo is None else echo
         self.number = 0  # of the signal that came first
         self._came = 0.0
-        self._orderly = False
+        self._graceful = False
 
     def listen(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.hear)
+            signal.signal(number, self.on_signal)
 
-    def hear(self, number: int, frame: object) -> None:
-        if not self._orderly or (self.number and time.monotonic() - self._came >= self.echo):
+    def on_signal(self, number: int, frame: object) -> None:
+        if not self._graceful or (self.number and time.monotonic() - self._came >= self.echo):
             raise Interrupted(self.number or number)
         if not self.number:
             self.number, self._came = number, time.monotonic()
@@ -45,11 +45,11 @@ class SignalHandler:
             os.write(2, b"train: ends after this step with a checkpoint; the same again ends at once\n")
 
     @contextmanager
-    def orderly(self) -> Iterator[None]:
+    def graceful(self) -> Iterator[None]:
         """In here somebody looks at `number` after every step."""
         self.listen()  # again: Paddle, imported since, has put its own handler of SIGTERM there
-        self._orderly = True
+        self._graceful = True
         try:
             yield
         finally:
-            self._orderly = False
+            self._graceful = False

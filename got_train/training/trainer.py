@@ -7,32 +7,32 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, TypeVar
 
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
-from paddlenlp.trainer import Trainer, TrainingArguments
+from paddlenlp.trainer import Trainer, TrainerCallback, TrainingArguments
 from paddlenlp.trainer.integrations import VisualDLCallback
 from paddlenlp.utils.log import logger
+from visualdl import LogWriter
 
-from got_train.checkpoint.adapters import load_adapter_weights, save_adapter
+from got_train.checkpoint.adapters import check_same_adapter, load_adapter_weights, save_adapter
+from got_train.checkpoint.tensor_io import save_tensors
 from got_train.checkpoint.weights import load_weights, save_model
 from got_train.config.loader import dump_config
 from got_train.config.schema import Config
 from got_train.errors import TrainingError
+from got_train.folder_lock import FolderLock
 from got_train.modeling.config import IGNORED
 from got_train.modeling.got import Got
 from got_train.modeling.lora import Adapter
 from got_train.profiling.memory import peak_memory
+from got_train.tokenizer import Tokenizer
 
-from .callbacks.ema import EMA
-from .callbacks.gradient_check import GradientCheck, global_norm, gradient
-from .callbacks.progress import Progress
-from .callbacks.validation import Validation, reader_for
 from .checkpoints import (
     commit,
     commit_over,
@@ -42,23 +42,45 @@ from .checkpoints import (
     rotate_checkpoints,
     step_of,
 )
-from .early_stopping import has_stopped
-from .feature_cache import FeatureCache
-from .generation_eval import EvalRecords, GenerationEval
+from .early_stopping import EarlyStopping
+from .gradients import global_norm, gradient
 from .ledger import SampleLog, StepRecord
 from .loader import WAITING, StepLoader, first_few
 from .optimizer import build_lr_scheduler, build_optimizer, freeze, name_parameters
-from .optimizer_state import gather_state, gather_weights, scatter_state, zero_shards
-from .run_files import BEST, CURVES, MEMORY, ROWS_FILE, RUN_FILE, STATE_FILE, UNFINISHED, VALIDATION_PREFIX
+from .optimizer_state import ZeroShard, gather_state, gather_weights, scatter_state, zero_shards
+from .run_files import (
+    BEST,
+    BEST_FILE,
+    CURVES,
+    MEMORY,
+    RECORD_FILE,
+    RUN_FILE,
+    STATE_FILE,
+    UNFINISHED,
+    VALIDATION_PREFIX,
+)
+from .run_state import (
+    RunRecord,
+    load_optimizer,
+    load_tensors,
+    optimizer_file,
+    read_record,
+    read_trainer_state,
+    save_optimizer,
+    sizes,
+    write_record,
+)
 from .signals import Interrupted, SignalHandler
 
-if TYPE_CHECKING:
-    from visualdl import LogWriter
+Callback = TypeVar("Callback", bound=TrainerCallback)
 
-    from got_train.data.records import Record
 
-GLYPH_HEAD = "glyph_head.pdparams"
-BEST_FILE = "best.json"
+class Stateful(Protocol):
+    """What has tensors that a run goes on with."""
+
+    def state_dict(self) -> dict[str, paddle.Tensor]: ...
+
+    def set_state_dict(self, state: dict[str, paddle.Tensor]) -> Any: ...
 
 
 class NonFiniteError(TrainingError, ArithmeticError):
@@ -137,65 +159,70 @@ def training_arguments(config: Config, steps: int, accumulation: int, device: st
     )
 
 
+def step_seed(seed: int, index: int) -> int:
+    """Of the random masks of a micro-batch, by the first of its samples: resuming needs no generator state.
+
+    Python's hash of two whole numbers is the same in every process and version; golden losses hang on it.
+    """
+    return hash((seed, index)) & 0x7FFFFFFF
+
+
 class GotTrainer(Trainer):
-    """Trains a Got on a StepLoader's batches."""
+    """Trains a Got on a StepLoader's batches; each method says what paddlenlp's own would do otherwise.
+
+    `extra` are the states beside model and optimizer that a run goes on with, by the names of their files;
+    `eval_weights` puts the weights that are validated and kept into the model (an EMA's), for a while.
+    """
 
     def __init__(
         self,
         model: Got,
         config: Config,
         loader: StepLoader,
-        tokenizer: object,
+        tokenizer: Tokenizer,
         args: TrainingArguments,
-        validation: Sequence[Record] = (),
+        callbacks: Sequence[TrainerCallback] = (),
         adapter: Adapter | None = None,
-        ledger: SampleLog | None = None,
-        rows: EvalRecords | None = None,
-        feature_cache: FeatureCache | None = None,
+        sample_log: SampleLog | None = None,
+        sources: dict[str, str] | None = None,
+        threads: int = 0,
     ) -> None:
         self.config, self.loader, self.got_tokenizer = config, loader, tokenizer
         self.adapter = adapter  # what the run trains on the model, with LoRA
-        self.ledger, self.feature_cache = ledger, feature_cache
-        self.interruption: SignalHandler | None = None  # what may end the run between two steps
-        self.interrupted = False  # it has
-        self._draws: list[range] = []  # of the step under way, as are the next
-        self._marks: list[int] = []  # of their rows, for the ledger
+        self.sample_log, self.sources, self.threads = sample_log, sources or {}, threads
+        self.signals: SignalHandler | None = None  # what may end the run between two steps
+        self.lock: FolderLock | None = None  # on the folder of the run
+        self.interrupted = False  # a signal has ended it
+        self.eval_weights: Callable[[], AbstractContextManager] = nullcontext
+        self._indices: list[range] = []  # of the samples of the step under way
+        self._checksums: list[int] = []  # of them, for the sample log
         logger.set_level("WARNING")  # its print of 200 arguments hides everything else
         freeze(model, config)
         self.training_loss = self._wrapped = TrainingLoss(model, config.train.char_loss_weight)
         name_parameters(self.training_loss)
-        self.progress = Progress(config.train.batch_size)
-        self.average = EMA(model, config.train.ema_decay) if config.train.ema_decay else None
-        callbacks = [self.progress]
-        if config.train.sharding not in ("stage2", "stage3"):  # where a process has some gradients only
-            callbacks += [GradientCheck(model, config, args.output_dir)]
-        callbacks += [each for each in (self.average, feature_cache) if each is not None]
-        super().__init__(model=model, args=args, train_dataset=loader, callbacks=callbacks)
+        self.extra: dict[str, Stateful] = {}
+        if self.training_loss.glyph_head is not None:
+            self.extra["char_head"] = self.training_loss.glyph_head
+        super().__init__(model=model, args=args, train_dataset=loader, callbacks=list(callbacks))
         for part in ("vision", "decoder"):  # of which paddlenlp has switched on all or none
             model.part(part).enable_recompute = part in config.train.recomputed_parts
-        self.validation = None
-        if validation or rows:
-            self.validation = Validation(self, validation, self._measuring(rows) if rows else None)
-            self.add_callback(self.validation)
-
-    def _measuring(self, rows: EvalRecords) -> GenerationEval:
-        plan, reader = self.loader.plan, reader_for(self, self.config.eval.max_new_tokens)
-        return GenerationEval(reader, rows, self.config, plan.rank, plan.ranks)
 
     # ---- what goes in
 
     def get_train_dataloader(self) -> StepLoader:
+        """paddlenlp would draw a random order that a resumed run has to go through again."""
         return self.loader
 
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
         """Learning rate and weight decay differ by part; the schedule has the first update move."""
-        self.lr_scheduler = build_lr_scheduler(self.config, num_training_steps)
+        self.lr_scheduler = build_lr_scheduler(self.config.optimizer, num_training_steps)
         head = self.training_loss.glyph_head
         others = [] if head is None else head.parameters()
         self.optimizer = build_optimizer(self.model, self.config, self.lr_scheduler, others)
         self.trained = list(self.optimizer.decay)  # names; the loop puts the optimizer into others
 
     def _wrap_model(self, model: nn.Layer, training: bool = True) -> nn.Layer:
+        """What is trained is the model with its loss."""
         self._wrapped = super()._wrap_model(
             self.training_loss if training and model is self.model else model, training
         )
@@ -204,20 +231,18 @@ class GotTrainer(Trainer):
     # ---- one step
 
     def training_step(self, model: nn.Layer, inputs: dict, step_control: int = 0) -> paddle.Tensor:
-        """Forward and backward of one micro-batch; its share of the step's mean over supervised tokens.
+        """Forward and backward of one micro-batch; its fraction of the step's mean over supervised tokens.
 
         paddlenlp averages the means of micro-batches, which weighs short answers more than long ones; here
         the sum is divided by the tokens of the whole step. Gradients are averaged over processes, hence their
         number.
         """
-        draws, marks = inputs.pop("draws"), inputs.pop("marks")
-        self._draws = [*self._draws, draws] if step_control else [draws]
-        self._marks = [*self._marks, *marks] if step_control else marks
+        indices, checksums = inputs.pop("indices"), inputs.pop("checksums")
+        self._indices = [*self._indices, indices] if step_control else [indices]
+        self._checksums = [*self._checksums, *checksums] if step_control else checksums
         if inputs["step_tokens"] == 0:
-            raise NonFiniteError(self._named("no supervised token in the whole step"))
-        self.progress.tokens += 0 if step_control else inputs["step_tokens"]
-        # random masks are a function of the place in the run, so that resuming needs no generator state
-        paddle.seed(hash((self.config.train.seed, draws.start)) & 0x7FFFFFFF)
+            raise NonFiniteError(self._with_rows("no supervised token in the whole step"))
+        paddle.seed(step_seed(self.config.train.seed, indices.start))
         model.train()
         with self.autocast_smart_context_manager():
             loss = model(**inputs) * max(1, self.args.dataset_world_size)
@@ -229,49 +254,47 @@ class GotTrainer(Trainer):
         if self.do_grad_scaling:  # float16: the scaler looks at the gradients and skips such steps
             return
         grads = [gradient(parameter) for parameter in self.training_loss.parameters()]
-        value, size = float(loss), global_norm([grad for grad in grads if grad is not None])
-        if not (math.isfinite(value) and math.isfinite(size)):
-            raise NonFiniteError(self._named(f"loss {value}, gradient norm {size}"))
+        value, norm = float(loss), global_norm([grad for grad in grads if grad is not None])
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise NonFiniteError(self._with_rows(f"loss {value}, gradient norm {norm}"))
 
-    def _named(self, fault: str) -> str:
-        rows = first_few(self.loader.rows(self._draws))
+    def _with_rows(self, fault: str) -> str:
+        rows = first_few(self.loader.locations(self._indices))
         return f"step {self.state.global_step + 1}: {fault}; nothing was updated; rows {rows}"
 
     def _maybe_log_save_evaluate(self, *args: object, **kwargs: object) -> None:
         """After every update, before a checkpoint is written; once more at the end of the run."""
-        if self._marks:
-            self._enter()
-            over = self.control.should_training_stop or self.state.global_step >= self.state.max_steps
-            if self.interruption is not None and self._heard() and not over:
+        if self.lock is not None:
+            self.lock.check()
+        if self._checksums:
+            if self.sample_log is not None:
+                indices = [index for part in self._indices for index in part]
+                self.sample_log.add(StepRecord.of(self.state.global_step, indices, self._checksums))
+            self._checksums = []
+            ends = self.control.should_training_stop or self.state.global_step >= self.state.max_steps
+            if self.signals is not None and self._signal_received() and not ends:
                 self.control.should_save = self.control.should_training_stop = self.interrupted = True
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
-    def _enter(self) -> None:
-        """The rows of the step that was made, into the ledger."""
-        if self.ledger is not None:
-            draws = [draw for part in self._draws for draw in part]
-            self.ledger.add(StepRecord.of(self.state.global_step, draws, self._marks))
-        self._marks = []
-
-    def _heard(self) -> bool:
+    def _signal_received(self) -> bool:
         """Whether a signal has come to any process: they save together.
 
         One that comes meanwhile is for the next step, as the others have not heard of it.
         """
-        number = self.interruption.number
+        number = self.signals.number
         if self.args.world_size > 1:
             highest = paddle.to_tensor([number], dtype="int64")
             paddle.distributed.all_reduce(highest, op=paddle.distributed.ReduceOp.MAX)
             number = int(highest)
-            if number and not self.interruption.number:
-                self.interruption.hear(number, None)
+            if number and not self.signals.number:
+                self.signals.on_signal(number, None)
         return number > 0
 
     def log(self, logs: dict[str, float], **kwargs: object) -> None:
         """paddlenlp forgets its history at every entry; validations are kept, as they tell when to stop."""
         history, loss_is_due = self.state.log_history, self.control.should_log
         if "loss" in logs:
-            memory, waiting = peak_memory() / 2**30, self.loader.share_of_waiting()
+            memory, waiting = peak_memory() / 2**30, self.loader.fraction_waiting()
             logs = {**logs, MEMORY: round(memory, 3), WAITING: round(waiting, 4)}
         super().log(logs, **kwargs)
         validated = any(name.startswith(VALIDATION_PREFIX) for name in logs)
@@ -283,133 +306,152 @@ class GotTrainer(Trainer):
         """Of the update that was made; paddlenlp logs the next one's."""
         return self.lr_scheduler.base_lr * self.lr_scheduler.lr_lambda(self.state.global_step - 1)
 
-    # ---- what comes out, and goes in again
+    def log_writer(self) -> LogWriter | None:
+        """Where pictures go; on the first process only."""
+        callback = self.callback(VisualDLCallback)
+        return None if callback is None else callback.vdl_writer
+
+    def callback(self, kind: type[Callback]) -> Callback | None:
+        """The callback of a kind, where the run has one."""
+        return next((each for each in self.callback_handler.callbacks if isinstance(each, kind)), None)
+
+    # ---- what comes out
 
     def _save_checkpoint(self, model: nn.Layer, metrics: dict | None = None) -> None:
         """Into a folder that does not count yet, then renamed: a killed save leaves the former checkpoint.
 
         paddlenlp's own would be half there when killed, and forgets to delete old ones in a single process.
         """
-        made, first = self._begin(f"checkpoint-{self.state.global_step}"), self.is_world_process_zero()
-        with explain_save_errors(made):
-            self._save_state(made, first)
-        self.wait()
-        if first:
-            commit(made)
-            rotate_checkpoints(self.args.output_dir, self.config.train.save_total_limit)
+        tmp_dir = self._make_tmp_dir(f"checkpoint-{self.state.global_step}")
+        with explain_save_errors(tmp_dir):
+            files = self._save_state(tmp_dir)
+            self.wait()
+            if self.is_world_process_zero():
+                self._save_record(tmp_dir, files)
+                commit(tmp_dir)
+                rotate_checkpoints(self.args.output_dir, self.config.train.save_total_limit)
         self.wait()  # so that whoever ends now names this checkpoint
 
-    def _begin(self, name: str) -> Path:
+    def _make_tmp_dir(self, name: str) -> Path:
+        if self.lock is not None:
+            self.lock.check()
         with explain_save_errors(Path(self.args.output_dir) / UNFINISHED / name):
             return make_tmp_dir(self.args.output_dir, name)
 
-    def _save_state(self, made: Path, first: bool) -> None:
-        """Model and all that a run goes on with; all processes must come here."""
-        self.save_model(str(made))
-        if first:
-            if self.average is not None:
-                self.average.save(made)
-            self.state.save_to_json(str(made / STATE_FILE))
-            (made / ROWS_FILE).write_text(json.dumps(self.loader.mixture.rows), encoding="utf-8")
-            if self.training_loss.glyph_head is not None:
-                paddle.save(self.training_loss.glyph_head.state_dict(), str(made / GLYPH_HEAD))
-        state = gather_state(self.optimizer.state_dict(), self._shares(), keep=first)
-        if first or self.config.train.sharding in ("stage1", "stage2"):  # each has some, whole
-            paddle.save(state, str(made / f"optimizer-{self.args.process_index}.pdopt"))
+    def _save_state(self, folder: Path) -> list[str]:
+        """Model and optimizer, of which each process may have a part; returns the optimizer's files."""
+        self.save_model(str(folder))
+        first, sharding = self.is_world_process_zero(), self.config.train.sharding
+        state = gather_state(self.optimizer.state_dict(), self._shards(), keep=first)
+        several = sharding in ("stage1", "stage2")  # each process has some of the state, whole
+        if first or several:
+            save_optimizer(state, folder, self.args.process_index)
+        return [optimizer_file(rank) for rank in range(self.args.world_size if several else 1)]
 
-    def kept_weights(self) -> AbstractContextManager:
-        """In here the model has the weights that are validated and kept: the averages, if there are any."""
-        return nullcontext() if self.average is None else self.average.in_place()
+    def _save_record(self, folder: Path, optimizer_files: Sequence[str]) -> None:
+        """What else the run goes on with; the record of it all is written last."""
+        self.state.save_to_json(str(folder / STATE_FILE))
+        extra = {name: f"{name}.safetensors" for name in self.extra}
+        for name, file in extra.items():
+            save_tensors(self.extra[name].state_dict(), folder / file, {"format": "pd"})
+        schedule = self.lr_scheduler.state_dict()
+        record = RunRecord(
+            step=self.state.global_step,
+            processes=self.args.world_size,
+            threads=self.threads,
+            optimizer=tuple(optimizer_files),
+            extra=extra,
+            last_epoch=schedule["last_epoch"],
+            last_lr=schedule["last_lr"],
+            rows=tuple(map(str, self.loader.mixture.rows)),
+            sources=self.sources,
+            files=sizes(folder),
+        )
+        write_record(folder, record)
 
     def save_best(self, name: str, value: float) -> None:
         """The model of the best validation so far, in place of the one before."""
-        made = self._begin(BEST)
-        with explain_save_errors(made):
-            self.save_model(str(made))
-        if self.is_world_process_zero():
-            best = {"step": self.state.global_step, name: value}
-            (made / BEST_FILE).write_text(json.dumps(best) + "\n", encoding="utf-8")
-            commit_over(made)
-
-    def board(self) -> LogWriter | None:
-        """Where pictures go; on the first process only."""
-        callbacks = self.callback_handler.callbacks
-        return next((each.vdl_writer for each in callbacks if isinstance(each, VisualDLCallback)), None)
-
-    def _shares(self) -> dict:
-        return zero_shards(self.training_loss, self._wrapped)
-
-    def wait(self) -> None:
-        if self.args.world_size > 1:
-            paddle.distributed.barrier()
+        tmp_dir = self._make_tmp_dir(BEST)
+        with explain_save_errors(tmp_dir):
+            self.save_model(str(tmp_dir))
+            if self.is_world_process_zero():
+                best = {"step": self.state.global_step, name: value}
+                (tmp_dir / BEST_FILE).write_text(json.dumps(best) + "\n", encoding="utf-8")
+                commit_over(tmp_dir)
 
     def save_model(self, output_dir: str | None = None, **kwargs: object) -> None:
         """All processes must come here: each may hold a part of the weights."""
-        gather_weights(self.training_loss, self._shares())
+        gather_weights(self.training_loss, self._shards())
         if self.is_world_process_zero():
-            self._save(output_dir)
+            folder = Path(output_dir)
+            if self.adapter is None:
+                save_model(self.model, folder, tokenizer=self.got_tokenizer)
+            else:
+                save_adapter(self.model, folder, self.adapter, self.got_tokenizer)
+            (folder / RUN_FILE).write_text(dump_config(self.config), encoding="utf-8")
         self.wait()
 
-    def _save(self, output_dir: str, **kwargs: object) -> None:
-        """A model's or an adapter's folder like any other, with the run's config beside it."""
-        folder = Path(output_dir)
-        if self.adapter is None:
-            save_model(self.model, folder, tokenizer=self.got_tokenizer)
-        else:
-            save_adapter(self.model, folder, self.adapter, self.got_tokenizer)
-        (folder / RUN_FILE).write_text(dump_config(self.config), encoding="utf-8")
+    def _shards(self) -> dict[str, ZeroShard]:
+        return zero_shards(self.training_loss, self._wrapped)
+
+    def wait(self) -> None:
+        """For the other processes."""
+        if self.args.world_size > 1:
+            paddle.distributed.barrier()
+
+    # ---- what goes in again
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: object) -> object:
+        """The whole run; its callbacks are closed however it ends."""
         if resume_from_checkpoint is not None:
             self.loader.start = step_of(resume_from_checkpoint)
-            if has_stopped(Path(resume_from_checkpoint), self.config):
+            stopping = EarlyStopping(self.config.eval.best_metric, self.config.train.early_stopping_patience)
+            if stopping.has_stopped(read_trainer_state(Path(resume_from_checkpoint)).log_history):
                 self.state.global_step = step_of(resume_from_checkpoint)
                 return self._load_from_checkpoint(resume_from_checkpoint)
-        if self.ledger is not None:
-            self.ledger.go_on_from(self.loader.start)
+        if self.sample_log is not None:
+            self.sample_log.truncate_after(self.loader.start)
         try:
-            with self.interruption.orderly() if self.interruption else nullcontext():
-                ended = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            with self.signals.graceful() if self.signals else nullcontext():
+                result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
             if self.interrupted:
-                raise Interrupted(self.interruption.number)
-            return ended
+                raise Interrupted(self.signals.number)
+            return result
         except (SystemError, RuntimeError) as error:  # Paddle's handler of SIGCHLD raises it anywhere
             if "DataLoader" not in str(error):
                 raise
             raise self.loader.dead_worker(self.state.global_step, error) from error
         finally:
-            self.progress.close()
-            if board := self.board():  # paddlenlp closes it at the end of a whole run only
-                board.close()
+            for callback in self.callback_handler.callbacks:
+                getattr(callback, "close", lambda: None)()
+            if writer := self.log_writer():  # paddlenlp closes it at the end of a whole run only
+                writer.close()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str | None = None) -> None:
+        """paddlenlp would unpickle what it finds; here the record tells what is opened."""
         if resume_from_checkpoint is None:
             return
-        fill = load_weights if self.adapter is None else load_adapter_weights
-        fill(self.model, resume_from_checkpoint)
-        if self.feature_cache is not None:
-            self.feature_cache.forget_weights()
-        if self.average is not None:
-            self.average.load(Path(resume_from_checkpoint))
-        if self.training_loss.glyph_head is not None:
-            state = paddle.load(str(Path(resume_from_checkpoint) / GLYPH_HEAD))
-            self.training_loss.glyph_head.set_state_dict(state)
+        checkpoint = Path(resume_from_checkpoint)
+        record = read_record(checkpoint)
+        if self.adapter is None:
+            load_weights(self.model, checkpoint)
+        else:
+            check_same_adapter(checkpoint, self.adapter)
+            load_adapter_weights(self.model, checkpoint)
+        for name, state in self.extra.items():
+            if name not in record.extra:
+                raise incomplete(checkpoint, f"no {name} in {RECORD_FILE}")
+            tensors = load_tensors(checkpoint / record.extra[name])
+            expected = {key: list(value.shape) for key, value in state.state_dict().items()}
+            if {key: list(value.shape) for key, value in tensors.items()} != expected:
+                raise incomplete(checkpoint, f"{record.extra[name]} has tensors of another run")
+            state.set_state_dict(tensors)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Every process reads all shares, so that a run may go on with another number of processes."""
-        if checkpoint is None:
-            return
-        state, masters = {}, {}
-        for path in sorted(Path(checkpoint).glob("optimizer-*.pdopt")):
-            try:
-                share = paddle.load(str(path))
-            except Exception as error:  # of several kinds, by where the file is cut off
-                raise incomplete(Path(checkpoint), f"{path.name}: {str(error)[:200]}") from error
-            masters |= share.pop("master_weights", {})
-            state |= share
-        missing = [name for name in self.trained if f"{name}_moment1_0" not in state]
-        if missing:
-            others = f"{missing[0]} and {len(missing) - 1} others"
-            raise incomplete(Path(checkpoint), f"no optimizer state of {others} in optimizer-*.pdopt")
-        state = {**state, "master_weights": masters} if masters else state
-        self.optimizer.set_state_dict(scatter_state(state, self._shares()))
+        """Every process reads the whole state, so that a run may go on with another number of processes."""
+        if checkpoint is not None:
+            state = load_optimizer(Path(checkpoint), read_record(Path(checkpoint)), self.trained)
+            self.optimizer.set_state_dict(scatter_state(state, self._shards()))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Nothing to load: random masks follow from the step. paddlenlp would unpickle rng_state.pth."""

@@ -123,7 +123,7 @@ def test_the_slices_of_processes_are_the_whole_order(ranks):
             mixture[draw]
             for plan in plans
             for part in range(plan.accumulation)
-            for draw in plan.draws(step, part)
+            for draw in plan.sample_indices(step, part)
         ]
         assert sorted(drawn) == sorted(mixture[step * 8 + place] for place in range(8))
 

@@ -116,8 +116,10 @@ def test_two_processes_that_share_the_optimizer_state_equal_one(both, within):
     whole, shares = one("whole"), two("shares", HALVES, "train.sharding=stage1")
     within("loss", np.abs(losses(whole) - losses(shares)).max(), 1e-6)
     within("weights", gap(weights(whole), weights(shares)), 1e-5)
-    files = [path.stat().st_size for path in sorted((shares / "checkpoint-3").glob("optimizer-*.pdopt"))]
-    (undivided,) = (path.stat().st_size for path in (whole / "checkpoint-3").glob("optimizer-*.pdopt"))
+    files = [
+        path.stat().st_size for path in sorted((shares / "checkpoint-3").glob("optimizer-*.safetensors"))
+    ]
+    (undivided,) = (path.stat().st_size for path in (whole / "checkpoint-3").glob("optimizer-*.safetensors"))
     assert len(files) == 2
     assert max(files) < 0.6 * undivided
     again = one(cut(shares, "again").name, resume=True)

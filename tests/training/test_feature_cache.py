@@ -66,7 +66,7 @@ def test_two_epochs_with_and_without_are_the_same_and_the_encoder_sees_each_view
 ):
     kept = fit(*FROZEN, f"train.feature_cache={tmp_path}/features", f"train.output_dir={tmp_path}/a")
     assert passes == [1] * 64
-    assert (kept.trainer.feature_cache.made, kept.trainer.feature_cache.read) == (64, 64)
+    assert (kept.trainer.callback(FeatureCache).made, kept.trainer.callback(FeatureCache).read) == (64, 64)
     one_by_one = fit(*FROZEN, "train.per_device_train_batch_size=1", f"train.output_dir={tmp_path}/b")
     kept_one_by_one = fit(
         *(*FROZEN, "train.per_device_train_batch_size=1", f"train.output_dir={tmp_path}/c"),
@@ -112,7 +112,7 @@ def test_validation_and_reading_are_served_too(fit, tmp_path, passes):
     )
     run = fit(*FROZEN, data, *measured, f"train.feature_cache={tmp_path}/features")
     assert sum(passes) == 64
-    assert run.trainer.feature_cache.read == 64 + 8 * (64 + 6)  # second epoch; 8 x validation, reading
+    assert run.trainer.callback(FeatureCache).read == 64 + 8 * (64 + 6)
 
 
 # ---- features
@@ -167,11 +167,12 @@ def test_a_resumed_run_asks_by_the_weights_of_its_checkpoint(fit, tmp_path):
     made = build_trainer(load_config(fit.path, [*cached, f"train.output_dir={tmp_path}/b"]))
     weight = made.model.vision.pos_embed
     weight.set_value(weight + 1)
-    assert made.feature_cache.room(64).there == 64 * made.feature_cache.room(64).view  # named before that
-    made.feature_cache.forget_weights()
-    assert made.feature_cache.room(64).there == 0
+    cache = made.callback(FeatureCache)
+    assert cache.disk_usage(64).there == 64 * cache.disk_usage(64).view  # named before that
+    cache.forget_weights()
+    assert cache.disk_usage(64).there == 0
     made._load_from_checkpoint(str(tmp_path / "a" / "checkpoint-8"))
-    assert made.feature_cache.room(64).there == 64 * made.feature_cache.room(64).view
+    assert cache.disk_usage(64).there == 64 * cache.disk_usage(64).view
 
 
 @pytest.mark.parametrize(

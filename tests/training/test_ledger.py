@@ -101,7 +101,7 @@ def test_a_resumed_run_has_the_ledger_of_an_uninterrupted_one(fit, broken, monke
 def test_processes_add_up_and_lost_steps_of_all_of_them_are_forgotten(tmp_path):
     for rank in range(3):
         ledger = SampleLog(tmp_path, rank, 3)
-        ledger.go_on_from(0)
+        ledger.truncate_after(0)
         for step in (1, 2, 3):
             draws = range(6 * step + 2 * rank, 6 * step + 2 * rank + 2)
             ledger.add(StepRecord.of(step, draws, [draws[0], DROPPED if rank == 1 else 7]))
@@ -111,7 +111,7 @@ def test_processes_add_up_and_lost_steps_of_all_of_them_are_forgotten(tmp_path):
         file.write('{"step": 4, "ro')  # killed in the midst of it
     assert read_sample_log(tmp_path) == found
     for rank in range(2):  # two go on where three were
-        SampleLog(tmp_path, rank, 2).go_on_from(2)
+        SampleLog(tmp_path, rank, 2).truncate_after(2)
     assert list(read_sample_log(tmp_path)) == [1, 2]
     assert all(path.read_text().count("\n") == 2 for path in tmp_path.glob("ledger-*.jsonl"))
     (tmp_path / "ledger-0.jsonl").write_text("{}\n")
@@ -149,9 +149,9 @@ def test_trace_prints_rows_and_steps_and_notices_edited_data(fit, broken, capsys
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--step", "11"], "trace: step 11: the ledger has 1 to 10; one of them"),
-        (["--step", "0"], "trace: step 0: the ledger has 1 to 10; one of them"),
-        (["--row", "data.jsonl:3"], "--row data.jsonl:3: no row of this run; as it names them, such as /"),
+        (["--step", "11"], "trace: step 11: the sample log has 1 to 10; use one of them"),
+        (["--step", "0"], "trace: step 0: the sample log has 1 to 10; use one of them"),
+        (["--row", "data.jsonl:3"], "--row data.jsonl:3: no row of this run; use a name such as /"),
     ],
 )
 def test_a_question_without_an_answer_ends_with_2(fit, broken, capsys, arguments, message):

@@ -20,7 +20,7 @@ from got_train.errors import ConfigError
 from got_train.evaluation import comparison
 from got_train.evaluation.predictions import DataFile, Prediction
 from got_train.evaluation.scored import score_predictions
-from got_train.training import generation_eval, run
+from got_train.training import generation_eval, regressions, run
 from got_train.training.callbacks import baseline_comparison
 from got_train.training.generation_eval import (
     EvalRecords,
@@ -99,11 +99,11 @@ def test_every_beginning_of_the_rows_has_every_kind_in_its_share():
 
 def test_rows_are_those_of_the_seed_and_sets_come_in_turns(tuning):
     config = load_config(tuning, ["eval.max_samples=5"])
-    rows, again = run.build_rows(config), run.build_rows(config)
+    rows, again = run.build_eval_records(config), run.build_eval_records(config)
     assert [len(file.records) for file in rows.files] == [5, 5]
     assert [file.name for file, _ in rows.order] == ["validation", "old pages"] * 5
     assert [f.records[p].location for f, p in rows.order] == [f.records[p].location for f, p in again.order]
-    other = run.build_rows(load_config(tuning, ["eval.max_samples=5", "train.seed=1"]))
+    other = run.build_eval_records(load_config(tuning, ["eval.max_samples=5", "train.seed=1"]))
     assert [f.records[p].location for f, p in rows.order] != [f.records[p].location for f, p in other.order]
 
 
@@ -270,8 +270,8 @@ def test_a_skill_has_fallen_when_that_is_certain(wrong, said):
     """Three of ten pages may be chance (p 0.25 by sign flips), eight are none (p 0.008)."""
     rows = EvalRecords((), (DataFile("old", "old.jsonl", [None] * 10, ""),), ())
     before, now = measurement(["right"] * 10), measurement(["wrong"] * wrong + ["right"] * (10 - wrong))
-    assert len(baseline_comparison.regressions(before, now, rows)) == said
-    assert not baseline_comparison.regressions(now, before, rows)  # better is not worse
+    assert len(regressions.regressions(before, now, rows)) == said
+    assert not regressions.regressions(now, before, rows)  # better is not worse
 
 
 def test_a_run_ends_when_an_old_skill_falls(tuning, tmp_path, capsys):
@@ -302,16 +302,14 @@ def test_a_run_ends_when_an_old_skill_falls(tuning, tmp_path, capsys):
 
 def test_p_values_are_those_of_each_set_alone(tuning):
     """The table of a set is what comparison says of its rows."""
-    rows = run.build_rows(load_config(tuning))
+    rows = run.build_eval_records(load_config(tuning))
     read = [
         file.prediction(place, prediction=file.records[place].text[: -1 - place % 3])
         for file, place in rows.order
     ]
     right = [file.prediction(place, prediction=file.records[place].text) for file, place in rows.order]
     before, after = (EvalResult(0, score_predictions(each), len(each), 0.0) for each in (read, right))
-    found = [
-        each for each in baseline_comparison.compare(before, after, rows) if each.task == "ocr in old pages"
-    ]
+    found = [each for each in regressions.compare(before, after, rows) if each.task == "ocr in old pages"]
     alone = comparison.metric_deltas(before.of_files(rows.probes), after.of_files(rows.probes))
     assert [(each.metric, each.p, each.verdict) for each in found] == [
         (each.metric, each.p, each.verdict) for each in alone

@@ -176,7 +176,7 @@ def test_a_signal_ends_the_command_after_its_step_and_leaves_whole_checkpoints(
     for folder in found:
         step = json.loads((folder / "trainer_state.json").read_text())["global_step"]
         assert folder.name == f"checkpoint-{step}"
-        assert (folder / "optimizer-0.pdopt").exists()
+        assert (folder / "optimizer-0.safetensors").exists()
         assert load_config(folder / "run.yaml").train.save_steps == 2
 
 
@@ -237,7 +237,7 @@ def test_a_save_that_is_killed_leaves_the_checkpoint_before_it(tiny_run, tmp_pat
     )
     folder = tmp_path / "run"
     assert done.returncode == -signal.SIGKILL
-    assert (folder / ".unfinished" / "checkpoint-4" / "optimizer-0.pdopt").read_bytes() == b"half"
+    assert (folder / ".unfinished" / "checkpoint-4" / "optimizer-0.safetensors").read_bytes() == b"half"
     assert [path.name for path in checkpoints(folder)] == ["checkpoint-2"]
     assert train.main([str(path), save_every, "--resume"]) == 0
     assert train.main([str(path), save_every, f"train.output_dir={tmp_path}/whole"]) == 0

@@ -138,8 +138,8 @@ def test_a_resumed_run_remembers_its_best_and_its_patience(fit, held_out, tmp_pa
     ],
 )
 def test_validations_since_the_first_lowest(losses, since):
-    assert EarlyStopping("loss").since_best(losses) == since
-    assert EarlyStopping("f1").since_best([-loss for loss in losses]) == since
+    assert EarlyStopping("loss").evals_since_best(losses) == since
+    assert EarlyStopping("f1").evals_since_best([-loss for loss in losses]) == since
 
 
 def test_patience_without_validation_data_is_refused(fit):
@@ -187,7 +187,7 @@ def test_the_average_of_three_updates_by_hand():
         average.on_optimizer_end(None, state, None)
         decay = [2 / 11, 0.25, 0.25][update]
         expected = decay * expected + (1 - decay) * value
-    assert float(average.average["weight"]) == pytest.approx(expected, rel=1e-6)
+    assert float(average.shadow["weight"]) == pytest.approx(expected, rel=1e-6)
     with average.in_place():
         assert float(layer.weight) == pytest.approx(expected, rel=1e-6)
     assert float(layer.weight) == 4.0
@@ -196,7 +196,7 @@ def test_the_average_of_three_updates_by_hand():
 def test_validation_best_and_final_have_the_averaged_weights(fit, held_out, tmp_path):
     settings = ["train.ema_decay=0.8", "train.save_steps=6", *held_out]
     made = fit(*settings)
-    average = {name: value.numpy() for name, value in made.trainer.average.average.items()}
+    average = {name: value.numpy() for name, value in made.trainer.callback(EMA).shadow.items()}
     best = {
         f"got.{name}": value.numpy()
         for name, value in load_model(tmp_path / "run" / "best").named_parameters()

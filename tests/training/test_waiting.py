@@ -49,16 +49,16 @@ def test_batches_that_are_ready_before_they_are_asked_for_are_not_waited_for(tin
     loader = built(tiny_run, f"data.num_workers={workers}").loader
     batches = iter(loader)
     next(batches)
-    loader.share_of_waiting()  # the start of a worker
+    loader.fraction_waiting()  # the start of a worker
     for _ in range(4):
         time.sleep(8 * PAUSE)  # the model's work
         next(batches)
-    assert loader.share_of_waiting() < 0.3
-    assert loader.share_of_waiting() == 0  # of the time since it was last asked
+    assert loader.fraction_waiting() < 0.3
+    assert loader.fraction_waiting() == 0  # of the time since it was last asked
 
 
 def test_one_slow_worker_is_waited_for_while_the_model_has_nothing_to_do(tiny_run):
     loader = built(tiny_run, "data.num_workers=1").loader
     loader.collator = Slow(loader.collator)
     assert sum(1 for _ in loader) == 6
-    assert loader.share_of_waiting() > 0.6
+    assert loader.fraction_waiting() > 0.6

@@ -17,6 +17,7 @@ from got_train.data.box_lines import box_format, text_lines
 from got_train.data.line_files import first_bytes, forward_lines, json_row
 from got_train.data.record import RecordError, shorten
 from got_train.images import SUFFIXES, natural_order
+from got_train.strict_files import strict_json
 
 from .annotation_tools import tool_of, tool_pages
 from .hocr import hocr_pages, is_hocr
@@ -280,7 +281,7 @@ def _several(named: str) -> list[str]:
 
 def _paddle_labels(label: str, location: str) -> tuple[Label, ...]:
     try:
-        rows = json.loads(label) if label.startswith("[") else None
+        rows = strict_json(label, allow_nan=True) if label.startswith("[") else None
     except ValueError as error:
         if re.match(r"\[\s*\{\s*\"", label):  # a list of labels, and no text that begins with a bracket
             two = " two records run together in one line," if "]" in label and "\t" in label else ""
@@ -365,6 +366,6 @@ def _folder(path: str, root: str | None) -> str:
 
 def _json(path: str) -> Any:
     try:
-        return json.loads(Path(path).read_bytes().decode("utf-8-sig"))
+        return strict_json(Path(path).read_bytes().decode("utf-8-sig"), allow_nan=True)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not JSON: {error}; COCO's keys are images and annotations") from error

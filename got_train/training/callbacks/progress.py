@@ -9,7 +9,7 @@ from paddlenlp.trainer import TrainerCallback
 from tqdm import tqdm
 
 from got_train.profiling.memory import peak_memory
-from got_train.training.loader import WAITING
+from got_train.training.loader import WAITING, StepLoader
 from got_train.training.run_files import VALIDATION_LOSS
 
 
@@ -20,9 +20,8 @@ class Progress(TrainerCallback):
     share of waiting for data is that since the line before.
     """
 
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self.tokens = 0  # supervised ones so far, of all processes
+    def __init__(self, batch_size: int, loader: StepLoader) -> None:
+        self.batch_size, self.loader = batch_size, loader
         self.bar = None
 
     def on_train_begin(self, args: object, state: object, control: object, **kwargs: object) -> None:
@@ -54,7 +53,9 @@ class Progress(TrainerCallback):
             return
         seconds, done = max(time.monotonic() - self.began, 1e-9), state.global_step - self.first
         line = f"loss {logs['loss']:.4f}, lr {logs['learning_rate']:.1e}"
-        line += f", {done * self.batch_size / seconds:.1f} pages/s, {self.tokens / seconds:.0f} tokens/s"
+        line += (
+            f", {done * self.batch_size / seconds:.1f} pages/s, {self.loader.tokens / seconds:.0f} tokens/s"
+        )
         line += f", {peak_memory() / 2**30:.2f} GB, waits {100 * logs[WAITING]:.0f} %"
         if self.bar.disable:
             left = tqdm.format_interval((state.max_steps - state.global_step) * seconds / max(done, 1))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import paddle
 from paddlenlp.trainer import TrainerCallback
 from tqdm import tqdm
+from visualdl import LogWriter
 
 from got_train.data.collator import Collator
 from got_train.data.records import Record
@@ -19,14 +19,9 @@ from got_train.inference.reader import OcrPipeline, OcrRequest, OcrResult
 from got_train.modeling.got import Got
 from got_train.training.early_stopping import EarlyStopping
 from got_train.training.generation_eval import EvalLog, EvalResult, GenerationEval, log_curves
+from got_train.training.regressions import regressions
 from got_train.training.run_files import EARLY_STOP, LOSS, VALIDATION_LOSS
-
-from .baseline_comparison import regressions
-
-if TYPE_CHECKING:
-    from visualdl import LogWriter
-
-    from got_train.training.trainer import GotTrainer
+from got_train.training.trainer import GotTrainer
 
 
 @paddle.no_grad()
@@ -46,60 +41,63 @@ def validation_loss(got: Got, collator: Collator, records: Sequence[Record], row
 class Validation(TrainerCallback):
     """Every so many steps the loss over the validation records, and what the model reads of some rows.
 
-    Processes share the records. The trainer keeps the weights when the goal is the best so far; after
+    Processes share the records. The trainer keeps the weights when the metric is the best so far; after
     train.early_stopping_patience validations without a better one the run ends. What came before stands in
     the run's log, which checkpoints keep.
     """
 
     def __init__(
-        self, trainer: GotTrainer, records: Sequence[Record], measuring: GenerationEval | None = None
+        self, trainer: GotTrainer, records: Sequence[Record], generation_eval: GenerationEval | None = None
     ) -> None:
-        self.trainer, self.config, self.measuring = trainer, trainer.config, measuring
-        self.goal = EarlyStopping(self.config.eval.best_metric)
-        self.base: EvalResult | None = None  # before the run, and the last of the run
+        self.trainer, self.config, self.generation_eval = trainer, trainer.config, generation_eval
+        self.stopping = EarlyStopping(self.config.eval.best_metric, self.config.train.early_stopping_patience)
+        self.baseline: EvalResult | None = None  # before the run, and the last of the run
         self.last: EvalResult | None = None
-        plan, collator = trainer.loader.plan, trainer.loader.collator
-        self.mine = [records[place] for place in range(plan.rank, len(records), plan.ranks)]
-        read = [] if measuring is None else [file.records[place] for file, place in measuring.rows.order]
-        for record in (*self.mine, *read[plan.rank :: plan.ranks]):
+        schedule, collator = trainer.loader.schedule, trainer.loader.collator
+        self.mine = [records[place] for place in range(schedule.rank, len(records), schedule.ranks)]
+        order = () if generation_eval is None else generation_eval.records.order
+        read = [file.records[place] for file, place in order]
+        for record in (*self.mine, *read[schedule.rank :: schedule.ranks]):
             collator.sample(record)  # a bad row stops the run now, not after hours
         self.has_records = len(records) > 0
-        self.journal = EvalLog(Path(self.config.train.output_dir))
-        self.gallery = self._gallery(records)
+        self.eval_log = EvalLog(Path(self.config.train.output_dir))
+        self.previews = self._build_previews(records)
 
-    def _gallery(self, records: Sequence[Record]) -> SamplePreviews:
+    def _build_previews(self, records: Sequence[Record]) -> SamplePreviews:
         """Of what is read anyway, or else of the first records."""
         train, collator = self.config.train, self.trainer.loader.collator
-        if self.measuring is not None:
-            return SamplePreviews(collator, [file.records[place] for file, place in self.measuring.shown])
+        if self.generation_eval is not None:
+            return SamplePreviews(
+                collator, [file.records[place] for file, place in self.generation_eval.shown]
+            )
         shown = [records[place] for place in range(min(train.preview_samples, len(records)))]
         return SamplePreviews(collator, shown, reader_for(self.trainer, train.preview_max_new_tokens))
 
     def on_train_begin(self, args: object, state: object, control: object, **kwargs: object) -> None:
         if state.is_world_process_zero:
-            base = None if self.base is None else self.base.row(self.measuring.shown)
-            self.journal.go_on(state.global_step, base)
+            base = None if self.baseline is None else self.baseline.row(self.generation_eval.shown)
+            self.eval_log.truncate_after(state.global_step, base)
 
     def on_step_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
         step, every = state.global_step, self.config.train.eval_steps
         due = self._due(state, every) and self.has_records
-        reads = self._due(state, self.config.eval.every_steps or every) and self.measuring is not None
+        reads = self._due(state, self.config.eval.every_steps or every) and self.generation_eval is not None
         if not (due or reads):
             return
-        before = self.goal.values(state.log_history)
-        with self.trainer.kept_weights():
+        before = self.stopping.values(state.log_history)
+        with self.trainer.eval_weights():
             if due:
                 self.trainer.log({VALIDATION_LOSS: self._loss()})
-            worse = self._read(step) if reads else ""
-            values = self.goal.values(state.log_history)
+            regressed = self._read(step) if reads else ""
+            values = self.stopping.values(state.log_history)
             decided = len(values) > len(before)
-            if decided and self.goal.since_best(values) == 0 and not worse:
-                self.trainer.save_best(self.goal.key, values[-1])
-            if self.measuring is None:
-                self.gallery.show(self.trainer.board(), step)
-        if worse:
-            state.log_history.append({"step": step, EARLY_STOP: worse})
-        if worse or (decided and self.goal.waited(values, self.config.train.early_stopping_patience)):
+            if decided and self.stopping.evals_since_best(values) == 0 and not regressed:
+                self.trainer.save_best(self.stopping.key, values[-1])
+            if self.generation_eval is None:
+                self.previews.show(self.trainer.log_writer(), step)
+        if regressed:
+            state.log_history.append({"step": step, EARLY_STOP: regressed})
+        if regressed or (decided and self.stopping.should_stop(values)):
             control.should_training_stop = control.should_save = True
 
     def _due(self, state: object, every: int) -> bool:
@@ -110,35 +108,37 @@ class Validation(TrainerCallback):
         trainer = self.trainer
         rows = trainer.config.train.per_device_train_batch_size
         totals = validation_loss(trainer.model, trainer.loader.collator, self.mine, rows)
-        if trainer.loader.plan.ranks > 1:
+        if trainer.loader.schedule.ranks > 1:
             shared = paddle.to_tensor(totals, dtype="float64")
             paddle.distributed.all_reduce(shared)
             totals = shared.tolist()
         return totals[0] / max(totals[1], 1)
 
     def _read(self, step: int) -> str:
-        """Measure, tell it everywhere; returns why the run is to end, if it is."""
-        measuring, trainer = self.measuring, self.trainer
-        self.last = seen = measuring.measure(step)
-        if self.goal.name != LOSS:
-            trainer.log({self.goal.key: measuring.value(seen, self.goal.name)})
+        """Evaluate what is read and write it everywhere; returns why the run is to end, if it is."""
+        generation_eval, trainer = self.generation_eval, self.trainer
+        self.last = result = generation_eval.evaluate(step)
+        if self.stopping.metric != LOSS:
+            trainer.log({self.stopping.key: generation_eval.value(result, self.stopping.metric)})
         if trainer.is_world_process_zero():
-            self.journal.add(seen.row(measuring.shown))
-            tqdm.write(seen.line(), file=sys.stderr)
-        if board := trainer.board():
-            log_curves(board, seen)
-            answers = {each.prediction.key: each.prediction.prediction for each in seen.samples}
-            texts = [answers.get((file.name, place)) for file, place in measuring.shown]
-            self.gallery.show(board, step, texts)
-        return self._worse(seen)
+            self.eval_log.add(result.row(generation_eval.shown))
+            tqdm.write(result.line(), file=sys.stderr)
+        if writer := trainer.log_writer():
+            log_curves(writer, result)
+            answers = {each.prediction.key: each.prediction.prediction for each in result.samples}
+            texts = [answers.get((file.name, place)) for file, place in generation_eval.shown]
+            self.previews.show(writer, step, texts)
+        return self._regressions(result)
 
-    def _worse(self, seen: EvalResult) -> str:
-        if not self.config.eval.stop_on_regression or self.base is None:
+    def _regressions(self, result: EvalResult) -> str:
+        if not self.config.eval.stop_on_regression or self.baseline is None:
             return ""
-        found = "; ".join(skill.sentence() for skill in regressions(self.base, seen, self.measuring.rows))
-        if found and self.trainer.is_world_process_zero():
-            tqdm.write(f"step {seen.step}: ended by eval.stop_on_regression: {found}", file=sys.stderr)
-        return found
+        message = "; ".join(
+            skill.sentence() for skill in regressions(self.baseline, result, self.generation_eval.records)
+        )
+        if message and self.trainer.is_world_process_zero():
+            tqdm.write(f"step {result.step}: ended by eval.stop_on_regression: {message}", file=sys.stderr)
+        return message
 
 
 def reader_for(trainer: GotTrainer, tokens: int) -> OcrPipeline:
@@ -156,17 +156,17 @@ class SamplePreviews:
         self.collator, self.records, self.reader = collator, records, reader
         self._pictured = False
 
-    def show(self, board: LogWriter | None, step: int, answers: Sequence[str | None] | None = None) -> None:
+    def show(self, writer: LogWriter | None, step: int, answers: Sequence[str | None] | None = None) -> None:
         """The given answers (None: not read this time), or those of the reader."""
-        if board is None or not self.records:
+        if writer is None or not self.records:
             return
         answers = list(self._answers()) if answers is None else answers
         for number, (record, answer) in enumerate(zip(self.records, answers, strict=True)):
             if not self._pictured:
                 views, _ = self.collator.views(record)
-                board.add_image(f"picture/{number}", np.concatenate(views, axis=1), 0)
+                writer.add_image(f"picture/{number}", np.concatenate(views, axis=1), 0)
             if answer is not None:
-                board.add_text(f"answer/{number}", f"truth: {record.text}\n\nread: {answer}", step)
+                writer.add_text(f"answer/{number}", f"truth: {record.text}\n\nread: {answer}", step)
         self._pictured = True
 
     def _answers(self) -> Iterator[str]:
