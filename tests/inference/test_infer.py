@@ -355,7 +355,9 @@ def test_a_second_run_reads_what_the_first_has_not_and_gives_the_same_files(run,
     (torn / "p1.txt").write_text("not written again")
     code, _, err = run("--image_file", tmp_path, "--output-dir", torn, "--batch-size", "2")
     assert code == 0
-    assert err.startswith(f"infer: 1 of 4 were read before, see {journal}\n[2/4] {tmp_path}/p2.png: ")
+    notes, _, rest = err.partition("\n")
+    assert notes == f"infer: {tmp_path}: not read: 2 sub-folders"  # the outputs
+    assert rest.startswith(f"infer: 1 of 4 were read before, see {journal}\n[2/4] {tmp_path}/p2.png: ")
     assert " pages/s, 0:00:0" in err
     assert (torn / "p1.txt").read_text() == "not written again"
     for name in ("p2.txt", "p3.txt", "p4.txt"):
@@ -373,7 +375,10 @@ def test_a_page_that_changed_or_failed_is_read_again(run, scans, tmp_path):
     (tmp_path / "b.png").write_bytes((scans / "p2.png").read_bytes())
     code, _, err = run(*arguments)
     assert (code, "read before" in err) == (0, False)
-    assert run(*arguments)[2] == f"infer: 2 of 2 were read before, see {tmp_path}/out/journal.jsonl\n"
+    assert run(*arguments)[2] == (
+        f"infer: {tmp_path}: not read: 1 sub-folder\n"
+        f"infer: 2 of 2 were read before, see {tmp_path}/out/journal.jsonl\n"
+    )
 
 
 def test_other_settings_in_the_same_folder_are_refused(run, scans, tmp_path):
