@@ -41,7 +41,7 @@ class Corrections:
         if box is not None:
             asked["box_unit"] = "thousandth"
         if not text.strip():
-            raise RecordError("correction: no text; what stands on the page")
+            raise RecordError("correction: no text; write what stands on the page")
         Record((picture,), task, text, location="correction", **asked)  # refused before anything is written
         with self._opened() as file:
             copies = ImageCopier(self.file.parent / PICTURES)  # a new one finds its earlier copies again

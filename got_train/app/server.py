@@ -133,7 +133,9 @@ class Server:
     async def _question(self, asked: Event) -> OcrRequest:
         task, crop = _choice(asked, "task", TASKS), _choice(asked, "crop", CROPS)
         if task == "spot" and crop == "multi":
-            raise RequestError("crop: multi with task spot; it reads a page in one view")
+            raise RequestError(
+                "crop: multi with task spot; use single, because spot reads a page in one view"
+            )
         region = _region(asked)
         if region != (None, None) and (task not in prompts.REGIONAL or crop != "single"):
             raise RequestError(
@@ -223,19 +225,19 @@ async def _asked(request: Request) -> Event:
 
 def _choice(asked: Event, name: str, choices: Iterable[str]) -> str:
     if asked.get(name) not in choices:
-        raise RequestError(f"{name}: {str(asked.get(name))[:60]!r}; one of {', '.join(choices)}")
+        raise RequestError(f"{name}: {str(asked.get(name))[:60]!r}; expected one of {', '.join(choices)}")
     return asked[name]
 
 
 def _text(asked: Event, name: str) -> str:
     if not isinstance(asked.get(name), str):
-        raise RequestError(f"{name}: {str(asked.get(name))[:60]!r}; a string")
+        raise RequestError(f"{name}: {str(asked.get(name))[:60]!r}; expected a string")
     return asked[name]
 
 
 def _whole(asked: Event, name: str) -> int:
     if type(asked.get(name)) is not int:
-        raise RequestError(f"{name}: {str(asked.get(name))[:60]!r}; a whole number")
+        raise RequestError(f"{name}: {str(asked.get(name))[:60]!r}; expected a whole number")
     return asked[name]
 
 
@@ -248,7 +250,9 @@ def _region(asked: Event) -> tuple[list[int] | None, str | None]:
         return None, color
     whole = isinstance(box, list) and len(box) == 4 and all(type(side) is int for side in box)
     if not whole or min(box) < 0 or max(box) > 1000 or box[0] >= box[2] or box[1] >= box[3]:
-        raise RequestError(f"box: {str(box)[:60]}; x1, y1, x2, y2 in thousandths, x1 < x2 and y1 < y2")
+        raise RequestError(
+            f"box: {str(box)[:60]}; expected x1, y1, x2, y2 in thousandths, x1 < x2 and y1 < y2"
+        )
     if color is not None:
-        raise RequestError("box and color: both; one region, named by one of them")
+        raise RequestError("box and color: both are given; name the region by one of them")
     return box, None

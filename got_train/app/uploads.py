@@ -52,13 +52,15 @@ class Uploads:
         """Where the bytes of a new file go; refused by its name's ending before any of them is read."""
         suffix = Path(plain_name(name)).suffix.lower()
         if suffix not in KINDS:
-            raise RequestError(f"{plain_name(name)}: not a picture or PDF; one of {', '.join(KINDS)}")
+            raise RequestError(
+                f"{plain_name(name)}: not a picture or PDF; expected one of {', '.join(KINDS)}"
+            )
         folder = self._folder / secrets.token_urlsafe(16)
         folder.mkdir(mode=0o700)
         return folder / f"file{suffix}"
 
     def too_large(self, name: str) -> RequestError:
-        return RequestError(f"{plain_name(name)}: over {self.most_bytes / 2**20:g} MB; a smaller file")
+        return RequestError(f"{plain_name(name)}: over {self.most_bytes / 2**20:g} MB; use a smaller file")
 
     def accept(self, file: Path, name: str) -> Upload:
         """The upload of a file that lies at its place; its first page is opened, so it is one."""
@@ -67,7 +69,9 @@ class Uploads:
             with self._lock:
                 upload = Upload(file.parent.name, name, file.parent, tuple(find_pages([file])))
                 if len(upload.pages) > MOST_PAGES:
-                    raise RequestError(f"{name}: {len(upload.pages)} pages; up to {MOST_PAGES}, so split it")
+                    raise RequestError(
+                        f"{name}: {len(upload.pages)} pages; expected at most {MOST_PAGES}, so split it"
+                    )
                 _check_pixels(file, name)
                 self._page(upload, 1)
                 self._kept[upload.key] = upload
@@ -86,9 +90,9 @@ class Uploads:
         with self._lock:
             upload = self._kept.get(key)
             if upload is None:
-                raise RequestError("this file is not here any more; hand it in again")
+                raise RequestError("this file has expired; upload it again")
             if not 1 <= number <= len(upload.pages):
-                raise RequestError(f"{upload.name}: no page {number}; pages 1 to {len(upload.pages)}")
+                raise RequestError(f"{upload.name}: no page {number}; expected 1 to {len(upload.pages)}")
             try:
                 return self._page(upload, number)
             except ValueError as error:
@@ -129,4 +133,6 @@ def _check_pixels(file: Path, name: str) -> None:
     except Exception:  # Pillow raises nearly every built-in exception on damaged files
         return
     if width * height > MOST_PIXELS:
-        raise RequestError(f"{name}: {width} x {height} pixels; up to {MOST_PIXELS:,}, so scale it down")
+        raise RequestError(
+            f"{name}: {width} x {height} pixels; expected at most {MOST_PIXELS:,}, so scale it down"
+        )

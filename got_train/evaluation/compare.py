@@ -66,7 +66,7 @@ def checked_differences(runs: dict[str, dict[str, Any]], force: bool) -> list[st
 
     found = setting_differences(runs)
     if found and not force:
-        raise EvaluationError(f"--compare: {'; '.join(found)}; the same in all, or --force")
+        raise EvaluationError(f"--compare: {'; '.join(found)}; expected the same in all, or use --force")
     return [f"not comparable without care: {each}" for each in found]
 
 
@@ -154,5 +154,5 @@ def _run_names(files: Sequence[Path]) -> list[str]:
     if len(set(names)) < len(names):
         names = [str(file) for file in files]
     if len(set(names)) < len(names):
-        raise EvaluationError(f"--compare: {max(names, key=names.count)} is given twice; each run once")
+        raise EvaluationError(f"--compare: {max(names, key=names.count)} is given twice; give each run once")
     return names

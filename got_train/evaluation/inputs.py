@@ -42,14 +42,14 @@ def read_predictions(path: str | os.PathLike) -> list[Prediction]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise EvaluationError(f"{path}: {error}; a UTF-8 file of predictions") from error
+        raise EvaluationError(f"{path}: {error}; expected a UTF-8 file of predictions") from error
     found = [
         parse_prediction(row, location)
         for rows in json_rows(text, str(path))
         for row, location in _blocks(*rows)
     ]
     if not found:
-        raise EvaluationError(f"{path}: holds no predictions; at least one")
+        raise EvaluationError(f"{path}: holds no predictions; expected at least one")
     return found
 
 
@@ -70,9 +70,9 @@ def _texts(folder: str) -> dict[str, str]:
     """The texts of a folder by their files' names without suffix."""
     files = sorted(file for file in Path(folder).iterdir() if file.suffix in (".txt", ".md"))
     if not files:
-        raise EvaluationError(f"{folder}: no .txt or .md file; one a page")
+        raise EvaluationError(f"{folder}: no .txt or .md file; expected one a page")
     if twice := [file for file, other in zip(files, files[1:], strict=False) if file.stem == other.stem]:
-        raise EvaluationError(f"{folder}: {twice[0].stem} is there twice; one file a page")
+        raise EvaluationError(f"{folder}: {twice[0].stem} is there twice; expected one file a page")
     return {file.stem: file.read_text(encoding="utf-8-sig").rstrip("\n") for file in files}
 
 

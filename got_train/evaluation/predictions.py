@@ -197,7 +197,7 @@ def json_rows(text: str, path: str) -> Iterator[tuple[object, str]]:
             )
         except (ValueError, RecursionError) as error:
             raise EvaluationError(
-                f"{path}: not JSON: {error}; a list of objects, or one object a line"
+                f"{path}: not JSON: {error}; expected a list of objects, or one object a line"
             ) from error
         return
     for number, line in enumerate(text.split("\n"), start=1):
@@ -205,12 +205,16 @@ def json_rows(text: str, path: str) -> Iterator[tuple[object, str]]:
             try:
                 yield strict_json(line, allow_nan=True), f"{path}:{number}"
             except (ValueError, RecursionError) as error:
-                raise EvaluationError(f"{path}:{number}: not JSON: {error}; one object a line") from error
+                raise EvaluationError(
+                    f"{path}:{number}: not JSON: {error}; expected one object a line"
+                ) from error
 
 
 def parse_prediction(row: object, location: str) -> Prediction:
     if not isinstance(row, dict):
-        raise EvaluationError(f"{location}: {str(row)[:60]!r}; an object with prediction and reference")
+        raise EvaluationError(
+            f"{location}: {str(row)[:60]!r}; expected an object with prediction and reference"
+        )
     texts = {name: _text(row, name, location) for name in _NAMES}
     known = {key: row[key] for key in Prediction.__dataclass_fields__ if row.get(key) is not None}
     known |= {key: tuple(known[key]) for key in ("box", "images") if isinstance(known.get(key), list)}
@@ -224,7 +228,9 @@ def parse_prediction(row: object, location: str) -> Prediction:
 def _text(row: dict[str, Any], asked: str, location: str) -> str:
     value = next((row[name] for name in _NAMES[asked] if row.get(name) is not None), None)
     if not isinstance(value, str):
-        raise EvaluationError(f"{location}: {' or '.join(_NAMES[asked][:2])} is {str(value)[:60]!r}; a text")
+        raise EvaluationError(
+            f"{location}: {' or '.join(_NAMES[asked][:2])} is {str(value)[:60]!r}; expected a text"
+        )
     return value
 
 
@@ -251,7 +257,7 @@ def data_names(paths: Sequence[str]) -> Sequence[str]:
         if len(set(names)) == len(names):
             return names
     if len(set(paths)) < len(paths):
-        raise EvaluationError(f"data: {max(paths, key=paths.count)} is given twice; each file once")
+        raise EvaluationError(f"data: {max(paths, key=paths.count)} is given twice; give each file once")
     return paths
 
 

@@ -165,7 +165,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise EvaluationError(f"{path}: not JSON: {error}; a file that this command wrote") from error
+        raise EvaluationError(
+            f"{path}: not JSON: {error}; expected a file that this command wrote"
+        ) from error
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -88,7 +88,9 @@ def run_config(config: EvaluationConfig) -> dict[str, Any]:
     elif config.predictions:
         predictions, settings, data = _given(config)
     else:
-        raise EvaluationError("model.path or predictions: neither is given; a checkpoint or answers to score")
+        raise EvaluationError(
+            "model.path or predictions: neither is given; give a checkpoint, or answers to score"
+        )
     return _scored(config, predictions, settings, data)
 
 

@@ -139,7 +139,9 @@ def load(path: str | Path, overrides: Sequence[str] = (), output_dir: str | None
     """A YAML file and `section.key=value` overrides, which win. Raises ConfigError with file and key."""
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file; a YAML file with sections model, data, report, ...")
+        raise ConfigError(
+            f"{path}: no such file; expected a YAML file with sections model, data, report, ..."
+        )
     try:
         return loader.build(EvaluationConfig, _values(path, overrides, output_dir))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

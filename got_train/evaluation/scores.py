@@ -102,9 +102,9 @@ def shortfalls(metrics: dict[str, Any], limits: dict[str, float]) -> list[str]:
             value = get_path(group and group["fixed"], ("macro", metric))
         lower = lower_is_better(metric)
         if value is None:
-            found.append(f"{name} has no value; a metric of rows that are there")
+            found.append(f"{name} has no value; name a metric of rows that are there")
         elif value > limit if lower else value < limit:
-            found.append(f"{name} is {value:.4f}; {'at most' if lower else 'at least'} {limit:g}")
+            found.append(f"{name} is {value:.4f}; expected {'at most' if lower else 'at least'} {limit:g}")
     return found
 
 

@@ -57,9 +57,11 @@ def intervals(
     numerators = _matrix(numerators)
     denominators = np.ones_like(numerators) if denominators is None else _matrix(denominators)
     if numerators.shape != denominators.shape:
-        raise EvaluationError(f"denominators {denominators.shape}; as many as numerators {numerators.shape}")
+        raise EvaluationError(
+            f"denominators {denominators.shape}; expected as many as numerators {numerators.shape}"
+        )
     if not len(numerators):
-        raise EvaluationError("intervals: no values; at least one row")
+        raise EvaluationError("intervals: no values; expected at least one row")
     columns = numerators.shape[1]
     sums = _cluster_sums(np.hstack([numerators, denominators]), clusters)
     drawn = np.concatenate([counts @ sums for counts in _resampled(len(sums), draws)])
@@ -89,9 +91,9 @@ def paired(
     import numpy as np
 
     if len(first) != len(second):
-        raise EvaluationError(f"paired: {len(first)} and {len(second)} values; as many in both")
+        raise EvaluationError(f"paired: {len(first)} and {len(second)} values; expected as many in both")
     if not len(first):
-        raise EvaluationError("paired: no values; at least one pair")
+        raise EvaluationError("paired: no values; expected at least one pair")
     change = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
     sums = _cluster_sums(change[:, None], clusters)
     low, high = interval(change, clusters=clusters, draws=draws)
@@ -160,7 +162,7 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, fl
     scipy's binomtest says the same to 2e-15, but loading scipy.stats takes a second of processor time.
     """
     if len(first) != len(second):
-        raise EvaluationError(f"mcnemar: {len(first)} and {len(second)} values; as many in both")
+        raise EvaluationError(f"mcnemar: {len(first)} and {len(second)} values; expected as many in both")
     pairs = [(bool(one), bool(other)) for one, other in zip(first, second, strict=True)]
     won, lost = pairs.count((False, True)), pairs.count((True, False))
     changed = won + lost
@@ -192,7 +194,7 @@ def _cluster_sums(values: np.ndarray, clusters: Sequence[Hashable] | None) -> np
     if clusters is None:
         return values
     if len(clusters) != len(values):
-        raise EvaluationError(f"clusters: {len(clusters)} for {len(values)} rows; one for each")
+        raise EvaluationError(f"clusters: {len(clusters)} for {len(values)} rows; expected one for each")
     places: dict[Hashable, int] = {}
     of_row = [places.setdefault(cluster, len(places)) for cluster in clusters]
     sums = np.zeros((len(places), values.shape[1]))

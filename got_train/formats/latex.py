@@ -57,7 +57,7 @@ def unavailable() -> str | None:
     try:
         import quickjs  # noqa: F401
     except ImportError:
-        return "quickjs is not installed; `pip install got_train[formulas]`"
+        return 'quickjs is not installed; `pip install -e ".[formulas]"` in the clone'
     if not any(place.is_file() for place in PLACES):
         return f"katex.min.js is not there; `{node_packages.COMMAND}` or `make data-tools` installs it"
     return None

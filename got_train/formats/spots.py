@@ -123,7 +123,7 @@ def _written(number: int, spot: Spot, image_size: tuple[int, int] | None) -> str
     if BREAK in text:
         raise AnswerError(f"spot {number}: {text[:60]!r} holds {BREAK}, which stands for a line end")
     if len(spot.box) != 4:
-        raise AnswerError(f"spot {number}: box {list(spot.box)}; four numbers x1, y1, x2, y2")
+        raise AnswerError(f"spot {number}: box {list(spot.box)}; expected four numbers x1, y1, x2, y2")
     try:
         corners = prompts.thousandths(spot.box, image_size)
     except PromptError as error:

@@ -105,7 +105,7 @@ def svg(chart: Chart) -> bytes:
     """The drawing: slices for a pie, lines where the kind says so, else bars."""
     cells = len(chart.names) * len(chart.series)
     if cells > MOST:
-        raise RenderingError(f"{cells} values; up to {MOST} are drawn")
+        raise RenderingError(f"{cells} values; expected at most {MOST}")
     numbers = [chart.number(name, each) for name in chart.series for each in chart.names]
     if not any(number is not None for number in numbers):
         raise RenderingError("no value of this chart is a number")

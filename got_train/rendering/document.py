@@ -83,7 +83,7 @@ def too_much(reading: Reading) -> str | None:
     if reading.task in (*PLAIN_TASKS, "spot") or "**kern" in text:
         return None
     if len(text) > LONGEST:
-        return f"{len(text):,} characters; up to {LONGEST:,} are set"
+        return f"{len(text):,} characters; expected at most {LONGEST:,}"
     environments, braces = repair.depth(text)
     if environments > DEEPEST or braces > 2 * DEEPEST:
         return f"{environments} environments and {braces} braces stand inside one another"

@@ -29,7 +29,7 @@ def export(document: Sequence[Reading], form: str, tables: str = "html") -> byte
     """The document in one of FORMATS; tables of Markdown as HTML, or as pipes where no cell spans others."""
     if form not in FORMATS or tables not in TABLES:
         raise RenderingError(
-            f"format: {form}, tables {tables}; one of {', '.join(FORMATS)} and {', '.join(TABLES)}"
+            f"format: {form}, tables {tables}; expected one of {', '.join(FORMATS)} and {', '.join(TABLES)}"
         )
     if form == "docx":
         if reason := word.unavailable():

@@ -88,7 +88,7 @@ def _alone(text: str) -> dict[str, str] | RenderingError:
 
 def _set(texts: list[str]) -> list[dict[str, str]]:
     if sum(map(len, texts)) > LONGEST:
-        raise RenderingError(f"{sum(map(len, texts)):,} characters; up to {LONGEST:,} are set")
+        raise RenderingError(f"{sum(map(len, texts)):,} characters; expected at most {LONGEST:,}")
     folder = node_packages.packages("mathpix-markdown-it")
     command = ["node", f"--max-old-space-size={MEMORY}", str(_SCRIPT), str(folder)]
     question = json.dumps([written(text) for text in texts]).encode()

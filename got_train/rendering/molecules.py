@@ -13,7 +13,9 @@ LONGEST = 2000  # characters
 def svg(smiles: str) -> bytes:
     """The drawing of a molecule."""
     if find_spec("rdkit") is None:
-        raise RenderingError("no renderer of molecules is installed; `pip install got_train[engines]`")
+        raise RenderingError(
+            'no renderer of molecules is installed; `pip install -e ".[engines]"` in the clone'
+        )
     from rdkit import Chem, RDLogger
     from rdkit.Chem.Draw import rdMolDraw2D
 

@@ -45,7 +45,11 @@ sys.stdout.buffer.write(json.dumps(pages).encode())
 
 def unavailable() -> str | None:
     """Why scores cannot be drawn; None if they can."""
-    return None if find_spec("verovio") else "verovio is not installed; `pip install got_train[engines]`"
+    return (
+        None
+        if find_spec("verovio")
+        else 'verovio is not installed; `pip install -e ".[engines]"` in the clone'
+    )
 
 
 def pages(score: str, seconds: float = SECONDS) -> tuple[list[bytes], str | None]:

@@ -57,7 +57,7 @@ def figure(source: str, seconds: float = SECONDS, as_png: bool = False) -> Figur
     if reason := unavailable():
         raise RenderingError(f"{reason}; `make data-tools` installs LaTeX")
     if len(source) > LONGEST or "\0" in source:
-        raise RenderingError(f"{len(source):,} characters; drawings have up to {LONGEST:,}")
+        raise RenderingError(f"{len(source):,} characters; expected at most {LONGEST:,}")
     mended = completed(source)
     try:
         return _set(mended.text, mended.notes, seconds, as_png)
@@ -134,7 +134,7 @@ def _png(file: Path) -> bytes:
         width, height = page.get_size()
         if max(width, height) > LARGEST:
             raise RenderingError(
-                f"the drawing is {width:.0f} x {height:.0f} points; up to {LARGEST} are drawn"
+                f"the drawing is {width:.0f} x {height:.0f} points; expected at most {LARGEST}"
             )
         kept = io.BytesIO()
         page.render(scale=min(SCALE, LARGEST / max(width, height))).to_pil().convert("RGB").save(kept, "PNG")

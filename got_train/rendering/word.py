@@ -29,7 +29,9 @@ _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # 
 def unavailable() -> str | None:
     """Why no document can be written; None if it can."""
     missing = [name for name in ("docx", "mathml2omml") if find_spec(name) is None]
-    return f"{' and '.join(missing)} not installed; `pip install got_train[docx]`" if missing else None
+    return (
+        f'{" and ".join(missing)} not installed; `pip install -e ".[docx]"` in the clone' if missing else None
+    )
 
 
 def written(document: Sequence[Reading]) -> bytes:
@@ -180,7 +182,9 @@ def _pixels(svg: bytes) -> bytes:
     try:
         import resvg_py
     except ImportError:
-        raise RenderingError("resvg_py is not installed; `pip install got_train[engines]`") from None
+        raise RenderingError(
+            'resvg_py is not installed; `pip install -e ".[engines]"` in the clone'
+        ) from None
     return bytes(resvg_py.svg_to_bytes(svg_string=svg.decode(), zoom=2, background="white"))
 
 

@@ -109,7 +109,7 @@ def _config(folder: Path, models: Sequence[Path]) -> Config:
         if (model / RUN_FILE).is_file():
             return load_config(model / RUN_FILE)
     raise TrainingError(
-        f"{folder}: no checkpoint and no final model with a {RUN_FILE}; a folder that got train wrote"
+        f"{folder}: no checkpoint and no final model with a {RUN_FILE}; expected a folder of got train"
     )
 
 

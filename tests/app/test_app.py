@@ -269,14 +269,14 @@ def test_no_path_from_outside_reaches_a_file(client, page):
 @pytest.mark.parametrize(
     ("name", "data", "refused"),
     [
-        ("a.exe", b"MZ", "a.exe: not a picture or PDF; one of .png"),
+        ("a.exe", b"MZ", "a.exe: not a picture or PDF; expected one of .png"),
         ("page.html", b"<script>", "page.html: not a picture or PDF"),
         ("", b"x", "page: not a picture or PDF"),
         ("a.png", b"no picture", "a.png: not a picture, or damaged at its start"),
         ("a.png", b"", "a.png: an empty file"),
         ("a.pdf", b"%PDF-1.7 but no more", "a.pdf: not a PDF, damaged or without pages"),
         ("a.jpg", b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "a.jpg: "),
-        ("a.png", b"x" * (1 << 20) + b"x", "a.png: over 1 MB; a smaller file"),
+        ("a.png", b"x" * (1 << 20) + b"x", "a.png: over 1 MB; use a smaller file"),
     ],
 )
 def test_a_wrong_file_gets_a_message_and_leaves_nothing(client, name, data, refused):
@@ -291,7 +291,7 @@ def test_a_wrong_file_gets_a_message_and_leaves_nothing(client, name, data, refu
 def test_a_body_without_its_length_is_cut_at_the_limit_too(client):
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     status, told = client.upload(chunk * 17, "a.png", Transfer_Encoding="chunked")
-    assert (status, told["error"]) == (400, "a.png: over 1 MB; a smaller file")
+    assert (status, told["error"]) == (400, "a.png: over 1 MB; use a smaller file")
 
 
 def test_pictures_pages_and_files_are_limited(tmp_path, monkeypatch):
@@ -304,17 +304,17 @@ def test_pictures_pages_and_files_are_limited(tmp_path, monkeypatch):
 
     small = Image.new("L", (4, 3))
     monkeypatch.setattr(limits, "MOST_PIXELS", 11)
-    with pytest.raises(RequestError, match=r"a.png: 4 x 3 pixels; up to 11, so scale it down"):
+    with pytest.raises(RequestError, match=r"a.png: 4 x 3 pixels; expected at most 11, so scale it down"):
         accept(small, "a.png")
     monkeypatch.setattr(limits, "MOST_PIXELS", 12)
     monkeypatch.setattr(limits, "MOST_PAGES", 2)
-    with pytest.raises(RequestError, match=r"a.tif: 3 pages; up to 2, so split it"):
+    with pytest.raises(RequestError, match=r"a.tif: 3 pages; expected at most 2, so split it"):
         accept(small, "a.tif", save_all=True, append_images=[small] * 2)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(limits, "MOST_FILES", 2)
     kept = [accept(small, "a.png") for _ in range(3)]
     assert len(list(tmp_path.iterdir())) == 2
-    with pytest.raises(RequestError, match="not here any more"):
+    with pytest.raises(RequestError, match="has expired; upload it again"):
         place.page(kept[0].key, 1)
     assert place.page(kept[1].key, 1).name == "a.png"
 
@@ -339,17 +339,17 @@ def test_each_page_of_a_file_is_a_picture_of_its_own(client, form):
 @pytest.mark.parametrize(
     ("changed", "refused"),
     [
-        ({"model": "other"}, "model: 'other'; one of nano, told"),
-        ({"task": "multi_page"}, "task: 'multi_page'; one of ocr, format, spot"),
+        ({"model": "other"}, "model: 'other'; expected one of nano, told"),
+        ({"task": "multi_page"}, "task: 'multi_page'; expected one of ocr, format, spot"),
         ({"task": "spot", "crop": "multi"}, "crop: multi with task spot"),
         ({"task": "spot", "box": [0, 0, 9, 9]}, "box or color: with task spot"),
         ({"crop": "auto", "color": "red"}, "box or color: with task ocr, crop auto"),
-        ({"box": [0, 0, 1001, 9]}, "box: [0, 0, 1001, 9]; x1, y1, x2, y2 in thousandths"),
+        ({"box": [0, 0, 1001, 9]}, "box: [0, 0, 1001, 9]; expected x1, y1, x2, y2 in thousandths"),
         ({"box": [5, 0, 5, 9]}, "box: "),
         ({"box": [True, 0, 5, 9]}, "box: "),
         ({"box": "0,0,1,1"}, "box: "),
         ({"box": [0, 0, 9, 9], "color": "red"}, "box and color: both"),
-        ({"number": "1"}, "number: '1'; a whole number"),
+        ({"number": "1"}, "number: '1'; expected a whole number"),
         ({"key": ["x"]}, "key: "),
     ],
 )

@@ -134,9 +134,9 @@ def test_a_run_is_too_bad_by_the_limits_one_gives(tmp_path, capsys):
     fine = ["--fail-under", "edit_distance=0.2", "--fail-under", "ocr:exact_match=0.5"]
     assert command.main(["--predictions", file, *fine]) == 0
     assert command.main(["--predictions", file, "--fail-under", "edit_distance=0.1"]) == 3
-    assert "edit_distance is 0.1429; at most 0.1" in capsys.readouterr().err
+    assert "edit_distance is 0.1429; expected at most 0.1" in capsys.readouterr().err
     assert command.main(["--predictions", file, "--fail-under", "f1=0.9"]) == 3
-    assert "f1 is 0.5000; at least 0.9" in capsys.readouterr().err
+    assert "f1 is 0.5000; expected at least 0.9" in capsys.readouterr().err
     assert command.main(["--predictions", file, "--fail-under", "table.teds=0.1"]) == 3
     assert "table.teds has no value" in capsys.readouterr().err
     assert command.main(["--predictions", file, "--fail-under", "edit=0.1"]) == 2
@@ -146,7 +146,7 @@ def test_a_run_is_too_bad_by_the_limits_one_gives(tmp_path, capsys):
 
 def test_a_run_without_rows_meets_no_limit():
     assert shortfalls({"groups": {}, "answer_types": {}}, {"f1": 0.1}) == [
-        "f1 has no value; a metric of rows that are there"
+        "f1 has no value; name a metric of rows that are there"
     ]
 
 

@@ -328,12 +328,15 @@ def test_scene_text_is_scored_by_character(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"label": "a"}', "p.jsonl:1: prediction or answer is 'None'; a text"),
-        ('{"label": "a", "answer": "a"}\n{"answer": "a"}', "p.jsonl:2: reference or label is 'None'; a text"),
-        ('{"label": 3, "answer": "a"}', "p.jsonl:1: reference or label is '3'; a text"),
+        ('{"label": "a"}', "p.jsonl:1: prediction or answer is 'None'; expected a text"),
+        (
+            '{"label": "a", "answer": "a"}\n{"answer": "a"}',
+            "p.jsonl:2: reference or label is 'None'; expected a text",
+        ),
+        ('{"label": 3, "answer": "a"}', "p.jsonl:1: reference or label is '3'; expected a text"),
         ('\n{"label": "a"', "p.jsonl:2: not JSON"),
         ('[{"label": "a"', "p.jsonl: not JSON"),
-        ("[1]", r"p.jsonl\[0\]: '1'; an object"),
+        ("[1]", r"p.jsonl\[0\]: '1'; expected an object"),
         ("", "p.jsonl: holds no predictions"),
     ],
 )
@@ -396,7 +399,7 @@ def test_runs_of_other_data_prompts_or_decoding_are_not_compared_unless_forced(t
     for place, (what, change) in enumerate(changes.items()):
         metrics_of(tmp_path, f"other{place}", pairs, **{**settings, **change})
         folders = [tmp_path / "one", tmp_path / f"other{place}"]
-        with pytest.raises(EvaluationError, match=f"^--compare: different {what}: one .*, or --force$"):
+        with pytest.raises(EvaluationError, match=f"^--compare: different {what}: one .*, or use --force$"):
             compare_files(folders)
         shown = compare_files(folders, force=True)
         assert f"not comparable without care: different {what}" in shown

@@ -165,7 +165,7 @@ def test_the_command_takes_a_yaml_file_with_predictions(tmp_path, capsys):
     (tmp_path / "e.yaml").write_text(f"predictions: {tmp_path}/p.json\noutput_dir: {tmp_path}/out\n")
     config = str(tmp_path / "e.yaml")
     assert command.main([config, "report.page=false", "--fail-under", "edit_distance=0.4"]) == 3
-    assert "edit_distance is 0.5000; at most 0.4" in capsys.readouterr().err
+    assert "edit_distance is 0.5000; expected at most 0.4" in capsys.readouterr().err
     assert (tmp_path / "out" / "metrics.json").exists()
     assert not (tmp_path / "out" / "report.html").exists()
     assert command.main([str(tmp_path / "none.yaml")]) == 2

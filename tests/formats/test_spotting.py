@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from got_train.cli import convert_data
+from got_train.cli.exits import WRONG_USAGE
 from got_train.data.collator import Collator
 from got_train.data.record import Record, RecordError
 from got_train.data.records import read_records
@@ -57,7 +58,7 @@ def test_a_line_end_inside_a_text_is_a_mark_and_white_space_around_it_goes():
     [
         (Spot(" ", (0, 0, 9, 9)), None, "spot 1: no text in the box"),
         (Spot("a<br>b", (0, 0, 9, 9)), None, "spot 1: 'a<br>b' holds <br>"),
-        (Spot("a", (0, 0, 9)), None, "spot 1: box [0, 0, 9]; four numbers"),
+        (Spot("a", (0, 0, 9)), None, "spot 1: box [0, 0, 9]; expected four numbers"),
         (Spot("a", (0, 0, 1001, 9)), None, "spot 1: box: [0, 0, 1001, 9] is not in whole thousandths"),
         (Spot("a", (0, 0, 11, 9)), (10, 10), "spot 1: box: [0, 0, 11, 9] leaves the image"),
         (Spot("a", (5, 0, 5, 9)), (10, 10), "spot 1: box: [5, 0, 5, 9] is reversed or empty"),
@@ -269,7 +270,7 @@ def test_flags_that_do_not_go_with_spot_are_told_before_the_model_is_loaded(tmp_
 
     Image.new("L", (40, 40), 255).save(tmp_path / "1.png")
     code = infer.main(["--model_name_or_path", str(NANO), "--image_file", str(tmp_path / "1.png"), *flags])
-    assert (code, cause in capsys.readouterr().err) == (infer.WRONG_USAGE, True)
+    assert (code, cause in capsys.readouterr().err) == (WRONG_USAGE, True)
 
 
 def test_infer_tells_a_page_as_json_that_can_be_converted_and_draws_it(tmp_path, monkeypatch, capsys):

@@ -111,7 +111,9 @@ def test_formulas_in_word_are_words_own():
 
 
 def test_a_format_that_is_none_and_a_missing_library_are_told(monkeypatch):
-    with pytest.raises(RenderingError, match="format: pdf, tables html; one of html, md, docx, json, txt"):
+    with pytest.raises(
+        RenderingError, match="format: pdf, tables html; expected one of html, md, docx, json, txt"
+    ):
         export([], "pdf")
     monkeypatch.setattr(word, "find_spec", lambda name: None)
     with pytest.raises(RenderingError, match="docx and mathml2omml not installed"):

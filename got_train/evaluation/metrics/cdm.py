@@ -136,7 +136,7 @@ def symbols(formula: str) -> tuple[Symbol, ...]:
     writer = _Colored(tokens)
     source = writer.formula()
     if len(writer.tokens) > MOST:
-        raise EvaluationError(f"{len(writer.tokens)} symbols; at most {MOST} are looked at")
+        raise EvaluationError(f"{len(writer.tokens)} symbols; expected at most {MOST}")
     boxes = _boxes(_picture(source), len(writer.tokens))
     return tuple(Symbol(*pair) for pair in zip(writer.tokens, boxes, strict=True) if pair[1] is not None)
 

@@ -137,7 +137,7 @@ def similarity(
         return 0.0
     largest = max(first.size, second.size)
     if largest > LARGEST:
-        raise AnswerError(f"a table of {largest:,} elements; at most {LARGEST:,}")
+        raise AnswerError(f"a table of {largest:,} elements; expected at most {LARGEST:,}")
     if not largest:
         return 1.0
     renames = _renames(first, second, structure_only)

@@ -185,7 +185,7 @@ def score(prediction: str, reference: str, unit: str = "word", mode: str = "fixe
 def averages(scores: Sequence[Score], names: Sequence[str] = FIXED) -> dict[str, dict[str, float]]:
     """macro: the mean over the pairs; micro: the rate over all their characters or words together."""
     if not scores:
-        raise ValueError("averages: no scores; at least one")
+        raise ValueError("averages: no scores; expected at least one")
     total = sum((score.counts for score in scores), Counts())
     return {
         "macro": {name: math.fsum(score[name] for score in scores) / len(scores) for name in names},
