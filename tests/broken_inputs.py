@@ -481,7 +481,7 @@ CASES: dict[str, list[Case]] = {
             training("data.train=[{path: data.jsonl, columns: {txt: answer}}]"),
         ),
         Case("rows too short to pack", "data.packing_length", training("data.packing_length=8")),
-        Case("an unknown on_bad", "data.on_error", training("data.on_error=skip")),
+        Case("an unknown on_error", "data.on_error", training("data.on_error=ignore")),
     ],
     "Data files": [
         Case("no such file", "none.jsonl", training("data.train=none.jsonl")),
@@ -975,7 +975,8 @@ def sheet_row(case: Case, message: str) -> str:
 
 def plain(message: str) -> str:
     """Without the words of Pillow, PDFium, Arrow and Python, which change with their versions."""
-    return FOREIGN.sub(r"\1 (...);", message)
+    message = FOREIGN.sub(r"\1 (...);", message)
+    return re.sub(r"expected a file of \d+ bytes", "expected a file of ... bytes", message)
 
 
 def escaped(text: str) -> str:

@@ -158,7 +158,7 @@ def test_many_rows_train_whole_and_a_new_script_opens_the_encoder(documents, cap
     folder, texts = documents()
     as_texts(folder, dict.fromkeys(texts, "\u043f\u0440\u0438\u0432\u0435\u0442 \u043c\u0438\u0440"))
     monkeypatch.setattr("got_train.autoconfig.proposal.FEW_ROWS", 20)
-    _, out, said = begin(folder, capsys)
+    _, out, said = begin(folder, capsys, "--no-measure")
     config = load_config(out)
     assert config.lora.rank == 0
     assert config.parts.vision.trainable

@@ -223,7 +223,7 @@ def config(tmp_path):
         for key in ("train", "replay", "validation"):
             for source in data.get(key, ()):
                 source["path"] = f"{tmp_path}/{source['path']}"
-        return build(Config, {"data": data, "train": {"steps": steps, "seed": 3, "batch_size": 2}})
+        return build(Config, {"data": data, "train": {"max_steps": steps, "seed": 3, "batch_size": 2}})
 
     return make
 

@@ -87,7 +87,7 @@ def test_samples_are_judged_by_their_kind_and_by_how_the_answer_ended():
         Prediction("words", "words", "ocr", finished="stop"),
     ]
     found = score_predictions(rows)
-    assert [each.kind for each in found] == ["molecule", "chart", "music", "formula", "text", "text"]
+    assert [each.answer_type for each in found] == ["molecule", "chart", "music", "formula", "text", "text"]
     assert [each.value("invalid_structure") for each in found] == [1, 1, 1, 1, 0, 0]
     assert [each.value("no_end") for each in found] == [0, 0, 0, 0, 1, 0]
 

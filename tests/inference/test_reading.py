@@ -97,8 +97,8 @@ def by_hand(reader, prompt, views, ngram=20):
         np.array([ids]),
         views,
         max_new_tokens=12,
-        stop_tokens=stops,
-        no_repeat=ngram,
+        eos_token_ids=stops,
+        no_repeat_ngram=ngram,
     )
     return reader.tokenizer.decode(made.ids[0]).strip(), made.ids[0]
 
@@ -383,8 +383,8 @@ def test_an_answer_may_fill_what_the_prompt_leaves_of_8192_and_at_least_4096(rea
 def test_a_page_that_loops_is_read_again_without_repetition(reader, scans, monkeypatch, end, kept):
     asked, ids = [], reader.tokenizer.encode("ab")
 
-    def generate(model, rows, *_, no_repeat, **__):
-        asked.append((len(rows), no_repeat))
+    def generate(model, rows, *_, no_repeat_ngram, **__):
+        asked.append((len(rows), no_repeat_ngram))
         if len(asked) > 1:
             return decoding.Generated([ids], [[-0.5, -0.5]], [end])
         return decoding.Generated([ids[:1]] * 2, [[0.0]] * 2, ["stop", "loop"])
@@ -400,12 +400,12 @@ def test_a_page_that_loops_is_read_again_without_repetition(reader, scans, monke
 
 def test_what_builds_tables_is_spared_and_words_are_not(reader):
     rule = dataclasses.replace(reader, allow_table_repeats=True, ngram_window=5)._rule(20)
-    spared = {*rule.spared}
+    spared = {*rule.exempt_tokens}
     assert {*reader.tokenizer.encode(" & | 0 -- . \\\\ \n<td></td>\\hline")} <= spared
     assert not {*reader.tokenizer.encode("zgyk")} & spared
     assert not {*reader.tokenizer.stop_ids} & spared
     assert rule.window == 20  # a smaller one would hold no n-gram
-    assert reader._rule(20).spared == frozenset()
+    assert reader._rule(20).exempt_tokens == frozenset()
 
 
 def test_a_late_page_of_a_tiff_is_opened_alone(scans, monkeypatch):

@@ -132,7 +132,7 @@ def test_float16_keeps_gradients_where_the_scaler_looks(tiny_run):
 def launch(folder, script, *arguments):
     """Two processes over gloo; their logs."""
     command = [sys.executable, "-W", "ignore", "-m", "paddle.distributed.launch", "--nproc_per_node", "2"]
-    command += ["--log_dir", str(folder), str(HERE / script), *map(str, training_arguments)]
+    command += ["--log_dir", str(folder), str(HERE / script), *map(str, arguments)]
     done = subprocess.run(command, cwd=folder.parent, capture_output=True, timeout=300, check=False)
     logs = [(folder / f"workerlog.{rank}").read_text() for rank in (0, 1)]
     assert done.returncode == 0, logs[0][-2000:] + logs[1][-2000:]

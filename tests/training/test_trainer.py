@@ -401,7 +401,7 @@ def test_a_run_leaves_checkpoints_the_final_model_and_scalars_and_nothing_else(f
         "visualdl",
     ]
     model = ["config.json", "model.safetensors", "qwen.tiktoken", "run.yaml", "tokenizer_config.json"]
-    assert names(final) == model
+    assert names(final) == ["characters.json", *model]
     more = ["char_head.safetensors", "checkpoint.json", "optimizer-0.safetensors", "trainer_state.json"]
     assert names(tmp_path / "run" / "checkpoint-6") == sorted(model + more)
 
