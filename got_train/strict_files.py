@@ -51,7 +51,7 @@ def explain(fault: Exception) -> str:
     if isinstance(fault, KeyError):
         return f"no {fault}"
     if isinstance(fault, UnicodeDecodeError):
-        return f"is not UTF-8 ({fault})"
+        return f"is not UTF-8 ({fault}); save it as UTF-8"
     return " ".join(str(fault).split())[:300] or type(fault).__name__
 
 
@@ -92,7 +92,7 @@ def read_json(
     try:
         value = strict_json(text, allow_nan)
     except (ValueError, RecursionError) as fault:
-        raise error(f"{path}: invalid JSON ({explain(fault)})") from fault
+        raise error(f"{path}: invalid JSON ({explain(fault)}); expected a whole JSON file") from fault
     if not isinstance(value, kind):
         expected = {dict: "an object", list: "a list"}[kind]
         raise error(f"{path}: holds a {type(value).__name__}; expected {expected}")

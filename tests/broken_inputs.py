@@ -526,9 +526,9 @@ CASES: dict[str, list[Case]] = {
         ),
         Case(
             "a parquet file with a column that no record has",
-            "ground_truth",
+            "answer_text",
             training("data.train=data.parquet"),
-            parquet("data.parquet", image=["1.png"], ground_truth=["a"]),
+            parquet("data.parquet", image=["1.png"], answer_text=["a"]),
         ),
         Case(
             "a column that is not there",
@@ -746,7 +746,7 @@ CASES: dict[str, list[Case]] = {
         Case("a box of three numbers", "box", reading("--box", "1,2,3")),
         Case("a box outside the page", "box", reading("--box", "1,2,99,9")),
         Case("a box and a colour", "color", reading("--box", "1,2,9,9", "--color", "red")),
-        Case("several pages as plain text", "--multi_page", reading("--multi_page")),
+        Case("several pages as plain text", "--multi-page", reading("--multi_page")),
         Case("a batch of 0", "--batch-size", reading("--batch-size", "0")),
         Case("a picture in an evaluation that is not there", LINE, evaluating(), row(images=["none.png"])),
     ],
