@@ -260,14 +260,16 @@ def test_boxes_are_drawn_where_they_are_on_a_copy():
     ("flags", "cause"),
     [
         (["--draw", "a.png"], "--draw: other answers have no boxes; use --ocr-type spot"),
-        (["--ocr_type", "spot", "--draw", "a.txt"], "--draw: a.txt; expected a name that ends in .png, .jpg, .webp"),
+        (
+            ["--ocr_type", "spot", "--draw", "a.txt"],
+            "--draw: a.txt; expected a name that ends in .png, .jpg, .webp",
+        ),
         (["--ocr_type", "spot", "--multi_crop"], "--ocr-type spot: reads a page in one view"),
         (["--ocr_type", "spot", "--box", "1,2,3,4"], "box: [1, 2, 3, 4] does not go with task spot"),
     ],
 )
 def test_flags_that_do_not_go_with_spot_are_told_before_the_model_is_loaded(tmp_path, capsys, flags, cause):
     import infer
-    from got_train.cli.exits import WRONG_USAGE
 
     Image.new("L", (40, 40), 255).save(tmp_path / "1.png")
     code = infer.main(["--model_name_or_path", str(NANO), "--image_file", str(tmp_path / "1.png"), *flags])
@@ -277,7 +279,6 @@ def test_flags_that_do_not_go_with_spot_are_told_before_the_model_is_loaded(tmp_
 def test_infer_tells_a_page_as_json_that_can_be_converted_and_draws_it(tmp_path, monkeypatch, capsys):
     """The committed checkpoint never learnt this task, so its answer is put in here; the rest is real."""
     import infer
-    from got_train.cli.exits import WRONG_USAGE
     from got_train.inference import reader
 
     Image.new("L", (128, 64), 255).save(tmp_path / "1.png")
