@@ -99,8 +99,8 @@ def _shards(index: Path) -> list[Path]:
         raise CheckpointError(f"{index}: has no weight_map; expected an index of weights, copy it again")
     for name in weight_map.values():
         is_name = isinstance(name, str) and name == os.path.basename(name) and "\0" not in name
-        if not is_name or name in ("", ".", ".."):
-            raise CheckpointError(f"{index}: names {name!r}; expected the names of files beside it")
+        if not is_name or name in ("", ".", "..") or len(name.encode("utf-8", "replace")) > 255:
+            raise CheckpointError(f"{index}: names {str(name)[:80]!r}; expected the names of files beside it")
     return sorted({index.parent / name for name in weight_map.values()})
 
 

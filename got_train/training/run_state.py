@@ -72,8 +72,10 @@ def read_record(checkpoint: Path) -> RunRecord:
         raise incomplete(checkpoint, f"{fault}; expected step {step_of(checkpoint)}, format {FORMAT}")
     for name, size in record.files.items():
         file = checkpoint / name
-        if Path(name).name != name or not file.is_file() or file.stat().st_size != size:
-            raise incomplete(checkpoint, f"{name[:80]}: expected a file of {size} bytes")
+        if Path(name).name != name or len(name) > 255 or not file.is_file():
+            raise incomplete(checkpoint, f"{name[:80]} is missing")
+        if file.stat().st_size != size:
+            raise incomplete(checkpoint, f"{name} is not as long as it was saved")
         check_inside(file, checkpoint)
     for name in (*record.optimizer, *record.extra.values()):
         if name not in record.files:

@@ -336,9 +336,7 @@ def test_a_checkpoint_without_its_optimizer_state_is_refused(fit, tmp_path):
     fit("train.max_steps=1", "train.save_steps=1")
     place = taken(tmp_path / "run", 1, tmp_path)
     (place / "optimizer-0.safetensors").unlink()
-    message = (
-        r"checkpoint-1 is not whole \(optimizer-0.safetensors: expected a file of \d+ bytes\); delete it"
-    )
+    message = r"checkpoint-1 is not whole \(optimizer-0.safetensors is missing\); delete it"
     with pytest.raises(CheckpointError, match=message):
         fit("train.max_steps=1", checkpoint=place)
 
