@@ -176,7 +176,8 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     paddle.seed(config.train.seed)  # here, as fleet has set one of its own
     model = build_model(config.model, tokenizer, lora=config.lora.rank > 0)
     adapter = start_lora(model, config) if config.lora.rank else None
-    if device == "cpu" and config.train.cpu_tuning:
+    # stage 3 gathers weights layer by layer as layers are called, which fused forwards do not
+    if device == "cpu" and config.train.cpu_tuning and config.train.sharding != "stage3":
         accelerate(model)
         trim_between_layers(model)
     collator = build_collator(config, model, tokenizer)

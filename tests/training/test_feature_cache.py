@@ -165,9 +165,10 @@ def test_a_resumed_run_asks_by_the_weights_of_its_checkpoint(fit, tmp_path):
     cached = (*FROZEN, f"train.feature_cache={tmp_path}/features", "train.save_steps=8")
     fit(*cached, f"train.output_dir={tmp_path}/a")
     made = build_trainer(load_config(fit.path, [*cached, f"train.output_dir={tmp_path}/b"]))
+    cache = made.callback(FeatureCache)
+    assert cache.disk_usage(64).there == 64 * cache.disk_usage(64).view
     weight = made.model.vision.pos_embed
     weight.set_value(weight + 1)
-    cache = made.callback(FeatureCache)
     assert cache.disk_usage(64).there == 64 * cache.disk_usage(64).view  # named before that
     cache.forget_weights()
     assert cache.disk_usage(64).there == 0
@@ -277,7 +278,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_its_place(kept, monkeypatch):
         (("train.char_loss_weight=1",), r"train\.feature_cache \(kept\) keeps what parts\.vision gives"),
         (
             ("train.char_loss_weight=1", "parts.vision.trainable=false"),
-            r"train\.glyph_weight \(1\.0\) teaches",
+            r"train\.char_loss_weight \(1\.0\) teaches",
         ),
         (
             ("lora.rank=2", "lora.parts=[vision]", "model.init_from=base"),
@@ -285,7 +286,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_its_place(kept, monkeypatch):
         ),
         (
             ("lora.rank=2", "lora.parts=[vision]", "model.init_from=base", "parts.vision.trainable=false"),
-            r"parts\.vision\.train is false, but lora\.parts names vision",
+            r"parts\.vision\.trainable is false, but lora\.parts names vision",
         ),
         (
             ("parts.vision.trainable=false", "train.sharding=stage3"),
