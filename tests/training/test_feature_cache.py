@@ -173,6 +173,7 @@ def test_a_resumed_run_asks_by_the_weights_of_its_checkpoint(fit, tmp_path):
     cache.forget_weights()
     assert cache.disk_usage(64).there == 0
     made._load_from_checkpoint(str(tmp_path / "a" / "checkpoint-8"))
+    cache.on_train_begin(made.args, made.state, made.control)  # which the trainer calls once that is loaded
     assert cache.disk_usage(64).there == 64 * cache.disk_usage(64).view
 
 
