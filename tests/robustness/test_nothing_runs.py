@@ -101,7 +101,7 @@ def test_no_file_of_a_model_is_run_by_any_command_that_takes_one(tiny_run, tmp_p
     (folder / "calibration.json").write_text('{"levels": {"token": {"temperature": 1, "shift": 0}}}')
     read = ("--model_name_or_path", folder, "--image_file", page)
     assert infer.main([*map(str, read), "--max-new-tokens", "2"]) == 0
-    scored = ("--data", tmp_path / "data.jsonl", "--output_dir", tmp_path / "scores")
+    scored = ("--data", tmp_path / "data.jsonl", "--output-dir", tmp_path / "scores")
     for number, file in enumerate(each_replaced(folder, ran)):
         if file.name == "run.yaml":  # which only a resumed run reads
             continue
