@@ -108,7 +108,8 @@ def test_no_file_of_a_model_is_run_by_any_command_that_takes_one(tiny_run, tmp_p
         assert refused(infer.main, *read)
         if number % 2:
             assert refused(evaluate.main, folder, *scored)
-            convert.main([str(folder), str(tmp_path / f"converted{number}")])  # takes no calibration
+            converted = str(tmp_path / f"converted{number}")
+            convert.main([str(folder), converted, "--layout", "original"])  # takes no calibration
             train.main([str(path), f"model={{init_from: {folder}}}", f"train.output_dir={tmp_path}/{number}"])
             with pytest.raises(ValueError):
                 load_pipeline(folder)  # as the page does
