@@ -103,7 +103,16 @@ def test_no_file_of_a_model_is_run_by_any_command_that_takes_one(tiny_run, tmp_p
     assert infer.main([*map(str, read), "--max-new-tokens", "2"]) == 0
     scored = ("--data", tmp_path / "data.jsonl", "--output-dir", tmp_path / "scores")
     for number, file in enumerate(each_replaced(folder, ran)):
-        if file.name in ("run.yaml", "characters.json"):  # which reading does not open
+        if file.name == "run.yaml":  # which only a resumed run reads
+            continue
+        if (
+            file.name == "characters.json"
+        ):  # which reading does not open; convert copies it, a run looks at it
+            infer.main([*map(str, read), "--max-new-tokens", "2"])
+            convert.main([str(folder), str(tmp_path / "copied"), "--layout", "original"])
+            train.main(
+                [str(path), f"model={{init_from: {folder}}}", f"train.output_dir={tmp_path}/copied_run"]
+            )
             continue
         assert refused(infer.main, *read)
         if number % 2:
