@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from got_train.errors import ConfigError
 from got_train.modeling.config import ModelConfigError
@@ -18,6 +18,9 @@ from got_train.strict_files import explain, read_text
 
 from .checks import require
 from .schema import Config
+
+if TYPE_CHECKING:
+    import yaml
 
 # keys of the versions before 0.2 and what they are called now
 RENAMED = {
@@ -87,20 +90,29 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         ) from error
 
 
-def strict_loader() -> type:
-    """PyYAML's safe loader, which by itself takes the last of two equal keys, 010 for 8 and 1:30 for 90.
+MOST_VALUES = 100_000  # of a file with its aliases written out; nine lines of aliases can stand for 10^9
 
-    Aliases are refused: nine lines of them can stand for more values than any memory holds.
+
+def strict_loader() -> type:
+    """PyYAML's safe loader, which by itself takes the last of two equal keys, 010 for 8 and 1:30 for 90,
+    and follows aliases until the memory is full.
     """
     import yaml
 
     class StrictLoader(yaml.SafeLoader):
-        def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
-            if self.check_event(yaml.AliasEvent):
-                event = self.peek_event()
-                line = event.start_mark.line + 1
-                raise ConfigError(f"*{event.anchor} (line {line}) is an alias; write the value out")
-            return super().compose_node(parent, index)
+        def get_single_node(self) -> yaml.Node | None:
+            node = super().get_single_node()
+            values = 0 if node is None else _count_values(node, {})
+            require(values <= MOST_VALUES, f"its aliases stand for {values} values; write the values out")
+            return node
+
+        def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+            node = super().compose_mapping_node(anchor)
+            keys = [str(key.value) for key, _ in node.value]
+            for place, (key, _) in enumerate(node.value):
+                twice = f"{keys[place]} (line {key.start_mark.line + 1}) stands there a second time"
+                require(keys[place] not in keys[:place], f"{twice}; keep one of them")
+            return node
 
         def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
             text = self.construct_scalar(node)
@@ -115,18 +127,26 @@ def strict_loader() -> type:
             require(":" not in text, f"{text} (line {node.start_mark.line + 1}) is a time; use a number")
             return super().construct_yaml_float(node)
 
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-            keys = [str(key.value) for key, _ in node.value]
-            for place, (key, _) in enumerate(node.value):
-                twice = f"{keys[place]} (line {key.start_mark.line + 1}) stands there a second time"
-                require(keys[place] not in keys[:place], f"{twice}; keep one of them")
-            return super().construct_mapping(node, deep)
-
     for kind in ("int", "float"):
         StrictLoader.add_constructor(
             f"tag:yaml.org,2002:{kind}", getattr(StrictLoader, f"construct_yaml_{kind}")
         )
     return StrictLoader
+
+
+def _count_values(node: yaml.Node, known: dict[yaml.Node, int | None]) -> int:
+    """Nodes of a composed document, an alias counted as often as it is used."""
+    import yaml
+
+    if node not in known:
+        known[node] = None
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        inner = [each for pair in inner for each in pair] if isinstance(node, yaml.MappingNode) else inner
+        known[node] = 1 + sum(_count_values(each, known) for each in inner)
+    count = known[node]
+    line = node.start_mark.line + 1
+    require(count is not None, f"the value of line {line} holds an alias of itself; write the values out")
+    return count
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:

@@ -228,7 +228,29 @@ WRONG = [
         "train:\n  seed: 1\n  max_steps: 3\n  seed: 2",
         "seed (line 4) stands there a second time; keep one of them",
     ),
+    (
+        "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+        + "".join(
+            f"{n}: &{n} [{', '.join([f'*{p}'] * 10)}]\n" for p, n in zip("abcdef", "bcdefg", strict=True)
+        ),
+        "its aliases stand for 12345685 values; write the values out",  # 1 + 7 + 11 + 111 + ... + 11,111,111
+    ),
+    ("train: &a {seed: *a}", "the value of line 1 holds an alias of itself; write the values out"),
 ]
+
+
+def test_values_that_two_sections_share_are_written_once(load):
+    shared = load(
+        "parts:\n"
+        "  vision: &slow {learning_rate: 0.5, weight_decay: 0.1}\n"
+        "  projector: {<<: *slow, weight_decay: 0}"
+    )
+    written = load(
+        "parts:\n"
+        "  vision: {learning_rate: 0.5, weight_decay: 0.1}\n"
+        "  projector: {learning_rate: 0.5, weight_decay: 0}"
+    )
+    assert shared == written
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG, ids=[text.replace("\n", " ") for text, _ in WRONG])
@@ -268,7 +290,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 def test_a_file_that_is_not_utf_8_is_named(tmp_path):
     (tmp_path / "run.yaml").write_bytes(b"train: {output_dir: \xff}")
-    with pytest.raises(ConfigError, match=r"run.yaml: not UTF-8 \('utf-8' codec"):
+    with pytest.raises(ConfigError, match=r"run.yaml: is not UTF-8 \('utf-8' codec"):
         load_config(tmp_path / "run.yaml")
 
 
