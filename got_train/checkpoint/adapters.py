@@ -20,6 +20,7 @@ from got_train.modeling.lora import Adapter, _is_kept, attach, detach
 from got_train.strict_files import check_inside, read_json, reading
 from got_train.tokenizer import Tokenizer
 
+from .foreign import refuse_foreign
 from .tensor_io import TensorEntry, save_tensors, tensor_entries
 from .weights import WeightFile, load_model
 
@@ -49,6 +50,8 @@ def save_adapter(
 def read_adapter(folder: str | os.PathLike) -> Adapter:
     """adapter.json, with every key, type and range checked."""
     path = Path(folder) / ADAPTER_FILE
+    if not path.is_file():
+        refuse_foreign(folder)
     with reading(path):
         try:
             adapter = build(Adapter, read_json(path))

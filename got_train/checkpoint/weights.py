@@ -23,6 +23,7 @@ from got_train.modeling.got import MEAN, STD, Got
 from got_train.modeling.layers import linear_names
 
 from . import layouts
+from .foreign import refuse_adapter_names, refuse_foreign
 from .hf_config import check_decoder, config_json, read_config
 from .tensor_io import TensorEntry, save_tensors, tensor_entries
 
@@ -38,9 +39,11 @@ class WeightFile:
         self.path = Path(path)
         if (self.path / "adapter.json").is_file():
             raise CheckpointError(f"{self.path}: an adapter, not a whole model; got merge makes one of it")
+        refuse_foreign(self.path)
         stored = self._by_canonical_name()
         self.layout = layouts.detect(list(stored))
         if self.layout is None:
+            refuse_adapter_names(self.path, stored)
             some = ", ".join(sorted(stored)[:3]) or "none at all"
             raise CheckpointError(
                 f"{self.path}: no known layout has names like {some}; known are GOT's original, "

@@ -378,6 +378,7 @@ def load_pipeline(
     With `adapter` the folder is the base, wherever it is now.
     """
     from got_train.checkpoint.adapters import is_adapter, load_adapted
+    from got_train.checkpoint.foreign import refuse_foreign
     from got_train.checkpoint.weights import load_model
     from got_train.modeling.cpu.accelerate import accelerate_if_tuned
 
@@ -385,6 +386,7 @@ def load_pipeline(
         raise InferenceError(
             f"{folder}: no such folder; a checkpoint has config.json, weights and a tokenizer"
         )
+    refuse_foreign(adapter or folder)
     tokenizer = load_tokenizer(adapter or folder)  # first, as it takes a moment and weights may take a minute
     if adapter is not None:
         model = load_adapted(adapter, folder, dtype)

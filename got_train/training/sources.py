@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from got_train.checkpoint.foreign import refuse_foreign
 from got_train.config.schema import Config, DataConfig, ModelConfig, SourceConfig
 from got_train.data.mixture import Mixture, replay_subset, subsample
 from got_train.data.records import Record, RecordStream, open_stream, read_records
@@ -22,6 +23,8 @@ def find_tokenizer(model: ModelConfig) -> Tokenizer:
     """The tokenizer of a run that begins."""
     for folder in (model.tokenizer, model.init_from, model.decoder_from, model.vision_from):
         if folder:
+            if folder != model.tokenizer:
+                refuse_foreign(folder)
             return load_tokenizer(folder)
     raise ConfigError("model.tokenizer: no folder given, and no checkpoint to take it from; use a folder")
 

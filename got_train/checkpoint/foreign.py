@@ -1,0 +1,77 @@
+"""Folders of other programs that hold no whole model: named as what they are, with the way to one.
+
+Adapters come first, because a folder of one may well have a tokenizer, a config and files of weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from got_train.errors import CheckpointError
+from got_train.images import natural_order
+from got_train.strict_files import read_json
+
+PEFT_CONFIG, PADDLENLP_CONFIG = "adapter_config.json", "lora_config.json"
+WHOLE = ("model.safetensors", "model.safetensors.index.json", "model_state.pdparams")
+_ADAPTER_NAME = re.compile(r"\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)\b")
+_STEP = re.compile(r"(checkpoint|step|global_step)[-_]?\d+")
+# files of other runtimes, by suffix
+_GRAPHS = {
+    ".gguf": "weights of llama.cpp (GGUF), which are rounded and lack the encoder",
+    ".onnx": "an exported graph (ONNX)",
+    ".pdmodel": "an exported graph of Paddle",
+    ".h5": "weights of TensorFlow",
+    ".msgpack": "weights of Flax",
+}
+_MERGE = (
+    "merge it into its base first (merge_and_unload of PEFT, or `swift export --merge_lora true`) and give "
+    "the merged folder, which `got convert` writes in any layout"
+)
+
+
+def refuse_foreign(folder: str | os.PathLike) -> None:
+    """Raises for an adapter of another library, a folder of checkpoints, or a file of another runtime."""
+    path = Path(folder)
+    if not path.is_dir() or any((path / name).is_file() for name in WHOLE):
+        return
+    if (path / PEFT_CONFIG).is_file():
+        raise CheckpointError(f"{path}: {_peft(path)}, not one of got_train; {_MERGE}")
+    if (path / PADDLENLP_CONFIG).is_file() or any(path.glob("lora_model_state*.pdparams")):
+        raise CheckpointError(
+            f"{path}: a LoRA adapter of PaddleNLP, not one of got_train; merge it into its base there "
+            "(merge_lora_params) and give the merged folder"
+        )
+    if (path / "config.json").is_file():
+        return
+    steps = sorted((each.name for each in path.iterdir() if _STEP.fullmatch(each.name)), key=natural_order)
+    if steps:
+        raise CheckpointError(f"{path}: a folder of checkpoints; use one of them, such as {path / steps[-1]}")
+    for file in sorted(path.iterdir()):
+        if file.suffix in _GRAPHS:
+            raise CheckpointError(
+                f"{file}: {_GRAPHS[file.suffix]}; use the folder of safetensors that it was made of"
+            )
+
+
+def refuse_adapter_names(path: Path, names: Iterable[str]) -> None:
+    """Raises for a file whose tensors are those of an adapter."""
+    if any(map(_ADAPTER_NAME.search, names)):
+        raise CheckpointError(f"{path}: {_peft(path)}, not a whole model; {_MERGE}")
+
+
+def _peft(path: Path) -> str:
+    """The kind of an adapter, and its base where it tells."""
+    config = (path if path.is_dir() else path.parent) / PEFT_CONFIG
+    try:
+        values = read_json(config)
+    except (CheckpointError, OSError):
+        values = {}
+    kind, base = values.get("peft_type"), values.get("base_model_name_or_path")
+    kind = f" ({kind})" if isinstance(kind, str) and kind else ""
+    return f"a PEFT adapter{kind}" + (
+        f" of {json.dumps(base)[:80]}" if isinstance(base, str) and base else ""
+    )

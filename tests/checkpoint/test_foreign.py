@@ -1,0 +1,67 @@
+"""Folders of other programs that hold no whole model are named as what they are, with the way to one."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from got_train.checkpoint.adapters import read_adapter
+from got_train.checkpoint.convert import convert
+from got_train.checkpoint.foreign import refuse_foreign
+from got_train.checkpoint.merge import merge
+from got_train.checkpoint.weights import WeightFile
+from got_train.config.schema import ModelConfig
+from got_train.errors import CheckpointError
+from got_train.inference.reader import load_pipeline
+from got_train.tokenizer import load_tokenizer
+from got_train.training.sources import find_tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+FIELD, NANO = ROOT / "tests/fixtures/field", ROOT / "configs/nano/weights/stage3"
+PEFT = r"a PEFT adapter \(LORA\) of \"GOT_weights\", not one of got_train; merge it into its base first"
+
+
+@pytest.mark.parametrize("tokenizer", [False, True])
+def test_a_peft_adapter_is_named_wherever_it_is_given(tmp_path, tokenizer):
+    """Re-created from public reports: what ms-swift and LLaMA-Factory leave behind a LoRA run."""
+    folder = Path(shutil.copytree(FIELD / "C02", tmp_path / "tuned"))
+    if tokenizer:  # as trainers save it beside their adapter
+        load_tokenizer(NANO).save(folder)
+    for refused in (
+        lambda: WeightFile(folder),
+        lambda: read_adapter(folder),
+        lambda: load_pipeline(folder),
+        lambda: load_pipeline(NANO, adapter=folder),
+        lambda: find_tokenizer(ModelConfig(init_from=str(folder))),
+        lambda: convert(folder, tmp_path / "converted", "transformers"),
+        lambda: merge(folder, tmp_path / "merged"),
+    ):
+        with pytest.raises(CheckpointError, match=PEFT):
+            refused()
+    with pytest.raises(CheckpointError, match="a PEFT adapter .*, not a whole model; merge it"):
+        WeightFile(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").rename(tmp_path / "elsewhere.json")
+    with pytest.raises(CheckpointError, match="a PEFT adapter, not a whole model"):
+        WeightFile(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ("lora_config.json", "a LoRA adapter of PaddleNLP"),
+        ("lora_model_state.pdparams", "a LoRA adapter of PaddleNLP"),
+        ("checkpoint-20/config.json", "a folder of checkpoints; use one of them, such as .*checkpoint-20"),
+        ("got-q4.gguf", r"llama.cpp \(GGUF\)"),
+        ("model.onnx", "an exported graph"),
+    ],
+)
+def test_folders_of_other_programs_are_named(tmp_path, file, named):
+    for path in (tmp_path / "f" / file, tmp_path / "f/checkpoint-3/config.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    if "checkpoint" not in file:
+        shutil.rmtree(tmp_path / "f/checkpoint-3")
+    with pytest.raises(CheckpointError, match=named):
+        refuse_foreign(tmp_path / "f")
+    (tmp_path / "f/model.safetensors").touch()  # beside which nothing else matters
+    refuse_foreign(tmp_path / "f")
