@@ -15,7 +15,8 @@ from pathlib import Path
 from got_train import images
 from got_train.data.columns import choose_columns, sample_rows, unread_prompts, unused_columns
 from got_train.data.labels import readers
-from got_train.data.labels.to_spots import LabelOptions, Losses, page_records
+from got_train.data.labels.labelled_page import Losses
+from got_train.data.labels.to_spots import LabelOptions, page_records
 from got_train.data.records import Record, RecordError, read_records
 from got_train.images import natural_order
 

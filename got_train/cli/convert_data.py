@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from got_train.data.convert import DROPPABLE, NAMES, _out, _refusals, convert
-from got_train.data.labels.to_spots import ILLEGIBLE, ORDERS, Losses
+from got_train.data.labels.labelled_page import Losses
+from got_train.data.labels.to_spots import ILLEGIBLE, ORDERS
 
 from .arguments import CommandParser
 from .exits import WRONG_USAGE, handle_errors

@@ -16,8 +16,9 @@ from got_train.images import EncodedImage, image_files, open_image
 
 from .formats import RowReader
 from .image_copies import ImageCopier
+from .labels.labelled_page import Losses, picture_size
 from .labels.readers import are_labels, labelled_pages
-from .labels.to_spots import CROPS, TASKS, LabelOptions, Losses, page_records, picture_size
+from .labels.to_spots import CROPS, TASKS, LabelOptions, page_records
 from .record import DataFileError, Record, RecordError, shorten
 from .records import as_row, read_records
 

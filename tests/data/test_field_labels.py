@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from got_train.cli import convert_data
+from got_train.data.labels.labelled_page import Losses
 from got_train.data.labels.readers import are_labels, label_format, labelled_pages
-from got_train.data.labels.to_spots import LabelOptions, Losses, page_records
+from got_train.data.labels.to_spots import LabelOptions, page_records
 from got_train.data.record import RecordError
 from got_train.formats.spots import parse
 
@@ -360,3 +361,59 @@ def test_words_in_the_file_are_words_in_records_and_words_counted(case, name):
     records, losses, _ = records_of(source)
     assert counted > 0
     assert sum(words(record.text) for record in records) + losses.words == counted
+
+
+# ---- what a label keeps beside its box
+
+
+def labels_of(source):
+    (page,) = labelled_pages(source)
+    return page.labels
+
+
+def test_words_with_boxes_and_the_corners_of_polygons_stay_with_their_label(case):
+    (line,) = labels_of(case("L09") / "p1.hocr")
+    assert [(word.text, word.box) for word in line.words] == [
+        ("Harbour", (10, 10, 80, 30)),
+        ("report", (90, 10, 200, 30)),
+    ]
+    first, *_ = labels_of(case("L01"))
+    assert [word.text for word in first.words] == ["The", "mill", "at", "the", "river"]
+    shutil.copytree(FIELD.parent / "labels", folder := case("L04").parent / "labels")
+    for name in ("harbour", "town"):
+        Image.new("L", (400, 200)).save(folder / f"{name}.png")
+    by_text = {label.text: label for label in labels_of(folder / "page.xml")}
+    assert by_text["words alone"].polygon == ((220, 62), (379, 60), (380, 78), (221, 80))
+    assert [word.box for word in by_text["words alone"].words] == [(220, 62, 280, 80), (290, 62, 379, 80)]
+    assert by_text["Harbour & town"].polygon == ()
+    slanted = {label.text: label for label in labels_of(folder / "alto.xml")}["a slanted"]
+    assert slanted.polygon == ((40, 204), (738, 200), (740, 236), (42, 240))
+
+
+def test_a_turned_rectangle_of_label_studio_is_turned_around_its_first_corner(case):
+    file = case("L10") / "export.json"
+    tasks = json.loads(file.read_text())
+    for result in tasks[0]["annotations"][0]["result"]:
+        result["value"]["rotation"] = 90  # a box of 50 % x 10 % at 2.5 %, 5 % of 400 x 200 pixels
+    file.write_text(json.dumps(tasks))
+    label = labels_of(file)[0]
+    assert (label.box, label.polygon) == ((-10, 10, 10, 210), ())
+
+
+def test_predictions_of_label_studio_are_no_labels_until_somebody_accepts_them(case):
+    file = case("L10") / "export.json"
+    (task,) = json.loads(file.read_text())
+    task["predictions"] = task.pop("annotations")
+    file.write_text(json.dumps([task]))
+    records, losses, refused = records_of(file)
+    assert (records, refused) == ([], [])
+    assert losses.lines()[0].startswith("1 predictions that nobody has accepted left out (")
+    assert losses.words > 0
+
+
+def test_a_rectangle_of_coco_without_a_bbox_is_read(tmp_path):
+    Image.new("L", (400, 200)).save(tmp_path / "a.png")
+    note = {"image_id": 1, "segmentation": [[10, 10, 90, 10, 90, 30, 10, 30]], "text": "Mill"}
+    keys = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [note]}
+    (tmp_path / "a.json").write_text(json.dumps(keys))
+    assert texts(tmp_path / "a.json") == ["Mill"]

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from got_train.data.record import RecordError
+from got_train.formats.spots import Spot
 
 from .image_search import image_of
-from .to_spots import Label, LabelledPage, around
+from .labelled_page import Label, LabelledPage, around_boxes
 
 if TYPE_CHECKING:
     from lxml.html import HtmlElement
@@ -56,15 +57,14 @@ def _labels(path: str, page: HtmlElement) -> Iterator[Label]:
     for line in _of_class(page, (*LINES, "ocrx_word")):
         if any(_has_class(outer, LINES) for outer in line.iterancestors()):
             continue
-        words = list(_of_class(line, ("ocrx_word",))) or [line]
-        text = " ".join(" ".join(word.text_content().split()) for word in words).strip()
-        boxes = [box for box in ([_box(line)] if _box(line) else map(_box, words)) if box]
+        elements = list(_of_class(line, ("ocrx_word",))) or [line]
+        texts = [" ".join(element.text_content().split()) for element in elements]
+        boxes = [_box(element) for element in elements]
+        words = tuple(Spot(text, box) for text, box in zip(texts, boxes, strict=True) if text and box)
+        words = words if len(words) == len(elements) > 1 else ()
+        box = _box(line) or around_boxes([box for box in boxes if box])
         location = f"{path}:{line.sourceline}"
-        if not boxes:
-            raise RecordError(f"{location}: no bbox in {line.get('title', '')!r}; the place of the line")
-        yield Label(
-            text, around([corner for box in boxes for corner in (box[:2], box[2:])]), location=location
-        )
+        yield Label(" ".join(texts).strip(), box, location=location, words=words)
 
 
 def _of_class(element: HtmlElement, names: tuple[str, ...]) -> Iterator[HtmlElement]:

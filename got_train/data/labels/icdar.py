@@ -11,7 +11,7 @@ from got_train.data.box_lines import box_format, parse_corners, parse_points, te
 from got_train.data.record import RecordError
 
 from .image_search import image_of
-from .to_spots import Label, LabelledPage, around, is_rectangle
+from .labelled_page import Label, LabelledPage, around, corners
 
 # of the multilingual ICDAR sets, which name the script before the text
 _SCRIPTS = {"Arabic", "Bangla", "Chinese", "Hindi", "Japanese", "Korean", "Latin", "Mixed", "None", "Symbols"}
@@ -43,6 +43,6 @@ def box_pages(path: str, image_root: str | None) -> Iterator[LabelledPage | Reco
             )
             continue
         text = line.text.partition(",")[2] if with_script else line.text
-        polygon = not is_rectangle(line.points)
+        polygon = corners(line.points)
         labels.append(Label(text.strip(), around(line.points), polygon, location=location))
     yield LabelledPage(image, tuple(labels), path, order="page", left_out=tuple(left_out))

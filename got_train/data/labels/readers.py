@@ -23,7 +23,7 @@ from .annotation_tools import tool_of, tool_pages
 from .hocr import hocr_pages, is_hocr
 from .icdar import box_pages
 from .image_search import find_file, find_picture, image_roots
-from .to_spots import Label, LabelledPage, around, is_coordinate, is_rectangle
+from .labelled_page import Label, LabelledPage, are_coordinates, around, corners, is_legible
 from .xml import labelled_page
 
 LABEL_SUFFIXES = (".xml", ".txt", ".json", ".csv", ".hocr", ".html")
@@ -214,41 +214,26 @@ def _coco_page(picture: dict, notes: Sequence, location: str, folder: str) -> La
 
 def _coco_label(note: dict, location: str) -> Label:
     attributes = note.get("attributes") if isinstance(note.get("attributes"), dict) else {}
-    legible = all(map(_is_legible, (note, attributes)))
+    legible = all(map(is_legible, (note, attributes)))
     text = next((keys[key] for keys in (note, attributes) for key in _TEXTS if keys.get(key) is not None), "")
-    polygon = _flat(note.get("polygon") or note.get("mask") or note.get("segmentation"))
+    points = _flat(note.get("polygon") or note.get("mask") or note.get("segmentation"))
+    polygon = corners(points) if points else ()
     given = note.get("bbox")
-    if _numbers(given, 4):
+    if are_coordinates(given, 4):
         x, y, width, height = given
-        box = x, y, x + width, y + height
-        return Label(_text(text, location), box, bool(polygon), legible, location)
-    if not polygon:
+        return Label(_text(text, location), (x, y, x + width, y + height), polygon, legible, location)
+    if not points:
         raise RecordError(f"{location}: bbox is {shorten(given)}; x, y, width, height")
-    return Label(_text(text, location), around(polygon), not is_rectangle(polygon), legible, location)
-
-
-def _is_legible(keys: dict) -> bool:
-    """As COCO-Text (legibility), CVAT (legible), and others (illegible, ignore, iscrowd) say it."""
-    if keys.get("legibility", "legible") != "legible" or _is_said(keys.get("legible", True), False):
-        return False
-    return not any(_is_said(keys.get(key), True) for key in ("illegible", "ignore", "iscrowd"))
-
-
-def _is_said(value: object, expected: bool) -> bool:
-    """Whether a value says yes or no, which some programs write as words."""
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    value = words.get(value.lower()) if isinstance(value, str) else value
-    return value is not None and bool(value) == expected
+    return Label(_text(text, location), around(points), polygon, legible, location)
 
 
 def _flat(polygon: object) -> list[tuple[float, float]]:
     """The corners of x1, y1, x2, y2 ..., which COCO wraps in a list of parts; none for what is no polygon."""
     if isinstance(polygon, list) and polygon and all(isinstance(part, list) for part in polygon):
         polygon = [number for part in polygon for number in part]
-    if not _numbers(polygon) or len(polygon) < 6 or len(polygon) % 2:
+    if not are_coordinates(polygon) or len(polygon) < 6 or len(polygon) % 2:
         return []
-    corners = list(zip(polygon[::2], polygon[1::2], strict=True))
-    return [] if is_rectangle(corners) else corners
+    return list(zip(polygon[::2], polygon[1::2], strict=True))
 
 
 def _paddle(path: str, root: str | None) -> Read:
@@ -291,7 +276,7 @@ def _paddle_labels(label: str, location: str) -> tuple[Label, ...]:
             ) from error
         rows = None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        return (Label(label, None, True, label.strip() not in PADDLE_MARKS, location),)
+        return (Label(label, None, (), label.strip() not in PADDLE_MARKS, location),)
     return tuple(
         _pointed(row, f"{location}, label {place}", "transcription") for place, row in enumerate(rows)
     )
@@ -300,11 +285,12 @@ def _paddle_labels(label: str, location: str) -> tuple[Label, ...]:
 def _pointed(row: dict, location: str, key: str) -> Label:
     """A label with four or more points."""
     points = row.get("points")
-    if not isinstance(points, list) or len(points) < 2 or not all(_numbers(point, 2) for point in points):
+    listed = isinstance(points, list) and len(points) > 1
+    if not listed or not all(are_coordinates(point, 2) for point in points):
         raise RecordError(f"{location}: points is {shorten(points)}; a list of x, y")
     text = _text(row.get(key, ""), location)
-    legible = not row.get("difficult") and text.strip() not in PADDLE_MARKS
-    return Label(text, around(points), not is_rectangle(points), legible, location)
+    legible = is_legible(row) and text.strip() not in PADDLE_MARKS
+    return Label(text, around(points), corners(points), legible, location)
 
 
 def _lines(path: str, root: str | None) -> Read:
@@ -331,23 +317,18 @@ def _lines_page(row: dict, location: str, folder: str) -> LabelledPage:
 def _line(line: dict, location: str) -> Label:
     if "points" in line:
         return _pointed(line, location, "text")
-    if not _numbers(line.get("box"), 4):
+    if not are_coordinates(line.get("box"), 4):
         raise RecordError(
             f"{location}: box is {shorten(line.get('box'))}; x1, y1, x2, y2 in pixels, or points"
         )
-    return Label(_text(line.get("text", ""), location), tuple(line["box"]), location=location)
+    text = _text(line.get("text", ""), location)
+    return Label(text, tuple(line["box"]), legible=is_legible(line), location=location)
 
 
 def _text(text: object, location: str) -> str:
     if not isinstance(text, str):
         raise RecordError(f"{location}: the text is {shorten(text)}; a string")
     return text
-
-
-def _numbers(values: object, count: int = 0) -> bool:
-    """Whether this is a list of coordinates, of `count` if it is told."""
-    listed = isinstance(values, (list, tuple)) and (not count or len(values) == count)
-    return listed and all(map(is_coordinate, values))
 
 
 def _paddle_image(path: str, name: str, root: str | None, location: str) -> str:

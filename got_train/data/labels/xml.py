@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from got_train.data.record import RecordError, shorten
+from got_train.formats.spots import Spot
 
 from .image_search import image_of
-from .to_spots import Label, LabelledPage, around, is_coordinate, is_rectangle
+from .labelled_page import Label, LabelledPage, around, around_boxes, corners, is_coordinate
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -89,11 +91,7 @@ def _region_labels(path: str, region: _Element, lines: list[_Element]) -> list[L
         return labels
     written = [line.strip() for line in text.splitlines() if line.strip()]
     if len(written) == len(labels):
-        boxes = [(label.box, label.polygon, label.location) for label in labels]
-        return [
-            Label(text, box, polygon, True, place)
-            for text, (box, polygon, place) in zip(written, boxes, strict=True)
-        ]
+        return [replace(label, text=text) for text, label in zip(written, labels, strict=True)]
     return [_page_line(path, region)]
 
 
@@ -103,20 +101,28 @@ def _inner_text(region: _Element) -> bool:
 
 
 def _page_line(path: str, line: _Element) -> Label:
-    points = [point for coords in _children(line, "Coords") for point in _points(path, coords)]
+    points = _outline(path, line)
     if not points:
         raise RecordError(f"{_location(path, line)}: no Coords; the points of the line")
     text = _unicode(line) or _line_text(line)
-    return Label(text, around(points), not is_rectangle(points), location=_location(path, line))
+    words = [(_word_text(word), _outline(path, word)) for word in _children(line, "Word")]
+    placed = tuple(Spot(word, around(outline)) for word, outline in words if word and outline)
+    location = _location(path, line)
+    return Label(text, around(points), corners(points), location=location, words=placed)
+
+
+def _outline(path: str, element: _Element) -> list[tuple[float, float]]:
+    return [point for coords in _children(element, "Coords") for point in _points(path, coords)]
 
 
 def _line_text(line: _Element) -> str:
-    """The text of a line's words, or of their glyphs, where the line itself has none."""
-    words = [
-        _unicode(word) or "".join(filter(None, map(_unicode, _children(word, "Glyph"))))
-        for word in _children(line, "Word")
-    ]
-    return " ".join(filter(None, words))
+    """The text of a line's words, where the line itself has none."""
+    return " ".join(filter(None, map(_word_text, _children(line, "Word"))))
+
+
+def _word_text(word: _Element) -> str:
+    """The text of a word, or of its glyphs, where the word itself has none."""
+    return _unicode(word) or "".join(filter(None, map(_unicode, _children(word, "Glyph"))))
 
 
 def _unicode(element: _Element) -> str | None:
@@ -205,16 +211,20 @@ def _alto(path: str, root: _Element, page: _Element, image_root: str | None) -> 
 
 def _alto_line(path: str, line: _Element) -> Label:
     text, location = _alto_text(line), _location(path, line)
+    strings = list(_children(line, "String"))
+    placed = [string for string in strings if string.get("HPOS") is not None]
+    words = tuple(Spot(string.get("CONTENT", ""), _alto_box(path, string)) for string in placed)
+    words = words if len(placed) == len(strings) > 1 else ()
     polygons = [polygon for shape in _children(line, "Shape") for polygon in _children(shape, "Polygon")]
     if polygons:
         points = _alto_points(path, polygons[0])
-        return Label(text, around(points), not is_rectangle(points), location=location)
-    placed = [line] if line.get("HPOS") is not None else list(_children(line, "String"))
-    boxes = [_alto_box(path, element) for element in placed]
-    if not boxes:
+        return Label(text, around(points), corners(points), location=location, words=words)
+    if line.get("HPOS") is not None:
+        return Label(text, _alto_box(path, line), location=location, words=words)
+    if not strings:
         raise RecordError(f"{location}: no HPOS and no String; the place of the line")
-    corners = [corner for box in boxes for corner in (box[:2], box[2:])]
-    return Label(text, around(corners), location=location)
+    box = around_boxes([_alto_box(path, string) for string in placed])
+    return Label(text, box, location=location, words=words)
 
 
 def _alto_text(line: _Element) -> str:
