@@ -36,7 +36,14 @@ class DecodingState:
         """Go on with these rows only, in this order (reorder_cache); one may be there several times."""
         index = paddle.to_tensor(list(rows))
         self.cache.select_rows(index)
+        self.logits = paddle.gather(self.logits, index)
         self.position_ids = paddle.gather(self.position_ids, index)
+
+    def join(self, other: DecodingState) -> None:
+        """Go on with the rows of another state too, after these."""
+        self.cache.join(other.cache)
+        self.logits = paddle.concat([self.logits, other.logits])
+        self.position_ids = paddle.concat([self.position_ids, other.position_ids])
 
     def step(self, tokens: Sequence[int]) -> None:
         """Each row's next token."""

@@ -16,10 +16,11 @@ from got_train.errors import GenerationError
 from got_train.modeling.got import Got
 
 from .beam_search import beam_search
-from .decode import DecodingState, mask_tokens
+from .decode import DecodingState
 from .hypothesis import Hypothesis
 from .no_repeat_ngram import NoRepeatNGram, NoRepeatNGramProcessor
 from .repetition import RepetitionRule
+from .running_batch import RunningBatch
 
 __all__ = ["Generated", "NoRepeatNGram", "RepetitionRule", "eval_mode", "generate"]
 
@@ -73,43 +74,22 @@ def generate(
         for max_tokens, prompt in zip(_max_tokens(model, prompts, max_new_tokens), prompts, strict=True)
     ]
     with eval_mode(model):
-        state = DecodingState(model, ids, pixel_values, mask)
         if num_beams > 1:
+            state = DecodingState(model, ids, pixel_values, mask)
             answers = beam_search(state, answers, num_beams, length_penalty)
         else:
-            _greedy_search(state, answers, on_token)
+            batch = RunningBatch(model)
+            batch.join(answers, ids, pixel_values, mask)
+            rows = {id(answer): row for row, answer in enumerate(answers)}
+            while batch.answers:
+                for answer, token in batch.step():
+                    if on_token is not None:
+                        on_token(rows[id(answer)], token)
     return Generated(
         [answer.ids for answer in answers],
         [answer.log_probs for answer in answers],
         [answer.finish_reason for answer in answers],
     )
-
-
-def _greedy_search(
-    state: DecodingState, answers: list[Hypothesis], on_token: Callable[[int, int], None] | None
-) -> None:
-    """Grows every answer to its end."""
-    active = list(range(len(answers)))  # the rows that the tensors still hold
-    while True:
-        tokens, log_probs = _argmax(state.logits, [answers[row].ngrams.banned_tokens() for row in active])
-        for row, token, log_prob in zip(active, tokens, log_probs, strict=True):
-            answers[row].add(token, log_prob)
-            if on_token is not None:
-                on_token(row, token)
-        kept = [index for index, row in enumerate(active) if not answers[row].finish_reason]
-        if not kept:
-            return
-        if len(kept) < len(active):
-            state.select_rows(kept)
-            active = [active[index] for index in kept]
-        state.step([tokens[index] for index in kept])
-
-
-def _argmax(logits: paddle.Tensor, banned: list[Sequence[int]]) -> tuple[list[int], list[float]]:
-    """The most probable token of each row that is not banned, and log p of it before the ban."""
-    tokens = mask_tokens(logits, banned).argmax(axis=-1)
-    best = paddle.take_along_axis(logits, tokens.unsqueeze(1), axis=1).squeeze(1)
-    return tokens.tolist(), (best - logits.logsumexp(axis=-1)).tolist()
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from got_train.errors import GenerationError
 
 from .no_repeat_ngram import NoRepeatNGramProcessor
 from .repetition import RepetitionDetector, RepetitionRule
+from .sampling import Sampler
 
 
 class Hypothesis:
@@ -20,6 +21,7 @@ class Hypothesis:
         eos_token_ids: frozenset[int],
         ngrams: NoRepeatNGramProcessor,
         repetition: RepetitionRule | None,
+        sampler: Sampler | None = None,
     ):
         self.ids: list[int] = []
         self.log_probs: list[float] = []
@@ -28,6 +30,7 @@ class Hypothesis:
         self.tokens = 0  # that were added
         self.max_tokens, self.eos_token_ids, self.ngrams = max_tokens, eos_token_ids, ngrams
         self.repetition = None if repetition is None else RepetitionDetector(repetition)
+        self.sampler = sampler  # None: the most probable token
 
     def add(self, token: int, log_prob: float) -> None:
         if math.isnan(log_prob):

@@ -62,6 +62,56 @@ class KVCache:
                 buffers[layer] = paddle.gather(buffer, rows)
         self.padding = paddle.gather(self.padding.astype("int32"), rows).astype("bool")
 
+    def join(self, other: KVCache) -> None:
+        """Go on with another cache's rows after these.
+
+        Rows are as long as the longest of all: shorter ones get padding on the left, and what was padding in
+        every row is dropped.
+        """
+        padding, theirs = self._whole_padding(), other._whole_padding()
+        drop, drop_theirs = _shared_padding(padding), _shared_padding(theirs)
+        length = max(self.length - drop, other.length - drop_theirs)
+        capacity = -(-length // CACHE_BLOCK) * CACHE_BLOCK
+        for ours, added, axis in ((self.keys, other.keys, 2), (self.values, other.values, 3)):
+            for layer in range(len(ours)):  # one by one, so that one layer at most exists twice
+                rows = [
+                    _place(buffer, cache.length, length, capacity, axis)
+                    for buffer, cache in ((ours[layer], self), (added[layer], other))
+                ]
+                ours[layer], added[layer] = paddle.concat(rows), None
+        self.padding = paddle.concat(
+            [
+                _align(padding.astype("int32"), length, 1, fill=1),
+                _align(theirs.astype("int32"), length, 1, fill=1),
+            ]
+        ).astype("bool")
+        self.length = length
+
+    def _whole_padding(self) -> paddle.Tensor:
+        """(B, length) bool: the prompt's padding; answers have none."""
+        answer = paddle.zeros([self.padding.shape[0], self.length - self.padding.shape[1]], dtype="bool")
+        return paddle.concat([self.padding, answer], axis=1)
+
+
+def _shared_padding(padding: paddle.Tensor) -> int:
+    """Columns at the start that are padding in every row."""
+    return int((~padding).any(axis=0).astype("int64").argmax())
+
+
+def _align(x: paddle.Tensor, tokens: int, axis: int, fill: int = 0) -> paddle.Tensor:
+    """The last `tokens` of x, with padding on the left if it has fewer."""
+    surplus = x.shape[axis] - tokens
+    if surplus > 0:
+        return x[(*[slice(None)] * axis, slice(surplus, None))]
+    shape = list(x.shape)
+    shape[axis] = -surplus
+    return paddle.concat([paddle.full(shape, fill, x.dtype), x], axis=axis) if surplus else x
+
+
+def _place(buffer: paddle.Tensor, used: int, tokens: int, capacity: int, axis: int) -> paddle.Tensor:
+    """The used part of a buffer at the end of `tokens`, in one of another capacity."""
+    return _pad(_align(buffer[(*[slice(None)] * axis, slice(0, used))], tokens, axis), capacity, axis)
+
 
 def _pad(x: paddle.Tensor, tokens: int, axis: int) -> paddle.Tensor:
     """With zeros up to so many tokens, contiguous: it is written through its memory."""

@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 
 import got_train.generation.decode as decode
-import got_train.generation.generate as decoding
+import got_train.generation.running_batch as running_batch
 import got_train.modeling.kv_cache as kv_cache
 from got_train.checkpoint.weights import load_model
 from got_train.errors import GenerationError
@@ -134,13 +134,13 @@ def test_the_32_tokens_are_those_of_transformers(released, expected, pixels, cas
 def test_the_logits_of_the_first_and_last_token_are_those_of_transformers(
     released, expected, pixels, case, monkeypatch
 ):
-    seen, best = [], decoding._argmax
+    seen, choose = [], running_batch._choose
 
-    def watched(logits, banned):
+    def watched(logits, answers):
         seen.append(logits)
-        return best(logits, banned)
+        return choose(logits, answers)
 
-    monkeypatch.setattr(decoding, "_argmax", watched)
+    monkeypatch.setattr(running_batch, "_choose", watched)
     generate(
         released, expected[f"{case}.input_ids"], pixels[CASES[case]], max_new_tokens=32, eos_token_ids=()
     )
