@@ -75,7 +75,7 @@ def draw_pages(folder: Path) -> None:
     for path, options in DRAWN.items():
         out = folder / Path(path).stem
         words = " ".join(options).split()
-        command = [sys.executable, "-m", "data_tools.lines", "--out", str(out), *words]
+        command = [sys.executable, "-m", "data_tools.engines.lines", "--out", str(out), *words]
         subprocess.run(command, cwd=ROOT, check=True)
         (shard,) = out.glob("*.parquet")
         Path(path).write_bytes(shard.read_bytes())

@@ -46,7 +46,8 @@ DEFAULT_FONTS = (
 )
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels; x2 and y2 are the first column and row outside
-Glyph = tuple[str, float, int, float, int]  # character, x1, y1, x2, y2: from pen to pen, as high as its line
+# a character and its cell x1, y1, x2, y2: from the pen before it to the pen after it, as high as its line
+Glyph = tuple[str, float, int, float, int]
 
 
 class LineError(DrawingError):
@@ -79,11 +80,13 @@ def line_height(path: Path, size: int) -> int:
     return sum(load_font(path, size).getmetrics())
 
 
-def _pitch(inks: list[Box], framed: list[bool], least: int) -> int:
+def _pitch(inks: list[Box], framed: list[bool], minimum: int) -> int:
     """Distance of base lines at which no frame touches the ink or the frame of the line above or below."""
-    pairs = zip(inks, inks[1:], framed, framed[1:], strict=False)
-    apart = [up[3] - low[1] + MARGIN * (up_framed + low_framed) for up, low, up_framed, low_framed in pairs]
-    return max([least, *apart])
+    pitch = minimum
+    for row in range(1, len(inks)):
+        frames = framed[row - 1] + framed[row]  # 0, 1 or 2
+        pitch = max(pitch, inks[row - 1][3] - inks[row][1] + MARGIN * frames)
+    return pitch
 
 
 def render_page(
@@ -102,7 +105,8 @@ def render_page(
     """Lines of dark text on light paper, under each other.
 
     indents says where each line stands in the block, from 0 (left edge, the default) to 1 (right edge). What
-    follows a tab stands at the right edge of the block, which spread makes wider by that share of the room.
+    follows a tab stands at the right edge of the block; spread is the share of the page's free width by
+    which the block is made wider.
 
     shape is the side of a square page or (width, height). The block of lines starts up to `scatter` pixels
     right of and below the margin, the distance between lines varies by up to a quarter, and the greys of
@@ -120,55 +124,57 @@ def render_page(
         if absent:
             raise FontError(f"lines: {font.stem} cannot draw {absent!r} of {line!r}")
     face = load_font(font, size)
-    # left, top, right, bottom of the ink from the pen's start; the right edge counts the last advance as well
     pieces = [line.split("\t") for line in lines]
+    # left, top, right, bottom of the ink from the pen's start; the right edge counts the last advance as well
     inks = [tuple(map(int, face.getbbox(line.replace("\t", GAP)))) for line in lines]
     framed = [row in (frames or ()) for row in range(len(lines))]
     pitch = _pitch(inks, framed, line_height(font, size))
-    inset = -min(0, *(ink[0] for ink in inks)), -min(0, inks[0][1])
-    needed = (
-        2 * MARGIN + inset[0] + max(ink[2] for ink in inks),
-        2 * MARGIN + inset[1] + pitch * (len(lines) - 1) + max(line_height(font, size), inks[-1][3]),
-    )
-    free = width - needed[0], height - needed[1]
-    block = max(ink[2] for ink in inks)
-    if spread and min(free) >= 0:
-        block += int(spread * free[0])
-        free = free[0] - int(spread * free[0]), free[1]
-    if min(free) < 0:
+    # some fonts draw left of the pen's start or above it
+    x_inset, y_inset = -min(0, *(ink[0] for ink in inks)), -min(0, inks[0][1])
+    block_width = max(ink[2] for ink in inks)
+    block_height = pitch * (len(lines) - 1) + max(line_height(font, size), inks[-1][3])
+    needed_width, needed_height = 2 * MARGIN + x_inset + block_width, 2 * MARGIN + y_inset + block_height
+    free_width, free_height = width - needed_width, height - needed_height
+    if min(free_width, free_height) < 0:
         raise LineError(
-            f"lines: {len(lines)} lines of {font.stem} {size} need {needed[0]} x {needed[1]} pixels, the "
-            f"page has {width} x {height}; use fewer or shorter lines or a smaller size"
+            f"lines: {len(lines)} lines of {font.stem} {size} need {needed_width} x {needed_height} pixels, "
+            f"the page has {width} x {height}; use fewer or shorter lines or a smaller size"
         )
+    widening = int(spread * free_width)
+    block_width, free_width = block_width + widening, free_width - widening
 
-    random = rng.random(5).tolist()  # one call for all: a Generator call costs as much as a short line
-    paper, ink_grey = (255 - int(random[0] * 36), int(random[1] * 90)) if grey else (255, 0)
-    right, down = (int(random[2 + axis] * (min(scatter, free[axis]) + 1)) for axis in (0, 1))
-    left, top = MARGIN + inset[0] + right, MARGIN + inset[1] + down
+    # one call for all five: a call of a Generator costs as much as drawing a short line
+    paper_draw, ink_draw, x_draw, y_draw, pitch_draw = rng.random(5).tolist()
+    paper_grey, ink_grey = (255 - int(paper_draw * 36), int(ink_draw * 90)) if grey else (255, 0)
+    right = int(x_draw * (min(scatter, free_width) + 1))
+    down = int(y_draw * (min(scatter, free_height) + 1))
+    left, top = MARGIN + x_inset + right, MARGIN + y_inset + down
     if len(lines) > 1:
-        pitch += int(random[4] * (min(pitch // 4, (free[1] - down) // (len(lines) - 1)) + 1))
+        pitch += int(pitch_draw * (min(pitch // 4, (free_height - down) // (len(lines) - 1)) + 1))
 
-    image = Image.new("L", (width, height), paper)
+    image = Image.new("L", (width, height), paper_grey)
     draw = ImageDraw.Draw(image)
     boxes: list[Box] = []
     glyphs: list[list[Glyph]] = []
     for row, (parts, ink) in enumerate(zip(pieces, inks, strict=True)):
         y = top + row * pitch
-        start = left + (int(indents[row] * (block - ink[2])) if indents and len(parts) == 1 else 0)
-        ends = [start + ink[2]] if len(parts) == 1 else [start, left + block]
+        start, end = left, left + block_width
+        if len(parts) == 1:
+            start += int(indents[row] * (block_width - ink[2])) if indents else 0
+            end = start + ink[2]
         line_top, line_bottom = y + ink[1], y + ink[3]
         cells: list[Glyph] = []
         for part, text in enumerate(parts):
             pen = float(start)
             if part:  # what follows the tab ends at the block's right edge
-                pen = float(left + block - int(face.getlength(text)))
+                pen = float(end - int(face.getlength(text)))
                 cells.append((" ", cells[-1][3], line_top, pen, line_bottom))
             draw.text((pen, y), text, font=face, fill=ink_grey)
-            for char, following in zip(text, text[1:] + "\0", strict=True):
-                step = _advance(font, size, char, "" if following == "\0" else following)
-                cells.append((char, pen, line_top, pen + step, line_bottom))
-                pen += step
-        boxes.append((start + ink[0], line_top, ends[-1], line_bottom))
+            for char, following in itertools.zip_longest(text, text[1:], fillvalue=""):
+                advance = _advance(font, size, char, following)
+                cells.append((char, pen, line_top, pen + advance, line_bottom))
+                pen += advance
+        boxes.append((start + ink[0], line_top, end, line_bottom))
         glyphs.append(cells)
     if frames:
         image = image.convert("RGB")
@@ -209,20 +215,21 @@ class LineEngine:
     crop: bool = False  # a picture is cut to its lines, as line crops and windows are
 
     def rows(self, index: int, rng: numpy.random.Generator) -> list[produce.Row]:
-        # without Chinese no number is drawn for it, and a seed gives the pages that it always gave
-        chinese = bool(self.chinese) and (not (self.words or self.alphabet) or bool(rng.random() < 0.5))
+        chinese = bool(self.chinese)
+        if chinese and (self.words or self.alphabet):  # both: half of the pages each
+            chinese = bool(rng.random() < 0.5)
         fonts = self.chinese_fonts if chinese else self.fonts
         font = fonts[int(rng.integers(len(fonts)))]
         size = self._size(rng) if self.printed else _within(self.sizes, rng)
-        setting: dict[str, Any] = {}
+        layout: dict[str, Any] = {}
         if self.printed:
-            lines, setting = self._printed_lines(font, size, rng)
+            lines, layout = self._printed_lines(font, size, rng)
         else:
             lines = self._chinese_lines(rng) if chinese else self._lines(rng)
         target = int(rng.integers(len(lines)))
         frames = random_frames(len(lines), target, rng)
         draw = functools.partial(
-            render_page, lines, font, size, self.shape, rng, scatter=self.scatter, **setting
+            render_page, lines, font, size, self.shape, rng, scatter=self.scatter, **layout
         )
         try:
             page = draw()
@@ -236,32 +243,40 @@ class LineEngine:
         if self.crop:
             page = framed = _cropped(page, rng)
         if self.wear and rng.random() < self.wear:
-            worn, done = wear.wear(page.image, page.boxes, size, random.Random(int(rng.integers(1 << 62))))
-            page, meta = page._replace(image=worn), meta | {"wear": done}
+            worn, marks = wear.wear(page.image, page.boxes, size, random.Random(int(rng.integers(1 << 62))))
+            page, meta = page._replace(image=worn), meta | {"wear": marks}
         if self.degrade:
-            page, parameters = self._worse(page, size, rng)
+            page, parameters = self._degraded(page, size, rng)
             meta |= {"degrade": parameters} if parameters else {}
-            framed, _ = self._worse(framed, size, rng)
+            framed, _ = self._degraded(framed, size, rng)
         picture = produce.Picture(f"{index:08d}.png", produce.encode(page.image, "png"))
-        box = page.boxes[target]
+        whole = "\n".join(lines)
         rows = []
         for task in self.tasks:
             name = f"{self.name}-{index:08d}-{task}"
             if task == "ocr":
+                glyphs = [[char, *map(round, cell)] for line in page.glyphs for char, *cell in line]
                 boxes = {"line_boxes": page.boxes}
-                glyphs = (
-                    [[c, *map(round, box)] for line in page.glyphs for c, *box in line] if self.glyphs else []
+                rows.append(
+                    produce.Row(
+                        name,
+                        (picture,),
+                        "ocr",
+                        whole,
+                        glyphs=glyphs if self.glyphs else [],
+                        meta=meta | boxes,
+                    )
                 )
-                text = "\n".join(lines)
-                rows.append(produce.Row(name, (picture,), "ocr", text, glyphs=glyphs, meta=meta | boxes))
             elif task == "multi_crop_ocr":
-                rows.append(produce.Row(name, (picture,), task, "\n".join(lines), meta=meta))
+                rows.append(produce.Row(name, (picture,), task, whole, meta=meta))
             elif task == "spot":
                 spots = [spotting.Spot(line, box) for line, box in zip(lines, page.boxes, strict=True)]
                 text = spotting.write(spots, page.image.size)
                 rows.append(produce.Row(name, (picture,), "spot", text, meta=meta))
             elif task == "box":
-                rows.append(produce.Row(name, (picture,), "ocr", lines[target], box, meta=meta))
+                rows.append(
+                    produce.Row(name, (picture,), "ocr", lines[target], page.boxes[target], meta=meta)
+                )
             else:
                 image = produce.Picture(f"{index:08d}-color.png", produce.encode(framed.image, "png"))
                 region = meta | {"region": framed.boxes[target]}
@@ -269,7 +284,7 @@ class LineEngine:
                 rows.append(produce.Row(name, (image,), "ocr", lines[target], color=color, meta=region))
         return rows
 
-    def _worse(
+    def _degraded(
         self, page: LinePage, size: int, rng: numpy.random.Generator
     ) -> tuple[LinePage, dict[str, Any]]:
         """The page degraded, or not, with its boxes where the text is then."""
@@ -284,7 +299,7 @@ class LineEngine:
         glyphs = []
         for line in page.glyphs:
             cells = degrade.moved([cell[1:] for cell in line], matrix, image.size)
-            glyphs.append([(glyph[0], *cell) for glyph, cell in zip(line, cells, strict=True)])
+            glyphs.append([(char, *cell) for (char, *_), cell in zip(line, cells, strict=True)])
         return LinePage(image, boxes, glyphs), parameters
 
     def _chinese_lines(self, rng: numpy.random.Generator) -> list[str]:
@@ -310,16 +325,16 @@ class LineEngine:
         width, height = (side - 2 * MARGIN for side in self.shape)
         broad = writer.upper or writer.style == "characters"
         advance = load_font(font, size).getlength("ABENRS 052" if broad else "aenrtio e5") / 10
-        most = max(1, min(self.characters[1], int(width / advance) - 1))
+        longest = max(1, min(self.characters[1], int(width / advance) - 1))
         rows = max(1, min(self.lines[1], height // line_height(font, size)))
         if rows > self.lines[0]:  # full pages more often than single lines
             rows = round(self.lines[0] + (rows - self.lines[0]) * draw.random() ** 0.6)
-        least = min(self.characters[0], most)
+        shortest = min(self.characters[0], longest)
         if writer.style == "prose":  # a block of about even lines, or a narrow one
-            edge = max(least, round(most * draw.choice((1, 1, 1, 0.8, 0.5))))
-            lengths = [edge] * (rows - 1) + [draw.randint(least, edge)]
+            length = max(shortest, round(longest * draw.choice((1, 1, 1, 0.8, 0.5))))
+            lengths = [length] * (rows - 1) + [draw.randint(shortest, length)]
         else:
-            lengths = [draw.randint(max(least, most // 2), most) for _ in range(rows)]
+            lengths = [draw.randint(max(shortest, longest // 2), longest) for _ in range(rows)]
         lines = [line.strip() for line in writer.lines(lengths)]
         align = draw.choice((0, 0, 0, 0.5, 0.5, 1, None))
         indents = [draw.random() if align is None else align for _ in lines]
@@ -334,9 +349,8 @@ class LineEngine:
     def _lines(self, rng: numpy.random.Generator) -> list[str]:
         lengths = [_within(self.characters, rng) for _ in range(_within(self.lines, rng))]
         if not self.words:
-            return [
-                "".join(self.alphabet[i] for i in rng.integers(len(self.alphabet), size=n)) for n in lengths
-            ]
+            alphabet = list(self.alphabet)
+            return ["".join(rng.choice(alphabet, size=length)) for length in lengths]
         start = int(rng.integers(self._ends[-1]))
         document = self.words[bisect.bisect_right(self._ends, start)]
         words = itertools.islice(itertools.cycle(document), start % len(document), None)
@@ -346,11 +360,11 @@ class LineEngine:
 def fill_lines(words: Iterator[str], lengths: Sequence[int], joiner: str = " ") -> list[str]:
     """Consecutive words, as many in each line as go into its length; words too long for it are left out."""
     lines: list[str] = []
-    word, passed = next(words), 0
+    word, skipped = next(words), 0
     for length in lengths:
         while len(word) > length:
-            word, passed = next(words), passed + 1
-            if passed > 1000:
+            word, skipped = next(words), skipped + 1
+            if skipped > 1000:
                 raise produce.Rejected("no word as short as a line")
         line, word = word, next(words)
         while len(line) + len(joiner) + len(word) <= length:
@@ -362,12 +376,15 @@ def fill_lines(words: Iterator[str], lengths: Sequence[int], joiner: str = " ") 
 def _cropped(page: LinePage, rng: numpy.random.Generator) -> LinePage:
     """The page cut to its lines, with up to a third of a line's height around them."""
     height = page.boxes[0][3] - page.boxes[0][1]
-    around = (rng.random(4) ** 2 * height / 3).astype(int).tolist()
-    x1, y1 = (max(0, min(box[axis] for box in page.boxes) - around[axis]) for axis in (0, 1))
-    x2, y2 = (max(box[axis] for box in page.boxes) + around[axis] for axis in (2, 3))
-    image = page.image.crop((x1, y1, min(x2, page.image.width), min(y2, page.image.height)))
-    boxes = [(a - x1, b - y1, c - x1, d - y1) for a, b, c, d in page.boxes]
-    glyphs = [[(g[0], g[1] - x1, g[2] - y1, g[3] - x1, g[4] - y1) for g in line] for line in page.glyphs]
+    left, top, right, bottom = (rng.random(4) ** 2 * height / 3).astype(int).tolist()  # pixels of paper kept
+    lefts, tops, rights, bottoms = zip(*page.boxes, strict=True)
+    x, y = max(0, min(lefts) - left), max(0, min(tops) - top)
+    width, height = page.image.size
+    image = page.image.crop((x, y, min(max(rights) + right, width), min(max(bottoms) + bottom, height)))
+    boxes = [(x1 - x, y1 - y, x2 - x, y2 - y) for x1, y1, x2, y2 in page.boxes]
+    glyphs = [
+        [(char, x1 - x, y1 - y, x2 - x, y2 - y) for char, x1, y1, x2, y2 in line] for line in page.glyphs
+    ]
     return LinePage(image, boxes, glyphs)
 
 
@@ -424,10 +441,10 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     words, chinese = _words(args)
     alphabet = ALPHABETS.get(args.text, "") if args.language != "zh" else ""
     texts = {"en": words or alphabet, "zh": chinese}
-    find = {"en": lambda: fonts, "zh": lambda: system_fonts.chinese_fonts(args.fonts_zh)}
-    asked = {language: text for language, text in texts.items() if text}
-    found, without = system_fonts.with_fonts(asked, find, args.strict)
-    chinese, chinese_fonts = found.get("zh", ((), ()))
+    find_fonts = {"en": lambda: fonts, "zh": lambda: system_fonts.chinese_fonts(args.fonts_zh)}
+    texts = {language: text for language, text in texts.items() if text}
+    usable, without = system_fonts.with_fonts(texts, find_fonts, args.strict)
+    chinese, chinese_fonts = usable.get("zh", ((), ()))
     shape = (args.side, args.side) if args.side else (args.width, args.height)
     engine = LineEngine(
         tuple(fonts), args.tasks, shape, args.font_size, args.lines, args.characters, args.scatter,
@@ -444,15 +461,17 @@ def _words(args: argparse.Namespace) -> tuple[tuple[tuple[str, ...], ...], tuple
     if args.language == "en" and args.texts is None:
         words = corpora.words(args.split, args.sources) if args.text not in ALPHABETS else ()
         if args.text == "print":
-            known = (tuple(filter(printed.readable, document)) for document in words)
-            return tuple(document for document in known if document), ()
+            readable = (tuple(filter(printed.readable, document)) for document in words)
+            return tuple(document for document in readable if document), ()
         return (lowercase(words) if args.text == "lowercase" else words), ()
-    found = corpora.by_language(args)
+    documents = corpora.by_language(args)
     if args.text not in ("words", "lowercase"):
-        found.pop("en", None)
-    words = tuple(tuple(" ".join(document.paragraphs).split()) for document in found.get("en", ()))
+        documents.pop("en", None)
+    words = tuple(tuple(" ".join(document.paragraphs).split()) for document in documents.get("en", ()))
     words = lowercase(words) if args.text == "lowercase" else words
-    chinese = tuple(tuple("".join(document.paragraphs).replace(" ", "")) for document in found.get("zh", ()))
+    chinese = tuple(
+        tuple("".join(document.paragraphs).replace(" ", "")) for document in documents.get("zh", ())
+    )
     return words, chinese
 
 

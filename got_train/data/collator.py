@@ -22,13 +22,13 @@ from .records import Record, RecordError
 
 @dataclass(frozen=True)
 class Sample:
-    """One record as numbers: ids and labels (T,), views (N, side, side, 3) uint8."""
+    """One record as numbers: ids and labels (T,), views (V, side, side, 3) uint8."""
 
     ids: np.ndarray
     labels: np.ndarray
     views: np.ndarray
     location: str
-    glyphs: np.ndarray | None = None  # (N, grid, grid) the id of the character that each patch shows
+    glyphs: np.ndarray | None = None  # (V, grid, grid): the id of the character that each patch shows
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Collator:
     max_tokens: int = 8192
     max_crops: int = 6
     glyph_patch: int = 0  # pixels of an encoder's patch; 0: no map of characters
-    pack: int = 0  # tokens of a row that several samples share; 0: a row for each
+    packing_length: int = 0  # tokens of a row that several samples share; 0: a row for each
 
     def sample(self, record: Record) -> Sample:
         """Raises RecordError with file:line for an unreadable image, a bad region, or too many tokens."""
@@ -58,7 +58,7 @@ class Collator:
         )
 
     def tokens(self, record: Record, views: int, size: tuple[int, int]) -> tuple[list[int], list[int]]:
-        """Ids of the prompt and of the answer of a record that gives so many views, however many they are."""
+        """Ids of the prompt and of the answer of a record with so many views; their number is not checked."""
         question = self.tokenizer.encode_prompt(self.prompt(record, views, size))
         return question, self.tokenizer.encode_answer(record.text)
 
@@ -79,11 +79,13 @@ class Collator:
         if not record.glyphs or views != 1:
             return np.full((views, grid, grid), IGNORED, dtype=np.int64)
         patches = np.full((1, grid, grid), self.tokenizer.pad_id, dtype=np.int64)
-        across, down = (self.side / side / self.glyph_patch for side in size)
+        width, height = size
+        x_scale, y_scale = grid / width, grid / height  # patches a pixel
         for char, x1, y1, x2, y2 in record.glyphs:
             if not char.isspace():
-                place = _patch_range(y1 * down, y2 * down), _patch_range(x1 * across, x2 * across)
-                patches[(0, *place)] = self.tokenizer.encode(char)[0]
+                rows = _patch_range(y1 * y_scale, y2 * y_scale)
+                columns = _patch_range(x1 * x_scale, x2 * x_scale)
+                patches[0, rows, columns] = self.tokenizer.encode(char)[0]
         return patches
 
     def views(self, record: Record) -> tuple[np.ndarray, tuple[int, int]]:
@@ -113,69 +115,74 @@ class Collator:
         ids = self.tokenizer.encode_prompt(
             prompts.build_prompt("ocr", prompt_template=self.prompt_template, view_tokens=self.view_tokens)
         )
-        grid = self.side // self.glyph_patch if self.glyph_patch else 0
+        glyphs = None
+        if self.glyph_patch:
+            grid = self.side // self.glyph_patch
+            glyphs = np.full((1, grid, grid), IGNORED, dtype=np.int64)
         return Sample(
             ids=np.array(ids, dtype=np.int64),
             labels=np.full(len(ids), IGNORED, dtype=np.int64),
             views=np.full((1, self.side, self.side, 3), 255, dtype=np.uint8),
             location="blank",
-            glyphs=np.full((1, grid, grid), IGNORED, dtype=np.int64) if grid else None,
+            glyphs=glyphs,
         )
 
     def batch(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
         """Right-padded arrays: input_ids, labels, attention_mask (R, T); pixel_values (V, side, side, 3).
 
         attention_mask numbers the samples of a row from 1 and is 0 on padding. Without packing a row is a
-        sample; with it position_ids (R, T) start anew with each, as its neighbours stay unseen.
+        sample; with it position_ids (R, T) start again with each, as its neighbours stay unseen.
         """
-        rows = pack_samples([len(sample.ids) for sample in samples], self.pack)
-        ordered = [samples[place] for row in rows for place in row]
-        shape = len(rows), max(sum(len(samples[place].ids) for place in row) for row in rows)
+        indices = pack_samples([len(sample.ids) for sample in samples], self.packing_length)
+        rows = [[samples[index] for index in row] for row in indices]
+        shape = len(rows), max(sum(len(sample.ids) for sample in row) for row in rows)
         ids = np.full(shape, self.tokenizer.pad_id, dtype=np.int64)
         labels = np.full(shape, IGNORED, dtype=np.int64)
         mask, positions = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
         for index, row in enumerate(rows):
             start = 0
-            for number, sample in enumerate((samples[place] for place in row), 1):
-                part = index, slice(start, start + len(sample.ids))
-                ids[part], labels[part], mask[part] = sample.ids, sample.labels, number
-                positions[part] = np.arange(len(sample.ids))
-                start += len(sample.ids)
+            for number, sample in enumerate(row, 1):
+                end = start + len(sample.ids)
+                ids[index, start:end], labels[index, start:end] = sample.ids, sample.labels
+                mask[index, start:end], positions[index, start:end] = number, np.arange(end - start)
+                start = end
+        ordered = [sample for row in rows for sample in row]
         batch = {
             "input_ids": ids,
             "labels": labels,
             "attention_mask": mask,
             "pixel_values": np.concatenate([sample.views for sample in ordered]),
         }
-        if self.pack:
+        if self.packing_length:
             batch["position_ids"] = positions
         if self.glyph_patch:
             batch["glyph_labels"] = np.concatenate([sample.glyphs for sample in ordered])
         return batch
 
 
-def pack_samples(lengths: Sequence[int], room: int) -> list[list[int]]:
-    """Places of samples of these lengths, row by row: the longest first, each into the first row with room.
+def pack_samples(lengths: Sequence[int], packing_length: int) -> list[list[int]]:
+    """Indices of samples of these lengths, row by row: the longest first, each into the first row with room.
 
-    A row holds `room` tokens, or as many as the longest sample has; with room 0 each sample has its own.
+    A row holds packing_length tokens, or as many as the longest sample has; with 0 each sample has its own.
     """
-    if not room:
-        return [[place] for place in range(len(lengths))]
-    room = max(room, *lengths)
+    if not packing_length:
+        return [[index] for index in range(len(lengths))]
+    capacity = max(packing_length, *lengths)
     rows: list[list[int]] = []
-    left: list[int] = []
-    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        row = next((row for row, free in enumerate(left) if free >= lengths[place]), len(rows))
-        if row == len(rows):
+    free: list[int] = []  # tokens that each row still takes
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        row = next((row for row, room in enumerate(free) if room >= lengths[index]), None)
+        if row is None:
+            row = len(rows)
             rows.append([])
-            left.append(room)
-        rows[row].append(place)
-        left[row] -= lengths[place]
+            free.append(capacity)
+        rows[row].append(index)
+        free[row] -= lengths[index]
     return rows
 
 
 def _patch_range(low: float, high: float) -> slice:
-    """Those whose middles lie in low..high; for a character too thin for that, the one around its middle."""
+    """The patches whose middles lie in low..high; the one around its middle for a character too thin."""
     first, end = max(0, math.ceil(low - 0.5)), math.ceil(high - 0.5)
     middle = max(0, int((low + high) / 2))
     return slice(first, end) if end > first else slice(middle, middle + 1)

@@ -1,4 +1,4 @@
-"""From files to text: pages, questions, batches, answers. What infer.py and evaluation share.
+"""From files to text: pages, requests, batches, results. What infer.py and evaluation share.
 
 Knows checkpoints, prompts and pictures; knows no command line, no metric and no training.
 """
@@ -38,8 +38,8 @@ __all__ = ["FailedRequest", "OcrPipeline", "OcrRequest", "OcrResult", "Page", "f
 NO_REPEAT = 20  # the original's no_repeat_ngram_size for one image; it sets none for several views
 CONTEXT = 8192  # tokens of prompt and answer that GOT's last stage trained with (paper, 4.1)
 ORIGINAL_TOKENS = 4096  # of an answer in the original; a long prompt leaves so many too, if positions do
-LOOKAHEAD = 4  # batches among which questions of like length are brought together
-LOOKAHEAD_VIEWS = 64  # that are held for it, 3 MB each in GOT
+LOOKAHEAD = 4  # batches of requests that are sorted by length, so that a batch has little padding
+LOOKAHEAD_VIEWS = 64  # at most held for that, 3 MB each in GOT
 # What builds tables: always allowed with allow_table_repeats, as is every token without a letter.
 STRUCTURE = ("\\hline", "\\cline", "\\multicolumn", "<td>", "</td>", "<tr>", "</tr>", "<th>", "</th>")
 
@@ -93,7 +93,7 @@ class OcrResult:
 
 @dataclass(frozen=True)
 class FailedRequest:
-    """A question that could not be put to the model; the cause begins with the page's name."""
+    """A request that could not be put to the model; the cause begins with the page's name."""
 
     request: OcrRequest
     cause: str
@@ -105,7 +105,7 @@ class OcrPipeline:
 
     model: Got
     tokenizer: Tokenizer
-    max_new_tokens: int | None = None  # None: what is left of CONTEXT, see _limit
+    max_new_tokens: int | None = None  # None: what is left of CONTEXT, see _answer_limit
     no_repeat_ngram_size: int | None = None  # None: the original's, see NO_REPEAT
     stop_loops: bool = True
     max_crops: int = 6
@@ -133,48 +133,51 @@ class OcrPipeline:
         batch_size: int = 1,
         on_text: Callable[[OcrRequest, str], None] | None = None,
     ) -> Iterator[OcrResult | FailedRequest]:
-        """Answers in the order of the questions; `on_text` hears each answer while it grows.
+        """Results in the order of the requests; `on_text` is given each answer while it grows.
 
-        Questions that follow one another share a batch if they are of like length and decoded alike.
+        Requests that follow one another share a batch if they are of like length and decoded alike.
         """
         requests = iter(requests)
         while window := self._window(requests, batch_size):
-            ready = {place: each for place, each in enumerate(window) if isinstance(each, FailedRequest)}
-            given = 0
+            # results by their index in the window: batches come in another order than the requests
+            results = {index: item for index, item in enumerate(window) if isinstance(item, FailedRequest)}
+            next_index = 0
             for batch in self._batches(window, batch_size):
-                asked = [window[place] for place in batch]
-                ready |= zip(batch, self._answers(asked, on_text), strict=True)
-                while given in ready:
-                    yield ready.pop(given)
-                    given += 1
-            yield from (ready[place] for place in sorted(ready))
+                prompts_of_batch = [window[index] for index in batch]
+                results |= zip(batch, self._answers(prompts_of_batch, on_text), strict=True)
+                while next_index in results:
+                    yield results.pop(next_index)
+                    next_index += 1
+            yield from (results[index] for index in sorted(results))  # failed ones behind the last batch
 
     def _window(self, requests: Iterator[OcrRequest], batch_size: int) -> list[_Prompt | FailedRequest]:
-        """The next questions as prompts: several batches, unless that is too many views."""
-        found: list[_Prompt | FailedRequest] = []
+        """The next requests as prompts: several batches, unless that is too many views."""
+        window: list[_Prompt | FailedRequest] = []
         views = 0
         for request in itertools.islice(requests, batch_size * LOOKAHEAD if batch_size > 1 else 1):
-            found.append(self._prompt(request))
-            views += 0 if isinstance(found[-1], FailedRequest) else len(found[-1].views)
-            if len(found) >= batch_size and views >= LOOKAHEAD_VIEWS:
+            prompt = self._prompt(request)
+            window.append(prompt)
+            if isinstance(prompt, _Prompt):
+                views += len(prompt.views)
+            if len(window) >= batch_size and views >= LOOKAHEAD_VIEWS:
                 break
-        return found
+        return window
 
     def _batches(self, window: Sequence[_Prompt | FailedRequest], batch_size: int) -> Iterator[list[int]]:
-        """Places of prompts that are read together; the order stays where lengths are the same."""
-
-        def likeness(place: int) -> tuple[int, int]:
-            return self._ngram_size(window[place].request), len(window[place].ids)
-
-        places = [place for place, each in enumerate(window) if isinstance(each, _Prompt)]
-        for _, alike in itertools.groupby(sorted(places, key=likeness), lambda place: likeness(place)[0]):
-            group = list(alike)
+        """Indices of prompts that are read together: of one n-gram rule, by length; else in their order."""
+        groups: dict[int, list[int]] = {}
+        for index, item in enumerate(window):
+            if isinstance(item, _Prompt):
+                groups.setdefault(self._ngram_size(item.request), []).append(index)
+        for _, group in sorted(groups.items()):
+            group.sort(key=lambda index: len(window[index].ids))
             for start in range(0, len(group), batch_size):
                 yield group[start : start + batch_size]
 
     def token_texts(self, answer: OcrResult) -> list[tuple[str, float]]:
         """The answer's tokens as text and their probabilities; tokens that share a character are joined."""
-        found, ids, log_prob = [], [], 0.0
+        texts: list[tuple[str, float]] = []
+        ids, log_prob = [], 0.0  # of tokens that are only a part of a character so far
         for number, token in enumerate(answer.ids, start=1):
             ids.append(token)
             log_prob += answer.log_probs[number - 1]
@@ -185,17 +188,17 @@ class OcrPipeline:
                     continue
                 text = self.tokenizer.decode(ids)
             if text:
-                found.append((text, math.exp(log_prob)))
+                texts.append((text, math.exp(log_prob)))
             ids, log_prob = [], 0.0
-        return found
+        return texts
 
     def calibrated_token_texts(self, answer: OcrResult) -> list[tuple[str, float]]:
-        """As `pieces`, with calibrated probabilities if the reader has any."""
+        """As token_texts, with calibrated probabilities where there is a calibration."""
         calibration = self.calibration or Calibration()
-        return [(text, calibration.apply("token", sure)) for text, sure in self.token_texts(answer)]
+        return [(text, calibration.apply("token", prob)) for text, prob in self.token_texts(answer)]
 
     def spans(self, answer: OcrResult, level: str) -> list[Span]:
-        """The tokens, words or lines of an answer, each with how sure it is, calibrated if the reader is."""
+        """The tokens, words or lines of an answer, each with its confidence, calibrated if possible."""
         return spans(self.token_texts(answer), level, self.calibration)
 
     def marked(self, answer: OcrResult, below: float) -> str:
@@ -206,26 +209,26 @@ class OcrPipeline:
 
     @cached_property
     def _structure(self) -> frozenset[int]:
-        """The tokens that are never banned where structure is spared."""
+        """The tokens that are never banned with allow_table_repeats."""
         tokenizer = self.tokenizer
         words = {token for word in STRUCTURE for token in tokenizer.encode(word)}
-        bare = (token for token in range(tokenizer.size) if _has_no_letter(tokenizer.decode([token])))
-        return frozenset(words.union(bare)) - {*tokenizer.stop_ids}
+        without_letter = (id for id in range(tokenizer.size) if _has_no_letter(tokenizer.decode([id])))
+        return frozenset(words.union(without_letter)) - {*tokenizer.stop_ids}
 
     def _rule(self, size: int) -> NoRepeatNGram:
         from got_train.generation.no_repeat_ngram import NoRepeatNGram
 
-        spared = self._structure if size and self.allow_table_repeats else frozenset()
+        exempt = self._structure if size and self.allow_table_repeats else frozenset()
         window = max(self.ngram_window, size) if self.ngram_window else 0
-        return NoRepeatNGram(size=size, window=window, exempt_tokens=spared)
+        return NoRepeatNGram(size=size, window=window, exempt_tokens=exempt)
 
-    def _limit(self, tokens: int) -> int:
+    def _answer_limit(self, tokens: int) -> int:
         """Tokens of the answer to a prompt of so many, at most."""
         left = self.model.config.decoder.max_positions - tokens
         return min(left, self.max_new_tokens or max(CONTEXT - tokens, ORIGINAL_TOKENS))
 
     def _choose_crops(self, request: OcrRequest, picture: Image.Image) -> OcrRequest:
-        """A question of tiles if the page's lines are too small for one view, and less so in tiles."""
+        """A request of tiles if the page's lines are too small for one view, and less so in tiles."""
         from got_train.data import text_height
 
         lines = text_height.measure_text_height(picture)
@@ -233,10 +236,11 @@ class OcrPipeline:
             return request
         vision = self.model.config.vision
         grid = text_height.tiles(picture.size, self.max_crops, vision.image_side)
-        seen, cut = lines.in_view(vision.image_side), lines.in_view(vision.image_side, grid)
-        tiles = {"ocr": "multi_crop_ocr", "format": "multi_crop"}
-        small = seen < vision.patch / 2 and cut > seen  # two lines would share a patch
-        return replace(request, task=tiles[request.task] if small else request.task, line_height=seen)
+        whole, tiled = lines.in_view(vision.image_side), lines.in_view(vision.image_side, grid)  # heights
+        crop_tasks = {"ocr": "multi_crop_ocr", "format": "multi_crop"}
+        too_small = whole < vision.patch / 2 and tiled > whole  # two lines would share a patch
+        task = crop_tasks[request.task] if too_small else request.task
+        return replace(request, task=task, line_height=whole)
 
     def _ngram_size(self, request: OcrRequest) -> int:
         if self.no_repeat_ngram_size is not None:
@@ -262,12 +266,14 @@ class OcrPipeline:
             )
             ids = self.tokenizer.encode_prompt(prompt)
             if len(ids) >= config.decoder.max_positions:
-                places = config.decoder.max_positions
-                raise InferenceError(f"a prompt of {len(ids)} tokens; the decoder has {places} positions")
+                raise InferenceError(
+                    f"a prompt of {len(ids)} tokens; the decoder has {config.decoder.max_positions} positions"
+                )
         except (ImageError, PromptError, CheckpointError, InferenceError, OSError) as error:
             cause = str(error)
-            named = cause.startswith(str(request.pages[0].file))
-            return FailedRequest(request, cause if named else f"{request}: {cause}")
+            if not cause.startswith(str(request.pages[0].file)):
+                cause = f"{request}: {cause}"
+            return FailedRequest(request, cause)
         return _Prompt(request, ids, views, time.perf_counter() - started)
 
     def _answers(
@@ -276,29 +282,32 @@ class OcrPipeline:
         started = time.perf_counter()
         streams = [TextStreamer(self.tokenizer) for _ in batch]
 
-        def hear(row: int, token: int) -> None:
-            if text := streams[row].add(token):
+        def on_token(row: int, token: int) -> None:
+            text = streams[row].add(token)
+            if text:
                 on_text(batch[row].request, text)
 
         rule = self._rule(self._ngram_size(batch[0].request))
-        made = self._generated(batch, rule, None if on_text is None else hear)
+        generated = self._generate(batch, rule, None if on_text is None else on_token)
         if self.retry_loops and on_text is None:  # what was shown cannot be taken back
-            self._retry(batch, made)
+            self._retry(batch, generated)
         seconds = (time.perf_counter() - started) / len(batch)
         for row, prompt in enumerate(batch):
-            text = self.tokenizer.decode(made.ids[row]).strip()  # as the original does
-            if on_text is not None and (rest := streams[row].flush(text)):
-                on_text(prompt.request, rest)
+            text = self.tokenizer.decode(generated.ids[row]).strip()  # as the original does
+            if on_text is not None:
+                rest = streams[row].flush(text)
+                if rest:
+                    on_text(prompt.request, rest)
             yield OcrResult(
                 prompt.request,
                 text,
-                made.ids[row],
-                made.log_probs[row],
-                made.finish_reasons[row],
+                generated.ids[row],
+                generated.log_probs[row],
+                generated.finish_reasons[row],
                 prompt.seconds + seconds,
             )
 
-    def _generated(
+    def _generate(
         self, batch: list[_Prompt], rule: NoRepeatNGram, on_token: Callable[[int, int], None] | None = None
     ) -> Generated:
         from got_train.generation.generate import RepetitionRule, generate
@@ -311,7 +320,7 @@ class OcrPipeline:
             np.array([[pad] * gap + prompt.ids for gap, prompt in zip(padding, batch, strict=True)]),
             np.concatenate([prompt.views for prompt in batch]),
             np.array([[0] * gap + [1] * (tokens - gap) for gap in padding]),
-            max_new_tokens=[self._limit(len(prompt.ids)) for prompt in batch],
+            max_new_tokens=[self._answer_limit(len(prompt.ids)) for prompt in batch],
             eos_token_ids=sorted({*self.model.config.stop_tokens, *self.tokenizer.stop_ids}),
             no_repeat_ngram=rule,
             repetition=RepetitionRule() if self.stop_loops else None,
@@ -319,18 +328,18 @@ class OcrPipeline:
             num_beams=self.num_beams,
         )
 
-    def _retry(self, batch: list[_Prompt], made: Generated) -> None:
+    def _retry(self, batch: list[_Prompt], generated: Generated) -> None:
         """Puts new answers in the place of those that looped, if they come to an end."""
         from got_train.generation.no_repeat_ngram import NoRepeatNGram
 
-        rows = [row for row, finished in enumerate(made.finish_reasons) if finished == "loop"]
+        rows = [row for row, reason in enumerate(generated.finish_reasons) if reason == "loop"]
         if not rows:
             return
-        again = self._generated([batch[row] for row in rows], NoRepeatNGram(size=NO_REPEAT))
-        for row, *new, finished in zip(rows, again.ids, again.log_probs, again.finish_reasons, strict=True):
-            if finished == "stop":
-                made.ids[row], made.log_probs[row] = new
-                made.finish_reasons[row] = "retried"
+        again = self._generate([batch[row] for row in rows], NoRepeatNGram(size=NO_REPEAT))
+        for number, row in enumerate(rows):
+            if again.finish_reasons[number] == "stop":
+                generated.ids[row], generated.log_probs[row] = again.ids[number], again.log_probs[number]
+                generated.finish_reasons[row] = "retried"
 
 
 def _has_no_letter(text: str) -> bool:
@@ -339,7 +348,7 @@ def _has_no_letter(text: str) -> bool:
 
 @dataclass(frozen=True)
 class _Prompt:
-    """A question as numbers: ids (T,), views (N, side, side, 3) uint8."""
+    """A request as numbers: ids (T,), views (V, side, side, 3) uint8."""
 
     request: OcrRequest
     ids: list[int]
@@ -373,9 +382,9 @@ def load_pipeline(
     adapter: str | os.PathLike | None = None,
     **settings: int | bool | None,
 ) -> OcrPipeline:
-    """The Reader of a checkpoint folder, or of an adapter's, which names its base; settings are its fields.
+    """The pipeline of a checkpoint folder, or of an adapter's, which names its base.
 
-    With `adapter` the folder is the base, wherever it is now.
+    With `adapter` the folder is the base, wherever it is now. `settings` are fields of OcrPipeline.
     """
     from got_train.checkpoint.adapters import is_adapter, load_adapted
     from got_train.checkpoint.foreign import refuse_foreign
@@ -390,8 +399,10 @@ def load_pipeline(
     tokenizer = load_tokenizer(adapter or folder)  # first, as it takes a moment and weights may take a minute
     if adapter is not None:
         model = load_adapted(adapter, folder, dtype)
+    elif is_adapter(folder):
+        model = load_adapted(folder, dtype=dtype)
     else:
-        model = (load_adapted if is_adapter(folder) else load_model)(folder, dtype=dtype)
+        model = load_model(folder, dtype=dtype)
     accelerate_if_tuned(model)
     if "calibration" not in settings:
         settings["calibration"] = load_calibration(folder if adapter is None else adapter)

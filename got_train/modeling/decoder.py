@@ -20,7 +20,7 @@ from .config import DecoderConfig
 from .kv_cache import KVCache
 from .layers import LayerNorm, checkpoint_layer
 
-# layer, q (B, H, T, d), k and v (B, K, T, d) -> (B, H, T, d)
+# (index of the layer, q (B, H, T, d), k and v (B, K, T, d)) -> (B, H, T, d)
 Attention = Callable[[int, paddle.Tensor, paddle.Tensor, paddle.Tensor], paddle.Tensor]
 
 
@@ -58,7 +58,7 @@ class Decoder(nn.Layer):
         self.enable_recompute = False  # set by the trainer
         init_weights(model, config.init_std)
         for layer in model.sublayers():
-            if type(layer) is nn.LayerNorm:
+            if type(layer) is nn.LayerNorm:  # built by paddlenlp: same weights, our forward
                 layer.__class__ = LayerNorm
 
     def embed(self, ids):
@@ -72,6 +72,7 @@ class Decoder(nn.Layer):
     def new_cache(self, attention_mask) -> KVCache:
         return KVCache(self.config.layers, attention_mask)
 
+    # attributes of the class, in whose place the CPU's decoder (cpu/accelerate.py) has its own
     causal_attention = staticmethod(causal_attention)
     decode_attention = staticmethod(decode_attention)
 
@@ -81,7 +82,7 @@ class Decoder(nn.Layer):
 
     def cached_attention(self, cache: KVCache, tokens: int) -> Attention:
         """How new tokens see the cached ones and each other; the cache takes their keys and values."""
-        if cache.length == 0:
+        if cache.length == 0:  # the prompt: nothing is cached, its tokens see each other
             prompt = PackedMask((~cache.padding).astype("int64"), cache.padding.shape)
 
             def attend(layer, q, k, v):
@@ -156,20 +157,20 @@ class Qwen2Decoder(Decoder):
         """Embeddings (B, T, D) -> last states (B, T, D), after the final norm."""
         if position_ids is None:
             position_ids = paddle.arange(x.shape[1]).expand(x.shape[:2])
-        return self._hidden(x, position_ids, self.attention(PackedMask(attention_mask, x.shape[:2])))
+        mask = PackedMask(attention_mask, x.shape[:2])
+        return self._last_states(x, position_ids, self.attention(mask))
 
     def step(self, x, position_ids, cache):
         """Embeddings of new tokens (B, T, D) -> their last states; the cache keeps their keys and values."""
         tokens = x.shape[1]
-        x = self._hidden(x, position_ids, self.cached_attention(cache, tokens))
+        x = self._last_states(x, position_ids, self.cached_attention(cache, tokens))
         cache.advance(tokens)
         return x
 
-    def _hidden(self, x, position_ids, attend):
-        tables = (self._rotary.cos_cached, self._rotary.sin_cached)  # (1, positions, 1, d)
-        cos, sin = (
-            F.embedding(position_ids, table[0, :, 0]).unsqueeze(1).astype(x.dtype) for table in tables
-        )  # (B, 1, T, d)
+    def _last_states(self, x, position_ids, attend):
+        rope_tables = self._rotary.cos_cached, self._rotary.sin_cached  # (1, positions, 1, d) each
+        rows = [F.embedding(position_ids, table[0, :, 0]) for table in rope_tables]  # (B, T, d) each
+        cos, sin = (row.unsqueeze(1).astype(x.dtype) for row in rows)  # (B, 1, T, d) each
         recompute = self.enable_recompute and self.training
         for index, layer in enumerate(self.layers):
             x = checkpoint_layer(layer, x, cos, sin, partial(attend, index), recompute=recompute)
@@ -177,7 +178,10 @@ class Qwen2Decoder(Decoder):
 
 
 class OptDecoder(Decoder):
-    """paddlenlp's OPTModel (stage 1). Its forward takes no packed rows: masks and positions are made here."""
+    """paddlenlp's OPTModel (stage 1). Its forward takes no packed rows: masks and positions are made here.
+
+    Its layers have no cache of ours either, so `step` calls their parts itself.
+    """
 
     def __init__(self, config: DecoderConfig):
         from paddlenlp.transformers import OPTConfig, OPTModel
@@ -221,7 +225,8 @@ class OptDecoder(Decoder):
     def step(self, x, position_ids, cache):
         """As Qwen2Decoder.step."""
         x = self.add_position_embeddings(x, position_ids)
-        tokens, attend = x.shape[1], self.cached_attention(cache, x.shape[1])
+        tokens = x.shape[1]
+        attend = self.cached_attention(cache, tokens)
         for index, layer in enumerate(self.layers):
             attn, hidden = layer.self_attn, layer.norm1(x)
             q, k, v = (

@@ -5,8 +5,9 @@ have their channels last.
 """
 
 # V views  S side of a view's map in patches (64)  E width (768)  H heads  d head width (64)
-# W windows of all views  w window size (14)  N = w*w  P tokens a view (256)  D out width (1024)
+# W windows of all views  w window size (14)  N = w*w  p padding  P tokens a view (256)  D out width (1024)
 
+import math
 from functools import partial
 
 import paddle
@@ -21,11 +22,11 @@ from .rel_pos_attention import rel_pos_attention
 def window_partition(x: paddle.Tensor, window_size: int, pad_value: paddle.Tensor) -> paddle.Tensor:
     """(V, S, S, E) -> (W, w, w, E); pad_value (E,) fills up the right and the bottom edge."""
     views, side, _, width = x.shape
-    pad = -side % window_size
+    pad = -side % window_size  # what side lacks to the next multiple of the window size
     if pad:
         x = paddle.concat([x, pad_value.expand([views, side, pad, width])], axis=2)
         x = paddle.concat([x, pad_value.expand([views, pad, side + pad, width])], axis=1)  # (V, S+p, S+p, E)
-    count = (side + pad) // window_size
+    count = (side + pad) // window_size  # of windows in a row, and in a column
     x = x.reshape([views, count, window_size, count, window_size, width]).transpose([0, 1, 3, 2, 4, 5])
     return x.reshape([-1, window_size, window_size, width])  # (W, w, w, E)
 
@@ -33,7 +34,7 @@ def window_partition(x: paddle.Tensor, window_size: int, pad_value: paddle.Tenso
 def window_unpartition(windows: paddle.Tensor, side: int) -> paddle.Tensor:
     """The inverse of window_partition, without the padding: (W, w, w, E) -> (V, S, S, E)."""
     window_size, width = windows.shape[1], windows.shape[3]
-    count = -(-side // window_size)
+    count = math.ceil(side / window_size)
     x = windows.reshape([-1, count, count, window_size, window_size, width]).transpose([0, 1, 3, 2, 4, 5])
     x = x.reshape([-1, count * window_size, count * window_size, width])  # (V, S+p, S+p, E)
     return x if count * window_size == side else x[:, :side, :side]  # (V, S, S, E)
@@ -48,13 +49,14 @@ class Attention(nn.Layer):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         zeros = nn.initializer.Constant(0.0)
-        distances = [2 * window_size - 1, self.head_width]
-        self.rel_pos_h = self.create_parameter(distances, default_initializer=zeros)
-        self.rel_pos_w = self.create_parameter(distances, default_initializer=zeros)
+        shape = [2 * window_size - 1, self.head_width]  # a vector for each distance, -(w-1) .. w-1
+        self.rel_pos_h = self.create_parameter(shape, default_initializer=zeros)
+        self.rel_pos_w = self.create_parameter(shape, default_initializer=zeros)
 
     def forward(self, x):  # (V, S, S, E)
         side = x.shape[1]
-        # segment-anything pads windows with zeros, unmasked; the bias is what qkv makes of a zero
+        # segment-anything pads the map with zeros before qkv, and does not mask them. Padding what comes out
+        # of qkv by its bias, which is what qkv makes of a zero, is the same and computes less
         qkv = window_partition(self.qkv(x), self.window_size, self.qkv.bias)  # (W, w, w, 3*E)
         x = self.merge_heads(self.attend(*self.split_heads(qkv)))  # (W, w, w, E)
         return self.proj(window_unpartition(x, side))  # (V, S, S, E)
@@ -133,6 +135,7 @@ class Vision(nn.Layer):
             for index in range(config.layers)
         )
         self.neck = Neck(config.width, config.neck_width)
+        # each convolution halves the side: 64 -> 32 -> 16 patches
         halve = partial(nn.Conv2D, kernel_size=3, stride=2, padding=1, bias_attr=False, data_format="NHWC")
         self.net_2 = halve(config.neck_width, 2 * config.neck_width)
         self.net_3 = halve(2 * config.neck_width, config.out_width)

@@ -60,7 +60,7 @@ class FeatureCache(TrainerCallback):
 
     def __init__(self, encoder: Vision, folder: Path, number_bytes: int = 4) -> None:
         self.encoder, self.folder, self.number_bytes = encoder, folder, number_bytes
-        self.made = self.read = 0  # views
+        self.computed = self.read = 0  # views
         self._compute = encoder.forward
         self._name = ""
 
@@ -78,7 +78,7 @@ class FeatureCache(TrainerCallback):
     @paddle.no_grad()
     def features(self, pixels: paddle.Tensor) -> paddle.Tensor:
         """What the encoder gives, (V, 3, side, side) -> (V, P, D)."""
-        return paddle.concat([self._of_view(pixels[place : place + 1]) for place in range(len(pixels))])
+        return paddle.concat([self._of_view(view) for view in pixels.split(len(pixels))])
 
     def disk_usage(self, views: int | None) -> DiskUsage:
         """What so many views take. Makes no folder."""
@@ -90,20 +90,20 @@ class FeatureCache(TrainerCallback):
 
     def _of_view(self, pixels: paddle.Tensor) -> paddle.Tensor:
         path = self._path(pixels)
-        found = _deserialize(path)
-        if found is not None:
+        cached = _deserialize(path)
+        if cached is not None:
             self.read += 1
-            return paddle.to_tensor(found)
-        self.made += 1
-        made = self._compute(pixels)
+            return paddle.to_tensor(cached)
+        self.computed += 1
+        features = self._compute(pixels)
         try:
-            write_atomic(path, _serialize(made.numpy()))
+            write_atomic(path, _serialize(features.numpy()))
         except OSError as error:
             raise FeatureCacheError(
                 f"train.feature_cache {path}: could not be written ({error.strerror}); make room and "
                 "--resume, or leave it out"
             ) from error
-        return made
+        return features
 
     def _files(self) -> Iterator[Path]:
         return (self.folder / self._encoder_name()).glob(f"*/*{SUFFIX}")

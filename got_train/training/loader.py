@@ -7,6 +7,7 @@ exception inside paddle.io.DataLoader hangs it without workers and loses its cau
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import signal
@@ -38,7 +39,7 @@ PREFETCH_FACTOR = 2  # micro-batches that a worker is asked for beforehand, Padd
 
 
 class WorkerError(TrainingError, RuntimeError):
-    """A process of data.num_workers that is no more."""
+    """A process of data.num_workers that died."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ class StepLoader:
         self.rejected = rejected
         self.start = 0
         self.tokens = 0  # supervised ones handed out, of all processes
-        self._waited, self._asked = 0.0, time.monotonic()  # seconds for batches since it was asked, and when
+        self._waited = 0.0  # seconds spent waiting for batches since fraction_waiting was last called
+        self._asked_at = time.monotonic()  # when that was
 
     def __len__(self) -> int:
         return self.schedule.steps * self.schedule.accumulation
@@ -135,58 +137,54 @@ class StepLoader:
         Without workers all the making of a batch is waiting.
         """
         now = time.monotonic()
-        share = self._waited / max(now - self._asked, 1e-9)
-        self._waited, self._asked = 0.0, now
-        return share
+        fraction = self._waited / max(now - self._asked_at, 1e-9)
+        self._waited, self._asked_at = 0.0, now
+        return fraction
 
     def _next(self, batches: Iterator[dict]) -> dict:
-        began = time.monotonic()
+        started = time.monotonic()
         batch = next(batches)
-        self._waited += time.monotonic() - began
+        self._waited += time.monotonic() - started
         return batch
 
     def locations(self, indices: list[range]) -> list[str]:
         """file:line of each."""
-        return [location_of(self.mixture, index) for part in indices for index in part]
+        return [location_of(self.mixture, index) for micro_batch in indices for index in micro_batch]
 
     def dead_worker(self, step: int, error: Exception) -> WorkerError:
         """What to say when a worker has died after `step` steps, of a row that was on its way."""
-        micros = range(self.schedule.accumulation)
-        parts = [
-            self.schedule.sample_indices(each, micro)
-            for each in range(step, self.schedule.steps)
-            for micro in micros
-        ]
-        rows = first_few(self.locations(parts[: 1 + PREFETCH_FACTOR * self.workers]), most=32)
+        under_way = itertools.islice(self._schedule_from(step), 1 + PREFETCH_FACTOR * self.workers)
+        rows = first_few(self.locations(list(under_way)), most=32)
         cause = next(line for line in str(error).splitlines() if "DataLoader" in line).strip()
         return WorkerError(
             f"step {step + 1}: a process of data.num_workers died ({cause}); killed for want of memory, "
             f"or by a picture that was on its way: rows {rows}"
         )
 
-    def _batches_of_indices(self) -> Iterator[list[int]]:
-        for step in range(self.start, self.schedule.steps):
+    def _schedule_from(self, start: int) -> Iterator[range]:
+        """The sample indices of one micro-batch after another."""
+        for step in range(start, self.schedule.steps):
             for micro in range(self.schedule.accumulation):
-                yield list(self.schedule.sample_indices(step, micro))
+                yield self.schedule.sample_indices(step, micro)
 
     def _from_this_process(self) -> Iterator[dict]:
         samples = _SampleDataset(self.mixture, self.collator)
-        for indices in self._batches_of_indices():
+        for indices in self._schedule_from(self.start):
             batch = samples.collate([samples[index] for index in indices])
-            yield {
-                name: value if name == FAULTS else paddle.to_tensor(value) for name, value in batch.items()
-            }
+            faults = {FAULTS: batch.pop(FAULTS)} if FAULTS in batch else {}
+            yield {name: paddle.to_tensor(array) for name, array in batch.items()} | faults
 
     def _from_workers(self) -> Iterator[dict]:
         samples = _SampleDataset(self.mixture, self.collator)
-        over = mmap.mmap(-1, 1)  # shared with the workers
-        Finalize(self, over.__setitem__, (0, 1), exitpriority=1)  # before Python ends and joins its children
+        run_is_over = mmap.mmap(-1, 1)  # a byte shared with the workers
+        # set to 1 before Python ends and joins its children
+        Finalize(self, run_is_over.__setitem__, (0, 1), exitpriority=1)
         yield from paddle.io.DataLoader(
             samples,
-            batch_sampler=self._batches_of_indices(),
+            batch_sampler=map(list, self._schedule_from(self.start)),
             collate_fn=samples.collate,
             num_workers=self.workers,
-            worker_init_fn=partial(_stay_until, over, os.getpid()),
+            worker_init_fn=partial(_stay_until, run_is_over, os.getpid()),
             prefetch_factor=PREFETCH_FACTOR,
             return_list=True,
         )
@@ -194,10 +192,10 @@ class StepLoader:
     def _usable(self, batch: dict) -> dict:
         """The batch without its faults, which are written down as rejected samples, or end the run."""
         for fault in batch.pop(FAULTS, ()):
-            error = (
-                fault.exc if isinstance(fault, ExceptionWithTraceback) else fault
-            )  # from a worker: unpacked
-            if self.rejected is None or not _is_about_one_row(error):
+            # one that came from a worker is the exception again
+            error = fault.exc if isinstance(fault, ExceptionWithTraceback) else fault
+            is_about_one_row = isinstance(error, RecordError) and not isinstance(error, DataFileError)
+            if self.rejected is None or not is_about_one_row:
                 raise error
             self.rejected.add(error)
         return batch
@@ -217,20 +215,19 @@ class StepLoader:
         return counts
 
 
-def _is_about_one_row(fault: Exception) -> bool:
-    return isinstance(fault, RecordError) and not isinstance(fault, DataFileError)
-
-
 def first_few(rows: Sequence[str], most: int = 8) -> str:
     """The first of them, for a message."""
     return ", ".join(rows[:most]) + (f" and {len(rows) - most} more" if len(rows) > most else "")
 
 
-def _stay_until(over: mmap.mmap, run: int, worker: int) -> None:
-    """A worker ends with its run, and no sooner; paddle's own look for a killed run never comes (3.3.1)."""
+def _stay_until(run_is_over: mmap.mmap, run: int, worker: int) -> None:
+    """A worker ends with its run and no sooner: it ignores SIGTERM until then, and ends if the run is killed.
+
+    Paddle's own watch for a killed run never acts (3.3.1).
+    """
 
     def terminate(number: int, frame: object) -> None:
-        if over[0]:
+        if run_is_over[0]:
             os._exit(0)
 
     signal.signal(signal.SIGTERM, terminate)

@@ -128,7 +128,7 @@ def build_collator(config: Config, model: Got, tokenizer: Tokenizer) -> Collator
         max_tokens=config.data.max_tokens,
         max_crops=config.data.max_crops,
         glyph_patch=vision.patch if config.train.char_loss_weight else 0,
-        pack=config.data.packing_length,
+        packing_length=config.data.packing_length,
     )
 
 

@@ -84,11 +84,11 @@ class Stateful(Protocol):
 
 
 class NonFiniteError(TrainingError, ArithmeticError):
-    """A loss or gradient that is no number; raised before anything is updated."""
+    """A loss or gradient that is not finite; raised before anything is updated."""
 
 
 class TrainingLoss(nn.Layer):
-    """A Got with what only its training needs; returns the share of one micro-batch in the step's loss.
+    """A Got with what only its training needs; returns what one micro-batch adds to the step's loss.
 
     The loss is the mean of -log p over the supervised tokens of the step. Where glyph_weight is above 0 the
     mean over patches of naming the character that each shows, from the neck's map, is added (nano stage 1).
@@ -123,10 +123,10 @@ class TrainingLoss(nn.Layer):
         output = got.decode(input_ids, features, attention_mask, labels, position_ids)
         loss = output.loss_sum / step_tokens
         logits = self.glyph_head(neck_map)  # (V, S, S, vocabulary)
-        wrong = F.cross_entropy(
+        char_loss_sum = F.cross_entropy(
             logits.flatten(0, 2), glyph_labels.flatten(), ignore_index=IGNORED, reduction="sum"
         )
-        return loss + self.glyph_weight * wrong / max(step_patches, 1)
+        return loss + self.glyph_weight * char_loss_sum / max(step_patches, 1)
 
 
 def training_arguments(config: Config, steps: int, accumulation: int, device: str) -> TrainingArguments:
@@ -194,17 +194,18 @@ class GotTrainer(Trainer):
         self.lock: FolderLock | None = None  # on the folder of the run
         self.interrupted = False  # a signal has ended it
         self.eval_weights: Callable[[], AbstractContextManager] = nullcontext
-        self._indices: list[range] = []  # of the samples of the step under way
-        self._checksums: list[int] = []  # of them, for the sample log
+        self._indices: list[range] = []  # of the step's samples so far, by micro-batch
+        self._checksums: list[int] = []  # of the same samples' records, for the sample log
         logger.set_level("WARNING")  # its print of 200 arguments hides everything else
         freeze(model, config)
-        self.training_loss = self._wrapped = TrainingLoss(model, config.train.char_loss_weight)
+        self.training_loss = TrainingLoss(model, config.train.char_loss_weight)
+        self._wrapped: nn.Layer = self.training_loss  # what _wrap_model made of it, for several processes
         name_parameters(self.training_loss)
         self.extra: dict[str, Stateful] = {}
         if self.training_loss.glyph_head is not None:
             self.extra["char_head"] = self.training_loss.glyph_head
         super().__init__(model=model, args=args, train_dataset=loader, callbacks=list(callbacks))
-        for part in ("vision", "decoder"):  # of which paddlenlp has switched on all or none
+        for part in ("vision", "decoder"):  # paddlenlp's own switch is for all layers or none
             model.part(part).enable_recompute = part in config.train.recomputed_parts
 
     # ---- what goes in
@@ -217,9 +218,9 @@ class GotTrainer(Trainer):
         """Learning rate and weight decay differ by part; the schedule has the first update move."""
         self.lr_scheduler = build_lr_scheduler(self.config.optimizer, num_training_steps)
         head = self.training_loss.glyph_head
-        others = [] if head is None else head.parameters()
-        self.optimizer = build_optimizer(self.model, self.config, self.lr_scheduler, others)
-        self.trained = list(self.optimizer.decay)  # names; the loop puts the optimizer into others
+        head_parameters = [] if head is None else head.parameters()
+        self.optimizer = build_optimizer(self.model, self.config, self.lr_scheduler, head_parameters)
+        self.trained = list(self.optimizer.decay)  # names; kept, as paddlenlp's loop wraps the optimizer
 
     def _wrap_model(self, model: nn.Layer, training: bool = True) -> nn.Layer:
         """What is trained is the model with its loss."""
@@ -231,17 +232,19 @@ class GotTrainer(Trainer):
     # ---- one step
 
     def training_step(self, model: nn.Layer, inputs: dict, step_control: int = 0) -> paddle.Tensor:
-        """Forward and backward of one micro-batch; its fraction of the step's mean over supervised tokens.
+        """Forward and backward of one micro-batch, number step_control of its step; what it adds to the loss.
 
         paddlenlp averages the means of micro-batches, which weighs short answers more than long ones; here
-        the sum is divided by the tokens of the whole step. Gradients are averaged over processes, hence their
-        number.
+        the sum is divided by the tokens of the whole step. Gradients are then averaged over the processes;
+        multiplying by their number makes that a sum.
         """
+        if step_control == 0:
+            self._indices, self._checksums = [], []
         indices, checksums = inputs.pop("indices"), inputs.pop("checksums")
-        self._indices = [*self._indices, indices] if step_control else [indices]
-        self._checksums = [*self._checksums, *checksums] if step_control else checksums
+        self._indices.append(indices)
+        self._checksums.extend(checksums)
         if inputs["step_tokens"] == 0:
-            raise NonFiniteError(self._with_rows("no supervised token in the whole step"))
+            raise self._non_finite("no supervised token in the whole step")
         paddle.seed(step_seed(self.config.train.seed, indices.start))
         model.train()
         with self.autocast_smart_context_manager():
@@ -256,19 +259,19 @@ class GotTrainer(Trainer):
         grads = [gradient(parameter) for parameter in self.training_loss.parameters()]
         value, norm = float(loss), global_norm([grad for grad in grads if grad is not None])
         if not (math.isfinite(value) and math.isfinite(norm)):
-            raise NonFiniteError(self._with_rows(f"loss {value}, gradient norm {norm}"))
+            raise self._non_finite(f"loss {value}, gradient norm {norm}")
 
-    def _with_rows(self, fault: str) -> str:
-        rows = first_few(self.loader.locations(self._indices))
-        return f"step {self.state.global_step + 1}: {fault}; nothing was updated; rows {rows}"
+    def _non_finite(self, cause: str) -> NonFiniteError:
+        step, rows = self.state.global_step + 1, first_few(self.loader.locations(self._indices))
+        return NonFiniteError(f"step {step}: {cause}; nothing was updated; rows {rows}")
 
     def _maybe_log_save_evaluate(self, *args: object, **kwargs: object) -> None:
-        """After every update, before a checkpoint is written; once more at the end of the run."""
+        """After every update, before a checkpoint is written; once more, without an update, at the end."""
         if self.lock is not None:
             self.lock.check()
-        if self._checksums:
+        if self._checksums:  # there was an update
             if self.sample_log is not None:
-                indices = [index for part in self._indices for index in part]
+                indices = [index for micro_batch in self._indices for index in micro_batch]
                 self.sample_log.add(StepRecord.of(self.state.global_step, indices, self._checksums))
             self._checksums = []
             ends = self.control.should_training_stop or self.state.global_step >= self.state.max_steps
@@ -279,9 +282,9 @@ class GotTrainer(Trainer):
     def _signal_received(self) -> bool:
         """Whether a signal has come to any process: they save together.
 
-        One that comes meanwhile is for the next step, as the others have not heard of it.
+        One that comes while they ask each other counts at the next step: the others have not heard of it.
         """
-        number = self.signals.number
+        number = self.signals.number  # read once
         if self.args.world_size > 1:
             highest = paddle.to_tensor([number], dtype="int64")
             paddle.distributed.all_reduce(highest, op=paddle.distributed.ReduceOp.MAX)
@@ -294,13 +297,14 @@ class GotTrainer(Trainer):
         """paddlenlp forgets its history at every entry; validations are kept, as they tell when to stop."""
         history, loss_is_due = self.state.log_history, self.control.should_log
         if "loss" in logs:
-            memory, waiting = peak_memory() / 2**30, self.loader.fraction_waiting()
-            logs = {**logs, MEMORY: round(memory, 3), WAITING: round(waiting, 4)}
+            gigabytes, waiting = peak_memory() / 2**30, self.loader.fraction_waiting()
+            logs = {**logs, MEMORY: round(gigabytes, 3), WAITING: round(waiting, 4)}
         super().log(logs, **kwargs)
-        validated = any(name.startswith(VALIDATION_PREFIX) for name in logs)
-        self.control.should_log = loss_is_due and validated
-        kept = [{"step": self.state.global_step, **logs}] if validated else []
-        self.state.log_history = history + kept
+        is_validation = any(name.startswith(VALIDATION_PREFIX) for name in logs)
+        self.control.should_log = loss_is_due and is_validation  # logging a validation leaves the loss due
+        self.state.log_history = history
+        if is_validation:
+            history.append({"step": self.state.global_step, **logs})
 
     def _get_learning_rate(self) -> float:
         """Of the update that was made; paddlenlp logs the next one's."""
@@ -313,7 +317,8 @@ class GotTrainer(Trainer):
 
     def callback(self, kind: type[Callback]) -> Callback | None:
         """The callback of a kind, where the run has one."""
-        return next((each for each in self.callback_handler.callbacks if isinstance(each, kind)), None)
+        callbacks = self.callback_handler.callbacks
+        return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 
     # ---- what comes out
 
@@ -404,10 +409,10 @@ class GotTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: object) -> object:
         """The whole run; its callbacks are closed however it ends."""
         if resume_from_checkpoint is not None:
-            self.loader.start = step_of(resume_from_checkpoint)
+            step = self.loader.start = step_of(resume_from_checkpoint)
             stopping = EarlyStopping(self.config.eval.best_metric, self.config.train.early_stopping_patience)
             if stopping.has_stopped(read_trainer_state(Path(resume_from_checkpoint)).log_history):
-                self.state.global_step = step_of(resume_from_checkpoint)
+                self.state.global_step = step  # the run is over: only its last weights are wanted
                 return self._load_from_checkpoint(resume_from_checkpoint)
         if self.sample_log is not None:
             self.sample_log.truncate_after(self.loader.start)
@@ -423,8 +428,10 @@ class GotTrainer(Trainer):
             raise self.loader.dead_worker(self.state.global_step, error) from error
         finally:
             for callback in self.callback_handler.callbacks:
-                getattr(callback, "close", lambda: None)()
-            if writer := self.log_writer():  # paddlenlp closes it at the end of a whole run only
+                if hasattr(callback, "close"):  # ours that hold files
+                    callback.close()
+            writer = self.log_writer()
+            if writer is not None:  # paddlenlp closes it at the end of a whole run only
                 writer.close()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str | None = None) -> None:
@@ -442,8 +449,7 @@ class GotTrainer(Trainer):
             if name not in record.extra:
                 raise incomplete(checkpoint, f"no {name} in {RECORD_FILE}")
             tensors = load_tensors(checkpoint / record.extra[name])
-            expected = {key: list(value.shape) for key, value in state.state_dict().items()}
-            if {key: list(value.shape) for key, value in tensors.items()} != expected:
+            if _shapes(tensors) != _shapes(state.state_dict()):
                 raise incomplete(checkpoint, f"{record.extra[name]} has tensors of another run")
             state.set_state_dict(tensors)
 
@@ -455,3 +461,7 @@ class GotTrainer(Trainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Nothing to load: random masks follow from the step. paddlenlp would unpickle rng_state.pth."""
+
+
+def _shapes(tensors: dict[str, paddle.Tensor]) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in tensors.items()}

@@ -24,8 +24,8 @@ def sample(length, seed, image_token=39, views=1):
     return Sample(ids.astype("int64"), labels.astype("int64"), pixels, location=str(seed))
 
 
-def batch(samples, pack):
-    return Collator(Words(), side=64, view_tokens=4, pack=pack).batch(samples)
+def batch(samples, packing_length):
+    return Collator(Words(), side=64, view_tokens=4, packing_length=packing_length).batch(samples)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_every_sample_has_one_place_and_no_row_is_too_long(seed):
 
 def test_a_packed_row_numbers_its_samples_and_starts_their_positions_anew():
     first, second = sample(3, seed=1), sample(5, seed=2)
-    made = batch([first, second], pack=20)
+    made = batch([first, second], packing_length=20)
     assert made["attention_mask"].tolist() == [[1] * 9 + [2] * 7]
     assert made["position_ids"].tolist() == [[*range(9), *range(7)]]
     assert made["input_ids"].tolist() == [[*second.ids, *first.ids]]
@@ -63,7 +63,7 @@ def test_a_packed_row_numbers_its_samples_and_starts_their_positions_anew():
 
 
 def test_eight_uneven_samples_take_three_rows_of_32_with_little_padding():
-    made = batch([sample(length, seed) for seed, length in enumerate(EIGHT)], pack=32)
+    made = batch([sample(length, seed) for seed, length in enumerate(EIGHT)], packing_length=32)
     assert made["input_ids"].shape == (3, 31)  # 18 + 13, 15 + 12 and 9 + 9 + 7 + 6 tokens
     assert (made["attention_mask"] == 0).sum() == 4
 

@@ -66,7 +66,8 @@ def test_two_epochs_with_and_without_are_the_same_and_the_encoder_sees_each_view
 ):
     kept = fit(*FROZEN, f"train.feature_cache={tmp_path}/features", f"train.output_dir={tmp_path}/a")
     assert passes == [1] * 64
-    assert (kept.trainer.callback(FeatureCache).made, kept.trainer.callback(FeatureCache).read) == (64, 64)
+    cache = kept.trainer.callback(FeatureCache)
+    assert (cache.computed, cache.read) == (64, 64)
     one_by_one = fit(*FROZEN, "train.per_device_train_batch_size=1", f"train.output_dir={tmp_path}/b")
     kept_one_by_one = fit(
         *(*FROZEN, "train.per_device_train_batch_size=1", f"train.output_dir={tmp_path}/c"),
@@ -120,7 +121,7 @@ def test_validation_and_reading_are_served_too(fit, tmp_path, passes):
 
 def test_what_is_kept_is_what_the_encoder_gives_in_its_own_type(kept):
     first, second = kept.vision(kept.views), kept.vision(kept.views)
-    assert (kept.cache.made, kept.cache.read) == (5, 5)
+    assert (kept.cache.computed, kept.cache.read) == (5, 5)
     assert np.array_equal(first.numpy(), kept.plain)
     assert np.array_equal(second.numpy(), kept.plain)
     assert first.stop_gradient and second.stop_gradient
@@ -139,12 +140,12 @@ def test_another_weight_or_another_pixel_is_not_found(kept):
     changed = kept.views.clone()
     changed[4, 2, 63, 63] += 1e-6
     kept.vision(changed)
-    assert (kept.cache.made, kept.cache.read) == (6, 4)
+    assert (kept.cache.computed, kept.cache.read) == (6, 4)
     bias = kept.vision.patch_embed.bias
     bias.set_value(bias + 1e-6)
     kept.cache.on_train_begin(None, None, None)  # when mixed precision has cast the weights
     kept.vision(kept.views)
-    assert (kept.cache.made, kept.cache.read) == (11, 4)
+    assert (kept.cache.computed, kept.cache.read) == (11, 4)
 
 
 def test_an_encoder_with_other_code_or_other_forwards_has_another_name(random_model, monkeypatch, tmp_path):
@@ -194,7 +195,7 @@ def test_a_file_that_is_not_what_was_written_is_made_anew(kept, damage):
     sound = paths[2].read_bytes()
     paths[2].write_bytes(damage(sound))
     assert np.array_equal(kept.vision(kept.views).numpy(), kept.plain)
-    assert (kept.cache.made, kept.cache.read) == (6, 4)
+    assert (kept.cache.computed, kept.cache.read) == (6, 4)
     assert paths[2].read_bytes() == sound
 
 
@@ -211,7 +212,7 @@ def test_a_kill_inside_a_write_leaves_nothing_that_is_read(kept, monkeypatch):
             kept.vision(kept.views)
     assert files(kept.cache.folder) == []
     assert np.array_equal(kept.vision(kept.views).numpy(), kept.plain)
-    assert (kept.cache.made, kept.cache.read) == (6, 0)
+    assert (kept.cache.computed, kept.cache.read) == (6, 0)
     assert len(files(kept.cache.folder)) == 5
 
 

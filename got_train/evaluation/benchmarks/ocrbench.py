@@ -194,9 +194,9 @@ def _document(row: Mapping[str, Any], prediction: str, answers: Sequence[str]) -
     """1 - the edit distance of the trees of headings and lines over their nodes; words do not count."""
     first, second = outline(prediction), outline(answers[0])
     blank = [[not label.split() for label in side.texts] for side in (first, second)]
-    renames = numpy.logical_or.outer(*map(numpy.array, blank)).astype(float)
+    costs = numpy.logical_or.outer(*map(numpy.array, blank)).astype(float)
     try:
-        distance = teds._distance(first, second, renames, time.monotonic() + _SECONDS)
+        distance = teds.tree_distance(first, second, costs, time.monotonic() + _SECONDS)
     except AnswerError:
         return 0.0
     return 1 - distance / max(len(first.texts), len(second.texts))
@@ -229,15 +229,15 @@ def outline(source: str) -> teds.Tree:
             parent.children.append(_Node(line))
     nodes: list[tuple[str, int]] = []
     _postorder(root, nodes)
-    labels, firsts = zip(*nodes, strict=True)
-    return teds.Tree(labels, ((0, 0),) * len(nodes), labels, firsts, len(nodes))
+    labels, leftmost = zip(*nodes, strict=True)
+    return teds.Tree(labels, ((0, 0),) * len(nodes), labels, leftmost, len(nodes))
 
 
 def _postorder(node: _Node, nodes: list[tuple[str, int]]) -> int:
-    firsts = [_postorder(child, nodes) for child in node.children]
-    first = firsts[0] if firsts else len(nodes)
-    nodes.append((node.label, first))
-    return first
+    leaves = [_postorder(child, nodes) for child in node.children]
+    leftmost = leaves[0] if leaves else len(nodes)
+    nodes.append((node.label, leftmost))
+    return leftmost
 
 
 def _cleaned(line: str) -> str:

@@ -45,7 +45,7 @@ class Tree:
     tags: tuple[str, ...]
     spans: tuple[tuple[int, int], ...]  # columns and rows of a cell
     texts: tuple[str, ...]  # of a cell; a tag inside it is one character
-    firsts: tuple[int, ...]  # the first leaf below a node; its own place if it is one
+    leftmost: tuple[int, ...]  # index of the leftmost leaf below a node; its own index if it is one
     size: int  # elements, those inside cells too: what the distance is divided by
 
 
@@ -56,17 +56,17 @@ def score(prediction: str, reference: str, seconds: float = SECONDS) -> MetricVa
     and a table without a partner, missing or invented, has 0.
     """
     expected = find_tables(reference)
-    found = find_tables(prediction)
+    predicted = find_tables(prediction)
     if not expected:
         return missing_values((*NAMES, "closed"), "the reference holds no table")
-    closed = bool(found) and all(table.closed for table in found)
-    pairs = best_pairs([table.html for table in found], [table.html for table in expected])
+    closed = bool(predicted) and all(table.closed for table in predicted)
+    pairs = best_pairs([table.html for table in predicted], [table.html for table in expected])
     deadline = time.monotonic() + seconds
     totals = dict.fromkeys(NAMES, 0.0)
     try:
-        for mine, other in pairs:
-            if mine is not None and other is not None:
-                scores = both(mine, other, deadline - time.monotonic())
+        for table, partner in pairs:
+            if table is not None and partner is not None:
+                scores = both(table, partner, deadline - time.monotonic())
                 totals = {name: totals[name] + scores[name] for name in NAMES}
     except AnswerError as error:
         return MetricValues({**dict.fromkeys(NAMES), "closed": closed}, dict.fromkeys(NAMES, str(error)))
@@ -140,8 +140,8 @@ def similarity(
         raise AnswerError(f"a table of {largest:,} elements; expected at most {LARGEST:,}")
     if not largest:
         return 1.0
-    renames = _renames(first, second, structure_only)
-    return 1.0 - _distance(first, second, renames, time.monotonic() + seconds) / largest
+    costs = _rename_costs(first, second, structure_only)
+    return 1.0 - tree_distance(first, second, costs, time.monotonic() + seconds) / largest
 
 
 def _parsed(source: str) -> HtmlElement:
@@ -164,17 +164,20 @@ def _change_text(element: HtmlElement, change: Callable[[str], str]) -> None:
 
 
 def _walk(element: HtmlElement, nodes: list[tuple[str, tuple[int, int], str, int]]) -> int:
-    """Append an element after its children; the place of its first leaf."""
-    cell = element.tag == "td"
-    firsts = [] if cell else [_walk(child, nodes) for child in element if isinstance(child.tag, str)]
-    first = firsts[0] if firsts else len(nodes)
-    spans = (_span(element, "colspan"), _span(element, "rowspan")) if cell else (0, 0)
-    nodes.append((element.tag, spans, "".join(_content(element)) if cell else "", first))
-    return first
+    """Append an element after its children; returns the index of its leftmost leaf."""
+    if element.tag == "td":  # a leaf: what is in a cell is its text
+        leftmost = len(nodes)
+        spans = _span(element, "colspan"), _span(element, "rowspan")
+        nodes.append((element.tag, spans, "".join(_content(element)), leftmost))
+        return leftmost
+    leaves = [_walk(child, nodes) for child in element if isinstance(child.tag, str)]
+    leftmost = leaves[0] if leaves else len(nodes)
+    nodes.append((element.tag, (0, 0), "", leftmost))
+    return leftmost
 
 
 def _span(cell: HtmlElement, name: str) -> int:
-    """A span; what is no number is none, as browsers have it."""
+    """A span; 1 where it is not a number, as in browsers."""
     digits = re.match(r"\s*\d+", cell.get(name, "1"))
     return int(digits[0]) if digits else 1
 
@@ -184,94 +187,96 @@ def _content(element: HtmlElement) -> Iterator[str]:
     yield element.text or ""
     for child in element:
         tag = str(child.tag)
-        yield _mark(f"<{tag}>")
+        yield _tag_character(f"<{tag}>")
         yield from _content(child)
-        yield _mark(f"</{tag}>")
+        yield _tag_character(f"</{tag}>")
         if tag != "td":  # PubTabNet's tokens have no text behind a cell within a cell
             yield child.tail or ""
 
 
-_marks: dict[str, str] = {}
+_tag_characters: dict[str, str] = {}
 
 
-def _mark(tag: str) -> str:
-    return _marks.setdefault(tag, chr(0xF0000 + len(_marks) % 0xFFFE))
+def _tag_character(tag: str) -> str:
+    return _tag_characters.setdefault(tag, chr(0xF0000 + len(_tag_characters) % 0xFFFE))
 
 
-def _renames(first: Tree, second: Tree, structure_only: bool) -> numpy.ndarray:
-    """What it costs to rename a node: 1, or for cells of the same spans how unlike their texts are."""
-    kinds = {
-        kind: place
-        for place, kind in enumerate(
-            {*zip(first.tags, first.spans, strict=True)} | {*zip(second.tags, second.spans, strict=True)}
+def _rename_costs(first: Tree, second: Tree, structure_only: bool) -> numpy.ndarray:
+    """(nodes, nodes): 1 for nodes of two kinds; 0 to 1 for cells of the same spans, by their texts."""
+    numbers: dict[tuple[str, tuple[int, int]], int] = {}  # of each kind of node: its tag and spans
+    kinds = [
+        numpy.array(
+            [numbers.setdefault(kind, len(numbers)) for kind in zip(tree.tags, tree.spans, strict=True)]
         )
-    }
-    ours, theirs = (
-        numpy.array([kinds[kind] for kind in zip(side.tags, side.spans, strict=True)])
-        for side in (first, second)
-    )
-    same = ours[:, None] == theirs[None, :]
+        for tree in (first, second)
+    ]
+    same_kind = numpy.equal.outer(*kinds)
     if structure_only:
-        return numpy.where(same, 0.0, 1.0)
+        return numpy.where(same_kind, 0.0, 1.0)
     unlike = cdist(first.texts, second.texts, scorer=Levenshtein.normalized_distance, dtype=numpy.float64)
-    return numpy.where(same, unlike, 1.0)
+    return numpy.where(same_kind, unlike, 1.0)
 
 
-def _distance(first: Tree, second: Tree, renames: numpy.ndarray, deadline: float) -> float:
-    """Zhang and Shasha's recursion over pairs of inner nodes; with a leaf on one side it is a minimum."""
-    trees = numpy.zeros_like(renames)  # _pairs reads a pair's own place before it is known, and drops it
-    _with_leaves(first, second, renames, trees)
-    _with_leaves(second, first, renames.T, trees.T)
+def tree_distance(first: Tree, second: Tree, costs: numpy.ndarray, deadline: float) -> float:
+    """Zhang and Shasha's: `distances` (nodes, nodes) is filled for pairs of subtrees, small ones first."""
+    # zeros, as _subtree_distances reads a pair's own entry before it is known, and drops it
+    distances = numpy.zeros_like(costs)
+    _fill_leaves(first, second, costs, distances)
+    _fill_leaves(second, first, costs.T, distances.T)
     shapes = _shapes(second)
-    for row, leaf in enumerate(first.firsts):
-        for starts, columns in shapes if leaf != row else ():
+    for node, leaf in enumerate(first.leftmost):
+        if leaf == node:  # a leaf: filled
+            continue
+        for leftmost, others in shapes:
             if time.monotonic() > deadline:
                 raise AnswerError(
                     f"tables of {len(first.tags):,} and {len(second.tags):,} nodes took too long"
                 )
-            trees[row, columns] = _pairs(first, row, starts, columns, trees, renames)
-    return float(trees[-1, -1])
+            distances[node, others] = _subtree_distances(first, node, leftmost, others, distances, costs)
+    return float(distances[-1, -1])
 
 
-def _shapes(side: Tree) -> list[tuple[numpy.ndarray, numpy.ndarray]]:
-    """The inner nodes in groups of one shape, small ones first: where the first leaves are, and the nodes."""
+def _shapes(tree: Tree) -> list[tuple[numpy.ndarray, numpy.ndarray]]:
+    """Its inner nodes in groups of one shape, small ones first: the subtree's leftmost leaves, the nodes."""
     groups: dict[tuple[int, ...], list[int]] = {}
-    for place, leaf in enumerate(side.firsts):
-        if leaf != place:
-            groups.setdefault(tuple(first - leaf for first in side.firsts[leaf : place + 1]), []).append(
-                place
-            )
+    for node, leaf in enumerate(tree.leftmost):
+        if leaf != node:
+            shape = tuple(leftmost - leaf for leftmost in tree.leftmost[leaf : node + 1])
+            groups.setdefault(shape, []).append(node)
     return [(numpy.array(shape), numpy.array(groups[shape])) for shape in sorted(groups, key=len)]
 
 
-def _with_leaves(leaves: Tree, others: Tree, renames: numpy.ndarray, trees: numpy.ndarray) -> None:
-    """The leaf becomes that node of the other tree which it is most like; the rest is inserted."""
-    rows = numpy.array([place for place, leaf in enumerate(leaves.firsts) if leaf == place])
-    for column, leaf in enumerate(others.firsts):
-        trees[rows, column] = renames[rows, leaf : column + 1].min(axis=1) + (column - leaf)
+def _fill_leaves(leaves: Tree, others: Tree, costs: numpy.ndarray, distances: numpy.ndarray) -> None:
+    """A leaf becomes that node of the other subtree which it is most like; the rest is inserted."""
+    rows = numpy.array([node for node, leaf in enumerate(leaves.leftmost) if leaf == node])
+    for column, leaf in enumerate(others.leftmost):
+        distances[rows, column] = costs[rows, leaf : column + 1].min(axis=1) + (column - leaf)
 
 
-def _pairs(
+def _subtree_distances(
     first: Tree,
-    row: int,
-    starts: numpy.ndarray,
-    columns: numpy.ndarray,
-    trees: numpy.ndarray,
-    renames: numpy.ndarray,
+    node: int,
+    leftmost: numpy.ndarray,
+    others: numpy.ndarray,
+    distances: numpy.ndarray,
+    costs: numpy.ndarray,
 ) -> numpy.ndarray:
-    """The distances of a subtree to all those of one shape, from the distances of all smaller ones."""
-    top, width = first.firsts[row], len(starts)
-    within = columns[:, None] - (width - 1) + numpy.arange(width)  # (columns, width)
-    steps = numpy.arange(width + 1, dtype=numpy.float64)
-    forests = numpy.empty((row - top + 2, len(columns), width + 1))
-    forests[0] = steps
-    for place in range(top, row + 1):
-        above, line = forests[place - top], forests[place - top + 1]
-        joined = forests[first.firsts[place] - top][:, starts] + trees[place][within]
-        if place == row:
-            joined[:, -1] = above[:, -2] + renames[row, columns]
-        line[:, 0] = above[:, 0] + 1
-        numpy.minimum(above[:, 1:] + 1, joined, out=line[:, 1:])
-        # an insertion costs 1 a step, so the cheapest start of a run of them is a running minimum
-        line[:] = numpy.minimum.accumulate(line - steps, axis=1) + steps
+    """The distances of a subtree to all those of one shape, from the distances of all smaller ones.
+
+    forests[i, :, j] is the distance of the subtree's first i nodes to the first j nodes of each other one.
+    """
+    start, size = first.leftmost[node], len(leftmost)
+    nodes_of_others = others[:, None] - (size - 1) + numpy.arange(size)  # (others, size)
+    insertions = numpy.arange(size + 1, dtype=numpy.float64)
+    forests = numpy.empty((node - start + 2, len(others), size + 1))
+    forests[0] = insertions
+    for current in range(start, node + 1):
+        before, after = forests[current - start], forests[current - start + 1]
+        matched = forests[first.leftmost[current] - start][:, leftmost] + distances[current][nodes_of_others]
+        if current == node:
+            matched[:, -1] = before[:, -2] + costs[node, others]
+        after[:, 0] = before[:, 0] + 1
+        numpy.minimum(before[:, 1:] + 1, matched, out=after[:, 1:])
+        # an insertion costs 1 a node, so the cheapest start of a run of them is a running minimum
+        after[:] = numpy.minimum.accumulate(after - insertions, axis=1) + insertions
     return forests[-1, :, -1]
