@@ -77,8 +77,8 @@ class Source:
         return self.out / produce.STATE / f"{number:05d}.json"
 
     def done(self, number: int, tokenizer: str) -> bool:
-        made = self.state(number).exists()
-        return made and token_counts.read_shard(self.out, number, tokenizer) is not None
+        is_made = self.state(number).exists()
+        return is_made and token_counts.read_shard(self.out, number, tokenizer) is not None
 
     @property
     def complete(self) -> bool:
@@ -173,33 +173,33 @@ class Build:
         if not parts:
             return
         with contextlib.closing(self.runner(parts, self.workers)) as ended:
-            for each in ended:
-                if each and each[1] and each[0].source not in self.failed:
-                    self.failed[each[0].source] = each[1]
+            for result in ended:
+                if result and result[1] and result[0].source not in self.failed:
+                    self.failed[result[0].source] = result[1]
                 progress.show()
 
     def _parts(self, sources: list[Source]) -> list[Part]:
         """What is left of this machine's share, the sources mixed so that the time left can be foretold."""
-        found: list[tuple[float, Part]] = []
+        parts: list[tuple[float, Part]] = []
         first, machines = self.shard[0] - 1, self.shard[1]
         for source in sources:
             mine = source.mine(self.shard)
             count = min(len(mine), max(1, self.workers) * PARTS_EACH)
             for number in range(count):
                 rest, step = first + number * machines, count * machines
-                todo = [each for each in mine if each % step == rest]
-                todo = [each for each in todo if not source.done(each, self.recipe.tokenizer)]
+                todo = [shard for shard in mine if shard % step == rest]
+                todo = [shard for shard in todo if not source.done(shard, self.recipe.tokenizer)]
                 if todo:
                     part = Part(
                         source.name, source.engine, source.arguments, os.getcwd(), str(source.out),
                         self.recipe.tokenizer, tuple(todo), rest, step,
                     )  # fmt: skip
-                    found.append(((number + 0.5) / count, part))
-        return [part for _, part in sorted(found, key=lambda each: each[0])]
+                    parts.append(((number + 0.5) / count, part))
+        return [part for _, part in sorted(parts, key=lambda shard: shard[0])]
 
     def _close(self) -> dict[str, Any]:
         sources = {name: self._closed(source) for name, source in self.sources.items()}
-        counts = (tasks for each in sources.values() for tasks in each.pop("counts"))
+        counts = (tasks for closed in sources.values() for tasks in closed.pop("counts"))
         summary = {
             "out": self.recipe.out,
             "tokenizer": self.recipe.tokenizer or token_counts.CHARACTERS,
@@ -218,22 +218,22 @@ class Build:
         return summary
 
     def _closed(self, source: Source) -> dict[str, Any]:
-        made = [number for number in range(source.shards) if source.state(number).exists()]
-        states = [json.loads(source.state(number).read_text()) for number in made]
+        numbers = [number for number in range(source.shards) if source.state(number).exists()]
+        states = [json.loads(source.state(number).read_text()) for number in numbers]
         rejected: Counter[str] = Counter()
         for state in states:
             rejected.update(state["rejected"])
-        counts = [token_counts.read_shard(source.out, number, self.recipe.tokenizer) for number in made]
-        counts = [each for each in counts if each is not None]
+        counts = [token_counts.read_shard(source.out, number, self.recipe.tokenizer) for number in numbers]
+        counts = [shard_counts for shard_counts in counts if shard_counts is not None]
         return {
             "engine": source.engine,
             "pages": sum(state["pages"] for state in states),
             "rows": sum(state["rows"] for state in states),
-            "tokens": sum(count.tokens for each in counts for count in each.values()),
+            "tokens": sum(count.tokens for shard_counts in counts for count in shard_counts.values()),
             "rejected": dict(rejected.most_common()),
             "redrawn": source.redrawn,
             "without": source.without,
-            "missing_shards": source.shards - len(made),
+            "missing_shards": source.shards - len(numbers),
             "counts": counts,
         }
 
@@ -251,25 +251,25 @@ class _Progress:
         self._bar: tqdm | None = None
 
     def show(self) -> None:
-        made = sum(map(self._made, self._build.sources.values()))
-        total = max(made, round(self._total()))
+        pages = sum(map(self._made, self._build.sources.values()))
+        total = max(pages, round(self._total()))
         if self._bar is None:
-            self._bar = _bar(made, total)
+            self._bar = _bar(pages, total)
         self._bar.total = total
-        self._bar.update(made - self._bar.n)
+        self._bar.update(pages - self._bar.n)
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
 
     def _made(self, source: Source) -> int:
-        made = 0
+        pages = 0
         for number in source.mine(self._build.shard):
             path = source.state(number)
             if path not in self._rows and path.exists():
                 self._rows[path] = json.loads(path.read_text())["rows"]
-            made += self._rows.get(path, 0)
-        return made
+            pages += self._rows.get(path, 0)
+        return pages
 
     def _total(self) -> float:
         """Records that there will be: those of sources that are done, and what is expected of the others."""
@@ -291,11 +291,11 @@ class _Progress:
         return source.expected * len(mine) / max(1, source.shards)
 
 
-def _bar(made: int, total: int) -> tqdm:
+def _bar(pages: int, total: int) -> tqdm:
     from tqdm import tqdm
 
     seconds = 0.2 if sys.stderr.isatty() else 30
-    return tqdm(initial=made, total=total, unit=" rows", file=sys.stderr, mininterval=seconds, smoothing=0)
+    return tqdm(initial=pages, total=total, unit=" rows", file=sys.stderr, mininterval=seconds, smoothing=0)
 
 
 def make_shards(engine: str, arguments: Sequence[str], shard: tuple[int, int]) -> None:
@@ -334,8 +334,8 @@ def run_here(parts: list[Part], workers: int) -> Iterator[tuple[Part, str] | Non
         waiting = {executor.submit(make_part, part): part for part in parts}
         while waiting:
             ended, _ = futures.wait(waiting, timeout=TICK, return_when=futures.FIRST_COMPLETED)
-            for each in ended:
-                yield waiting.pop(each), each.result()
+            for future in ended:
+                yield waiting.pop(future), future.result()
             yield None
     except futures.process.BrokenProcessPool:
         raise DrawingError(
@@ -377,11 +377,11 @@ def train_snippet(recipe: Recipe, sources: dict[str, Any]) -> str:
 
 def _without(sources: Mapping[str, Any]) -> list[str]:
     """What could not be made here, in which sources, and why; their rows are there, made of the rest."""
-    found: dict[tuple[str, str], list[str]] = {}
+    result: dict[tuple[str, str], list[str]] = {}
     for name, source in sources.items():
         for what, cause in source["without"].items():
-            found.setdefault((what, cause), []).append(name)
-    return [f"{what}: {', '.join(names)}: {cause}" for (what, cause), names in found.items()]
+            result.setdefault((what, cause), []).append(name)
+    return [f"{what}: {', '.join(names)}: {cause}" for (what, cause), names in result.items()]
 
 
 def replay_snippet(recipe: Recipe) -> str:
@@ -394,9 +394,9 @@ def replay_snippet(recipe: Recipe) -> str:
         if not path.is_file():
             _say(f"replay: no {path}; build that stage, then repeat this command")
             continue
-        for each in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
-            weight = each["weight"] * share
-            entries.append(_entry(each["path"], weight, each.get("allow_empty", False)))
+        for entry in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
+            weight = entry["weight"] * share
+            entries.append(_entry(entry["path"], weight, entry.get("allow_empty", False)))
     return "# for data.replay of a run; weights in millions of records\n" + _listed(entries)
 
 
@@ -413,32 +413,32 @@ def table(summary: dict[str, Any]) -> str:
     """The closing table as text: sources, tasks, causes of rejection."""
     counted = "characters" if summary["tokenizer"] == token_counts.CHARACTERS else "tokens"
     lines = [_row("source", "engine", "pages", "rows", counted, "rejected")]
-    for name, each in summary["sources"].items():
-        rejected = sum(each["rejected"].values())
-        tried = each["pages"] + (rejected if each["redrawn"] else 0)
+    for name, source in summary["sources"].items():
+        rejected = sum(source["rejected"].values())
+        tried = source["pages"] + (rejected if source["redrawn"] else 0)
         share = f"{100 * rejected / max(1, tried):.1f} %"
-        lines.append(_row(name, each["engine"], each["pages"], each["rows"], each["tokens"], share))
+        lines.append(_row(name, source["engine"], source["pages"], source["rows"], source["tokens"], share))
     lines += ["", _row("task", "", "", "rows", counted, "mean", "longest")]
     for task, (rows, tokens, longest) in summary["tasks"].items():
         lines.append(_row(task, "", "", rows, tokens, f"{tokens / max(1, rows):.0f}", longest))
     causes = [
         (count, f"{name}: {cause}")
-        for name, each in summary["sources"].items()
-        for cause, count in each["rejected"].items()
+        for name, source in summary["sources"].items()
+        for cause, count in source["rejected"].items()
     ]
     lines += ["", " rejected  cause"] if causes else []
-    lines += [f"{count:>9,}  {cause}" for count, cause in sorted(causes, key=lambda each: -each[0])]
+    lines += [f"{count:>9,}  {cause}" for count, cause in sorted(causes, key=lambda source: -source[0])]
     lines += [f"without {what}" for what in _without(summary["sources"])]
     for what in ("skipped", "waiting", "failed"):
         lines += [f"{what}: {name}: {cause}" for name, cause in summary[what].items()]
-    unfinished = sum(each["missing_shards"] for each in summary["sources"].values())
+    unfinished = sum(source["missing_shards"] for source in summary["sources"].values())
     if unfinished:
         lines.append(f"{unfinished} shards are still to be made")
     return "\n".join(lines)
 
 
 def _row(source: str, engine: str, *numbers: int | str) -> str:
-    texts = (f"{each:,}" if isinstance(each, int) else each for each in numbers)
+    texts = (f"{number:,}" if isinstance(number, int) else number for number in numbers)
     return f"{source:<18} {engine:<12}" + "".join(f"{text:>13}" for text in texts)
 
 
@@ -460,8 +460,8 @@ def _check_tokenizer(folder: str) -> None:
 
 
 def _first(*causes: dict[str, str]) -> str:
-    for each in causes:
-        for name, cause in each.items():
+    for source_causes in causes:
+        for name, cause in source_causes.items():
             return f"{name}: {cause}"
     return "sources is empty"
 

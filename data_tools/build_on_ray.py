@@ -25,12 +25,12 @@ def run_on_ray(parts: list[build.Part], workers: int) -> Iterator[tuple[build.Pa
     try:
         while waiting:
             ended, _ = ray.wait(list(waiting), timeout=build.TICK)
-            for each in ended:
-                yield waiting.pop(each), ray.get(each)
+            for reference in ended:
+                yield waiting.pop(reference), ray.get(reference)
             yield None
     finally:
-        for each in waiting:
-            ray.cancel(each)
+        for reference in waiting:
+            ray.cancel(reference)
 
 
 @contextlib.contextmanager

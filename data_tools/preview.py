@@ -66,16 +66,16 @@ class Survey:
 
 def survey(sets: Sequence[Sequence[Record]], most: int, tokenizer: str) -> Survey:
     """Read all records, or `most` of them evenly spaced; broken ones are noted."""
-    found = Survey(token_counts.measure(tokenizer), rows=sum(map(len, sets)))
-    every = [(number, place) for number, records in enumerate(sets) for place in range(len(records))]
+    result = Survey(token_counts.measure(tokenizer), rows=sum(map(len, sets)))
+    every = [(number, index) for number, records in enumerate(sets) for index in range(len(records))]
     step = max(1.0, len(every) / most)
     for count in range(min(most, len(every))):
-        number, place = every[int(count * step)]
+        number, index = every[int(count * step)]
         try:
-            found.read((number, place), sets[number][place])
+            result.read((number, index), sets[number][index])
         except RecordError as error:
-            found.faults.append(str(error))
-    return found
+            result.faults.append(str(error))
+    return result
 
 
 def _fingerprint(image: object) -> str:
@@ -84,39 +84,41 @@ def _fingerprint(image: object) -> str:
 
 
 def page(
-    names: Sequence[str], sets: Sequence[Sequence[Record]], found: Survey, counted: str,
+    names: Sequence[str], sets: Sequence[Sequence[Record]], survey: Survey, counted: str,
     samples: int, seed: int, side: int,
 ) -> Iterator[str]:  # fmt: skip
     """The page in pieces, so that many pictures need not stand in memory together."""
     yield HEAD
     yield f"<h1>{_escaped(', '.join(names))}</h1>\n"
-    yield _overview(names, sets, found, counted)
-    yield _duplicates(found)
+    yield _overview(names, sets, survey, counted)
+    yield _duplicates(survey)
     lot = random.Random(seed)
-    for kind in _by_size(found):
-        chosen = _chosen(found.places[kind], samples, lot)
+    for kind in _by_size(survey):
+        chosen = _chosen(survey.places[kind], samples, lot)
         yield f'<h2 id="{_anchor(kind)}">{_escaped(kind)}</h2>\n<div class="samples">\n'
-        for number, place in chosen:
-            yield _card(sets[number][place], found.length, counted, side)
+        for number, index in chosen:
+            yield _card(sets[number][index], survey.length, counted, side)
         yield "</div>\n"
     yield "</main></body></html>\n"
 
 
-def _by_size(found: Survey) -> list[str]:
-    return sorted(found.tokens, key=lambda kind: -len(found.tokens[kind]))
+def _by_size(survey: Survey) -> list[str]:
+    return sorted(survey.tokens, key=lambda kind: -len(survey.tokens[kind]))
 
 
 def _chosen(places: dict[str, list[Place]], samples: int, lot: random.Random) -> list[Place]:
     """Places by lot, of every folder as many as of the others while it has some."""
-    piles = [lot.sample(each, min(samples, len(each))) for each in places.values()]
+    piles = [lot.sample(group, min(samples, len(group))) for group in places.values()]
     turns = itertools.chain.from_iterable(itertools.zip_longest(*piles))
     return sorted(itertools.islice((place for place in turns if place is not None), samples))
 
 
-def _overview(names: Sequence[str], sets: Sequence[Sequence[Record]], found: Survey, counted: str) -> str:
-    read = sum(map(len, found.tokens.values()))
-    share = "" if read + len(found.faults) == found.rows else f", {read:,} of them read for the numbers below"
-    rows = [f"<p>{found.rows:,} records{share}.</p>"]
+def _overview(names: Sequence[str], sets: Sequence[Sequence[Record]], survey: Survey, counted: str) -> str:
+    read = sum(map(len, survey.tokens.values()))
+    share = (
+        "" if read + len(survey.faults) == survey.rows else f", {read:,} of them read for the numbers below"
+    )
+    rows = [f"<p>{survey.rows:,} records{share}.</p>"]
     if len(names) > 1:
         listed = "".join(
             f"<li>{_escaped(name)}: {len(records):,}</li>" for name, records in zip(names, sets, strict=True)
@@ -125,16 +127,16 @@ def _overview(names: Sequence[str], sets: Sequence[Sequence[Record]], found: Sur
     rows.append(
         f'<div class="wide"><table><tr><th>task<th>records<th>mean {counted}<th>median<th>longest<th></tr>'
     )
-    for kind in _by_size(found):
-        lengths = sorted(found.tokens[kind])
+    for kind in _by_size(survey):
+        lengths = sorted(survey.tokens[kind])
         mean, median = sum(lengths) / len(lengths), lengths[len(lengths) // 2]
         link = f'<a href="#{_anchor(kind)}">{_escaped(kind)}</a>'
-        numbers = "".join(f"<td>{each:,}" for each in (len(lengths), round(mean), median, lengths[-1]))
+        numbers = "".join(f"<td>{number:,}" for number in (len(lengths), round(mean), median, lengths[-1]))
         rows.append(f"<tr><td>{link}{numbers}<td>{_histogram(lengths)}</tr>")
     rows.append("</table></div>")
-    if found.faults:
-        listed = "".join(f"<li>{_escaped(fault)}</li>" for fault in found.faults[:10])
-        rows.append(f"<h2>{len(found.faults):,} records that cannot be read</h2><ul>{listed}</ul>")
+    if survey.faults:
+        listed = "".join(f"<li>{_escaped(fault)}</li>" for fault in survey.faults[:10])
+        rows.append(f"<h2>{len(survey.faults):,} records that cannot be read</h2><ul>{listed}</ul>")
     return "\n".join(rows) + "\n"
 
 
@@ -144,18 +146,18 @@ def _histogram(lengths: list[int]) -> str:
     bars = Counter(length // width for length in lengths)
     most = max(bars.values())
     drawn = "".join(
-        f'<rect x="{place * 5}" y="{24 - 24 * count / most:.1f}" width="4" height="{24 * count / most:.1f}"/>'
-        for place, count in sorted(bars.items())
+        f'<rect x="{index * 5}" y="{24 - 24 * count / most:.1f}" width="4" height="{24 * count / most:.1f}"/>'
+        for index, count in sorted(bars.items())
     )
     title = f"{BARS} bars of {width} from 0"
     return f'<svg class="bars" viewBox="0 0 {5 * BARS} 24" role="img"><title>{title}</title>{drawn}</svg>'
 
 
-def _duplicates(found: Survey) -> str:
-    texts = [(count, text) for text, count in found.texts.items() if count > 1 and text]
-    again = sum(count - 1 for count in found.asked.values() if count > 1)
-    total = max(1, sum(found.asked.values()))
-    empty = found.texts.get("", 0)
+def _duplicates(survey: Survey) -> str:
+    texts = [(count, text) for text, count in survey.texts.items() if count > 1 and text]
+    again = sum(count - 1 for count in survey.asked.values() if count > 1)
+    total = max(1, sum(survey.asked.values()))
+    empty = survey.texts.get("", 0)
     repeated = sum(count - 1 for count, _ in texts)
     lines = [
         "<h2>Duplicates</h2>",
@@ -230,7 +232,7 @@ def _marks(record: Record, width: int, height: int) -> str:
         return ""
     box = list(record.box)
     if record.box_unit == "thousandth":
-        box = [value * (height if place % 2 else width) / 1000 for place, value in enumerate(box)]
+        box = [value * (height if index % 2 else width) / 1000 for index, value in enumerate(box)]
     if len(box) == 2:
         return f'<circle cx="{box[0]:g}" cy="{box[1]:g}" r="{max(width, height) / 100:g}"/>'
     x1, y1, x2, y2 = box
@@ -345,12 +347,14 @@ def _chart(text: str) -> str | None:
         return None
     if not isinstance(chart, dict) or not isinstance(chart.get("values"), dict):
         return None
-    told = "".join(
+    labels = "".join(
         f"<tr><th>{_escaped(str(key))}<td>{_escaped(str(value))}</tr>"
         for key, value in chart.items()
         if key != "values"
     )
-    return f'<div class="wide"><table>{told}</table></div><div class="wide">{_values(chart["values"])}</div>'
+    return (
+        f'<div class="wide"><table>{labels}</table></div><div class="wide">{_values(chart["values"])}</div>'
+    )
 
 
 def _values(values: dict) -> str:
@@ -496,30 +500,30 @@ def make(args: argparse.Namespace) -> Survey:
     from got_train.data.records import read_records
 
     sets = [read_records(path, allow_empty=True) for path in args.data]
-    found = survey(sets, args.most, args.tokenizer)
-    if not found.places:
+    result = survey(sets, args.most, args.tokenizer)
+    if not result.places:
         raise DataError(
-            f"{args.data[0]}: no record can be read; {found.faults[0] if found.faults else 'none'}"
+            f"{args.data[0]}: no record can be read; {result.faults[0] if result.faults else 'none'}"
         )
     counted = "tokens" if args.tokenizer else "characters"
     beside = args.out.with_name(args.out.name + ".tmp")
     try:
         with beside.open("w", encoding="utf-8") as file:
-            file.writelines(page(args.data, sets, found, counted, args.samples, args.seed, args.side))
+            file.writelines(page(args.data, sets, result, counted, args.samples, args.seed, args.side))
         beside.replace(args.out)
     finally:
         beside.unlink(missing_ok=True)
-    return found
+    return result
 
 
 def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
-        found = make(args)
+        result = make(args)
     except (ValueError, OSError) as error:
         print(str(error).split("\n")[0], file=sys.stderr)
         return 2
-    print(f"{args.out}: {found.rows:,} records, {len(found.places)} tasks", file=sys.stderr)
+    print(f"{args.out}: {result.rows:,} records, {len(result.places)} tasks", file=sys.stderr)
     return 0
 
 

@@ -198,10 +198,10 @@ def make_shard(engine: Engine, plan: Plan, number: int, page_done: Callable[[int
     if isinstance(engine, InBatches):
         engine.expect(plan.pages(number))
     for index in plan.pages(number):
-        made, causes = _page(engine, plan, index)
+        page, causes = _page(engine, plan, index)
         rejected.update(causes)
-        rows += made
-        page_done(len(made))
+        rows += page
+        page_done(len(page))
     state = {"pages": len(plan.pages(number)), "rows": len(rows), "rejected": dict(sorted(rejected.items()))}
     write = _write_parquet if plan.container == "parquet" else _write_folder
     write(plan, number, rows)
@@ -303,7 +303,9 @@ def _write_parquet(plan: Plan, number: int, rows: list[Row]) -> None:
     schema = pyarrow.schema([(name, types.get(name, string)) for name in features], metadata=metadata)
     columns = {
         "id": [row.id for row in rows],
-        "images": [[{"bytes": each.data, "path": each.name} for each in row.pictures] for row in rows],
+        "images": [
+            [{"bytes": picture.data, "path": picture.name} for picture in row.pictures] for row in rows
+        ],
         "task": [row.task for row in rows],
         "text": [row.text for row in rows],
         "box": [row.box for row in rows],
@@ -424,8 +426,8 @@ def _produce_parallel(engine: Engine, plan: Plan, todo: list[int], workers: int,
                 now = [pages.value, rows.value]
                 progress.advance(now[0] - shown[0], now[1] - shown[1])
                 shown = now
-                for each in ended:
-                    each.result()
+                for future in ended:
+                    future.result()
     except BaseException as error:
         executor.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():

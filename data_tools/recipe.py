@@ -135,7 +135,7 @@ class Recipe:
             words.append(f"--tokenizer={self.tokenizer}")
         for option, values in source.options.items():
             where = f"sources.{name}.options.{option}"
-            near = checks.nearest(option, [each for each in options if each not in OURS])
+            near = checks.nearest(option, [known for known in options if known not in OURS])
             _check(option in options, f"{where}: {self.engine(name)} has no such option; {near}")
             words += _words(where, options[option], values)
         try:
@@ -215,8 +215,8 @@ def _source_with_texts(source: Any) -> Any:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    for each in value if isinstance(value, list) else [value]:
-        yield str(each).lower() if isinstance(each, bool) else str(each)
+    for item in value if isinstance(value, list) else [value]:
+        yield str(item).lower() if isinstance(item, bool) else str(item)
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -64,8 +64,8 @@ class MadeRecords:
         return len(self.places)
 
     def __getitem__(self, index: int) -> Made:
-        file, place = self.places[index]
-        return _row(self.files[file], place)
+        file, position = self.places[index]
+        return _row(self.files[file], position)
 
 
 def open_records(paths: list[Path], tasks: tuple[str, ...]) -> MadeRecords:
@@ -74,7 +74,7 @@ def open_records(paths: list[Path], tasks: tuple[str, ...]) -> MadeRecords:
     places = []
     for number, file in enumerate(files):
         listed = _parquet_places(file, tasks) if file.suffix == ".parquet" else _jsonl_places(file, tasks)
-        places += [(number, place) for place in listed]
+        places += [(number, position) for position in listed]
     if not places:
         named = ", ".join(map(str, paths))
         raise NoPagesError(f"--records {named}: no whole page of the task {' or '.join(tasks)} in it")
@@ -84,11 +84,11 @@ def open_records(paths: list[Path], tasks: tuple[str, ...]) -> MadeRecords:
 def by_task(paths: list[Path], tasks: tuple[str, ...]) -> tuple[MadeRecords, ...]:
     """As open_records, apart for every task that has any."""
     open_records(paths, tasks)  # refuses where none has
-    found = []
+    result = []
     for task in tasks:
         with suppress(NoPagesError):
-            found.append(open_records(paths, (task,)))
-    return tuple(found)
+            result.append(open_records(paths, (task,)))
+    return tuple(result)
 
 
 def fingerprint(records: MadeRecords) -> list[str]:
@@ -100,10 +100,10 @@ def fingerprint(records: MadeRecords) -> list[str]:
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
         shards = sorted(path.glob("*.parquet"))
-        found = shards or sorted(path.glob("records.jsonl"))
-        if not found:
+        files = shards or sorted(path.glob("records.jsonl"))
+        if not files:
             raise DataError(f"--records {path}: neither *.parquet nor records.jsonl; a folder of records")
-        return found
+        return files
     if not path.is_file() or path.suffix not in (".parquet", ".jsonl"):
         raise DataError(f"--records {path}: no such folder, .parquet or .jsonl file; name what was written")
     return [path]
@@ -119,7 +119,7 @@ def _parquet_places(file: Path, tasks: tuple[str, ...]) -> list[int]:
     with parquet.ParquetFile(file) as table:
         present = [name for name in ("task", "box", "color") if name in table.schema_arrow.names]
         rows = table.read(columns=present).to_pylist()
-    return [place for place, row in enumerate(rows) if _fits(row, tasks)]
+    return [number for number, row in enumerate(rows) if _fits(row, tasks)]
 
 
 def _jsonl_places(file: Path, tasks: tuple[str, ...]) -> list[int]:
@@ -146,16 +146,16 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
     return row
 
 
-def _row(file: Path, place: int) -> Made:
+def _row(file: Path, position: int) -> Made:
     if file.suffix == ".parquet":
-        row, where = _parquet_row(file, place), f"{file}[{place}]"
-        pictures = [produce.Picture(Path(each["path"]).name, each["bytes"]) for each in row["images"]]
+        row, where = _parquet_row(file, position), f"{file}[{position}]"
+        pictures = [produce.Picture(Path(image["path"]).name, image["bytes"]) for image in row["images"]]
         for name in ("glyphs", "meta"):
             row[name] = json.loads(row.get(name) or "null")
     else:
         with file.open("rb") as lines:
-            lines.seek(place)
-            row, where = _parsed(lines.readline(), f"{file}, byte {place}"), f"{file}, byte {place}"
+            lines.seek(position)
+            row, where = _parsed(lines.readline(), f"{file}, byte {position}"), f"{file}, byte {position}"
         pictures = [_read(file.parent / name, where) for name in row["images"]]
     if len(pictures) != 1:
         raise DataError(f"{where}: {len(pictures)} images; records of one page each")
@@ -192,8 +192,8 @@ def _group_ends(file: Path, changed: int) -> tuple[int, ...]:
         return tuple(itertools.accumulate(table.metadata.row_group(group).num_rows for group in groups))
 
 
-def _parquet_row(file: Path, place: int) -> dict[str, Any]:
+def _parquet_row(file: Path, row: int) -> dict[str, Any]:
     changed = file.stat().st_mtime_ns
     ends = _group_ends(file, changed)
-    group = bisect_right(ends, place)
-    return dict(_group(file, group, changed)[place - (ends[group - 1] if group else 0)])
+    group = bisect_right(ends, row)
+    return dict(_group(file, group, changed)[row - (ends[group - 1] if group else 0)])

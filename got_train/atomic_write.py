@@ -25,14 +25,14 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
 
 def sync_tree(folder: str | os.PathLike) -> None:
     """Bring all files below a folder to the disk, and their names, so that no rename comes before them."""
-    for place, _, names in os.walk(folder):
+    for directory, _, names in os.walk(folder):
         for name in names:
-            descriptor = os.open(os.path.join(place, name), os.O_RDONLY)
+            descriptor = os.open(os.path.join(directory, name), os.O_RDONLY)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-        sync_folder(place)
+        sync_folder(directory)
 
 
 def sync_folder(folder: str | os.PathLike) -> None:

@@ -112,8 +112,8 @@ def other_files(folder: str | os.PathLike, read: Sequence[str]) -> str:
     left = [name for name in names if os.path.isfile(paths[name]) and paths[name] not in set(read)]
     kinds = Counter(os.path.splitext(name)[1].lower() or "without a suffix" for name in left)
     folders = sum(os.path.isdir(path) for path in paths.values())
-    told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    parts = [f"{len(left)} file{'s' * (len(left) != 1)} of other kinds: {told}"] * bool(left)
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    parts = [f"{len(left)} file{'s' * (len(left) != 1)} of other kinds: {counts}"] * bool(left)
     parts += [f"{folders} sub-folder{'s' * (folders != 1)}"] * bool(folders)
     return "; ".join(parts)
 
@@ -127,7 +127,7 @@ def image_files(folder: str | os.PathLike) -> list[str]:
 def natural_order(name: str) -> list[str | int]:
     """A sort key that compares the digits of a name as numbers."""
     pieces = re.split(r"([0-9]+)", name)
-    return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)]
+    return [int(piece) if index % 2 else piece for index, piece in enumerate(pieces)]
 
 
 def rgb(image: Image.Image, location: str = "image") -> Image.Image:
@@ -164,10 +164,10 @@ def views(pictures: Sequence[Image.Image], task: str, side: int, max_crops: int)
     """
     if task.startswith("multi_crop") and len(pictures) == 1:
         pictures = tile(pictures[0], 1, max_crops, side=side)
-    made = np.empty((len(pictures), side, side, 3), np.uint8)
-    for place, picture in enumerate(pictures):
-        made[place] = resize(rgb(picture), (side, side))
-    return made
+    result = np.empty((len(pictures), side, side, 3), np.uint8)
+    for index, picture in enumerate(pictures):
+        result[index] = resize(rgb(picture), (side, side))
+    return result
 
 
 def normalise(views: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
@@ -234,11 +234,11 @@ def pdf_pages(
             raise ImageError(f"{path}: not a PDF, damaged or without pages ({error}); a whole PDF") from error
     try:
         count = len(document)
-        wanted = list(range(1, count + 1) if pages is None else pages)
-        for number in wanted:
+        numbers = list(range(1, count + 1) if pages is None else pages)
+        for number in numbers:
             if not 1 <= number <= count:
                 raise ImageError(f"{path}: no page {number}; pages 1 to {count}")
-        for number in wanted:
+        for number in numbers:
             yield number, _draw(document, number, dpi, f"{path} page {number}")
     finally:
         document.close()

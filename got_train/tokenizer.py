@@ -304,8 +304,8 @@ def _from_transformers(path: Path) -> Tokenizer:
     if any(letter not in BYTES for word in words for letter in word):
         raise CheckpointError(f"{path}: the vocabulary is not byte-level; it must be in GPT-2's letters")
     ranks = _checked({_bytes(word): vocab[word] for word in words}, path)
-    made = [vocab.get("".join(pair), -1) for pair in merges]
-    if made != sorted(made) or set(made) != {rank for word, rank in ranks.items() if len(word) > 1}:
+    ids = [vocab.get("".join(pair), -1) for pair in merges]
+    if ids != sorted(ids) or set(ids) != {rank for word, rank in ranks.items() if len(word) > 1}:
         raise CheckpointError(f"{path}: the ids do not follow the merges, as they must for ranks to be ids")
     if any(word.isascii() and word.isdigit() and len(word) > 1 for word in words):
         raise CheckpointError(f"{path}: has words of several digits; GOT's BPE reads one digit at a time")

@@ -112,14 +112,14 @@ def moved(
     """The upright boxes, in whole pixels of a picture of this size, around where the matrix takes boxes."""
     import numpy
 
-    found = []
+    result = []
     for x1, y1, x2, y2 in boxes:
         corners = matrix @ numpy.array([(x1, x2, x2, x1), (y1, y1, y2, y2), (1, 1, 1, 1)], float)
         xs, ys = (corners[axis] / corners[2] for axis in (0, 1))
         low = max(0, math.floor(xs.min() + 1e-6)), max(0, math.floor(ys.min() + 1e-6))
         high = min(size[0], math.ceil(xs.max() - 1e-6)), min(size[1], math.ceil(ys.max() - 1e-6))
-        found.append((*low, *high))
-    return found
+        result.append((*low, *high))
+    return result
 
 
 @functools.cache
@@ -223,8 +223,8 @@ def _fitted(
     scale = min(1.0, *(sides / numpy.maximum(high - low, 1e-6)))
     free = sides - scale * (high - low)
     # where it lies now if it fits there, moved by up to a fiftieth of the page
-    place = numpy.clip(scale * low + (1 - scale) * sides / 2 + shift * sides / 50, 0, free)
-    offset = place - scale * low
+    corner = numpy.clip(scale * low + (1 - scale) * sides / 2 + shift * sides / 50, 0, free)
+    offset = corner - scale * low
     fit = numpy.array([[scale, 0, offset[0]], [0, scale, offset[1]], [0, 0, 1]])
     return fit @ matrix, float(scale)
 
@@ -257,8 +257,8 @@ def _paper(
     stains = 1 - stain * numpy.clip(cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC), 0, 2)
     factor = 1 - amount * (1 - numpy.array(tint, numpy.float32))
     colored = pixels if pixels.ndim == 3 else cv2.merge([pixels] * 3)
-    made = colored * stains[..., None].astype(numpy.float32) * factor
-    return _bytes(made), {"tint": [round(float(value), 3) for value in factor], "stain": stain}
+    paper = colored * stains[..., None].astype(numpy.float32) * factor
+    return _bytes(paper), {"tint": [round(float(value), 3) for value in factor], "stain": stain}
 
 
 def _shadow(

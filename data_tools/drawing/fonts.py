@@ -49,7 +49,7 @@ class FontError(DrawingError):
 @functools.cache
 def installed_fonts() -> dict[str, Path]:
     """Name (file stem, such as Lato-Regular) -> file, for all fit fonts of the PACKAGES installed, sorted."""
-    found: dict[str, Path] = {}
+    fonts: dict[str, Path] = {}
     for package in PACKAGES:
         try:
             files = metadata.distribution(package).files or []
@@ -59,8 +59,8 @@ def installed_fonts() -> dict[str, Path]:
         for file in sorted(files, key=str, reverse=True):
             name = file.stem
             if file.suffix in SUFFIXES and not name.startswith(UNFIT):
-                found.setdefault(name, Path(str(file.locate())))
-    return dict(sorted(found.items()))
+                fonts.setdefault(name, Path(str(file.locate())))
+    return dict(sorted(fonts.items()))
 
 
 def find_font(name: str | Path) -> Path:

@@ -245,14 +245,14 @@ class Ahead(Generic[Wanted, Made]):
         self._made: dict[Wanted, Made] = {}
 
     def get(self, index: int, rng: numpy.random.Generator) -> tuple[Wanted, Made]:
-        wanted = self._draw(index, rng)
-        if wanted not in self._made:
-            todo = [wanted]
+        drawing = self._draw(index, rng)
+        if drawing not in self._made:
+            todo = [drawing]
             if index not in self._last:  # else a page drawn anew after a rejection, which comes alone
                 self._made, self._last = {}, self._batch_of(index)
-                todo = list(dict.fromkeys([wanted, *self._others(range(index + 1, self._last.stop))]))
+                todo = list(dict.fromkeys([drawing, *self._others(range(index + 1, self._last.stop))]))
             self._made |= zip(todo, self._make(todo), strict=True)
-        return wanted, self._made[wanted]
+        return drawing, self._made[drawing]
 
     def _batch_of(self, index: int) -> range:
         start = self.pages.start if self.pages and index in self.pages else 0
@@ -261,15 +261,15 @@ class Ahead(Generic[Wanted, Made]):
         return range(first, min(last, self.pages.stop) if self.pages and index in self.pages else last)
 
     def _others(self, pages: range) -> list[Wanted]:
-        found = []
+        others = []
         for other in pages:
             for attempt in range(ATTEMPTS_AHEAD):
                 with contextlib.suppress(produce.Rejected):
-                    found.append(
+                    others.append(
                         self._draw(other, produce.generator(self._seed, self._engine, other, attempt))
                     )
                     break
-        return found
+        return others
 
 
 def latex_pages(
@@ -297,34 +297,34 @@ def latex_pages(
         run = _run_latex([(number, snippets[number]) for number in todo], preamble, program, border, seconds)
         if run.preamble_error:
             raise RendererError(f"{program}: the preamble fails: {run.preamble_error}")
-        found: dict[int, LatexPage | LatexFault] = dict(run.faults)
-        if not found and run.pdf is not None:
-            found = dict(_read_pages(run.pdf, todo, resolutions) or {})
-        if not found and len(todo) == 1:
-            found = {todo[0]: LatexFault("LaTeX makes no page", run.last_line)}
-        results |= found
+        pages: dict[int, LatexPage | LatexFault] = dict(run.faults)
+        if not pages and run.pdf is not None:
+            pages = dict(_read_pages(run.pdf, todo, resolutions) or {})
+        if not pages and len(todo) == 1:
+            pages = {todo[0]: LatexFault("LaTeX makes no page", run.last_line)}
+        results |= pages
         # nobody to blame: the halves will tell
-        batches += [todo] if found else [todo[len(todo) // 2 :], todo[: len(todo) // 2]]
+        batches += [todo] if pages else [todo[len(todo) // 2 :], todo[: len(todo) // 2]]
     return [results[number] for number in range(len(snippets))]
 
 
 def latex_pictures(snippets: Sequence[Snippet]) -> list[LatexPage | LatexFault]:
     """As latex_pages, with a run for each preamble and program among the snippets."""
-    found: dict[Snippet, LatexPage | LatexFault] = {}
-    for preamble, program in dict.fromkeys((each.preamble, each.program) for each in snippets):
+    pictures: dict[Snippet, LatexPage | LatexFault] = {}
+    for preamble, program in dict.fromkeys((snippet.preamble, snippet.program) for snippet in snippets):
         todo = [x for x in dict.fromkeys(snippets) if (x.preamble, x.program) == (preamble, program)]
-        texts, resolutions = [each.tex for each in todo], [each.dpi for each in todo]
-        found |= zip(todo, latex_pages(texts, preamble, program, dpi=resolutions), strict=True)
-    return [found[each] for each in snippets]
+        texts, resolutions = [snippet.tex for snippet in todo], [snippet.dpi for snippet in todo]
+        pictures |= zip(todo, latex_pages(texts, preamble, program, dpi=resolutions), strict=True)
+    return [pictures[snippet] for snippet in snippets]
 
 
-def page_that_shows(made: LatexPage | LatexFault, characters: str, read: Callable[[str], str]) -> LatexPage:
+def page_that_shows(page: LatexPage | LatexFault, characters: str, read: Callable[[str], str]) -> LatexPage:
     """The page if `read` finds these characters in its text layer; else the page is rejected."""
-    if isinstance(made, LatexFault):
-        raise produce.Rejected(made.cause)
-    if read(made.text) != characters:
+    if isinstance(page, LatexFault):
+        raise produce.Rejected(page.cause)
+    if read(page.text) != characters:
         raise produce.Rejected("text layer differs from the source")
-    return made
+    return page
 
 
 PAGE_MACROS = r"""
@@ -366,8 +366,8 @@ def _run_latex(
         source += f"\\begin{{document}}\n{pages}\n\\end{{document}}\n"
         (folder / "main.tex").write_text(source, encoding="utf-8")
         in_time, log = _run_program(folder, program, seconds)
-        made = folder / "main.pdf"
-        pdf = made.read_bytes() if in_time and made.exists() else None
+        output = folder / "main.pdf"
+        pdf = output.read_bytes() if in_time and output.exists() else None
     return _read_log(log, pdf, in_time)
 
 
@@ -432,8 +432,8 @@ def _read_log(log: str, pdf: bytes | None, in_time: bool) -> _Run:
 
 def _complaint(said: str, errors_only: bool = False) -> LatexFault | None:
     for pattern, cause in COMPLAINTS[:2] if errors_only else COMPLAINTS:
-        if found := pattern.search(said):
-            return LatexFault(cause, found[0].strip())
+        if match := pattern.search(said):
+            return LatexFault(cause, match[0].strip())
     return None
 
 
@@ -447,7 +447,7 @@ def _read_pages(
         with pypdfium2.PdfDocument(pdf) as document:
             if len(document) != len(todo):
                 return None
-            return {n: _read_page(document[place], resolutions[n]) for place, n in enumerate(todo)}
+            return {n: _read_page(document[index], resolutions[n]) for index, n in enumerate(todo)}
     except pypdfium2.PdfiumError:
         return None
 

@@ -64,35 +64,35 @@ def faces(language: str = "") -> tuple[Face, ...]:
         [program, "--format", "%{file}\t%{index}\t%{family[0]}\n", pattern],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    found = {}
+    result = {}
     for line in listed.splitlines():
         file, index, family = line.split("\t")
         if Path(file).suffix.lower() in SUFFIXES:
-            found[Path(file).name, int(index)] = Face(Path(file), family, int(index))
-    return tuple(found[name] for name in sorted(found))
+            result[Path(file).name, int(index)] = Face(Path(file), family, int(index))
+    return tuple(result[name] for name in sorted(result))
 
 
 def chinese_fonts(names: str = "all") -> list[Path]:
     """The installed fonts for simplified Chinese, or those of a list of names, files and folders."""
     if names != "all":
         return named_fonts(names)
-    found = [
+    fonts = [
         face.path for face in faces(CHINESE) if face.index == 0 and not face.family.endswith(OTHER_COUNTRIES)
     ]
-    if not found:
+    if not fonts:
         raise NoFontsError(
             "fonts: no font with Chinese is installed; install fonts-wqy-microhei, fonts-arphic-ukai or "
             "fonts-lxgw-wenkai, as `make data-tools` does"
         )
-    return found
+    return fonts
 
 
 def chinese_files(names: str = "all") -> list[Path]:
     """As chinese_fonts, for programs that choose the face by its family: whole collections too."""
-    found = chinese_fonts(names)
+    paths = chinese_fonts(names)
     if names == "all":
-        found += [face.path for face in faces(CHINESE) if face.family.endswith(" SC")]
-    return list(dict.fromkeys(found))
+        paths += [face.path for face in faces(CHINESE) if face.family.endswith(" SC")]
+    return list(dict.fromkeys(paths))
 
 
 def handwriting_fonts(names: str = "all") -> list[Path]:
@@ -100,17 +100,17 @@ def handwriting_fonts(names: str = "all") -> list[Path]:
     if names != "all":
         return named_fonts(names)
     known = tuple(HANDWRITING)
-    found = [
+    fonts = [
         face.path
         for face in faces()
         if face.index == 0 and face.family.lower().startswith(known) and not face.path.stem.startswith(UNFIT)
     ]
-    if not found:
+    if not fonts:
         packages = ", ".join(sorted(set(HANDWRITING.values())))
         raise NoFontsError(
             f"fonts: no handwriting font is installed; install one of {packages}, as `make data-tools` does"
         )
-    return found
+    return fonts
 
 
 def with_fonts(
@@ -120,18 +120,18 @@ def with_fonts(
 
     NoFontsError where none is left, or with `strict` where one would be left out.
     """
-    found: dict[str, tuple[Texts, Fonts]] = {}
+    usable: dict[str, tuple[Texts, Fonts]] = {}
     without: dict[str, str] = {}
     for language, own in texts.items():
         try:
-            found[language] = own, find[language]()
+            usable[language] = own, find[language]()
         except NoFontsError as error:
             if strict or len(texts) == 1:
                 raise
             without[LANGUAGES[language]] = str(error)
-    if not found:
+    if not usable:
         raise NoFontsError(next(iter(without.values())))
-    return found, without
+    return usable, without
 
 
 def named_fonts(names: str) -> list[Path]:

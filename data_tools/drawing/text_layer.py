@@ -199,7 +199,7 @@ def _line(
     corners = [min(box[axis] for _, box in inked) for axis in (0, 1)]
     corners += [max(box[axis] for _, box in inked) for axis in (2, 3)]
     ink = corners[3] - corners[1]
-    measures = [_em_and_base(layer, inked[place][0], ink) for place in (0, len(inked) // 2, -1)]
+    measures = [_em_and_base(layer, inked[number][0], ink) for number in (0, len(inked) // 2, -1)]
     em, base = (statistics.median(measure[axis] for measure in measures) for axis in (0, 1))
     box = _to_pixels(page, tuple(corners), width, height)
     _, upper, _, lower = _to_pixels(page, (corners[0], base, corners[2], base + em), width, height)
@@ -261,7 +261,7 @@ def _continues(block: list[Line], line: Line, usual_pitch: float) -> bool:
     centred = abs((last.box[0] + last.box[2]) - (line.box[0] + line.box[2])) < line.em
     if len(block) > 1 and not centred and line.box[0] > last.box[0] + 0.8 * line.em:
         return False  # a first line, set in
-    right = max(each.box[2] for each in [*block, line])
+    right = max(item.box[2] for item in [*block, line])
     first_word = (line.box[2] - line.box[0]) * len(line.text.split()[0]) / len(line.text)
     # the next word had room on the last line, so that line ended on purpose
     return not (last.text[-1] in ".!?:;" and right - last.box[2] > 1.3 * first_word + 0.5 * line.em)

@@ -68,8 +68,8 @@ def drawn_pages(
         raise DrawingError(f"--records: {len(records)} pages; {count} are to stand together, give more")
     if following:
         start = int(rng.integers(len(records) - count + 1))
-        return [records[place] for place in range(start, start + count)]
-    return [records[int(place)] for place in rng.choice(len(records), count, replace=False)]
+        return [records[index] for index in range(start, start + count)]
+    return [records[int(index)] for index in rng.choice(len(records), count, replace=False)]
 
 
 def stitched(images: list[Image.Image], across: bool, rng: numpy.random.Generator) -> Image.Image:
@@ -138,7 +138,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         load(args.tokenizer)  # a wrong folder ends the command here, not in a worker
     engine = CropsEngine(sources, args.pages, args.tokenizer, args.most_tokens, args.image)
     return produce.write(
-        engine, args, args.count, files=[record_source.fingerprint(each) for each in sources]
+        engine, args, args.count, files=[record_source.fingerprint(source) for source in sources]
     )
 
 

@@ -85,24 +85,24 @@ class FormulaEngine:
 
     def rows(self, index: int, rng: numpy.random.Generator) -> list[produce.Row]:
         if self.renderer == "latex":
-            wanted, made = self._ahead.get(index, rng)
+            drawing, inks = self._ahead.get(index, rng)
         else:
-            wanted = self._draw(index, rng)
-            made = tuple(self._by_mathjax(formula, wanted.em) for formula in wanted.formulas)
+            drawing = self._draw(index, rng)
+            inks = tuple(self._by_mathjax(formula, drawing.em) for formula in drawing.formulas)
         masks = []
-        for each in made:
-            if isinstance(each, str):
-                raise produce.Rejected(each)
-            masks.append(each.mask)
-        image, look = compose(masks, wanted.em, rng)
-        if wanted.em * 1024 / max(image.size) < LEAST_EM:
+        for ink in inks:
+            if isinstance(ink, str):
+                raise produce.Rejected(ink)
+            masks.append(ink.mask)
+        image, look = compose(masks, drawing.em, rng)
+        if drawing.em * 1024 / max(image.size) < LEAST_EM:
             raise produce.Rejected("formula too large to be read at 1024 pixels")
-        image, worse = degrade.apply(image, rng, self.degrade, 0.7 * wanted.em)
-        sources = list(dict.fromkeys(wanted.sources))
-        meta = {"source": sources, "renderer": self.renderer, "font": wanted.typeface, "em": wanted.em}
+        image, worse = degrade.apply(image, rng, self.degrade, 0.7 * drawing.em)
+        sources = list(dict.fromkeys(drawing.sources))
+        meta = {"source": sources, "renderer": self.renderer, "font": drawing.typeface, "em": drawing.em}
         meta |= look | ({"degrade": worse} if worse else {})
         picture = produce.Picture(f"{index:08d}.{self.suffix}", produce.encode(image, self.suffix))
-        text = "\n".join(target(formula) for formula in wanted.formulas)
+        text = "\n".join(target(formula) for formula in drawing.formulas)
         return [produce.Row(f"{self.name}-{index:08d}", (picture,), "format", text, meta=meta)]
 
     def expect(self, pages: range) -> None:
@@ -116,7 +116,12 @@ class FormulaEngine:
         chosen = [self._formula(rng) for _ in range(int(rng.integers(self.count[0], self.count[1] + 1)))]
         for _, formula in chosen if self.renderer == "latex" else ():
             self._ask(formula, em, draw=False)  # a run that fails costs more than this question
-        return Wanted(tuple(each for _, each in chosen), tuple(name for name, _ in chosen), em, typeface)
+        return Wanted(
+            tuple(chosen_formula for _, chosen_formula in chosen),
+            tuple(name for name, _ in chosen),
+            em,
+            typeface,
+        )
 
     def _formula(self, rng: numpy.random.Generator) -> tuple[str, tex_source.Formula]:
         if not self.formulas or rng.random() < self.generated:
@@ -128,8 +133,8 @@ class FormulaEngine:
                 tex_source.Formula(grammar.formula() if display else grammar.inline(), display),
             )
         else:
-            name, found = self.formulas[int(rng.integers(len(self.formulas)))]
-            formula = found[int(rng.integers(len(found)))]
+            name, formulas = self.formulas[int(rng.integers(len(self.formulas)))]
+            formula = formulas[int(rng.integers(len(formulas)))]
         if HIDING.search(formula.tex):
             raise produce.Rejected("formula with a command that hides or moves ink")
         if len(formula.tex) > LONGEST:
@@ -174,16 +179,16 @@ class FormulaEngine:
             raise produce.Rejected("ink outside of what MathJax takes for the formula")
         return Ink(mask.crop(box))
 
-    def _by_latex(self, wanted: list[Wanted]) -> list[tuple[Ink | str, ...]]:
-        snippets = [[_snippet(each, formula) for formula in each.formulas] for each in wanted]
-        todo = list(dict.fromkeys(each for picture in snippets for each in picture))
-        made = dict(zip(todo, map(_page_ink, renderers.latex_pictures(todo)), strict=True))
-        return [tuple(made[each] for each in picture) for picture in snippets]
+    def _by_latex(self, drawings: list[Wanted]) -> list[tuple[Ink | str, ...]]:
+        snippets = [[_snippet(snippet, formula) for formula in snippet.formulas] for snippet in drawings]
+        todo = list(dict.fromkeys(snippet for picture in snippets for snippet in picture))
+        inks = dict(zip(todo, map(_page_ink, renderers.latex_pictures(todo)), strict=True))
+        return [tuple(inks[snippet] for snippet in picture) for picture in snippets]
 
 
-def _snippet(wanted: Wanted, formula: tex_source.Formula) -> renderers.Snippet:
-    dpi = round(wanted.em * 72 / LATEX_EM)
-    return renderers.Snippet(latex_snippet(formula), PREAMBLES[wanted.typeface], dpi=dpi)
+def _snippet(drawing: Wanted, formula: tex_source.Formula) -> renderers.Snippet:
+    dpi = round(drawing.em * 72 / LATEX_EM)
+    return renderers.Snippet(latex_snippet(formula), PREAMBLES[drawing.typeface], dpi=dpi)
 
 
 def _page_ink(page: renderers.LatexPage | renderers.LatexFault) -> Ink | str:
@@ -259,7 +264,7 @@ def read_files(
     """
     paths = [path for file in files for path in (sorted(file.rglob("*.tex")) if file.is_dir() else [file])]
     seen: set[tex_source.Formula] = set()
-    found, left_out = [], Counter[str]()
+    formulas, left_out = [], Counter[str]()
     for path in paths:
         if split != "all" and corpora.split_of(path.name) != split:
             continue
@@ -268,15 +273,15 @@ def read_files(
         except tex_source.EndlessError:
             left_out["macros that expand without end"] += 1
             continue
-        new = [each for each in dict.fromkeys(read) if each not in seen and _worth(each)]
+        new = [formula for formula in dict.fromkeys(read) if formula not in seen and _worth(formula)]
         seen.update(new)
         if new:
-            found.append((path.name, tuple(new)))
-    if not found:
+            formulas.append((path.name, tuple(new)))
+    if not formulas:
         raise DrawingError(
             f"--tex {', '.join(map(str, files))}: no formula in {len(paths)} files; give .tex files with some"
         )
-    return tuple(found), left_out
+    return tuple(formulas), left_out
 
 
 def _worth(formula: tex_source.Formula) -> bool:
@@ -324,18 +329,18 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         drawn_by["pdflatex"] = renderers.program_version("pdflatex")
         for file in TEX_NEEDS:
             renderers.find_tex_file(file)
-    found, left_out = read_files(args.tex, args.split) if args.tex else ((), Counter())
+    read, left_out = read_files(args.tex, args.split) if args.tex else ((), Counter())
     font = fonts.find_font(args.chinese_font) if args.chinese_font else None
-    generated = args.generated if args.generated is not None else float(not found)
+    generated = args.generated if args.generated is not None else float(not read)
     if font and args.renderer == "latex":
         raise DrawingError(
             "--chinese_font: only MathJax draws Chinese in formulas; leave it or --renderer latex"
         )
     engine = FormulaEngine(
-        found, generated, args.display, args.formulas, args.font_size, args.renderer, args.seed, font,
+        read, generated, args.display, args.formulas, args.font_size, args.renderer, args.seed, font,
         args.degrade, args.image, name=f"formulas-{args.split}",
     )  # fmt: skip
-    counts = {name: len(formulas) for name, formulas in found}
+    counts = {name: len(formulas) for name, formulas in read}
     summary = produce.write(engine, args, args.count, tex=counts, generated=generated, drawn_by=drawn_by)
     return summary | {"left_out": dict(left_out)}
 

@@ -166,7 +166,7 @@ class Scene:
     def names(self, count: int) -> list[str]:
         start = self.random.choice([letter for letter in "AAAAPEXD" if ord(letter) + count <= ord("Z") + 1])
         mark = self.random.choices(("", "'", "_{1}"), (18, 1, 1))[0]
-        return [chr(ord(start) + place) + mark for place in range(count)]
+        return [chr(ord(start) + index) + mark for index in range(count)]
 
     def right_angle(self, corner: Point, one: Point, other: Point) -> None:
         size = 0.25
@@ -322,7 +322,7 @@ def circle(scene: Scene) -> None:
     if kind == "inscribed" or kind == "quadrangle":
         count = 3 if kind == "inscribed" else 4
         start = scene.between(0, 80, 10)
-        steps = [start + place * 360 / count + scene.between(-30, 30, 10) for place in range(count)]
+        steps = [start + distance * 360 / count + scene.between(-30, 30, 10) for distance in range(count)]
         points = [rim(step) for step in steps]
         scene.line(points, closed=True)
         for point, letter in zip(points, letters, strict=False):
@@ -361,18 +361,18 @@ def circle(scene: Scene) -> None:
         scene.name(rim(last), letters[1], centre)
     else:
         other = scene.between(0.5, radius - 0.5)
-        place = scene.random.choice((radius + other, radius - other, radius))
-        scene.circle((place, 0.0), other)
+        distance = scene.random.choice((radius + other, radius - other, radius))
+        scene.circle((distance, 0.0), other)
         scene.dot(centre)
-        scene.dot((place, 0.0))
+        scene.dot((distance, 0.0))
         scene.label(centre, "O_{1}", 6)
-        scene.label((place, 0.0), "O_{2}", 2)
+        scene.label((distance, 0.0), "O_{2}", 2)
 
 
 def polygon(scene: Scene) -> None:
     """A regular polygon in polar coordinates, perhaps in its circle."""
     corners, radius = scene.random.randint(5, 8), scene.between(1.5, 3)
-    angles = [90 + place * 360 / corners for place in range(corners)]
+    angles = [90 + index * 360 / corners for index in range(corners)]
     path = " -- ".join(f"({number(angle)}:{number(radius)})" for angle in angles)
     scene.draw(f"{path} -- cycle")
     if scene.chance(0.4):
@@ -516,9 +516,9 @@ def _ellipse(scene: Scene, paper: Paper) -> list[str]:
     tall = round(min(-low, high) - scene.between(0.2, 0.6, 0.1), 1)
     if wide - tall > 0.5 and scene.chance(0.5):
         focus = math.sqrt(wide * wide - tall * tall)
-        for place, name in ((-focus, "F_{1}"), (focus, "F_{2}")):
-            scene.dot((place, 0))
-            scene.label((place, 0), name, 2)
+        for x, name in ((-focus, "F_{1}"), (focus, "F_{2}")):
+            scene.dot((x, 0))
+            scene.label((x, 0), name, 2)
     scene.mark_ellipse((0, 0), wide, tall)
     return [f"(0,0) ellipse ({number(wide)} and {number(tall)})"]
 
@@ -644,7 +644,7 @@ KINDS: dict[str, tuple[float, Callable[[Scene], None]]] = {
 def picture(seed: int, kinds: tuple[str, ...]) -> tuple[str, str, str]:
     """A tikzpicture, its kind, and the characters of its labels."""
     chance = random.Random(seed)
-    kind = chance.choices(kinds, [KINDS[each][0] for each in kinds])[0]
+    kind = chance.choices(kinds, [KINDS[candidate][0] for candidate in kinds])[0]
     scene = Scene(chance)
     KINDS[kind][1](scene)
     options = chance.choices(("", "[thick]", "[scale=0.8]", "[line width=1pt]"), (7, 1, 1, 1))[0]
@@ -675,17 +675,17 @@ class GeometryEngine:
     attempts: int = 200
 
     def rows(self, index: int, rng: numpy.random.Generator) -> list[produce.Row]:
-        wanted, made = self._ahead.get(index, rng)
-        page = renderers.page_that_shows(made, wanted.characters, characters)
-        em = round(EM * wanted.dpi / 72)
+        drawing, rendered = self._ahead.get(index, rng)
+        page = renderers.page_that_shows(rendered, drawing.characters, characters)
+        em = round(EM * drawing.dpi / 72)
         if em * 1024 / max(page.image.size) < LEAST_EM:
             raise produce.Rejected("picture too large to be read at 1024 pixels")
         image, look = on_paper(page.image, em, rng)
         image, worse = degrade.apply(image, rng, self.degrade, 0.7 * em)
-        meta = {"source": "generated", "kind": wanted.kind, "font": wanted.typeface, "dpi": wanted.dpi}
+        meta = {"source": "generated", "kind": drawing.kind, "font": drawing.typeface, "dpi": drawing.dpi}
         meta |= look | ({"degrade": worse} if worse else {})
         drawn = produce.Picture(f"{index:08d}.{self.suffix}", produce.encode(image, self.suffix))
-        return [produce.Row(f"{self.name}-{index:08d}", (drawn,), "format", wanted.source, meta=meta)]
+        return [produce.Row(f"{self.name}-{index:08d}", (drawn,), "format", drawing.source, meta=meta)]
 
     def expect(self, pages: range) -> None:
         self._ahead.pages = pages
@@ -699,9 +699,12 @@ class GeometryEngine:
     def _ahead(self) -> renderers.Ahead[Wanted, renderers.LatexPage | renderers.LatexFault]:
         return renderers.Ahead(self.name, self.seed, BATCH, self._draw, self._make)
 
-    def _make(self, wanted: list[Wanted]) -> list[renderers.LatexPage | renderers.LatexFault]:
+    def _make(self, drawings: list[Wanted]) -> list[renderers.LatexPage | renderers.LatexFault]:
         return renderers.latex_pictures(
-            [renderers.Snippet(each.source, PREAMBLES[each.typeface], dpi=each.dpi) for each in wanted]
+            [
+                renderers.Snippet(drawing.source, PREAMBLES[drawing.typeface], dpi=drawing.dpi)
+                for drawing in drawings
+            ]
         )
 
 

@@ -79,10 +79,12 @@ class HandwritingEngine:
             scene._blend(part, piece.ink, list(color))
         least = min(piece.height for piece in pieces)
         image, parameters = degrade.apply(Image.fromarray(page), rng, self.degrade, least)
-        meta: dict[str, Any] = {"sources": [pieces[place].source for place in order]}
-        meta |= {"degrade": parameters} if parameters else {"line_boxes": [boxes[place] for place in order]}
+        meta: dict[str, Any] = {"sources": [pieces[position].source for position in order]}
+        meta |= (
+            {"degrade": parameters} if parameters else {"line_boxes": [boxes[position] for position in order]}
+        )
         picture = produce.Picture(f"{index:08d}.jpg", produce.encode(image, "jpg"))
-        text = "\n".join(pieces[place].text for place in order)
+        text = "\n".join(pieces[position].text for position in order)
         return [produce.Row(f"{self.name}-{index:08d}-ocr", (picture,), "ocr", text, meta=meta)]
 
     def _written(self, count: int, rng: numpy.random.Generator) -> list[Piece]:
@@ -100,7 +102,7 @@ class HandwritingEngine:
 
     def _sampled(self, count: int, rng: numpy.random.Generator) -> list[Piece]:
         """Lines in their own size, made smaller where one is wider than the page or too high for it."""
-        chosen = [self.samples[int(place)] for place in rng.integers(len(self.samples), size=count)]
+        chosen = [self.samples[int(index)] for index in rng.integers(len(self.samples), size=count)]
         room = self.shape[0] * 0.9, self.shape[1] * 0.75 / count
         return [_read_line(sample, room) for sample in chosen]
 
@@ -122,7 +124,7 @@ def _fill(
     joiner = "" if chinese else " "
     stream = itertools.chain.from_iterable(map(list if chinese else str.split, paragraphs))
     face = load_font(font, size)
-    found, word = [], next(stream, None)
+    lines, word = [], next(stream, None)
     for width in widest:
         while word is not None and face.getlength(word) > width:
             word = next(stream, None)
@@ -131,8 +133,8 @@ def _fill(
         line, word = word, next(stream, None)
         while word is not None and face.getlength(f"{line}{joiner}{word}") <= width:
             line, word = f"{line}{joiner}{word}", next(stream, None)
-        found.append(line)
-    return found
+        lines.append(line)
+    return lines
 
 
 def _write(text: str, font: Path, size: int, rng: numpy.random.Generator) -> Piece:
@@ -252,17 +254,17 @@ def find_samples(given: Path, split: str) -> tuple[Sample, ...]:
     """The lines of a folder, an IAM lines.txt or a .jsonl that fall on this side, by page or file name."""
     if given.is_dir():
         listed = given / "lines.txt"
-        found = _iam(listed) if listed.is_file() else _pairs(given)
+        samples = _iam(listed) if listed.is_file() else _pairs(given)
     elif given.suffix == ".jsonl":
-        found = _jsonl(given)
+        samples = _jsonl(given)
     elif given.is_file():
-        found = _iam(given)
+        samples = _iam(given)
     else:
         raise DrawingError(f"--line_images {given}: no such folder or file; a folder, lines.txt or .jsonl")
-    kept = [sample for page, sample in found if split == "all" or corpora.split_of(page) == split]
+    kept = [sample for page, sample in samples if split == "all" or corpora.split_of(page) == split]
     if not kept:
         raise DrawingError(
-            f"--line_images {given}: none of {len(found)} lines is on the {split} side; add lines"
+            f"--line_images {given}: none of {len(samples)} lines is on the {split} side; add lines"
         )
     for sample in kept:
         if not sample.path.is_file():
@@ -278,20 +280,20 @@ def find_samples(given: Path, split: str) -> tuple[Sample, ...]:
 
 def _pairs(folder: Path) -> list[tuple[str, Sample]]:
     """Pictures with a .txt file of the same name beside them."""
-    found = []
+    samples = []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in PICTURES:
             beside = path.with_suffix(".txt")
             if not beside.is_file():
                 raise DrawingError(f"{path}: no {beside.name} beside it; one text a picture")
             text = beside.read_text(encoding="utf-8-sig").strip("\n")
-            found.append((path.relative_to(folder).as_posix(), Sample(path, text)))
-    return found
+            samples.append((path.relative_to(folder).as_posix(), Sample(path, text)))
+    return samples
 
 
 def _iam(listed: Path) -> list[tuple[str, Sample]]:
     """IAM: `a01-000u-00 ok 154 19 408 746 1661 89 A|MOVE|to`; pictures in lines/a01/a01-000u/ or beside."""
-    found = []
+    samples = []
     for number, row in enumerate(listed.read_text(encoding="utf-8").splitlines(), 1):
         if not row.strip() or row.startswith("#"):
             continue
@@ -306,8 +308,8 @@ def _iam(listed: Path) -> list[tuple[str, Sample]]:
         path = next(
             (p / f"{name}.png" for p in places if (p / f"{name}.png").is_file()), places[0] / f"{name}.png"
         )
-        found.append((form, Sample(path, _iam_text(fields[8]))))
-    return found
+        samples.append((form, Sample(path, _iam_text(fields[8]))))
+    return samples
 
 
 def _iam_text(words: str) -> str:
@@ -320,7 +322,7 @@ def _iam_text(words: str) -> str:
 
 def _jsonl(listed: Path) -> list[tuple[str, Sample]]:
     """Objects with the path of a picture (image, image_path, file_name, path) and its text."""
-    found = []
+    samples = []
     for number, row in enumerate(listed.read_text(encoding="utf-8").splitlines(), 1):
         if not row.strip():
             continue
@@ -332,8 +334,8 @@ def _jsonl(listed: Path) -> list[tuple[str, Sample]]:
         except (ValueError, StopIteration, KeyError, TypeError, AttributeError):
             form = '{"image": "a.png", "text": "..."}'
             raise DrawingError(f"{listed}:{number}: {row[:40]!r} is not a line; write {form}") from None
-        found.append((page, sample))
-    return found
+        samples.append((page, sample))
+    return samples
 
 
 def _languages(args: argparse.Namespace) -> tuple[tuple[scene.Language, ...], dict[str, str]]:
@@ -385,7 +387,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     engine = HandwritingEngine(
         chosen, samples, shape, args.lines, args.font_size, args.degrade, name=f"handwriting-{args.split}"
     )
-    fonts = {each.name: [font.stem for font in each.fonts] for each in chosen}
+    fonts = {language.name: [font.stem for font in language.fonts] for language in chosen}
     return produce.write(engine, args, args.count, without, fonts=fonts, samples=len(samples))
 
 

@@ -95,7 +95,7 @@ class MarkdownEngine:
         return {
             "width": width, "font_size": size, "margin": margin, "leading": leading, "columns": columns,
             "room": int(area / (letter * leading * size)),  # characters, about
-            "paper": [int(255 - each) for each in tint],
+            "paper": [int(255 - value) for value in tint],
             "ink": int(60 * random[5]),
             "justify": random[6] < 0.5,
         }  # fmt: skip
@@ -234,8 +234,8 @@ class _Writer:
         )
         count = int(self.rng.integers(0, 4)) if self.chance(0.6) else 0
         places = set(self.rng.integers(1, max(2, len(pieces)), count).tolist()) - {len(pieces)}
-        for place in sorted(places, reverse=True):
-            pieces.insert(place, rf"\({self.grammar().inline()}\)")
+        for index in sorted(places, reverse=True):
+            pieces.insert(index, rf"\({self.grammar().inline()}\)")
         return joiner.join(pieces), len(places)
 
     def display(self) -> None:
@@ -245,15 +245,15 @@ class _Writer:
         words = tables.ChineseWords(self.rng) if self.chinese else tables.EnglishWords(
             self.language.documents, self.rng
         )  # fmt: skip
-        made = tables.made_up(words, (2, 5), (2, 7), self.rng)
+        table = tables.made_up(words, (2, 5), (2, 7), self.rng)
         # mathpix knows neither booktabs nor tables in cells
-        style = "lines" if made.style == "booktabs" else made.style
-        rows = tuple(tuple(cell._replace(split=False) for cell in row) for row in made.rows)
-        made = made._replace(style=style, rows=rows)
+        style = "lines" if table.style == "booktabs" else table.style
+        rows = tuple(tuple(cell._replace(split=False) for cell in row) for row in table.rows)
+        table = table._replace(style=style, rows=rows)
         cells = [cell for row in rows for cell in row]
         text = "".join(cell.text for cell in cells)
         shown = sum(not cell.covered for cell in cells)
-        self.blocks.append(Block(tables.tabular(made), text, cells=shown))
+        self.blocks.append(Block(tables.tabular(table), text, cells=shown))
 
     def items(self) -> None:
         ordered = self.chance(0.5)
@@ -316,7 +316,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         languages, args.width, args.font_size, renderers.find_program("chromium"), args.degrade, args.image,
         name=f"markdown-{args.split}",
     )  # fmt: skip
-    fonts = {each.name: [font.stem for font in each.fonts] for each in languages}
+    fonts = {entry.name: [font.stem for font in entry.fonts] for entry in languages}
     return produce.write(engine, args, args.count, without, fonts=fonts, drawn_by=versions)
 
 

@@ -205,13 +205,13 @@ def read_list(path: Path, split: str) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise DrawingError(f"--smiles {path}: cannot be read ({error}); give a text file") from None
     words = [re.split(r"[\s,;]", line.strip(), maxsplit=1)[0].strip('"') for line in lines]
-    found = [word for word in words if word and not word.lower().startswith(("smiles", "canonical_smiles"))]
-    found = [word for word in dict.fromkeys(found) if split == "all" or corpora.split_of(word) == split]
-    if not any(_rdkit().MolFromSmiles(word) for word in found[:READABLE]):
+    smiles = [word for word in words if word and not word.lower().startswith(("smiles", "canonical_smiles"))]
+    smiles = [word for word in dict.fromkeys(smiles) if split == "all" or corpora.split_of(word) == split]
+    if not any(_rdkit().MolFromSmiles(word) for word in smiles[:READABLE]):
         raise DrawingError(
             f"--smiles {path}: rdkit reads none of its first lines; give a SMILES on each line"
         )
-    return tuple(found)
+    return tuple(smiles)
 
 
 @functools.cache

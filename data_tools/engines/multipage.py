@@ -44,8 +44,8 @@ class MultipageEngine:
         if tokens > self.most_tokens:
             raise produce.Rejected(f"more than {self.most_tokens} tokens in all")
         pictures = tuple(
-            produce.Picture(f"{index:08d}-{place}{Path(page.picture.name).suffix}", page.picture.data)
-            for place, page in enumerate(chosen)
+            produce.Picture(f"{index:08d}-{position}{Path(page.picture.name).suffix}", page.picture.data)
+            for position, page in enumerate(chosen)
         )
         meta = {"pages": [page.id for page in chosen], "tokens": tokens}
         return [produce.Row(f"{self.name}-{index:08d}", pictures, "multi_page", text, meta=meta)]
@@ -53,15 +53,15 @@ class MultipageEngine:
     def _chosen(self, count: int, rng: numpy.random.Generator) -> list[record_source.Made]:
         """Different pages with fewer tokens than the limit; every source as likely as the others."""
         encode = crops.load(self.tokenizer).encode
-        found: dict[tuple[int, int], record_source.Made] = {}
+        pages: dict[tuple[int, int], record_source.Made] = {}
         for _ in range(TRIES):
             source = int(rng.integers(len(self.sources)))
-            place = source, int(rng.integers(len(self.sources[source])))
-            page = self.sources[source][place[1]]
-            if place not in found and len(encode(page.text)) < self.page_tokens:
-                found[place] = page
-            if len(found) == count:
-                return list(found.values())
+            key = source, int(rng.integers(len(self.sources[source])))
+            page = self.sources[source][key[1]]
+            if key not in pages and len(encode(page.text)) < self.page_tokens:
+                pages[key] = page
+            if len(pages) == count:
+                return list(pages.values())
         raise produce.Rejected(f"too few pages under {self.page_tokens} tokens")
 
     def _total(self, text: str, pages: int) -> int:
@@ -112,7 +112,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         sources, args.tokenizer, args.pages, args.page_tokens, args.most_tokens, args.view_tokens
     )
     return produce.write(
-        engine, args, args.count, files=[record_source.fingerprint(each) for each in sources]
+        engine, args, args.count, files=[record_source.fingerprint(source) for source in sources]
     )
 
 

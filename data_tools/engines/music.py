@@ -99,10 +99,10 @@ class MusicEngine:
         sheet.paste(system, (margins[0], above + (height - system.height - above - margins[3]) // 2))
         font = self._write(sheet, heading, size, margins[2], rng) if heading else ""
         paper = PAPERS[int(rng.integers(len(PAPERS)))] if rng.random() < 0.6 else PAPERS[0]
-        told = {"paper": list(paper)} | ({"heading": list(heading), "heading_font": font} if heading else {})
+        meta = {"paper": list(paper)} | ({"heading": list(heading), "heading_font": font} if heading else {})
         if paper == PAPERS[0]:
-            return sheet, told
-        return ImageChops.multiply(sheet.convert("RGB"), Image.new("RGB", shape, paper)), told
+            return sheet, meta
+        return ImageChops.multiply(sheet.convert("RGB"), Image.new("RGB", shape, paper)), meta
 
     def _heading(self, rng: numpy.random.Generator) -> tuple[str, ...]:
         if rng.random() >= self.titled:
@@ -159,8 +159,8 @@ def _engraved(text: str, look: dict[str, Any]) -> Image.Image:
         raise produce.Rejected(answer["error"])
     if answer["systems"] != 1 or answer["pages"] != 1:
         raise produce.Rejected("more than one system")
-    wanted = kern.counts(text)
-    if {name: answer["drawn"][name] for name in wanted} != wanted:
+    expected = kern.counts(text)
+    if {name: answer["drawn"][name] for name in expected} != expected:
         raise produce.Rejected("verovio draws other notes than the text has")
     image = Image.open(io.BytesIO(answer["png"])).convert("L")
     if image.width > WIDEST * STAFF_UNITS * look["scale"]:

@@ -96,9 +96,9 @@ class NegativeEngine:
         count = int(rng.integers(1, max(2, len(page.boxes) // 2 + 1)))
         first = int(rng.integers(len(page.boxes) - count + 1))
         hidden = set(range(first, first + count))
-        free = [box for place, box in enumerate(page.boxes) if place not in hidden]
-        mask = _cover(shape, [page.boxes[place] for place in sorted(hidden)], free, rng)
-        text = "\n".join(line for place, line in enumerate(meta.pop("lines")) if place not in hidden)
+        free = [box for index, box in enumerate(page.boxes) if index not in hidden]
+        mask = _cover(shape, [page.boxes[index] for index in sorted(hidden)], free, rng)
+        text = "\n".join(line for index, line in enumerate(meta.pop("lines")) if index not in hidden)
         return _inked(page.image, mask, rng), text, {"hidden_lines": sorted(hidden), **meta}
 
     def _page(
@@ -271,7 +271,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         chosen, scenery, args.kinds, (args.width, args.height), args.font_size, args.degrade,
         name=f"negatives-{args.split}",
     )  # fmt: skip
-    fonts = {each.name: [font.stem for font in each.fonts] for each in chosen}
+    fonts = {language.name: [font.stem for font in language.fonts] for language in chosen}
     names = [path.name for path in photos]
     return produce.write(engine, args, args.count, without, fonts=fonts, photo_names=names)
 

@@ -134,7 +134,7 @@ class PageEngine:
         here = Language(self.language, self.documents, self.faces)
         if self.others:
             here = (here, *self.others)[int(rng.integers(1 + len(self.others)))]
-        first, *others = (here.faces[place] for place in rng.permutation(len(here.faces)).tolist())
+        first, *others = (here.faces[position] for position in rng.permutation(len(here.faces)).tolist())
         style = self._style(first, here.name, rng)
         blocks = self._blocks(here.documents, style, rng)
         text = "".join(block.visible for block in blocks)
@@ -289,8 +289,8 @@ def typst_source(blocks: list[Block], style: Style, width: float, height: float)
         text = _quoted(block.text)
         if block.kind == "title":
             title = f'par(justify: false, text(size: 1.6em, weight: "bold", {text}))'
-            place = ', scope: "parent"' if style.columns > 1 else ""
-            lines.append(f"#place(top + center{place}, float: true, {title})")
+            scope = ', scope: "parent"' if style.columns > 1 else ""
+            lines.append(f"#place(top + center{scope}, float: true, {title})")
         elif block.kind == "section":
             lines.append(f"#heading(level: 1, {text})")
         elif block.kind == "subsection":
@@ -354,11 +354,11 @@ def match_notes(
     called = [block.note for block, _ in body if block.note]
     if not called and not small:
         return body
-    found = match(notes, small)
-    complete = all(block.text == note.text for (block, _), note in zip(found, notes, strict=False))
-    if called != [block.mark for block, _ in found] or not complete:
+    matched = match(notes, small)
+    complete = all(block.text == note.text for (block, _), note in zip(matched, notes, strict=False))
+    if called != [block.mark for block, _ in matched] or not complete:
         raise produce.Rejected("footnote without its mark, or cut")
-    return body + found
+    return body + matched
 
 
 def match(blocks: list[Block], lines: list[text_layer.Line]) -> list[tuple[Block, list[text_layer.Line]]]:
@@ -366,32 +366,32 @@ def match(blocks: list[Block], lines: list[text_layer.Line]) -> list[tuple[Block
 
     The lines, joined by a space or by nothing (after a hyphen or slash), must spell the blocks to the letter.
     """
-    found: list[tuple[Block, list[text_layer.Line]]] = []
+    matched: list[tuple[Block, list[text_layer.Line]]] = []
     queue = iter(lines)
     line = next(queue, None)
     for block in blocks:
         own: list[text_layer.Line] = []
-        place = 0
-        while line is not None and place < len(block.visible):
-            if not block.visible.startswith(line.text, place):
+        position = 0
+        while line is not None and position < len(block.visible):
+            if not block.visible.startswith(line.text, position):
                 raise produce.Rejected("text layer differs from the source")
             if own and abs(line.base - own[-1].base) < 0.3 * line.em:
                 raise produce.Rejected("line torn by wide gaps")
-            place += len(line.text)
+            position += len(line.text)
             own.append(line)
-            if block.visible[place : place + 1] == " ":
-                place += 1
-            elif place < len(block.visible) and not _may_break(line.text[-1], block.visible[place]):
+            if block.visible[position : position + 1] == " ":
+                position += 1
+            elif position < len(block.visible) and not _may_break(line.text[-1], block.visible[position]):
                 raise produce.Rejected("text layer differs from the source")
             line = next(queue, None)
         if own:
-            whole = place >= len(block.visible)
-            text = block.visible[:place].removeprefix(block.mark)
+            whole = position >= len(block.visible)
+            text = block.visible[:position].removeprefix(block.mark)
             text = (text.removesuffix(block.note) if whole else text).strip()
-            found.append((replace(block, text=text, note=block.note if whole else ""), own))
-    if line is not None or not found:
+            matched.append((replace(block, text=text, note=block.note if whole else ""), own))
+    if line is not None or not matched:
         raise produce.Rejected("text layer differs from the source")
-    return found
+    return matched
 
 
 def _may_break(before: str, after: str) -> bool:
@@ -568,15 +568,17 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         "en": lambda: find_faces(args.fonts.split(",")),
         "zh": lambda: find_faces([str(path) for path in system_fonts.chinese_files(args.fonts_zh)]),
     }
-    found, without = system_fonts.with_fonts(corpora.by_language(args), find, args.strict)
-    first, *others = (Language(name, documents, faces) for name, (documents, faces) in found.items())
+    usable, without = system_fonts.with_fonts(corpora.by_language(args), find, args.strict)
+    first, *others = (Language(name, documents, faces) for name, (documents, faces) in usable.items())
     shape = (args.side, args.side) if args.side else (args.width, args.height)
     engine = PageEngine(
         first.documents, first.faces, args.tasks, shape, args.dpi, args.font_size, args.columns, args.image,
         name=f"pages-{args.split}", language=first.name, others=tuple(others), footnotes=args.footnotes,
         degrade=args.degrade, tell_blocks=args.blocks,
     )  # fmt: skip
-    names = [f"{face.family} {face.style} {face.weight}" for each in (first, *others) for face in each.faces]
+    names = [
+        f"{face.family} {face.style} {face.weight}" for design in (first, *others) for face in design.faces
+    ]
     return produce.write(engine, args, args.count, without, fonts=names)
 
 

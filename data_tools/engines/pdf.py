@@ -123,14 +123,14 @@ def cuttable(page: regions.Page) -> list[tuple[regions.Region, text_layer.Box]]:
         for own in page.paragraphs
         if len(own) > 1 and page.holds_its_lines(own, text_layer.pixel_box(own, *size))
     ]
-    found = []
+    boxes = []
     for region in known:
         for pad in (SLICE_PAD, 2, 0):
             box = padded(region.box, pad, size)
             if len(region.text) >= PIECE and regions.alone(region, known, box, least=0.05):
-                found.append((region, box))
+                boxes.append((region, box))
                 break
-    return found
+    return boxes
 
 
 def padded(box: text_layer.Box, pad: int, size: tuple[int, int]) -> text_layer.Box:
@@ -145,10 +145,10 @@ def math_share(page: pypdfium2.PdfPage) -> float:
     try:
         codes = [raw.FPDFText_GetUnicode(layer, index) for index in range(raw.FPDFText_CountChars(layer))]
         visible = [index for index, code in enumerate(codes) if code > 0x20]
-        found = sum(_is_math(layer, index, codes[index]) for index in visible)
+        math = sum(_is_math(layer, index, codes[index]) for index in visible)
     finally:
         layer.close()
-    return found / max(1, len(visible))
+    return math / max(1, len(visible))
 
 
 def _is_math(layer: pypdfium2.PdfTextPage, index: int, code: int) -> bool:

@@ -96,7 +96,7 @@ class Page:
                 row = replace(row, box=box)
             else:
                 framed = draw_frames(
-                    self.image, {regions[place][1]: color for place, color in frames.items()}
+                    self.image, {regions[position][1]: color for position, color in frames.items()}
                 )
                 colored = produce.Picture(f"{index:08d}-color.{suffix}", produce.encode(framed, suffix))
                 row = replace(
@@ -115,12 +115,12 @@ class Page:
 
     def _told_blocks(self) -> dict[str, Any]:
         """The regions of a formatted page, as the command of this module reads them."""
-        told = [
+        blocks = [
             {"box": text_layer.pixel_box(own, *self.image.size), "text": text, "lines": len(own)}
             for text, own in self.blocks
             if self.holds_its_lines(own, text_layer.pixel_box(own, *self.image.size))
         ]
-        return {"regions": told} if told else {}
+        return {"regions": blocks} if blocks else {}
 
 
 def random_frames(regions: int, target: int, rng: numpy.random.Generator) -> dict[int, str]:
@@ -165,8 +165,8 @@ def reading_order(boxes: Sequence[Sequence[float]]) -> list[int] | None:
     order: two share a third to a half, or a chain of neighbours climbs down the page.
     """
     rows: list[list[int]] = []
-    for place in sorted(range(len(boxes)), key=lambda place: boxes[place][1] + boxes[place][3]):
-        shares = [[_shared_height(boxes[place], boxes[other]) for other in row] for row in rows]
+    for index in sorted(range(len(boxes)), key=lambda index: boxes[index][1] + boxes[index][3]):
+        shares = [[_shared_height(boxes[index], boxes[other]) for other in row] for row in rows]
         if any(THIRD < share <= HALF for row in shares for share in row):
             return None
         if any(share > HALF for row in shares[:-1] for share in row):
@@ -174,10 +174,10 @@ def reading_order(boxes: Sequence[Sequence[float]]) -> list[int] | None:
         if shares and max(shares[-1]) > HALF:
             if min(shares[-1]) <= HALF:
                 return None
-            rows[-1].append(place)
+            rows[-1].append(index)
         else:
-            rows.append([place])
-    return [place for row in rows for place in sorted(row, key=lambda place: boxes[place][0])]
+            rows.append([index])
+    return [index for row in rows for index in sorted(row, key=lambda index: boxes[index][0])]
 
 
 def _shared_height(one: Sequence[float], other: Sequence[float]) -> float:
@@ -218,19 +218,21 @@ class RegionEngine:
     attempts: int = 1
 
     def rows(self, index: int, rng: numpy.random.Generator) -> list[produce.Row]:
-        made = self.records[index]
-        known = told_regions(made)
+        record = self.records[index]
+        known = told_regions(record)
         fit = [region for region in known if len(region.text) >= LEAST_CHARACTERS and alone(region, known)]
         if not fit:
             raise produce.Rejected("no region with a box of its own")
-        suffix = Path(made.picture.name).suffix
-        picture = produce.Picture(f"{index:08d}{suffix}", made.picture.data)
+        suffix = Path(record.picture.name).suffix
+        picture = produce.Picture(f"{index:08d}{suffix}", record.picture.data)
         rows = []
-        for number, place in enumerate(rng.permutation(len(fit))[: self.per_page].tolist()):
+        for number, position in enumerate(rng.permutation(len(fit))[: self.per_page].tolist()):
             for task in self.tasks:
                 name = f"{self.name}-{index:08d}-{number}-{task}"
-                row = produce.Row(name, (picture,), made.task, fit[place].text, meta={"source": made.id})
-                made_row = self._row(row, task, made, fit, place, known, rng)
+                row = produce.Row(
+                    name, (picture,), record.task, fit[position].text, meta={"source": record.id}
+                )
+                made_row = self._row(row, task, record, fit, position, known, rng)
                 rows += [made_row] if made_row else []
         return rows
 
@@ -238,61 +240,61 @@ class RegionEngine:
         self,
         row: produce.Row,
         task: str,
-        made: record_source.Made,
+        record: record_source.Made,
         fit: list[Region],
-        place: int,
+        index: int,
         known: list[Region],
         rng: numpy.random.Generator,
     ) -> produce.Row | None:
-        region, meta = fit[place], row.meta | {"kind": fit[place].kind, "region": fit[place].box}
+        region, meta = fit[index], row.meta | {"kind": fit[index].kind, "region": fit[index].box}
         if task == "point":
             # a point in a paragraph stands in a line as well: of the two, the line is meant
             return (
                 None if region.kind == "paragraph" else replace(row, box=random_point(region, rng), meta=meta)
             )
         meta |= {"jittered": bool(rng.random() < self.jitter)}
-        box = jittered(region, known, made.image().size, rng) if meta["jittered"] else region.box
+        box = jittered(region, known, record.image().size, rng) if meta["jittered"] else region.box
         if task == "box":
             return replace(row, box=box, meta=meta)
-        frames = random_frames(len(fit), place, rng)
-        drawn = {box if other == place else fit[other].box: color for other, color in frames.items()}
-        suffix = "png" if made.picture.name.endswith(".png") else "jpg"
-        framed = produce.encode(draw_frames(made.image(), drawn), suffix)
+        frames = random_frames(len(fit), index, rng)
+        drawn = {box if other == index else fit[other].box: color for other, color in frames.items()}
+        suffix = "png" if record.picture.name.endswith(".png") else "jpg"
+        framed = produce.encode(draw_frames(record.image(), drawn), suffix)
         picture = produce.Picture(f"{row.id.removeprefix(self.name + '-')}.{suffix}", framed)
-        return replace(row, pictures=(picture,), color=frames[place], meta=meta | {"region": box})
+        return replace(row, pictures=(picture,), color=frames[index], meta=meta | {"region": box})
 
 
-def told_regions(made: record_source.Made) -> list[Region]:
+def told_regions(record: record_source.Made) -> list[Region]:
     """The regions that a record tells: its own list, or lines and paragraphs by their boxes, or by glyphs."""
-    if "regions" in made.meta:
+    if "regions" in record.meta:
         return [
-            Region(each["text"], _corners(made, each["box"]), "region", int(each.get("lines", 1)))
-            for each in made.meta["regions"]
+            Region(region["text"], _corners(record, region["box"]), "region", int(region.get("lines", 1)))
+            for region in record.meta["regions"]
         ]
-    if made.task != "ocr":
+    if record.task != "ocr":
         return []
-    texts = made.text.split("\n")
-    boxes = made.meta.get("line_boxes") or _line_boxes(made, texts)
+    texts = record.text.split("\n")
+    boxes = record.meta.get("line_boxes") or _line_boxes(record, texts)
     if not boxes:
         return []
     if len(boxes) != len(texts):
-        raise DataError(f"{made.where}: {len(boxes)} line_boxes for {len(texts)} lines of text; one a line")
-    lines = [Region(text, _corners(made, box), "line", 1) for text, box in zip(texts, boxes, strict=True)]
-    return lines + _paragraphs(made, lines)
+        raise DataError(f"{record.where}: {len(boxes)} line_boxes for {len(texts)} lines of text; one a line")
+    lines = [Region(text, _corners(record, box), "line", 1) for text, box in zip(texts, boxes, strict=True)]
+    return lines + _paragraphs(record, lines)
 
 
-def _corners(made: record_source.Made, box: Sequence[float]) -> tuple[int, int, int, int]:
+def _corners(record: record_source.Made, box: Sequence[float]) -> tuple[int, int, int, int]:
     if len(box) != 4 or not box[0] < box[2] or not box[1] < box[3]:
-        raise DataError(f"{made.where}: box {list(box)} has no area; x1, y1, x2, y2")
+        raise DataError(f"{record.where}: box {list(box)} has no area; x1, y1, x2, y2")
     x1, y1, x2, y2 = (int(value) for value in box)
     return x1, y1, x2, y2
 
 
-def _line_boxes(made: record_source.Made, texts: list[str]) -> list[list[int]]:
+def _line_boxes(record: record_source.Made, texts: list[str]) -> list[list[int]]:
     """The boxes around the glyphs of each line; none if the glyphs do not spell the text."""
-    glyphs = [glyph for glyph in made.glyphs if glyph[0].strip()]
+    glyphs = [glyph for glyph in record.glyphs if glyph[0].strip()]
     spelled = "".join(glyph[0] for glyph in glyphs)
-    if not glyphs or spelled != "".join(made.text.split()):
+    if not glyphs or spelled != "".join(record.text.split()):
         return []
     rest, boxes = iter(glyphs), []
     for text in texts:
@@ -305,16 +307,16 @@ def _line_boxes(made: record_source.Made, texts: list[str]) -> list[list[int]]:
     return boxes
 
 
-def _paragraphs(made: record_source.Made, lines: list[Region]) -> list[Region]:
+def _paragraphs(record: record_source.Made, lines: list[Region]) -> list[Region]:
     """Paragraphs of several lines, where the boxes told hold consecutive lines and nothing else."""
-    found = []
-    for box in made.meta.get("paragraph_boxes", ()):
-        x1, y1, x2, y2 = _corners(made, box)
-        own = [place for place, line in enumerate(lines) if _within(line.box, (x1, y1, x2, y2))]
+    result = []
+    for box in record.meta.get("paragraph_boxes", ()):
+        x1, y1, x2, y2 = _corners(record, box)
+        own = [index for index, line in enumerate(lines) if _within(line.box, (x1, y1, x2, y2))]
         if len(own) > 1 and own == list(range(own[0], own[-1] + 1)):
-            text = "\n".join(lines[place].text for place in own)
-            found.append(Region(text, (x1, y1, x2, y2), "paragraph", len(own)))
-    return found
+            text = "\n".join(lines[index].text for index in own)
+            result.append(Region(text, (x1, y1, x2, y2), "paragraph", len(own)))
+    return result
 
 
 def alone(region: Region, known: list[Region], box: Sequence[int] | None = None, least: float = 0.2) -> bool:

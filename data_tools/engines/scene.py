@@ -97,8 +97,10 @@ class SceneEngine:
                 rows.append(self._row(f"{index:08d}", image, placed, {"background": background}, rng))
             else:
                 rows += [
-                    self._row(f"{index:08d}-{place}", image.crop(self._cut(each)), [each], {}, rng)
-                    for place, each in enumerate(placed)
+                    self._row(
+                        f"{index:08d}-{position}", image.crop(self._cut(text_region)), [text_region], {}, rng
+                    )
+                    for position, text_region in enumerate(placed)
                 ]
         return rows
 
@@ -110,19 +112,21 @@ class SceneEngine:
         meta: dict[str, Any],
         rng: numpy.random.Generator,
     ) -> produce.Row:
-        worse, parameters = degrade.apply(image, rng, self.degrade, min(each.size for each in shown) * 0.9)
+        worse, parameters = degrade.apply(
+            image, rng, self.degrade, min(region.size for region in shown) * 0.9
+        )
         meta = meta | {
-            "fonts": [each.font.stem for each in shown],
-            "sizes": [each.size for each in shown],
+            "fonts": [region.font.stem for region in shown],
+            "sizes": [region.size for region in shown],
         }
         if parameters:
             meta["degrade"] = parameters
         elif "background" in meta:  # the whole picture, where nothing has moved
             meta["regions"] = [
-                {"box": each.box, "text": each.text, "lines": len(each.lines)} for each in shown
+                {"box": region.box, "text": region.text, "lines": len(region.lines)} for region in shown
             ]
         picture = produce.Picture(f"{name}.jpg", produce.encode(worse, "jpg"))
-        text = "\n".join(each.text for each in shown)
+        text = "\n".join(region.text for region in shown)
         return produce.Row(f"{self.name}-{name}", (picture,), "ocr", text, meta=meta)
 
     def _cut(self, region: Region) -> tuple[int, int, int, int]:
@@ -133,22 +137,22 @@ class SceneEngine:
 
     def _placed(self, rng: numpy.random.Generator) -> list[Region]:
         """Regions that neither touch each other nor leave the order of reading open, in that order."""
-        wanted = int(rng.integers(self.regions[0], self.regions[1] + 1))
+        count = int(rng.integers(self.regions[0], self.regions[1] + 1))
         placed: list[Region] = []
         for _ in range(TRIES):
             region = self._region(rng)
-            boxes = [each.box for each in (*placed, region)]
+            boxes = [known.box for known in (*placed, region)]
             low, high = region.corners.min(axis=0), region.corners.max(axis=0)
             inside = low.min() >= 2 and high[0] <= self.shape[0] - 2 and high[1] <= self.shape[1] - 2
             apart = not any(_near(region.box, other) for other in boxes[:-1])
             if inside and apart and regions.reading_order(boxes) is not None:
                 placed.append(region)
-            if len(placed) == wanted:
+            if len(placed) == count:
                 break
         if len(placed) < self.regions[0]:
             raise produce.Rejected("no room for the text")
-        order = regions.reading_order([each.box for each in placed])
-        return [placed[place] for place in order or ()]
+        order = regions.reading_order([known.box for known in placed])
+        return [placed[index] for index in order or ()]
 
     def _region(self, rng: numpy.random.Generator) -> Region:
         language = self.languages[int(rng.integers(len(self.languages)))]
@@ -261,8 +265,8 @@ def _warped(region: Region, mask: Pixels) -> tuple[Pixels, tuple[slice, slice]]:
     plane = numpy.array([(0, 0), (width, 0), (width, height), (0, height)], numpy.float32)
     seen = (region.corners - (x1, y1)).astype(numpy.float32)
     matrix = cv2.getPerspectiveTransform(plane, seen)
-    found = cv2.warpPerspective(mask, matrix, (x2 - x1, y2 - y1), flags=cv2.INTER_LINEAR)
-    return found, (slice(y1, y2), slice(x1, x2))
+    warped = cv2.warpPerspective(mask, matrix, (x2 - x1, y2 - y1), flags=cv2.INTER_LINEAR)
+    return warped, (slice(y1, y2), slice(x1, x2))
 
 
 def _paint(pixels: Pixels, region: Region, rng: numpy.random.Generator) -> None:
@@ -270,13 +274,13 @@ def _paint(pixels: Pixels, region: Region, rng: numpy.random.Generator) -> None:
     import cv2
     import numpy
 
-    ink, place = _warped(region, region.mask)
-    under = cv2.cvtColor(pixels[place], cv2.COLOR_RGB2GRAY)
+    ink, area = _warped(region, region.mask)
+    under = cv2.cvtColor(pixels[area], cv2.COLOR_RGB2GRAY)
     low, high = numpy.percentile(under, (3, 97)).tolist()
     if max(low, 255 - high) < CONTRAST + 25 or rng.random() < 0.35:
         sign, _ = _warped(region, numpy.full_like(region.mask, 255))
         color = rng.integers(0, 256, 3).tolist()
-        _blend(pixels[place], sign, color)
+        _blend(pixels[area], sign, color)
         low = high = _lightness(color)
     color = _color(low, high, rng)
     effect = rng.random()
@@ -284,13 +288,13 @@ def _paint(pixels: Pixels, region: Region, rng: numpy.random.Generator) -> None:
         # an outline between the letters and what is under them, on the far side of it
         width = max(3, 2 * (region.size // 24) + 1)
         outline = cv2.dilate(ink, numpy.ones((width, width), numpy.uint8))
-        _blend(pixels[place], outline, [0, 0, 0] if _lightness(color) > 127 else [255, 255, 255])
+        _blend(pixels[area], outline, [0, 0, 0] if _lightness(color) > 127 else [255, 255, 255])
     elif effect < 0.3 and _lightness(color) > 127:
         offset = max(1, region.size // 16)
         shadow = numpy.zeros_like(ink)
         shadow[offset:, offset:] = ink[:-offset, :-offset] // 2
-        _blend(pixels[place], shadow, [0, 0, 0])
-    _blend(pixels[place], ink, color)
+        _blend(pixels[area], shadow, [0, 0, 0])
+    _blend(pixels[area], ink, color)
 
 
 def _blend(part: Pixels, mask: Pixels, color: list[int]) -> None:
@@ -318,8 +322,8 @@ def _edge_contrast(pixels: Pixels, region: Region) -> float:
     import cv2
     import numpy
 
-    ink, place = _warped(region, region.mask)
-    grey = cv2.cvtColor(pixels[place], cv2.COLOR_RGB2GRAY).astype(float)
+    ink, area = _warped(region, region.mask)
+    grey = cv2.cvtColor(pixels[area], cv2.COLOR_RGB2GRAY).astype(float)
     reach = max(3, 2 * (region.size // 16) + 1)
     around = (cv2.dilate(ink, numpy.ones((reach + 2, reach + 2), numpy.uint8)) > 0) & (ink == 0)
     inner = ink >= min(200, int(ink.max()))
@@ -387,10 +391,10 @@ def find_photos(folder: Path | None) -> tuple[Path, ...]:
         return ()
     if not folder.is_dir():
         raise DrawingError(f"--backgrounds {folder}: no such folder; give a folder of photos without text")
-    found = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTOS))
-    if not found:
+    photos = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTOS))
+    if not photos:
         raise DrawingError(f"--backgrounds {folder}: no {', '.join(PHOTOS)} in it; give a folder of photos")
-    return found
+    return photos
 
 
 def add_language_arguments(parser: argparse.ArgumentParser, fonts: str) -> None:
@@ -446,7 +450,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         chosen, photos, args.tasks, shape, args.font_size, args.regions, args.degrade,
         name=f"scene-{args.split}",
     )  # fmt: skip
-    fonts = {each.name: [font.stem for font in each.fonts] for each in chosen}
+    fonts = {language.name: [font.stem for font in language.fonts] for language in chosen}
     backgrounds = [path.name for path in photos]
     return produce.write(engine, args, args.count, without, fonts=fonts, backgrounds=backgrounds)
 

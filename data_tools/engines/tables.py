@@ -120,17 +120,17 @@ class TableEngine:
     def rows(self, index: int, rng: numpy.random.Generator) -> list[produce.Row]:
         from PIL import ImageOps
 
-        wanted, made = self._ahead.get(index, rng)
-        mask = ImageOps.invert(renderers.page_that_shows(made, wanted.characters, characters).image)
-        em = round(EM * wanted.dpi / 72)
+        drawing, page = self._ahead.get(index, rng)
+        mask = ImageOps.invert(renderers.page_that_shows(page, drawing.characters, characters).image)
+        em = round(EM * drawing.dpi / 72)
         image, look = compose([mask.crop(mask.getbbox())], em, rng)
         if em * 1024 / max(image.size) < LEAST_EM:
             raise produce.Rejected("table too large to be read at 1024 pixels")
         image, worse = degrade.apply(image, rng, self.degrade, em)
-        meta = {"source": wanted.source, "style": wanted.style, "font": wanted.font, "dpi": wanted.dpi}
+        meta = {"source": drawing.source, "style": drawing.style, "font": drawing.font, "dpi": drawing.dpi}
         meta |= look | ({"degrade": worse} if worse else {})
         picture = produce.Picture(f"{index:08d}.{self.suffix}", produce.encode(image, self.suffix))
-        return [produce.Row(f"{self.name}-{index:08d}", (picture,), "format", wanted.tabular, meta=meta)]
+        return [produce.Row(f"{self.name}-{index:08d}", (picture,), "format", drawing.tabular, meta=meta)]
 
     def expect(self, pages: range) -> None:
         self._ahead.pages = pages
@@ -172,18 +172,18 @@ class TableEngine:
     def _ahead(self) -> renderers.Ahead[Wanted, renderers.LatexPage | renderers.LatexFault]:
         return renderers.Ahead(self.name, self.seed, BATCH, self._draw, self._make)
 
-    def _make(self, wanted: list[Wanted]) -> list[renderers.LatexPage | renderers.LatexFault]:
+    def _make(self, drawings: list[Wanted]) -> list[renderers.LatexPage | renderers.LatexFault]:
         preambles = {"pdflatex": ENGLISH, "xelatex": CHINESE + chinese_faces(self.chinese_fonts)}
         return renderers.latex_pictures(
             [
-                renderers.Snippet(snippet(each), preambles[each.program], each.program, each.dpi)
-                for each in wanted
+                renderers.Snippet(snippet(drawing), preambles[drawing.program], drawing.program, drawing.dpi)
+                for drawing in drawings
             ]
         )
 
 
-def snippet(wanted: Wanted) -> str:
-    return rf"{wanted.face}\renewcommand\arraystretch{{{wanted.stretch}}}%" + "\n" + wanted.tabular
+def snippet(drawing: Wanted) -> str:
+    return rf"{drawing.face}\renewcommand\arraystretch{{{drawing.stretch}}}%" + "\n" + drawing.tabular
 
 
 def chinese_faces(paths: tuple[Path, ...]) -> str:
@@ -215,21 +215,21 @@ def tabular(table: Table) -> str:
     rules = {"grid": r"\hline", "lines": r"\hline", "outer": r"\hline", "booktabs": r"\toprule", "open": ""}
     lines = [rf"\begin{{tabular}}{{{spec}}}", rules[table.style]]
     for number, row in enumerate(table.rows):
-        lines.append(" & ".join(_cell(cell, place, table) for place, cell in _placed(row)) + r" \\")
+        lines.append(" & ".join(_cell(cell, column, table) for column, cell in _placed(row)) + r" \\")
         lines.append(_rule(table, number))
     lines.append(r"\end{tabular}")
     return "\n".join(line for line in lines if line)
 
 
 def _placed(row: tuple[Cell, ...]) -> list[tuple[int, Cell]]:
-    place, placed = 0, []
+    column, placed = 0, []
     for cell in row:
-        placed.append((place, cell))
-        place += cell.columns
+        placed.append((column, cell))
+        column += cell.columns
     return placed
 
 
-def _cell(cell: Cell, place: int, table: Table) -> str:
+def _cell(cell: Cell, column: int, table: Table) -> str:
     text = escape(cell.text)
     if cell.split:
         parts = [escape(part) for part in _halves(cell.text)]
@@ -240,8 +240,8 @@ def _cell(cell: Cell, place: int, table: Table) -> str:
         text = rf"\multirow{{{cell.rows}}}{{*}}{{{text}}}"
     if cell.columns > 1:
         framed = table.style in ("grid", "outer")
-        left = "|" if framed and place == 0 else ""
-        ends = place + cell.columns == len(table.align)
+        left = "|" if framed and column == 0 else ""
+        ends = column + cell.columns == len(table.align)
         right = "|" if table.style == "grid" or (framed and ends) else ""
         text = rf"\multicolumn{{{cell.columns}}}{{{left}c{right}}}{{{text}}}"
     return text
@@ -249,7 +249,7 @@ def _cell(cell: Cell, place: int, table: Table) -> str:
 
 def _halves(text: str) -> tuple[str, str]:
     spaces = [match.start() for match in re.finditer(" ", text)]
-    middle = min(spaces, key=lambda place: abs(place - len(text) / 2))
+    middle = min(spaces, key=lambda index: abs(index - len(text) / 2))
     return text[:middle], text[middle + 1 :]
 
 
@@ -263,9 +263,9 @@ def _rule(table: Table, number: int) -> str:
     if table.style == "grid":
         return _cline(table, number)
     if number < table.header:
-        groups = [(place, cell) for place, cell in _placed(table.rows[number]) if cell.columns > 1]
+        groups = [(column, cell) for column, cell in _placed(table.rows[number]) if cell.columns > 1]
         name = r"\cmidrule(lr)" if table.style == "booktabs" else r"\cline"
-        return "".join(rf"{name}{{{place + 1}-{place + cell.columns}}}" for place, cell in groups)
+        return "".join(rf"{name}{{{column + 1}-{column + cell.columns}}}" for column, cell in groups)
     grouped = any(row[0].rows > 1 for row in table.rows[table.header :])
     below = table.rows[number + 1]
     if (grouped and not below[0].covered) or len(below) == 1:
@@ -276,8 +276,8 @@ def _rule(table: Table, number: int) -> str:
 def _cline(table: Table, number: int) -> str:
     """The rule of a grid, left out where a cell of several rows goes on."""
     below = _placed(table.rows[number + 1])
-    covered = {place + n for place, cell in below if cell.covered for n in range(cell.columns)}
-    ruled = [place for place in range(len(table.align)) if place not in covered]
+    covered = {column + n for column, cell in below if cell.covered for n in range(cell.columns)}
+    ruled = [column for column in range(len(table.align)) if column not in covered]
     if not covered:
         return r"\hline"
     return "".join(rf"\cline{{{first + 1}-{end + 1}}}" for first, end in _runs(ruled))
@@ -285,11 +285,11 @@ def _cline(table: Table, number: int) -> str:
 
 def _runs(places: list[int]) -> list[tuple[int, int]]:
     runs: list[tuple[int, int]] = []
-    for place in places:
-        if runs and runs[-1][1] == place - 1:
-            runs[-1] = (runs[-1][0], place)
+    for column in places:
+        if runs and runs[-1][1] == column - 1:
+            runs[-1] = (runs[-1][0], column)
         else:
-            runs.append((place, place))
+            runs.append((column, column))
     return runs
 
 
@@ -316,7 +316,7 @@ class ChineseWords:
     def name(self) -> str:
         known = common_chinese()
         length = int(self.rng.integers(2, 6))
-        return "".join(known[place] for place in self.rng.integers(len(known), size=length).tolist())
+        return "".join(known[index] for index in self.rng.integers(len(known), size=length).tolist())
 
     value = name
 
@@ -378,16 +378,16 @@ def _grouped_header(
     """Two rows: groups of two or three columns over their names, the other names over both rows."""
     plain = [name._replace(split=False) for name in names]
     above, below = [plain[0]._replace(rows=2)], [Cell(covered=True)]
-    place = 1
-    while place < len(plain):
-        size = min(int(rng.integers(1, 4)), len(plain) - place)
+    column = 1
+    while column < len(plain):
+        size = min(int(rng.integers(1, 4)), len(plain) - column)
         if size == 1:
-            above.append(plain[place]._replace(rows=2))
+            above.append(plain[column]._replace(rows=2))
             below.append(Cell(covered=True))
         else:
             above.append(Cell(words.name(), columns=size, bold=bold))
-            below += plain[place : place + size]
-        place += size
+            below += plain[column : column + size]
+        column += size
     if all(cell.rows == 2 for cell in above):
         return [names]
     return [tuple(above), tuple(below)]
@@ -400,8 +400,8 @@ def _grouped_rows(
     grouped: list[tuple[Cell, ...]] = []
     while len(grouped) < len(rows):
         size = min(int(rng.integers(1, 5)), len(rows) - len(grouped))
-        for place in range(size):
-            first = Cell(words.value(), rows=size) if place == 0 else Cell(covered=True)
+        for index in range(size):
+            first = Cell(words.value(), rows=size) if index == 0 else Cell(covered=True)
             grouped.append((first, *rows[len(grouped)][1:]))
     return grouped
 
@@ -413,11 +413,11 @@ def cut(frame: Frame, columns: tuple[int, int], body: tuple[int, int], rng: nump
     chosen = sorted(rng.choice(len(frame.header), size=width, replace=False).tolist())
     start = int(rng.integers(len(frame.rows) - height + 1))
     rows = [
-        tuple(row[place] for place in chosen) for row in (frame.header, *frame.rows[start : start + height])
+        tuple(row[index] for index in chosen) for row in (frame.header, *frame.rows[start : start + height])
     ]
     if max(len(text) for row in rows for text in row) > LONGEST_CELL:
         raise produce.Rejected("data frame's cell too long")
-    numeric = [all(re.fullmatch(r"[-+]?[\d.,]*%?", row[place]) for row in rows[1:]) for place in range(width)]
+    numeric = [all(re.fullmatch(r"[-+]?[\d.,]*%?", row[index]) for row in rows[1:]) for index in range(width)]
     right = rng.random() < 0.5
     align = "".join(("r" if right else "c") if number else "l" for number in numeric)
     bold = rng.random() < 0.25 and all(text.isascii() for text in rows[0])
@@ -443,7 +443,7 @@ def read_csv(path: Path) -> Frame:
 
 def installed_frames() -> tuple[Frame, ...]:
     """The data frames inside scikit-learn and vega_datasets, as far as these are installed."""
-    found = []
+    frames = []
     for package, read in (("sklearn.datasets", _sklearn_frames), ("vega_datasets", _vega_frames)):
         try:
             module = importlib.import_module(package)
@@ -453,8 +453,8 @@ def installed_frames() -> tuple[Frame, ...]:
             header = tuple(str(column) for column in data.columns)
             values = data.head(FRAME_ROWS).itertuples(index=False)
             rows = tuple(tuple(_shown(value) for value in row) for row in values)
-            found.append(Frame(f"{package.split('.')[0]}:{name}", header, rows))
-    return tuple(found)
+            frames.append(Frame(f"{package.split('.')[0]}:{name}", header, rows))
+    return tuple(frames)
 
 
 def _sklearn_frames(module: Any) -> list[tuple[str, Any]]:
@@ -543,14 +543,14 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         corpora.documents(args.split, args.sources), frames, args.from_frames, chinese, paths,
         args.columns, args.rows, args.dpi, args.seed, args.degrade, args.image, name=f"tables-{args.split}",
     )  # fmt: skip
-    found = [frame.name for frame in frames]
+    names = [frame.name for frame in frames]
     return produce.write(
         engine,
         args,
         args.count,
         without,
         csv=[path.name for path in args.csv],
-        data=found,
+        data=names,
         drawn_by=drawn_by,
         faces=[path.stem for path in paths],
     )

@@ -107,8 +107,8 @@ def documents(split: Split, sources: tuple[str, ...] = SOURCES) -> tuple[Documen
 @functools.cache
 def words(split: Split, sources: tuple[str, ...] = SOURCES) -> tuple[tuple[str, ...], ...]:
     """The words of every document's paragraphs, in order of reading."""
-    found = (tuple(" ".join(document.paragraphs).split()) for document in documents(split, sources))
-    return tuple(each for each in found if each)
+    split_words = (tuple(" ".join(document.paragraphs).split()) for document in documents(split, sources))
+    return tuple(words_of_document for words_of_document in split_words if words_of_document)
 
 
 def sentences(paragraph: str) -> list[str]:
@@ -134,13 +134,15 @@ def by_language(args: argparse.Namespace) -> dict[str, tuple[Document, ...]]:
     """The documents that the options ask for, under "en" and "zh"; only languages asked for are keys."""
     languages = LANGUAGES[:2] if args.language == "both" else (args.language,)
     if args.texts is None:
-        return {each: documents(args.split, args.sources) if each == "en" else chinese(args.split)
-                for each in languages}  # fmt: skip
-    found = text_folder(Path(args.texts), args.split)
-    chosen = {each: tuple(d for d in found if is_chinese(d) == (each == "zh")) for each in languages}
-    for each, own in chosen.items():
+        return {language: documents(args.split, args.sources) if language == "en" else chinese(args.split)
+                for language in languages}  # fmt: skip
+    texts = text_folder(Path(args.texts), args.split)
+    chosen = {
+        language: tuple(d for d in texts if is_chinese(d) == (language == "zh")) for language in languages
+    }
+    for language, own in chosen.items():
         if not own:
-            raise DataError(f"--texts {args.texts}: no {each} text on the {args.split} side; add some")
+            raise DataError(f"--texts {args.texts}: no {language} text on the {args.split} side; add some")
     return chosen
 
 
@@ -189,10 +191,10 @@ def chinese(split: Split) -> tuple[Document, ...]:
 def _chinese_words(common: bool) -> dict[str, tuple[list[str], list[int]]]:
     """For each kind of word those of jieba's dictionary (of GB 2312) and their cumulated weights."""
     try:
-        found = metadata.distribution("jieba").locate_file("jieba/dict.txt")
+        path = metadata.distribution("jieba").locate_file("jieba/dict.txt")
     except metadata.PackageNotFoundError:
         raise DataError("corpora: jieba is not installed; it comes with paddlenlp, or use --texts") from None
-    rows = [line.split(" ") for line in Path(str(found)).read_text(encoding="utf-8").splitlines()]
+    rows = [line.split(" ") for line in Path(str(path)).read_text(encoding="utf-8").splitlines()]
     kept = [row for row in rows if re.fullmatch(f"[{CHINESE}]{{1,6}}", row[0])]
     if common:
         kept = [row for row in kept if len(row[0].encode("gb2312", "ignore")) == 2 * len(row[0])]
@@ -201,7 +203,7 @@ def _chinese_words(common: bool) -> dict[str, tuple[list[str], list[int]]]:
         by_tag.setdefault(tag, []).append((word, int(count)))
     found_words = {}
     for kind, tags in TAGS.items():
-        mine = [each for tag in tags or by_tag for each in by_tag.get(tag, ())]
+        mine = [entry for tag in tags or by_tag for entry in by_tag.get(tag, ())]
         # the root, and X and Z which take every word as often, let rare characters be learnt
         weights = list(itertools.accumulate(1 + math.isqrt(count) * (kind not in "XZ") for _, count in mine))
         found_words[kind] = ([word for word, _ in mine], weights)
@@ -245,8 +247,8 @@ def _plain_document(name: str, text: str) -> Document:
 
 def _side(split: Split, sources: tuple[str, ...]) -> list[Document]:
     readers = {"pydoc": _pydoc_topics, "docstrings": _docstrings, "licences": _licences}
-    found = [document for source in sources for document in readers[source]()]
-    side = [document for document in found if split_of(document.name) == split]
+    texts = [document for source in sources for document in readers[source]()]
+    side = [document for document in texts if split_of(document.name) == split]
     return sorted(side, key=lambda document: document.name)
 
 
@@ -258,10 +260,10 @@ def _folded(text: str) -> str:
     return re.sub(r"\W+", " ", text).lower().strip()
 
 
-def _without_repeats(found: list[Document], known: set[str]) -> list[Document]:
+def _without_repeats(texts: list[Document], known: set[str]) -> list[Document]:
     """The documents without texts that are known or came before; those with no paragraph left are dropped."""
     kept = []
-    for document in found:
+    for document in texts:
         new: dict[str, str] = {}
         for text in _texts(document):
             key = _folded(text)
@@ -286,7 +288,7 @@ def _pydoc_topics() -> list[Document]:
 def _docstrings() -> tuple[Document, ...]:
     """One document for each module of the standard library."""
     folder = Path(sysconfig.get_path("stdlib"))
-    found = []
+    result = []
     for path in sorted(folder.rglob("*.py")):
         module = path.relative_to(folder)
         source = path.read_text(encoding="utf-8", errors="replace")
@@ -299,13 +301,13 @@ def _docstrings() -> tuple[Document, ...]:
         texts = [ast.get_docstring(node) for node in nodes if isinstance(node, kinds)]
         name = ".".join(module.with_suffix("").parts)
         parsed = _parsed(f"docstrings:{name}", "\n\n".join(text for text in texts if text))
-        found.append(replace(parsed, title=f"The {name} module", headings=()))
-    return tuple(found)
+        result.append(replace(parsed, title=f"The {name} module", headings=()))
+    return tuple(result)
 
 
 @functools.cache
 def _licences() -> list[Document]:
-    found: dict[tuple[str, tuple[str, ...]], Document] = {}
+    result: dict[tuple[str, tuple[str, ...]], Document] = {}
     for distribution in metadata.distributions():
         for file in distribution.files or []:
             if not file.name.upper().startswith(LICENCE_NAMES) or file.suffix in (".py", ".pyc"):
@@ -318,8 +320,8 @@ def _licences() -> list[Document]:
             # named by its longest paragraph, so that all copies of a licence stand on the same side
             name = f"licence:{hashlib.sha256(longest.encode()).hexdigest()[:16]}"
             if longest:
-                found.setdefault((name, document.paragraphs), replace(document, name=name, headings=()))
-    return list(found.values())
+                result.setdefault((name, document.paragraphs), replace(document, name=name, headings=()))
+    return list(result.values())
 
 
 def _parsed(name: str, text: str) -> Document:
@@ -381,17 +383,23 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         if args.action == "list":
-            for name, each in packages.KNOWN.items():
-                kept = "; whole in the test side" if each.held_out else ""
-                print(name, each.manager, f"{each.megabytes} MB", each.licence, each.holds + kept, sep="\t")
+            for name, package in packages.KNOWN.items():
+                kept = "; whole in the test side" if package.held_out else ""
+                print(
+                    name,
+                    package.manager,
+                    f"{package.megabytes} MB",
+                    package.licence,
+                    package.holds + kept,
+                    sep="\t",
+                )
         elif args.action == "fetch":
             packages.fetch(args.names, args.to)
         else:
             packages.verify(args.folder)
-            found = packages.read_manifest(args.folder)
-            print(
-                f"{sum(len(each.files) for each in found.values())} files of {len(found)} packages are intact"
-            )
+            manifest = packages.read_manifest(args.folder)
+            files = sum(len(package.files) for package in manifest.values())
+            print(f"{files} files of {len(manifest)} packages are intact")
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

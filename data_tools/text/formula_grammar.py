@@ -204,7 +204,7 @@ class Grammar:
         count = self.random.choices((1, 2, 3), (5, 3, 1))[0]
         factors = [self.factor(depth if number == 0 else depth - 1) for number in range(count)]
         # a number behind a number would read as one
-        kept = [each for place, each in enumerate(factors) if place == 0 or not each[0].isdigit()]
+        kept = [factor for index, factor in enumerate(factors) if index == 0 or not factor[0].isdigit()]
         return self.join(*kept)
 
     def expression(self, depth: int, terms: int = 3) -> str:

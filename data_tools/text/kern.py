@@ -86,9 +86,9 @@ def beams(durations: list[str]) -> list[str]:
     """The marks of notes under one beam: L and J for every beam that begins and ends, K and k for stubs."""
     levels = [max(0, int(duration.rstrip(".")).bit_length() - 3) for duration in durations]
     marks = []
-    for place, level in enumerate(levels):
-        before = levels[place - 1] if place else 0
-        after = levels[place + 1] if place + 1 < len(levels) else 0
+    for index, level in enumerate(levels):
+        before = levels[index - 1] if index else 0
+        after = levels[index + 1] if index + 1 < len(levels) else 0
         mark = ""
         for beam in range(1, level + 1):
             if before < beam <= after:
@@ -96,7 +96,7 @@ def beams(durations: list[str]) -> list[str]:
             elif after < beam <= before:
                 mark += "J"
             elif before < beam > after:
-                mark += "k" if place else "K"
+                mark += "k" if index else "K"
         marks.append("".join(sorted(mark, key="LJKk".index)))
     return marks
 
@@ -131,13 +131,13 @@ def compose(bars: int, staves: int, rng: numpy.random.Generator) -> str:
     header = [clefs, [f"*k[{''.join(sign + mark for sign in signs)}]"] * staves, [f"*M{meter}"] * staves]
     rows = [["**kern"] * staves, *header]
     tonic = (4 * fifths) % 7  # a fifth up is four letters on
-    made: list[list[list[Event]]] = [[] for _ in parts]
+    voices: list[list[list[Event]]] = [[] for _ in parts]
     for _ in range(bars):
         root = tonic + DEGREES[int(rng.integers(len(DEGREES)))]
-        for place, part in enumerate(parts):
-            made[place].append(_bar(part, meter, root, place < staves - 1, rng))
-    made = [_without_broken_ties(each) for each in made]
-    for number, bar in enumerate(zip(*made, strict=True), 1):
+        for index, part in enumerate(parts):
+            voices[index].append(_bar(part, meter, root, index < staves - 1, rng))
+    voices = [_without_broken_ties(part_events) for part_events in voices]
+    for number, bar in enumerate(zip(*voices, strict=True), 1):
         rows += [[f"={number}"] * staves, *_aligned(list(bar))]
     ending = ("==", "=||", f"={bars + 1}")[int(rng.choice(3, p=[0.5, 0.1, 0.4]))]
     rows += [[ending] * staves, ["*-"] * staves]
@@ -160,8 +160,8 @@ def _bar(staff: _Staff, meter: str, root: int, accompanies: bool, rng: numpy.ran
     style = int(rng.integers(3))
     for group in groups:
         marks = _beamed(group)
-        for place, duration in enumerate(group):
-            event = _event(staff, duration, time, marks[place], root, accompanies, style, rng)
+        for index, duration in enumerate(group):
+            event = _event(staff, duration, time, marks[index], root, accompanies, style, rng)
             events.append(event)
             time += length(duration.rstrip("r"))
     return events
@@ -198,24 +198,24 @@ def _rhythm(meter: str, busy: float, rng: numpy.random.Generator) -> list[list[s
 def _drawn(rhythms: tuple[tuple[str, float], ...], busy: float, rng: numpy.random.Generator) -> list[str]:
     """A rhythm by its weight; busy staves prefer those of many notes."""
     weights = [weight * (0.4 + busy) ** (rhythm.count(" ") / 2) for rhythm, weight in rhythms]
-    place = int(rng.choice(len(rhythms), p=[weight / sum(weights) for weight in weights]))
-    return rhythms[place][0].split(" ")
+    index = int(rng.choice(len(rhythms), p=[weight / sum(weights) for weight in weights]))
+    return rhythms[index][0].split(" ")
 
 
 def _beamed(group: list[str]) -> list[str]:
     """Beam marks of a beat: over neighbours shorter than a quarter, parted by rests and longer notes."""
     marks = [""] * len(group)
     run: list[int] = []
-    for place, duration in enumerate([*group, "4"]):
+    for index, duration in enumerate([*group, "4"]):
         short = (
             not duration.endswith("r") and length(duration) < Fraction(1, 4) and duration not in ("4", "4.")
         )
         if short:
-            run.append(place)
+            run.append(index)
             continue
         if len(run) > 1:
-            for each, mark in zip(run, beams([group[i] for i in run]), strict=True):
-                marks[each] = mark
+            for event, mark in zip(run, beams([group[i] for i in run]), strict=True):
+                marks[event] = mark
         run = []
     return marks
 
@@ -251,7 +251,8 @@ def _steps(
     step = staff.step + leap
     if strong or (accompanies and style):
         step = min(
-            range(step - 3, step + 4), key=lambda each: ((each - root) % 7 not in (0, 2, 4), abs(each - step))
+            range(step - 3, step + 4),
+            key=lambda candidate: ((candidate - root) % 7 not in (0, 2, 4), abs(candidate - step)),
         )
     if step < low or step > high:
         step = staff.step - leap
@@ -267,7 +268,7 @@ def _steps(
     if rng.random() >= chance:
         return (step,)
     below = ((2,), (4,), (7,), (2, 4), (3, 5), (2, 5))[int(rng.integers(6))]
-    return tuple(sorted({step, *(step - each for each in below if step - each >= low)}))
+    return tuple(sorted({step, *(step - candidate for candidate in below if step - candidate >= low)}))
 
 
 def _sign(staff: _Staff, step: int, rng: numpy.random.Generator) -> str:
@@ -289,21 +290,21 @@ def _sign(staff: _Staff, step: int, rng: numpy.random.Generator) -> str:
 
 def counts(kern: str) -> dict[str, int]:
     """How many notes, rests, ties and bars a text has, as an engraver must draw them."""
-    found = {"note": 0, "rest": 0, "tie": 0, "measure": 0}
+    result = {"note": 0, "rest": 0, "tie": 0, "measure": 0}
     for line in kern.split("\n"):
         if line.startswith(("*", "!")):
             continue
         if line.startswith("="):
-            found["measure"] += 1
+            result["measure"] += 1
             continue
         for token in line.split("\t"):
             for note in token.split(" ") if token != "." else ():
                 rest = "r" in note
-                found["rest"] += rest and "yy" not in note
-                found["note"] += not rest
-                found["tie"] += not rest and ("[" in note or "_" in note)
-    found["measure"] -= 1  # one barline more than bars
-    return found
+                result["rest"] += rest and "yy" not in note
+                result["note"] += not rest
+                result["tie"] += not rest and ("[" in note or "_" in note)
+    result["measure"] -= 1  # one barline more than bars
+    return result
 
 
 @dataclass(frozen=True)
@@ -325,7 +326,7 @@ class Score:
             raise produce.Rejected("a system that begins in a split spine")
         rows: list[tuple[str, ...]] = [("**kern",) * len(state)]
         for kind in STATE_ORDER:
-            own = tuple(next((each for each in staff if _kind(each) == kind), "*") for staff in state)
+            own = tuple(next((token for token in staff if _kind(token) == kind), "*") for staff in state)
             rows += [own] if set(own) != {"*"} else []
         width = len(state)
         chosen = [_without_state(self.bars[first]), *self.bars[first + 1 : first + bars]]
@@ -344,7 +345,7 @@ class Score:
 
 def _without_state(bar: tuple[tuple[str, ...], ...]) -> list[tuple[str, ...]]:
     """The rows of a bar without the clefs, keys and meters before its first note, which the header says."""
-    first = next(place for place, row in enumerate(bar) if not row[0].startswith("*"))
+    first = next(index for index, row in enumerate(bar) if not row[0].startswith("*"))
     leading = [tuple(token if token in ("*^", "*v") else "*" for token in row) for row in bar[:first]]
     return [row for row in leading if set(row) != {"*"}] + list(bar[first:])
 
@@ -379,8 +380,8 @@ def read_scores(
     kept = tuple(score for score in scores if score.staves in staves and score.bars)
     if not kept:
         given, sides = ", ".join(map(str, paths)), " or ".join(map(str, staves))
-        found = f"{len(files)} files, {len(scores)} on the {split} side, none of them with {sides} staves"
-        raise DrawingError(f"--kern {given}: {found}; more files, or another --split")
+        cause = f"{len(files)} files, {len(scores)} on the {split} side, none of them with {sides} staves"
+        raise DrawingError(f"--kern {given}: {cause}; more files, or another --split")
     return kept
 
 
@@ -395,10 +396,8 @@ def read_score(path: Path) -> Score:
     for number, line in enumerate(lines, 1):
         if line and not line.startswith("!"):
             reader.row(line.split("\t"), number)
-    found = [
-        (tuple(bar), state) for bar, state in zip(reader.bars, reader.states, strict=True) if _notes(bar)
-    ]
-    return Score(path.name, tuple(bar for bar, _ in found), tuple(state for _, state in found))
+    rows = [(tuple(bar), state) for bar, state in zip(reader.bars, reader.states, strict=True) if _notes(bar)]
+    return Score(path.name, tuple(bar for bar, _ in rows), tuple(state for _, state in rows))
 
 
 def _notes(bar: list[tuple[str, ...]] | tuple[tuple[str, ...], ...]) -> bool:
@@ -427,8 +426,8 @@ class _Reader:
             self.base = tokens.count("**kern")
             return
         if len(tokens) != len(self.kinds):
-            found = f"{len(tokens)} tokens, {len(self.kinds)} spines"
-            raise DrawingError(f"--kern {self.path}:{number}: {found}; one token a spine")
+            counted = f"{len(tokens)} tokens, {len(self.kinds)} spines"
+            raise DrawingError(f"--kern {self.path}:{number}: {counted}; one token a spine")
         if tokens[0].startswith("="):
             self._barline()
         elif any(token.startswith("*") for token in tokens):
@@ -459,7 +458,7 @@ class _Reader:
 
     def _state(self) -> tuple[tuple[str, ...], ...] | None:
         own = [state for state, kind in zip(self.state, self.kinds, strict=True) if kind == "**kern"]
-        return tuple(tuple(each.values()) for each in own) if len(own) == self.base else None
+        return tuple(tuple(token.values()) for token in own) if len(own) == self.base else None
 
     def _interpretation(self, tokens: list[str]) -> None:
         kept = []

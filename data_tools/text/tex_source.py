@@ -76,14 +76,14 @@ def read_formulas(path: Path) -> Iterator[Formula]:
 
 def tokens(source: str) -> list[str]:
     """Commands, \\begin{...}, single characters, " " and "\\n\\n" for a paragraph's end; no comments."""
-    found = []
+    result = []
     for match in TOKEN.finditer(source):
         kind = match.lastgroup
         if kind == "comment":
             continue
         text = {"break": "\n\n", "space": " "}.get(kind or "", match[0])
-        found.append(re.sub(r"\s", "", text) if kind == "environment" else text)
-    return found
+        result.append(re.sub(r"\s", "", text) if kind == "environment" else text)
+    return result
 
 
 def expand(source: list[str], where: str = "macros") -> list[str]:
@@ -93,21 +93,21 @@ def expand(source: list[str], where: str = "macros") -> list[str]:
 
 def find_formulas(stream: list[str]) -> Iterator[Formula]:
     """What stands in $ $, \\( \\), $$ $$, \\[ \\] and the display environments."""
-    place = 0
-    while place < len(stream):
-        opened = _opening(stream, place)
+    position = 0
+    while position < len(stream):
+        opened = _opening(stream, position)
         if opened is None:
-            place += 1
+            position += 1
             continue
         start, closing, name = opened
         end = _closing(stream, start, closing)
         if end is None:  # a stray dollar; nothing behind it can be trusted to be outside a formula
-            place = start
+            position = start
             continue
         body = _body(stream[start:end], name)
         if body:
             yield Formula(body, closing not in (["$"], [r"\)"]))
-        place = end + len(closing)
+        position = end + len(closing)
 
 
 def canonical(stream: list[str]) -> str:
@@ -192,18 +192,18 @@ class _Expander:
         return self.until("[", "]")
 
     def until(self, opening: str, closing: str) -> list[str] | None:
-        found: list[str] = []
+        result: list[str] = []
         level, braces = 1, 0
         while (token := self.next()) is not None:
             if token == closing and braces == 0:
                 level -= 1
                 if level == 0:
-                    return found
+                    return result
             elif token == opening and braces == 0:
                 level += 1
             if opening != "{":
                 braces += (token == "{") - (token == "}")
-            found.append(token)
+            result.append(token)
         return None
 
     def starred(self) -> bool:
@@ -311,46 +311,46 @@ def _name(argument: list[str]) -> str:
 
 def _filled(body: tuple[str, ...], values: list[list[str]]) -> list[str]:
     filled: list[str] = []
-    place = 0
-    while place < len(body):
-        if body[place] == "#" and place + 1 < len(body):
-            place += 1
-            number = body[place]
+    position = 0
+    while position < len(body):
+        if body[position] == "#" and position + 1 < len(body):
+            position += 1
+            number = body[position]
             if number == "#":
                 filled.append("#")
             elif number.isdecimal() and 1 <= int(number) <= len(values):
                 filled += values[int(number) - 1]
         else:
-            filled.append(body[place])
-        place += 1
+            filled.append(body[position])
+        position += 1
     return filled
 
 
-def _opening(stream: list[str], place: int) -> tuple[int, list[str], str] | None:
+def _opening(stream: list[str], position: int) -> tuple[int, list[str], str] | None:
     """Where the formula that opens here begins, what closes it, and its environment."""
-    token = stream[place]
+    token = stream[position]
     if token == "$":
-        twice = stream[place + 1 : place + 2] == ["$"]
-        return (place + 2, ["$", "$"], "") if twice else (place + 1, ["$"], "")
+        twice = stream[position + 1 : position + 2] == ["$"]
+        return (position + 2, ["$", "$"], "") if twice else (position + 1, ["$"], "")
     if token in (r"\(", r"\["):
-        return place + 1, [r"\)" if token == r"\(" else r"\]"], ""
+        return position + 1, [r"\)" if token == r"\(" else r"\]"], ""
     if token.startswith(r"\begin{"):
         name = token[7:-1]
         if name.rstrip("*") in ENVIRONMENTS:
-            return place + 1, [rf"\end{{{name}}}"], name.rstrip("*")
+            return position + 1, [rf"\end{{{name}}}"], name.rstrip("*")
         if name == "math":
-            return place + 1, [r"\)"], ""
+            return position + 1, [r"\)"], ""
     return None
 
 
 def _closing(stream: list[str], start: int, closing: list[str]) -> int | None:
     level = 0
-    for place in range(start, len(stream)):
-        token = stream[place]
+    for position in range(start, len(stream)):
+        token = stream[position]
         if token == "\n\n" and level == 0:
             return None  # TeX itself allows no empty line in a formula
-        if level == 0 and stream[place : place + len(closing)] == closing:
-            return place
+        if level == 0 and stream[position : position + len(closing)] == closing:
+            return position
         level += (token == "{") - (token == "}")
         if level < 0:
             return None
@@ -399,11 +399,11 @@ class _Reader:
         if self.skip_spaces() != opening:
             return None
         level = 0
-        for place in range(self.place, len(self.stream)):
-            level += (self.stream[place] == opening) - (self.stream[place] == closing)
+        for position in range(self.place, len(self.stream)):
+            level += (self.stream[position] == opening) - (self.stream[position] == closing)
             if level == 0:
-                inside = self.stream[self.place + 1 : place]
-                self.place = place + 1
+                inside = self.stream[self.place + 1 : position]
+                self.place = position + 1
                 return inside
         return None
 

@@ -61,20 +61,20 @@ def read_shard(folder: Path, shard: int, tokenizer: str) -> dict[str, Count] | N
     path = kept(folder, shard)
     if not path.exists():
         return None
-    found = json.loads(path.read_text())
-    if found["tokenizer"] != tokenizer:
+    content = json.loads(path.read_text())
+    if content["tokenizer"] != tokenizer:
         return None
-    return {task: Count(*each) for task, each in found["tasks"].items()}
+    return {task: Count(*count) for task, count in content["tasks"].items()}
 
 
 def total(counts: Iterable[Mapping[str, Iterable[int]]]) -> dict[str, Count]:
     """The sum by task, the most records first."""
-    found: dict[str, Count] = {}
-    for each in counts:
-        for task, count in each.items():
-            found[task] = found.get(task, Count()).plus(count)
-    order = Counter({task: count.rows for task, count in found.items()})
-    return {task: found[task] for task, _ in order.most_common()}
+    result: dict[str, Count] = {}
+    for by_task in counts:
+        for task, count in by_task.items():
+            result[task] = result.get(task, Count()).plus(count)
+    order = Counter({task: count.rows for task, count in result.items()})
+    return {task: result[task] for task, _ in order.most_common()}
 
 
 @functools.lru_cache(maxsize=2)

@@ -103,7 +103,7 @@ class Readings:
 
 def plain(answer: OcrResult, reader: OcrPipeline) -> Event:
     """What the page shows of an answer. Boxes are in thousandths of the image."""
-    found: Event = {
+    event: Event = {
         "text": answer.text,
         "task": answer.request.task,
         "words": words(answer, reader),
@@ -117,20 +117,20 @@ def plain(answer: OcrResult, reader: OcrPipeline) -> Event:
     }
     if answer.request.task == "spot":
         spots, faults = spotting.parse(answer.text)
-        found["boxes"] = [{"text": spot.text, "box": spot.box} for spot in spots]
-        found["faults"] = [str(fault) for fault in faults]
-    return found
+        event["boxes"] = [{"text": spot.text, "box": spot.box} for spot in spots]
+        event["faults"] = [str(fault) for fault in faults]
+    return event
 
 
 def words(answer: OcrResult, reader: OcrPipeline) -> list[tuple[str, float | None]]:
     """The text in pieces: words with their confidence, and what stands between them with none."""
     text = "".join(piece for piece, _ in reader.token_texts(answer)).strip()
-    found, end = [], 0
+    pieces, end = [], 0
     for word in reader.spans(answer, "word"):
         between = text[end : word.start]
-        found += [(between, None)] * bool(between) + [(word.text, round(word.confidence, 4))]
+        pieces += [(between, None)] * bool(between) + [(word.text, round(word.confidence, 4))]
         end = word.start + len(word.text)
-    found += [(text[end:], None)] * (end < len(text))
+    pieces += [(text[end:], None)] * (end < len(text))
     if text != answer.text:  # OPT writes line ends so
-        found = [(piece.replace(LINE_BREAK, "\n"), sure) for piece, sure in found]
-    return found if "".join(piece for piece, _ in found) == answer.text else [(answer.text, None)]
+        pieces = [(piece.replace(LINE_BREAK, "\n"), sure) for piece, sure in pieces]
+    return pieces if "".join(piece for piece, _ in pieces) == answer.text else [(answer.text, None)]

@@ -154,8 +154,8 @@ class Server:
         asked = await _asked(request)
         form, task = _choice(asked, "format", FORMATS), _choice(asked, "task", prompts.TASKS)
         text, picture = _text(asked, "text"), await self._picture(asked)
-        made = await self._at_desk(_rendered, picture, text, task, form)
-        return Response(made, media_type=MEDIA[form])
+        rendered = await self._at_desk(_rendered, picture, text, task, form)
+        return Response(rendered, media_type=MEDIA[form])
 
     async def correct(self, request: Request) -> Response:
         asked = await _asked(request)

@@ -115,9 +115,9 @@ def preview(picture: EncodedImage) -> bytes:
     """A JPEG of the page that is no larger than a screen."""
     small = images.open_image(picture)
     small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-    made = io.BytesIO()
-    small.save(made, "JPEG", quality=88)
-    return made.getvalue()
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
 
 
 def plain_name(name: str) -> str:

@@ -216,7 +216,7 @@ def _is_labels(path: Path) -> bool:
 def _visible(folder: Path, folders: bool = False) -> list[Path]:
     """The files (or folders) at any depth, but hidden ones, in natural order."""
     paths = []
-    for place, inner, names in os.walk(folder):
+    for directory, inner, names in os.walk(folder):
         inner[:] = [name for name in inner if name[0] != "."]
-        paths += [Path(place) / name for name in (inner if folders else names) if name[0] != "."]
+        paths += [Path(directory) / name for name in (inner if folders else names) if name[0] != "."]
     return sorted(paths, key=lambda path: natural_order(str(path)))

@@ -83,7 +83,7 @@ def init(options: InitOptions) -> InitReport:
         return scan(sources, RowChecker(collator), options.workers)
 
     result = look(documents, config.data.max_crops)
-    rows, bad = (sum(getattr(each, name) for each in result.statistics) for name in ("rows", "bad"))
+    rows, bad = (sum(getattr(stats, name) for stats in result.statistics) for name in ("rows", "bad"))
     if rows == bad:
         raise DataError("\n".join([f"{options.folder}: none of {rows:,} rows can be used", *_faults(result)]))
     documents, result, crops = _tiles(documents, result, sizes, look)
@@ -141,11 +141,11 @@ def _tiles(
     moved, reason = with_tiles(documents, merged(result.statistics), sizes)
     if not reason:
         return documents, result, []
-    before = sum(each.bad for each in result.statistics)
+    before = sum(stats.bad for stats in result.statistics)
     reopened = [replace(document, records=opened(document)) for document in moved]
     for crops in CROPS:
         again = look(reopened, crops)
-        if sum(each.bad for each in again.statistics) <= before:
+        if sum(stats.bad for stats in again.statistics) <= before:
             return reopened, again, [("max_crops", crops, reason)]
     return documents, result, []
 
@@ -171,7 +171,7 @@ def _held_out(
     split = split_by_document(result, duplicates.find_pairs(result), options.split, options.document)
     for name, rows in (("train", split.train), ("validation", split.validation)):
         write_records(options.file(name), (documents[source].records[row] for source, row in rows))
-    bad = sum(each.bad for each in result.statistics)
+    bad = sum(stats.bad for stats in result.statistics)
     lost = f"; {bad} rows that cannot be used are in neither" if bad else ""
     names = [str(options.file(name)) for name in ("train", "validation")]
     return choices.with_split(*names, split.share, len(split.validation)), f"{split}{lost}"
@@ -179,10 +179,10 @@ def _held_out(
 
 def _table(documents: list[Document], seen: ScanResult) -> str:
     lines = [f"{'source':40} {'rows':>7} {'bad':>5}   tasks"]
-    for document, found in zip(documents, seen.statistics, strict=True):
-        tasks = ", ".join(task for task, _ in found.tasks.most_common()) or "none"
+    for document, stats in zip(documents, seen.statistics, strict=True):
+        tasks = ", ".join(task for task, _ in stats.tasks.most_common()) or "none"
         name = document.path if len(document.path) <= 40 else "..." + document.path[-37:]
-        lines.append(f"{name:40} {len(document.records):7,} {found.bad:5,}   {tasks} ({document.form})")
+        lines.append(f"{name:40} {len(document.records):7,} {stats.bad:5,}   {tasks} ({document.form})")
     return "\n".join(lines)
 
 
@@ -217,5 +217,5 @@ def _faults(seen: ScanResult) -> list[str]:
 
 
 def _range(numbers: Histogram) -> str:
-    found = numbers.plain()
-    return f"{found['median']:,} in the middle, {found['least']:,} to {found['most']:,}"
+    summary = numbers.plain()
+    return f"{summary['median']:,} in the middle, {summary['least']:,} to {summary['most']:,}"

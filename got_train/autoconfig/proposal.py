@@ -131,10 +131,10 @@ def with_tiles(
     if warning is None or whole.small[0][1] <= whole.small[0][0]:
         return list(documents), ""
     moved = [
-        replace(each, task=WHOLE_PAGE.get(each.task, each.task), form=f"{each.form}, tiles")
-        if each.task in WHOLE_PAGE
-        else each
-        for each in documents
+        replace(document, task=WHOLE_PAGE.get(document.task, document.task), form=f"{document.form}, tiles")
+        if document.task in WHOLE_PAGE
+        else document
+        for document in documents
     ]
     if moved == list(documents):
         return list(documents), ""
@@ -153,8 +153,8 @@ def _sources(documents: Sequence[Document]) -> list[Line]:
 def _tokens(whole: Statistics, sizes: GotConfig) -> list[Line]:
     most = whole.tokens.plain()["most"]
     room = min(MOST_TOKENS, sizes.decoder.max_positions)
-    wanted = math.ceil(1.05 * most / ROUND) * ROUND  # not every row may have been looked at
-    lines = [("max_tokens", max(ROUND, min(room, wanted)), f"of a row; the longest seen has {most:,}")]
+    max_tokens = math.ceil(1.05 * most / ROUND) * ROUND  # not every row may have been looked at
+    lines = [("max_tokens", max(ROUND, min(room, max_tokens)), f"of a row; the longest seen has {most:,}")]
     long = whole.tokens.above(room)
     if long or whole.bad:
         reason = f"{whole.bad} rows cannot be used" if whole.bad else f"{long} rows are longer than that"
@@ -211,8 +211,8 @@ def _optim(rows: int, adapters: bool, sizes: GotConfig) -> list[Line]:
 def _train(rows: int, sizes: GotConfig, output_dir: str, anew: bool) -> list[Line]:
     small = sizes.decoder.width <= SMALL_WIDTH
     batch = 16 if small else 8 if rows >= 200 else 4
-    wanted, most = (STEPS_ANEW, EPOCHS_ANEW) if anew else (STEPS, MOST_EPOCHS)
-    epochs = min(most, max(1, round(wanted * batch / max(1, rows))))
+    fewest, most = (STEPS_ANEW, EPOCHS_ANEW) if anew else (STEPS, MOST_EPOCHS)
+    epochs = min(most, max(1, round(fewest * batch / max(1, rows))))
     steps = max(1, rows * epochs // batch)
     precision, why = _precision()
     return [

@@ -89,11 +89,11 @@ def _names_of(members: dict[int, list[int]], names: Sequence[str]) -> list[list[
 def _chosen(result: ScanResult, members: list[list[int]], share: float) -> set[int]:
     """Whole groups, in an order that their pictures decide, as near to the share as they go; never all."""
     order = sorted(members, key=lambda indices: hash_bytes(*sorted(_key(result, index) for index in indices)))
-    wanted = share * len(result.fingerprints)
+    target = share * len(result.fingerprints)
     held_out: set[int] = set()
     taken = 0
     for indices in order:
-        if len(held_out) + len(indices) / 2 <= wanted and taken < len(order) - 1:
+        if len(held_out) + len(indices) / 2 <= target and taken < len(order) - 1:
             held_out.update(indices)
             taken += 1
     if not held_out:  # the smallest, where each is too large for the share

@@ -94,15 +94,15 @@ def load_adapter_weights(model: Got, folder: str | os.PathLike) -> None:
     """Fill a model with adapters on, and the parts that trained as a whole, from a folder."""
     adapter, path = read_adapter(folder), Path(folder) / ADAPTER_WEIGHTS
     stored = _entries_of(folder)
-    wanted = {name: value for name, value in model.named_parameters() if _is_kept(name, adapter)}
-    faults = [f"missing: {name}" for name in sorted(wanted.keys() - stored.keys())]
-    faults += [f"not of this adapter: {name}" for name in sorted(stored.keys() - wanted.keys())]
-    for name in sorted(wanted.keys() & stored.keys()):
-        if (shape := list(wanted[name].shape)) != stored[name].shape:
+    parameters = {name: value for name, value in model.named_parameters() if _is_kept(name, adapter)}
+    faults = [f"missing: {name}" for name in sorted(parameters.keys() - stored.keys())]
+    faults += [f"not of this adapter: {name}" for name in sorted(stored.keys() - parameters.keys())]
+    for name in sorted(parameters.keys() & stored.keys()):
+        if (shape := list(parameters[name].shape)) != stored[name].shape:
             faults.append(f"{name}: the file has {stored[name].shape}, the model {shape}")
     if faults:
         raise CheckpointError("\n  ".join([f"{path}: {len(faults)} weights do not fit:", *faults]))
-    for name, parameter in wanted.items():
+    for name, parameter in parameters.items():
         parameter.set_value(paddle.to_tensor(stored[name].read()).astype(parameter.dtype))
 
 
@@ -166,8 +166,10 @@ class Adapters:
         self._restore()
         if adapter is None:
             return
-        brought = [(name, each) for name, each in self.model.named_parameters() if _is_kept(name, adapter)]
-        self._own = {name: each.clone() for name, each in brought}
+        brought = [
+            (name, parameter) for name, parameter in self.model.named_parameters() if _is_kept(name, adapter)
+        ]
+        self._own = {name: parameter.clone() for name, parameter in brought}
         try:
             attach(self.model, adapter)
             load_adapter_weights(self.model, folder)

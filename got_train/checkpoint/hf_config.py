@@ -129,14 +129,16 @@ def _from_original(values: dict[str, Any], shapes: dict[str, list[int]]) -> GotC
 
 def _decoder(values: dict[str, Any]) -> DecoderConfig:
     _check_architecture(values, DECODER_ARCHITECTURE)
-    found = {ours: values[theirs] for ours, theirs in DECODER_KEYS.items() if values.get(theirs) is not None}
-    absent = [DECODER_KEYS[name] for name in REQUIRED_SIZES if name not in found]
+    settings = {
+        ours: values[theirs] for ours, theirs in DECODER_KEYS.items() if values.get(theirs) is not None
+    }
+    absent = [DECODER_KEYS[name] for name in REQUIRED_SIZES if name not in settings]
     if absent:
         raise ConfigError(f"no {', '.join(absent)}; the decoder's sizes must be there")
     rope = _section(values, "rope_parameters")  # transformers 5
     _check_architecture(rope, {"rope_type": "default"})
     # 10,000 is what Qwen2's own code takes where its config.json is silent
-    return build(DecoderConfig, {"rope_theta": rope.get("rope_theta", 1e4), **found}, "decoder")
+    return build(DecoderConfig, {"rope_theta": rope.get("rope_theta", 1e4), **settings}, "decoder")
 
 
 def _special_tokens(values: dict[str, Any]) -> dict[str, Any]:

@@ -47,17 +47,17 @@ def merge(
         merged = probe_logits(round_weights(model, dtype))
         _difference(f"merged and rounded to {dtype}", both, merged)
     result = Path(result).resolve()
-    made = result.with_name(f".{result.name}.merging")
-    shutil.rmtree(made, ignore_errors=True)
+    tmp_dir = result.with_name(f".{result.name}.merging")
+    shutil.rmtree(tmp_dir, ignore_errors=True)
     try:
         with _writing(result):
-            save_model(model, made, layout, dtype, load_tokenizer(adapter))
-            copy_characters(adapter, made)
+            save_model(model, tmp_dir, layout, dtype, load_tokenizer(adapter))
+            copy_characters(adapter, tmp_dir)
         del model  # one of the released size is 2 GB
-        _check(_difference("read back", merged, probe_logits(load_tuned(made))), 0, adapter)
-        os.replace(made, result)
+        _check(_difference("read back", merged, probe_logits(load_tuned(tmp_dir))), 0, adapter)
+        os.replace(tmp_dir, result)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(tmp_dir, ignore_errors=True)
     print(f"{result}: done")
 
 
@@ -71,8 +71,8 @@ def _writing(result: Path) -> Iterator[None]:
         raise CheckpointError(f"{result}: cannot be written ({error}); another disk or folder") from error
 
 
-def _difference(what: str, expected: np.ndarray, found: np.ndarray) -> float:
-    largest = float(abs(expected - found).max())
+def _difference(what: str, expected: np.ndarray, actual: np.ndarray) -> float:
+    largest = float(abs(expected - actual).max())
     print(
         f"{what}: largest difference {largest:.3g} in {expected.shape[0]} x {expected.shape[1]} logits, "
         f"which reach {abs(expected).max():.3g}",

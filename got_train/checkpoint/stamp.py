@@ -44,4 +44,4 @@ def model_stamp(folder: str | os.PathLike, adapter: str | os.PathLike | None = N
     folders = [folder] if adapter is None else [folder, adapter]
     if adapter is None and is_adapter(folder):
         folders.append(base_folder(folder))
-    return [entry for each in folders for entry in folder_stamp(each)]
+    return [entry for path in folders for entry in folder_stamp(path)]

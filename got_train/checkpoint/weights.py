@@ -97,13 +97,13 @@ class WeightFile:
             )
 
     def _by_canonical_name(self) -> dict[str, TensorEntry]:
-        found: dict[str, TensorEntry] = {}
+        entries: dict[str, TensorEntry] = {}
         for name, tensor in tensor_entries(self.path).items():
             canonical = layouts.canonical(name)
-            if canonical in found:
+            if canonical in entries:
                 raise CheckpointError(f"{self.path}: {canonical} is there twice, once as {name}")
-            found[canonical] = tensor
-        return found
+            entries[canonical] = tensor
+        return entries
 
     def _is_transposed(self) -> bool:
         """Whether Linear weights are [in, out]: most have the width of the norm before them in first place.
@@ -193,20 +193,20 @@ def load_state_dict(
 ) -> None:
     """Copy tensors into the parameters below `prefix`, or refuse and name all that do not fit."""
     linears = linear_names(model)
-    wanted = {name: value for name, value in model.named_parameters() if name.startswith(prefix)}
-    wanted = {name: value for name, value in wanted.items() if name not in (absent or [])}
-    faults = [f"missing: {name}" for name in wanted if name not in source.tensors]
-    strangers = [name for name in source.names(prefix) if name not in wanted]
+    parameters = {name: value for name, value in model.named_parameters() if name.startswith(prefix)}
+    parameters = {name: value for name, value in parameters.items() if name not in (absent or [])}
+    faults = [f"missing: {name}" for name in parameters if name not in source.tensors]
+    strangers = [name for name in source.names(prefix) if name not in parameters]
     faults += [f"not of this model: {name}" for name in strangers + ([] if prefix else source.extra)]
-    for name in wanted.keys() & source.tensors.keys():
-        needed, shape = list(wanted[name].shape), source.shape(name, name in linears)
+    for name in parameters.keys() & source.tensors.keys():
+        needed, shape = list(parameters[name].shape), source.shape(name, name in linears)
         if shape != needed:
             faults.append(f"{name}: the file has {shape}, the model {needed}")
     if faults:
         raise CheckpointError(
             "\n  ".join([f"{source.path}: {len(faults)} weights do not fit the model:", *sorted(faults)])
         )
-    for name, parameter in wanted.items():
+    for name, parameter in parameters.items():
         parameter.set_value(source.read(name, name in linears).astype(parameter.dtype))
 
 
@@ -258,35 +258,35 @@ def save_model(
         )
     dtype = dtype or str(model.projector.weight.dtype).split(".")[-1]
     folder = Path(folder).resolve()
-    made = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(parents=True)
+    tmp_dir = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(tmp_dir, ignore_errors=True)
+    tmp_dir.mkdir(parents=True)
     try:
-        _write_json(made / "config.json", config_json(model.config, layout, dtype))
-        _write_weights(model, made, layout, dtype)
+        _write_json(tmp_dir / "config.json", config_json(model.config, layout, dtype))
+        _write_weights(model, tmp_dir, layout, dtype)
         if layout == "transformers":
-            _write_json(made / "preprocessor_config.json", _preprocessor(model.config))
-            _write_json(made / "generation_config.json", _generation(model.config))
+            _write_json(tmp_dir / "preprocessor_config.json", _preprocessor(model.config))
+            _write_json(tmp_dir / "generation_config.json", _generation(model.config))
         if tokenizer is not None:
-            (tokenizer.to_transformers if layout == "transformers" else tokenizer.save)(made)
-        sync_tree(made)
-        _commit(made, folder, (*_WEIGHTS, *_TOKENIZERS) if tokenizer is not None else _WEIGHTS)
+            (tokenizer.to_transformers if layout == "transformers" else tokenizer.save)(tmp_dir)
+        sync_tree(tmp_dir)
+        _commit(tmp_dir, folder, (*_WEIGHTS, *_TOKENIZERS) if tokenizer is not None else _WEIGHTS)
         sync_folder(folder)
         sync_folder(folder.parent)
     finally:
-        shutil.rmtree(made, ignore_errors=True)  # on a full disk its half would stay in the way
+        shutil.rmtree(tmp_dir, ignore_errors=True)  # on a full disk its half would stay in the way
 
 
-def _commit(made: Path, folder: Path, replaced: tuple[str, ...]) -> None:
+def _commit(tmp_dir: Path, folder: Path, replaced: tuple[str, ...]) -> None:
     """Put a complete folder in its place; into one that exists, so that what it holds besides stays.
 
     There the weights come last and in one rename: before it a reader finds the old ones, after it the new.
     (Old shards stay a moment longer; model.safetensors goes before them, and no two saves name theirs alike.)
     """
     if not folder.exists():
-        made.rename(folder)
+        tmp_dir.rename(folder)
         return
-    new = sorted(made.iterdir(), key=lambda file: file.name in _WEIGHTS[:2])
+    new = sorted(tmp_dir.iterdir(), key=lambda file: file.name in _WEIGHTS[:2])
     for file in new:
         os.replace(file, folder / file.name)
     names = {file.name for file in new}
@@ -294,7 +294,7 @@ def _commit(made: Path, folder: Path, replaced: tuple[str, ...]) -> None:
         for old in folder.glob(pattern):
             if old.name not in names:
                 old.unlink()
-    made.rmdir()
+    tmp_dir.rmdir()
 
 
 def _write_weights(model: Got, folder: Path, layout: str, dtype: str) -> None:

@@ -25,11 +25,11 @@ MOST_MODELS = 2
 
 
 def parser() -> CommandParser:
-    made = CommandParser(
+    command = CommandParser(
         "app",
         description="A local web page: drop a page, read it, correct it, save it as training data.",
     )
-    add = made.add_argument
+    add = command.add_argument
     models = "checkpoint or adapter; a second one reads the same pages beside it"
     several = {"nargs": "+", "action": "extend"}
     names = ("--model-name-or-path", "--model_name_or_path", "--model-name")
@@ -56,7 +56,7 @@ def parser() -> CommandParser:
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(default float32)")
     add("--threads", type=int, metavar="N", help="use N CPU threads (default: all cores)")
     add("--browser", action="store_true", help="open the page in the browser")
-    return made
+    return command
 
 
 @handle_errors("app")

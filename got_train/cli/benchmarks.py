@@ -9,19 +9,19 @@ from .exits import DONE, handle_errors
 
 
 def parser() -> CommandParser:
-    made = CommandParser(
+    command = CommandParser(
         "benchmarks",
         description="List the benchmarks with their versions, data, licences and published values.",
         epilog="Exit codes: 0 listed, 2 wrong usage or files.",
     )
-    made.add_argument("name", nargs="?", metavar="NAME", help="all that is known of one benchmark")
-    made.add_argument(
+    command.add_argument("name", nargs="?", metavar="NAME", help="all that is known of one benchmark")
+    command.add_argument(
         "--compare",
         nargs=2,
         metavar=("RESULTS", "SCORES"),
         help="OmniDocBench: the official tool's result files beside a folder of ours, page by page",
     )
-    return made
+    return command
 
 
 @handle_errors("benchmarks")

@@ -22,8 +22,8 @@ from .exits import DONE, handle_errors
 
 
 def parser() -> CommandParser:
-    made = CommandParser("calibrate", description=__doc__)
-    add = made.add_argument
+    command = CommandParser("calibrate", description=__doc__)
+    add = command.add_argument
     add("checkpoint", help=f"a checkpoint's folder; {CALIBRATION} is written into it")
     add("--data", required=True, metavar="FILE", help="records with known text that were not trained on")
     add("--limit", type=int, metavar="N", help="use only the first N records")
@@ -36,14 +36,14 @@ def parser() -> CommandParser:
         help="compute in this type (default float32)",
     )
     add("--threads", type=int, metavar="N", help="use N CPU threads (default: all cores)")
-    return made
+    return command
 
 
 @handle_errors("calibrate")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    found = run(options)
-    print(table(found))
+    calibration = run(options)
+    print(table(calibration))
     print(f"-> {Path(options.checkpoint) / CALIBRATION}; got infer uses it from now on", file=sys.stderr)
     return DONE
 
@@ -62,7 +62,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     reader = load_pipeline(
         options.checkpoint, options.dtype, max_new_tokens=options.max_new_tokens, calibration=None
     )
-    found = {"data": options.data, "dtype": options.dtype, **calibrate(reader, records, options.batch_size)}
-    text = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+    calibration = {
+        "data": options.data,
+        "dtype": options.dtype,
+        **calibrate(reader, records, options.batch_size),
+    }
+    text = json.dumps(calibration, ensure_ascii=False, indent=2) + "\n"
     write_atomic(Path(options.checkpoint) / CALIBRATION, text)
-    return found
+    return calibration

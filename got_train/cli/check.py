@@ -22,27 +22,27 @@ READY, NOT_READY = 0, 1
 
 
 def parser() -> CommandParser:
-    made = CommandParser(
+    command = CommandParser(
         "check",
         description="Look at the config, every row and the first steps of a run; is it ready?",
         epilog="Exit codes: 0 ready (with or without warnings), 1 not ready, 2 wrong usage, 130 interrupted.",
     )
-    made.add_argument("config", help="a YAML file, as for got train")
-    made.add_argument(
+    command.add_argument("config", help="a YAML file, as for got train")
+    command.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="settings that win over the file"
     )
-    made.add_argument("--json", action="store_true", help="print check.json instead of text")
-    made.add_argument("--workers", type=count, help="check rows in N processes (default: all cores)")
-    made.add_argument(
+    command.add_argument("--json", action="store_true", help="print check.json instead of text")
+    command.add_argument("--workers", type=count, help="check rows in N processes (default: all cores)")
+    command.add_argument(
         "--sample",
         type=count,
         default=0,
         help="check at most N rows of each source, evenly spaced (default: all)",
     )
-    made.add_argument(
+    command.add_argument(
         "--no-measure", action="store_true", help="check rows and config only; do not measure memory and time"
     )
-    return made
+    return command
 
 
 @handle_errors("check", refused=NOT_READY, interrupted="interrupted; there is no verdict")
@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     workers = settings.usable_cores() if options.workers is None else options.workers
     try:
         config = load_config(options.config, options.overrides)
-        found = check(config, workers, options.sample, not options.no_measure)
+        outcome = check(config, workers, options.sample, not options.no_measure)
     except ConfigError as error:
-        found = refused(error)
-    print(json.dumps(found, ensure_ascii=False, indent=1) if options.json else verdict.text(found))
-    return NOT_READY if found["verdict"] == verdict.NOT_READY else READY
+        outcome = refused(error)
+    print(json.dumps(outcome, ensure_ascii=False, indent=1) if options.json else verdict.text(outcome))
+    return NOT_READY if outcome["verdict"] == verdict.NOT_READY else READY

@@ -20,12 +20,12 @@ __all__ = ["CONVERTED", "SOME_REFUSED", "WRONG_USAGE", "main", "parser"]
 
 
 def parser() -> CommandParser:
-    made = CommandParser(
+    command = CommandParser(
         "convert-data",
         description="Convert training data between its formats, row by row; no row is changed on the way.",
         epilog="Exit codes: 0 all rows converted, 1 some refused (see OUT.refused.jsonl), 2 wrong usage.",
     )
-    add = made.add_argument
+    add = command.add_argument
     add("source", help="data that got train reads, or labels: PAGE, ALTO, COCO-Text, PaddleOCR, lines")
     add("--to", required=True, choices=tuple(NAMES), help="the format to write")
     add("-o", "--out", required=True, metavar="OUT", help="a .jsonl or .json file, or a folder for it")
@@ -46,7 +46,7 @@ def parser() -> CommandParser:
         default=(),
         help="leave this out where the format cannot hold it",
     )
-    labels = made.add_argument_group("labels with positions")
+    labels = command.add_argument_group("labels with positions")
     add = labels.add_argument
     add(
         "--tasks",
@@ -58,7 +58,7 @@ def parser() -> CommandParser:
         "--order", choices=ORDERS, help="of lines: the file's (default for PAGE, ALTO) or the page's (others)"
     )
     add("--illegible", choices=ILLEGIBLE, default="leave_out", help="labels like ### (default leave_out)")
-    return made
+    return command
 
 
 @handle_errors("convert-data")

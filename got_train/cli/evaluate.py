@@ -30,13 +30,13 @@ SCORED, SOME_FAILED, TOO_LOW = 0, 1, 3
 
 
 def parser() -> CommandParser:
-    made = CommandParser(
+    command = CommandParser(
         "evaluate",
         description="Score a model on records, score predictions that exist, or compare scores.",
         epilog="Exit codes: 0 scored, 1 some rows failed (listed on stderr), 2 wrong usage or files, 3 worse "
         "than --fail-under. A killed evaluation continues when it is started again.",
     )
-    add = made.add_argument
+    add = command.add_argument
     add(
         "model", nargs="?", metavar="CONFIG|FOLDER", help="a YAML file, a checkpoint, or a benchmark's folder"
     )
@@ -112,7 +112,7 @@ def parser() -> CommandParser:
         metavar="METRIC=VALUE",
         help="exit with 3 if it is worse, e.g. edit_distance=0.2, table.teds=0.8, ocr:f1=0.9",
     )
-    return made
+    return command
 
 
 @handle_errors(
@@ -153,9 +153,9 @@ def _told(metrics: dict[str, Any], limits: dict[str, float]) -> int:
         print(verdict.beside(metrics["beside"]["name"], metrics["beside"]["skills"])[0])
     for sentence in (skill["words"] for skill in metrics.get("comparison", {}).get("skills", ())):
         print(sentence)
-    for name, found in metrics.get("benchmarks", {}).items():
-        print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in found["summary"].items()))
-    failures = [f"{each['location']}: {each['cause']}" for each in metrics["failures"]]
+    for name, results in metrics.get("benchmarks", {}).items():
+        print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in results["summary"].items()))
+    failures = [f"{failure['location']}: {failure['cause']}" for failure in metrics["failures"]]
     if failures:
         say("evaluate", "\n  ".join([f"{len(failures)} failed and count as empty answers", *failures]))
     if short := shortfalls(metrics, limits):
@@ -168,7 +168,7 @@ def _config(options: argparse.Namespace) -> EvaluationConfig:
     from got_train.evaluation import schema
 
     if options.model and options.model.lower().endswith((".yaml", ".yml")):
-        limits = [f"scores.fail_under.{each}" for each in options.fail_under]
+        limits = [f"scores.fail_under.{limit}" for limit in options.fail_under]
         return schema.load(options.model, [*options.overrides, *limits], options.output_dir)
     if options.overrides:
         raise EvaluationError(

@@ -23,29 +23,29 @@ from .exits import DONE, FAILED, handle_errors
 
 
 def parser() -> CommandParser:
-    made = CommandParser(
+    command = CommandParser(
         "init",
         description="Look at a folder of documents and write a config to fine-tune on it, with reasons.",
         epilog="Exit codes: 0 written, 1 nothing to train on, or not ready, 2 wrong usage, 130 interrupted.",
     )
-    made.add_argument(
+    command.add_argument(
         "folder", type=_folder, help="documents: pictures with .txt, records, conversations, parquet ..."
     )
-    made.add_argument("-o", "--out", required=True, type=Path, help="the config to write, e.g. my.yaml")
-    made.add_argument(
+    command.add_argument("-o", "--out", required=True, type=Path, help="the config to write, e.g. my.yaml")
+    command.add_argument(
         "--init-from", default="GOT_weights", help="checkpoint to start from (default: GOT_weights)"
     )
-    made.add_argument(
+    command.add_argument(
         "--task", default="", choices=("", *prompts.TASKS), help="of rows that name none (default: by looks)"
     )
-    made.add_argument(
+    command.add_argument(
         "--split",
         type=_share,
         default=0.0,
         metavar="SHARE",
         help="hold out this share of the rows, in whole documents, in files beside the config",
     )
-    made.add_argument(
+    command.add_argument(
         "--document",
         type=_document,
         default="",
@@ -53,13 +53,13 @@ def parser() -> CommandParser:
         help="what a document of --split is: folder, file, or a regular expression on the picture's path "
         "with one group (default: the rows' `document`, else pages and crops by their names)",
     )
-    made.add_argument("--workers", type=count, help="check rows in N processes (default: all cores)")
-    made.add_argument(
+    command.add_argument("--workers", type=count, help="check rows in N processes (default: all cores)")
+    command.add_argument(
         "--no-measure",
         action="store_true",
         help="do not load the checkpoint to see how well it reads a few of these rows",
     )
-    return made
+    return command
 
 
 def _folder(text: str) -> str:
@@ -87,7 +87,7 @@ def _share(text: str) -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     workers = settings.usable_cores() if options.workers is None else options.workers
-    wanted = InitOptions(
+    init_options = InitOptions(
         folder=options.folder,
         out=options.out,
         init_from=options.init_from,
@@ -97,6 +97,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         read_base=not options.no_measure,
         workers=workers,
     )
-    report = init(wanted)
+    report = init(init_options)
     print(report.text)
     return DONE if report.ready else FAILED

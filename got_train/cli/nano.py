@@ -98,8 +98,8 @@ class Step(NamedTuple):
         """done, or how far its training has come."""
         if self.done:
             return "done"
-        found = checkpoints(ROOT / Path(self.product).parent)
-        return f"at step {step_of(found[-1])}" if found else "to do"
+        saved = checkpoints(ROOT / Path(self.product).parent)
+        return f"at step {step_of(saved[-1])}" if saved else "to do"
 
 
 def plan(configs: str = "configs/nano/print", recipe: str = "configs/data/nano_world.yaml") -> list[Step]:

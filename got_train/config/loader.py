@@ -109,9 +109,9 @@ def strict_loader() -> type:
         def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
             node = super().compose_mapping_node(anchor)
             keys = [str(key.value) for key, _ in node.value]
-            for place, (key, _) in enumerate(node.value):
-                twice = f"{keys[place]} (line {key.start_mark.line + 1}) stands there a second time"
-                require(keys[place] not in keys[:place], f"{twice}; keep one of them")
+            for index, (key, _) in enumerate(node.value):
+                twice = f"{keys[index]} (line {key.start_mark.line + 1}) stands there a second time"
+                require(keys[index] not in keys[:index], f"{twice}; keep one of them")
             return node
 
         def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
@@ -141,8 +141,8 @@ def _count_values(node: yaml.Node, known: dict[yaml.Node, int | None]) -> int:
     if node not in known:
         known[node] = None
         inner = node.value if isinstance(node, yaml.CollectionNode) else []
-        inner = [each for pair in inner for each in pair] if isinstance(node, yaml.MappingNode) else inner
-        known[node] = 1 + sum(_count_values(each, known) for each in inner)
+        inner = [item for pair in inner for item in pair] if isinstance(node, yaml.MappingNode) else inner
+        known[node] = 1 + sum(_count_values(item, known) for item in inner)
     count = known[node]
     line = node.start_mark.line + 1
     require(count is not None, f"the value of line {line} holds an alias of itself; write the values out")

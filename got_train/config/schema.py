@@ -110,13 +110,13 @@ class DataConfig:
             all(weighted) or not any(weighted),
             f"train: {sum(weighted)} of {len(weighted)} sources have a weight; give all sources one, or none",
         )
-        for place, source in enumerate(self.sources):
+        for index, source in enumerate(self.sources):
             known = not source.streaming or source.weight is not None
-            require(known, f"train[{place}].streaming: its rows are not counted; give all sources a weight")
-        for place, source in enumerate(self.replay_sources):
-            self._check_replay(f"replay[{place}]", source, any(weighted))
-        for place, source in enumerate(self.validation_sources):
-            where = f"validation[{place}]"
+            require(known, f"train[{index}].streaming: its rows are not counted; give all sources a weight")
+        for index, source in enumerate(self.replay_sources):
+            self._check_replay(f"replay[{index}]", source, any(weighted))
+        for index, source in enumerate(self.validation_sources):
+            where = f"validation[{index}]"
             require(source.weight is None, f"{where}.weight: {source.weight}; here each row counts once")
             require(not source.streaming, f"{where}.streaming: its rows are taken from all over; drop it")
 
@@ -192,7 +192,7 @@ class LoraConfig:
     def __post_init__(self) -> None:
         require(self.rank >= 0, f"rank must not be negative; got {self.rank}")
         others = dataclasses.fields(self)[1:]
-        given = [each.name for each in others if getattr(self, each.name) != each.default]
+        given = [part.name for part in others if getattr(self, part.name) != part.default]
         off = "rank is 0, which is no LoRA; a rank such as 8, or leave it out"
         require(self.rank > 0 or not given, f"{given[0] if given else ''}: {off}")
         require(self.alpha > 0, f"alpha must be above 0; got {self.alpha}")
@@ -455,7 +455,7 @@ FREE = (
 
 def differences(config: Config, other: Config) -> list[str]:
     """Where two configs differ in what is computed, as `train.seed: 1, not 2`."""
-    ours, others = (dict(flat(dataclasses.asdict(each))) for each in (config, other))
+    ours, others = (dict(flat(dataclasses.asdict(side))) for side in (config, other))
     return [
         f"{key}: {ours[key]!r}, not {others[key]!r}"
         for key in ours

@@ -53,14 +53,14 @@ def _tall_turned() -> bool | None:
 
     12 does so where they are over 100 times as high as wide.
     """
-    found = []
+    rows_first = []
     for before in _PROBES:
         noise = np.random.default_rng(0).integers(0, 256, before[::-1], np.uint8)
         probe = Image.fromarray(noise)
         by_rows = probe.resize((before[0], 16), Image.Resampling.BICUBIC)
         by_rows = by_rows.resize((16, 16), Image.Resampling.BICUBIC)
-        found.append(by_rows.tobytes() == probe.resize((16, 16), Image.Resampling.BICUBIC).tobytes())
-    return {(False,) * 5: False, (True, False, True, False, True): True}.get(tuple(found))
+        rows_first.append(by_rows.tobytes() == probe.resize((16, 16), Image.Resampling.BICUBIC).tobytes())
+    return {(False,) * 5: False, (True, False, True, False, True): True}.get(tuple(rows_first))
 
 
 @lru_cache(maxsize=64)
@@ -97,19 +97,19 @@ def _blend(
 ) -> None:
     """Every line of `blended` is the weighted sum of lines from its first on, rounded to 8 bits."""
     last = len(lines) - 1  # beyond which weights are zero
-    for place in range(len(blended)):
+    for row in range(len(blended)):
         sums[:] = 1 << (_BITS - 1)
         for tap in range(0, weights.shape[1], 4):
-            at = first[place] + tap
+            at = first[row] + tap
             a, b = lines[min(at, last)], lines[min(at + 1, last)]
             c, d = lines[min(at + 2, last)], lines[min(at + 3, last)]
-            w0, w1 = weights[place, tap], weights[place, tap + 1]
-            w2, w3 = weights[place, tap + 2], weights[place, tap + 3]
+            w0, w1 = weights[row, tap], weights[row, tap + 1]
+            w2, w3 = weights[row, tap + 2], weights[row, tap + 3]
             for i in range(len(sums)):
                 sums[i] += w0 * np.int32(a[i]) + w1 * np.int32(b[i])
                 sums[i] += w2 * np.int32(c[i]) + w3 * np.int32(d[i])
         for i in range(len(sums)):
-            blended[place, i] = min(max(sums[i] >> _BITS, 0), 255)
+            blended[row, i] = min(max(sums[i] >> _BITS, 0), 255)
 
 
 @jit

@@ -34,16 +34,16 @@ def unusual_answers(texts: Sequence[str], tasks: Sequence[str] = ()) -> list[Unu
     spots = sum(task == "spot" for task in tasks)
     if not answers or spots > len(answers) / 2:
         return []
-    found = []
+    unusual = []
     if boxes := _boxes(answers):
-        found.append(boxes)
+        unusual.append(boxes)
     elif _many(answers, _is_json):
-        found.append(
+        unusual.append(
             Unusual("json", f"the answers are JSON, such as {_short(answers[0])}", "name the text in columns")
         )
     elif len(answers) >= FEW_ROWS and _many(answers, _is_numbers):
         cause = f"the answers are digits and signs alone, such as {_short(answers[0])}"
-        found.append(Unusual("numbers", cause, "name the text in columns"))
+        unusual.append(Unusual("numbers", cause, "name the text in columns"))
     values = set(answers)
     if (len(answers) >= FEW_ROWS and len(values) == 1) or (
         len(answers) >= MANY_ROWS and len(values) <= FEW_VALUES * len(answers)
@@ -51,8 +51,8 @@ def unusual_answers(texts: Sequence[str], tasks: Sequence[str] = ()) -> list[Unu
         shown = ", ".join(_short(value) for value in sorted(values)[:3])
         counted = "all answers are the same" if len(values) == 1 else f"only {len(values)} different answers"
         cause = f"{counted} in {len(answers)} rows: {shown}"
-        found.append(Unusual("equal", cause, "name the text in columns; these are classes"))
-    return found
+        unusual.append(Unusual("equal", cause, "name the text in columns; these are classes"))
+    return unusual
 
 
 def _boxes(answers: Sequence[str]) -> Unusual | None:

@@ -24,19 +24,19 @@ SHOWN = 8
 
 def characters_of(sources: Sequence[Sequence[Record] | RecordStream]) -> frozenset[str]:
     """The characters of the answers of these sources; streams, which read forward only, are left out."""
-    found: set[str] = set()
+    characters: set[str] = set()
     for records in sources:
         if isinstance(records, RecordStream):
             continue
         end, stride = time.monotonic() + MAX_SECONDS, max(1, len(records) // MAX_ROWS)
         for row in range(0, len(records), stride):
             try:
-                found.update(records[row].text)
+                characters.update(records[row].text)
             except RecordError:
                 continue  # the run itself has refused or skipped it
             if time.monotonic() > end:
                 break
-    return frozenset(found)
+    return frozenset(characters)
 
 
 def unfamiliar(text: str, tokenizer: Tokenizer, trained: frozenset[str] | None) -> Counter[str]:

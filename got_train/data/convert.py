@@ -118,9 +118,9 @@ def _record_rows(options: argparse.Namespace) -> Rows:
         columns=columns or None,
         split=options.split,
     )
-    for place in range(len(records)):
+    for index in range(len(records)):
         try:
-            yield records[place]
+            yield records[index]
         except DataFileError:
             raise
         except RecordError as error:

@@ -66,12 +66,12 @@ class RowReader:
         twice = next((name for name in names if list(names).count(name) > 1), None)
         if twice is not None:
             raise RecordError(f"{location}: two columns are called {shorten(twice)}; rename one of them")
-        found = {key: self._name(name, names) for key, name in self.columns.items()}
-        for key, name in found.items():
+        columns = {key: self._name(name, names) for key, name in self.columns.items()}
+        for key, name in columns.items():
             if name not in names:
                 raise RecordError(f"{location}: no column {name!r} for {key}; it has {', '.join(names)}")
         if self.columns:
-            return list(dict.fromkeys(found.values()))
+            return list(dict.fromkeys(columns.values()))
         if _reader_of(dict.fromkeys(names)) is None:
             _check_keys(names, _TABLE_KEYS, location, "column")
         return list(names)
@@ -89,12 +89,12 @@ class RowReader:
         return row if row.get("task") or not self.task else {**row, "task": self.task}
 
     def _renamed(self, row: dict, location: str) -> dict:
-        found = {key: self._name(name, row) for key, name in self.columns.items()}
-        for key, name in found.items():
+        names = {key: self._name(name, row) for key, name in self.columns.items()}
+        for key, name in names.items():
             if name not in row and key in _NEEDED:
                 named = f"no {name!r}, which columns names for {key}"
                 raise RecordError(f"{location}: {named}; it has {', '.join(row)}")
-        return {key: row[name] for key, name in found.items() if name in row}
+        return {key: row[name] for key, name in names.items() if name in row}
 
     def _name(self, name: str, names: Container[str]) -> str:
         """A column's name in the file: the image of an image folder is called file_name there."""
@@ -189,7 +189,7 @@ def _glyphs(listed: object, location: str) -> tuple:
         raise RecordError(
             f"{location}: glyphs is {shorten(listed)}; a list of a character and x1, y1, x2, y2 each"
         )
-    return tuple(tuple(each) if isinstance(each, list) else each for each in listed)
+    return tuple(tuple(glyph) if isinstance(glyph, list) else glyph for glyph in listed)
 
 
 def _conversation(row: dict, location: str, root: str) -> Record:
@@ -275,9 +275,9 @@ def _page_row(row: dict, answer: str, location: str, root: str) -> Record:
 def _paddleocr_vl(row: dict, location: str, root: str) -> Record:
     """PaddleOCR-VL's rows for ERNIEKit: image_info names the picture, text_info a question and its answer."""
     form = "ERNIEKit rows have image_info with image_url, and text_info of a mask and a no_mask text"
-    images = [each.get("image_url") for each in row["image_info"] or () if isinstance(each, dict)]
+    images = [item.get("image_url") for item in row["image_info"] or () if isinstance(item, dict)]
     turns = [
-        (each.get("tag"), each.get("text")) for each in row.get("text_info") or () if isinstance(each, dict)
+        (item.get("tag"), item.get("text")) for item in row.get("text_info") or () if isinstance(item, dict)
     ]
     if [tag for tag, _ in turns] != ["mask", "no_mask"] or not images:
         raise RecordError(f"{location}: {shorten(row)}; {form}")
@@ -356,9 +356,9 @@ def _turns(
         raise RecordError(
             f"{location}: {len(turns)} turns; one question and one answer, no further rounds yet"
         )
-    found = tuple(turn.get(speaker) for turn in turns)
-    if found != speakers:
-        named = ", ".join(map(str, found)) or "nobody"
+    sides = tuple(turn.get(speaker) for turn in turns)
+    if sides != speakers:
+        named = ", ".join(map(str, sides)) or "nobody"
         raise RecordError(f"{location}: turns of {named}; one of {speakers[0]}, then one of {speakers[1]}")
     for turn in turns:
         if not isinstance(turn.get(said), str):
@@ -384,18 +384,18 @@ def _opened(root: str, listed: object, location: str) -> tuple[str | EncodedImag
     """Pictures as a record has them: paths joined with their folder, or bytes with a name."""
     if not isinstance(listed, list):
         raise RecordError(f"{location}: images is {shorten(listed)}; a list of paths, even of one")
-    images = [_encoded(image, place) for place, image in enumerate(listed)]
+    images = [_encoded(image, index) for index, image in enumerate(listed)]
     check_images(location, images)
     return tuple(os.path.join(root, image) if isinstance(image, str) else image for image in images)
 
 
-def _encoded(image: object, place: int) -> object:
+def _encoded(image: object, index: int) -> object:
     """The picture of a cell, which Hugging Face keeps as bytes, path, or both."""
     if isinstance(image, bytes):
-        return EncodedImage(f"images[{place}]", image)
+        return EncodedImage(f"images[{index}]", image)
     if isinstance(image, dict) and {"bytes", "path"} >= set(image):
         if isinstance(image.get("bytes"), bytes):
-            return EncodedImage(image.get("path") or f"images[{place}]", image["bytes"])
+            return EncodedImage(image.get("path") or f"images[{index}]", image["bytes"])
         return image.get("path") if image.get("bytes") is None else image
     return image
 

@@ -59,12 +59,12 @@ class ImageCopier:
         return self._folder / name
 
 
-def _is_free(place: Path, files: dict[str, bytes]) -> bool:
-    if not place.exists():
+def _is_free(path: Path, files: dict[str, bytes]) -> bool:
+    if not path.exists():
         return True
-    if place.is_dir() and sorted(os.listdir(place)) != sorted(files):
+    if path.is_dir() and sorted(os.listdir(path)) != sorted(files):
         return False
-    return all((place / name).is_file() and (place / name).read_bytes() == files[name] for name in files)
+    return all((path / name).is_file() and (path / name).read_bytes() == files[name] for name in files)
 
 
 def _content(image: str | EncodedImage) -> tuple[bytes, str]:

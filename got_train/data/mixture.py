@@ -94,9 +94,9 @@ class Mixture:
             epoch, position = 0, drawn
         else:  # that was the end, or it has been seen before
             epoch, position = divmod(drawn, stream.rows)
-        window, place = divmod(position, WINDOW)
+        window, offset = divmod(position, WINDOW)
         order = self._order(source, (epoch, window), stream.window_rows(window))
-        return window * WINDOW + int(order[place])
+        return window * WINDOW + int(order[offset])
 
     def _order(self, source: int, epoch: tuple[int, ...], rows: int) -> np.ndarray:
         """The rows of a source, or of a window of it, in the order of an epoch."""

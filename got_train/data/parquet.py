@@ -41,10 +41,10 @@ class ParquetRecords(Sequence):
         self._paths, self._reader = list(paths), reader
         groups: list[tuple[int, int, int, int]] = []  # file, number in it, first row, rows
         largest = 0
-        for place, path in enumerate(paths):
+        for index, path in enumerate(paths):
             first = 0
             for number, (rows, size) in enumerate(row_groups(path, reader)):
-                groups.append((place, number, first, rows))
+                groups.append((index, number, first, rows))
                 first, largest = first + rows, max(largest, size)
         self._sizes = [os.path.getsize(path) for path in paths]
         self._groups = np.array(groups, np.int64).reshape(-1, 4)
@@ -63,14 +63,14 @@ class ParquetRecords(Sequence):
     def __getitem__(self, index: int) -> Record:
         index = checked_index(index, len(self))
         group = int(np.searchsorted(self._ends, index, side="right"))
-        place, number, first, rows = (int(value) for value in self._groups[group])
+        file, number, first, rows = (int(value) for value in self._groups[group])
         row = index - int(self._ends[group]) + rows
-        path = self._paths[place]
+        path = self._paths[file]
         if self._copy is not None:
-            found = self._copy[index : index + 1]
+            table = self._copy[index : index + 1]
         else:
-            found = self._group(path, number, self._sizes[place]).slice(row, 1)
-        return self._reader.record(found.to_pylist()[0], f"{path}[{first + row}]")
+            table = self._group(path, number, self._sizes[file]).slice(row, 1)
+        return self._reader.record(table.to_pylist()[0], f"{path}[{first + row}]")
 
     def _group(self, path: str, number: int, size: int) -> pyarrow.Table:
         if self._kept is None or self._kept[0] != (path, number):
@@ -92,13 +92,13 @@ class SavedRecords(Sequence):
         import datasets
 
         with arrow_faults(folder):
-            found = datasets.load_from_disk(folder)
-        if isinstance(found, datasets.DatasetDict):
-            found = found[chosen_split(folder, list(found), split)]
+            dataset = datasets.load_from_disk(folder)
+        if isinstance(dataset, datasets.DatasetDict):
+            dataset = dataset[chosen_split(folder, list(dataset), split)]
         elif split:
             raise RecordError(f"{folder}: split {split!r} of a data set that has none; leave it out")
         self._where, self._reader = folder, reader
-        self._rows = found.select_columns(reader.columns_to_read(found.column_names, folder)).with_format(
+        self._rows = dataset.select_columns(reader.columns_to_read(dataset.column_names, folder)).with_format(
             "arrow"
         )
         if not len(self):
@@ -116,8 +116,8 @@ class SavedRecords(Sequence):
 
 def all_parquet(folder: str) -> list[str]:
     """The parquet files of a folder and the folders below it, in natural order."""
-    found = [path for path in Path(folder).rglob("*.parquet") if not _hidden(path.relative_to(folder))]
-    return sorted(map(str, found), key=natural_order)
+    paths = [path for path in Path(folder).rglob("*.parquet") if not _hidden(path.relative_to(folder))]
+    return sorted(map(str, paths), key=natural_order)
 
 
 def split_of_files(location: str, paths: list[str], split: str = "") -> list[str]:
@@ -126,8 +126,8 @@ def split_of_files(location: str, paths: list[str], split: str = "") -> list[str
         path: _split_name(os.path.relpath(os.path.abspath(path), os.path.abspath(location))) for path in paths
     }
     names = list(dict.fromkeys(splits.values()))
-    wanted = chosen_split(location, names, split)
-    return [path for path in paths if splits[path] == wanted]
+    chosen = chosen_split(location, names, split)
+    return [path for path in paths if splits[path] == chosen]
 
 
 def chosen_split(location: str, names: Sequence[str], split: str = "") -> str:
@@ -153,9 +153,9 @@ def open_parquet(path: str) -> Any:
     """pyarrow's ParquetFile, to be closed by `with`."""
     from pyarrow import parquet
 
-    found = os.stat(path)
+    status = os.stat(path)
     return parquet.ParquetFile(
-        path, metadata=_footer(path, found.st_size, found.st_mtime_ns), buffer_size=2**20
+        path, metadata=_footer(path, status.st_size, status.st_mtime_ns), buffer_size=2**20
     )
 
 

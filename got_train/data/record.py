@@ -112,10 +112,10 @@ def _check_spots(location: str, text: str) -> None:
     if faults:
         raise RecordError(f"{location}: text of task spot, {faults[0]}")
     lines, written = text.split("\n"), spotting.write(spots).split("\n")
-    for number, (line, wanted) in enumerate(zip(lines, written, strict=False), 1):
-        if line != wanted:
+    for number, (line, expected) in enumerate(zip(lines, written, strict=False), 1):
+        if line != expected:
             raise RecordError(
-                f"{location}: text of task spot, line {number}: {shorten(line)}; {shorten(wanted)}"
+                f"{location}: text of task spot, line {number}: {shorten(line)}; {shorten(expected)}"
             )
     if len(lines) != len(written):
         raise RecordError(f"{location}: text of task spot has {len(lines) - len(written)} blank lines; none")
@@ -135,12 +135,12 @@ def nearest_choice(value: object, choices: Sequence[str]) -> str:
 def check_images(location: str, paths: Sequence) -> None:
     if not paths:
         raise RecordError(f"{location}: images is empty; at least one path")
-    for place, path in enumerate(paths):
+    for index, path in enumerate(paths):
         if isinstance(path, EncodedImage):
             continue
         if not isinstance(path, str) or not path:
-            raise RecordError(f"{location}: images[{place}] is {shorten(path)}; the path of an image")
-        _check_unicode(location, f"images[{place}]", path)
+            raise RecordError(f"{location}: images[{index}] is {shorten(path)}; the path of an image")
+        _check_unicode(location, f"images[{index}]", path)
 
 
 def _check_unicode(location: str, name: str, text: str) -> None:

@@ -154,18 +154,18 @@ def _folder(path: str, image_root: str | os.PathLike | None, split: str, options
         "metadata.jsonl or .csv": _metadata(path),
         "parquet files": all_parquet(path),
     }
-    found = [form for form, there in forms.items() if there]
-    if len(found) > 1:
-        raise RecordError(f"{path}: holds {' and '.join(found)}; name one of them")
-    if not found:
+    present = [form for form, there in forms.items() if there]
+    if len(present) > 1:
+        raise RecordError(f"{path}: holds {' and '.join(present)}; name one of them")
+    if not present:
         _refuse_split(path, split)
         return TextFolder(path, image_root, **options)
-    if found == ["a saved data set"]:
+    if present == ["a saved data set"]:
         return SavedRecords(path, _reader(path, image_root, table=True, **options), split)
-    if found == ["records.jsonl"]:
+    if present == ["records.jsonl"]:
         _refuse_split(path, split)
         return _file(os.path.join(path, "records.jsonl"), image_root, options)
-    if found == ["parquet files"]:
+    if present == ["parquet files"]:
         return _parquet(_of_split(path, forms["parquet files"], split), image_root, options)
     files = forms["metadata.jsonl or .csv"]
     file = files[chosen_split(path, list(files), split)]
@@ -202,23 +202,23 @@ def _matches(path: str) -> list[str]:
     """The files of a pattern such as shards/*.parquet, in natural order; a plain path is itself."""
     if os.path.exists(path) or not glob.has_magic(path):
         return [path]
-    found = sorted(filter(os.path.isfile, glob.glob(path, recursive=True)), key=natural_order)
-    if not found:
+    files = sorted(filter(os.path.isfile, glob.glob(path, recursive=True)), key=natural_order)
+    if not files:
         raise RecordError(f"{path}: no file fits this pattern; such as shards/*.parquet")
-    return found
+    return files
 
 
 def _metadata(folder: str) -> dict[str, str]:
     """The metadata file of an image folder, or of each of its splits, which are its sub-folders."""
-    found = {}
+    files = {}
     for split in ("", *sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())):
         for name in _METADATA:
             path = os.path.join(folder, split, name)
             if os.path.isfile(path):
-                if split in found:
+                if split in files:
                     raise RecordError(f"{folder}: both {' and '.join(_METADATA)}; one of them")
-                found[split] = path
-    return {"": found[""]} if "" in found else found
+                files[split] = path
+    return {"": files[""]} if "" in files else files
 
 
 def _is_saved(folder: str) -> bool:

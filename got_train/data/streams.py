@@ -44,11 +44,11 @@ class RecordStream:
         return {**self.__dict__, "_items": None, "_window": [], "_number": -1}
 
     def __getitem__(self, row: int) -> Record:
-        number, place = divmod(row, WINDOW)
+        number, offset = divmod(row, WINDOW)
         window = self._windowed(number)
-        if place >= len(window):
+        if offset >= len(window):
             raise IndexError(f"row {row}: the stream has {self.rows}")
-        location, read = window[place]
+        location, read = window[offset]
         return self._reader.record(read(), location)
 
     @property
@@ -109,11 +109,11 @@ class RecordStream:
                 row += count
                 if row <= first:
                     continue
-                place = row - count
+                offset = row - count
                 for batch in file.iter_batches(WINDOW, [group], columns, use_threads=False):
-                    for index in range(max(0, first - place), batch.num_rows):
-                        yield f"{path}[{place + index}]", partial(_cells, batch, index)
-                    place += batch.num_rows
+                    for index in range(max(0, first - offset), batch.num_rows):
+                        yield f"{path}[{offset + index}]", partial(_cells, batch, index)
+                    offset += batch.num_rows
         return row
 
 

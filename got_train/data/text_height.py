@@ -77,9 +77,9 @@ def _line_heights(ink: np.ndarray) -> np.ndarray:
     """Heights of the runs of written rows in the strips of the width that shows the most of them."""
     best = np.empty(0)
     for share in STRIPS:
-        found = np.concatenate([_runs(strip) for strip in _strips(ink, share)])
-        if len(found) > 1.5 * len(best):
-            best = found
+        runs = np.concatenate([_runs(strip) for strip in _strips(ink, share)])
+        if len(runs) > 1.5 * len(best):
+            best = runs
     return best
 
 

@@ -64,10 +64,12 @@ def checked_differences(runs: dict[str, dict[str, Any]], force: bool) -> list[st
     """Notes on what is not the same in forced comparisons; others are refused."""
     from .comparison import setting_differences
 
-    found = setting_differences(runs)
-    if found and not force:
-        raise EvaluationError(f"--compare: {'; '.join(found)}; expected the same in all, or use --force")
-    return [f"not comparable without care: {each}" for each in found]
+    differences = setting_differences(runs)
+    if differences and not force:
+        raise EvaluationError(
+            f"--compare: {'; '.join(differences)}; expected the same in all, or use --force"
+        )
+    return [f"not comparable without care: {difference}" for difference in differences]
 
 
 def read_samples(folder: Path, unit: str, case: str = "kept") -> list[ScoredPrediction]:
@@ -136,17 +138,17 @@ def _deltas(
     after = read_samples(last, unit, case)
     others = read_other(first, [row.prediction for row in after])
     before = score_predictions(others, unit, case=case)
-    found = metric_deltas(before, after)
+    deltas = metric_deltas(before, after)
     if output_dir is not None:
-        rows = [delta.row() for delta in found]
+        rows = [delta.row() for delta in deltas]
         notes = setting_differences(runs)
         metrics = {**metrics, "comparison": {"with": str(first.parent), "notes": notes, "skills": rows}}
         target = Path(output_dir)
         target.mkdir(parents=True, exist_ok=True)
         write_json(target / METRICS, metrics)
-        write_lines(target / SAMPLES, (each.row() for each in after))
+        write_lines(target / SAMPLES, (prediction.row() for prediction in after))
         write_report(target, EvaluationConfig(), metrics, after, before, ())
-    return found
+    return deltas
 
 
 def _run_names(files: Sequence[Path]) -> list[str]:

@@ -139,15 +139,17 @@ def side_by_side(runs: Mapping[str, Mapping[str, Any]]) -> str:
 
 def setting_differences(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What keeps runs from being comparable: other data, prompts, decoding, units or synonyms."""
-    found = []
+    differences = []
     for what, of_run in _SETTINGS.items():
         values = {name: of_run(metrics) for name, metrics in runs.items()}
         known = {name: value for name, value in values.items() if value is not None}
         other = next((name for name, value in known.items() if value != next(iter(known.values()))), None)
         if other is not None:
             first = next(iter(known))
-            found.append(f"different {what}: {first} {_short(known[first])}, {other} {_short(known[other])}")
-    return found
+            differences.append(
+                f"different {what}: {first} {_short(known[first])}, {other} {_short(known[other])}"
+            )
+    return differences
 
 
 def _setting(*way: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -172,8 +174,8 @@ def _limit(metrics: Mapping[str, Any]) -> Any:
 
 def _decoding(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     """How many rows are read together changes no answer."""
-    found = _setting("decoding")(metrics)
-    return found and {name: value for name, value in found.items() if name != "batch_size"}
+    decoding = _setting("decoding")(metrics)
+    return decoding and {name: value for name, value in decoding.items() if name != "batch_size"}
 
 
 _SETTINGS: dict[str, Callable[[Mapping[str, Any]], Any]] = {

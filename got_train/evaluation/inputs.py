@@ -17,9 +17,11 @@ def open_data(sources: Sequence[str | os.PathLike | Mapping[str, Any]]) -> list[
 
     A source is a path, or a mapping with a path and what `read_records` or a benchmark's reader takes.
     """
-    options = [dict(each) if isinstance(each, Mapping) else {"path": os.fspath(each)} for each in sources]
-    paths = [each.pop("path") for each in options]
-    return [_opened(*each) for each in zip(data_names(paths), paths, options, strict=True)]
+    options = [
+        dict(source) if isinstance(source, Mapping) else {"path": os.fspath(source)} for source in sources
+    ]
+    paths = [source.pop("path") for source in options]
+    return [_opened(*source) for source in zip(data_names(paths), paths, options, strict=True)]
 
 
 def _opened(name: str, path: str, options: dict[str, Any]) -> DataFile:
@@ -43,26 +45,26 @@ def read_predictions(path: str | os.PathLike) -> list[Prediction]:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{path}: {error}; expected a UTF-8 file of predictions") from error
-    found = [
+    predictions = [
         parse_prediction(row, location)
         for rows in json_rows(text, str(path))
         for row, location in _blocks(*rows)
     ]
-    if not found:
+    if not predictions:
         raise EvaluationError(f"{path}: holds no predictions; expected at least one")
-    return found
+    return predictions
 
 
 def read_pairs(references: str, answers: str) -> list[Prediction]:
     """Predictions of two folders of .txt or .md files, by their names; a missing answer is a failure."""
-    wanted, found = _texts(references), _texts(answers)
-    if strange := sorted({*found} - {*wanted}):
+    expected, predicted = _texts(references), _texts(answers)
+    if strange := sorted({*predicted} - {*expected}):
         raise EvaluationError(f"{answers}: {strange[0]} has no reference in {references}")
     return [
-        Prediction(text, found[name], id=name, location=name)
-        if name in found
+        Prediction(text, predicted[name], id=name, location=name)
+        if name in predicted
         else Prediction(text, id=name, location=name, failed=f"no {name} in {answers}")
-        for name, text in wanted.items()
+        for name, text in expected.items()
     ]
 
 

@@ -86,13 +86,13 @@ class DataFile:
     source: Mapping[str, Any] = field(default_factory=dict)  # how it was read, beside its path
     notes: Sequence[Mapping[str, Any]] = ()  # of each record, further fields of its predictions
 
-    def prediction(self, place: int, **found: Any) -> Prediction:
+    def prediction(self, index: int, **fields: Any) -> Prediction:
         """What became of a record. A note on it wins, such as why it cannot be asked."""
-        return self.answered(place, **{**found, **self.note(place)})
+        return self.answered(index, **{**fields, **self.note(index)})
 
-    def answered(self, place: int, **found: Any) -> Prediction:
+    def answered(self, index: int, **fields: Any) -> Prediction:
         """The same for an answer that there is, whatever the notes say on asking."""
-        record = self.records[place]
+        record = self.records[index]
         known = {
             "reference": record.text,
             "task": record.task,
@@ -102,13 +102,13 @@ class DataFile:
             "images": tuple(map(str, record.images)),
             "location": record.location,
             "data": self.name,
-            "record": place,
+            "record": index,
         }
-        notes = {name: value for name, value in self.note(place).items() if name != "not_asked"}
-        return Prediction(**{**known, **notes, **found})
+        notes = {name: value for name, value in self.note(index).items() if name != "not_asked"}
+        return Prediction(**{**known, **notes, **fields})
 
-    def note(self, place: int) -> Mapping[str, Any]:
-        return self.notes[place] if self.notes else {}
+    def note(self, index: int) -> Mapping[str, Any]:
+        return self.notes[index] if self.notes else {}
 
 
 def predict(
@@ -123,18 +123,16 @@ def predict(
     What `path` holds already is not asked again, but for what failed; answers are appended to it at once.
     """
     done = {prediction.key: prediction for prediction in _kept_predictions(path)}
-    wanted = [(file, place) for file in data for place in range(len(file.records))[:limit]]
-    left = [(file, place) for file, place in wanted if (file.name, place) not in done]
-    counter = tqdm(
-        total=len(wanted), initial=len(wanted) - len(left), unit="row", disable=None
-    )  # on a terminal
+    rows = [(file, index) for file in data for index in range(len(file.records))[:limit]]
+    left = [(file, index) for file, index in rows if (file.name, index) not in done]
+    counter = tqdm(total=len(rows), initial=len(rows) - len(left), unit="row", disable=None)  # on a terminal
     with open(path, "a", encoding="utf-8", newline="\n") as file, counter:
         for prediction in read_rows(reader, left, batch_size):
             file.write(_line(prediction))
             file.flush()
             done[prediction.key] = prediction
             counter.update()
-    return [done[file.name, place] for file, place in wanted]
+    return [done[file.name, index] for file, index in rows]
 
 
 def read_rows(
@@ -144,20 +142,20 @@ def read_rows(
     from got_train.inference.reader import FailedRequest, OcrRequest
 
     asked = []
-    for file, place in left:
-        if reason := file.note(place).get("not_asked") or _cannot_ask(
-            file.records[place], reader.prompt_template
+    for file, index in left:
+        if reason := file.note(index).get("not_asked") or _cannot_ask(
+            file.records[index], reader.prompt_template
         ):
-            yield file.prediction(place, not_asked=reason)
+            yield file.prediction(index, not_asked=reason)
         else:
-            asked.append((file, place))
-    questions = (OcrRequest.of_record(file.records[place]) for file, place in asked)
-    for (file, place), answer in zip(asked, reader.read(questions, batch_size), strict=True):
+            asked.append((file, index))
+    questions = (OcrRequest.of_record(file.records[index]) for file, index in asked)
+    for (file, index), answer in zip(asked, reader.read(questions, batch_size), strict=True):
         if isinstance(answer, FailedRequest):
-            yield file.prediction(place, failed=answer.cause)
+            yield file.prediction(index, failed=answer.cause)
             continue
         yield file.prediction(
-            place,
+            index,
             prediction=answer.text,
             finished=answer.finished,
             tokens=len(answer.ids),
@@ -177,9 +175,9 @@ def _kept_predictions(path: Path) -> list[Prediction]:
         return []
     text = path.read_text(encoding="utf-8", errors="replace")
     whole, _, torn = text.rpartition("\n")  # a killed run may have begun a line
-    found = [parse_prediction(row, location) for row, location in json_rows(whole, str(path))]
-    kept = [prediction for prediction in found if not prediction.failed]
-    if torn or len(kept) < len(found):
+    predictions = [parse_prediction(row, location) for row, location in json_rows(whole, str(path))]
+    kept = [prediction for prediction in predictions if not prediction.failed]
+    if torn or len(kept) < len(predictions):
         write_atomic(path, "".join(map(_line, kept)))
     return kept
 
@@ -193,7 +191,7 @@ def json_rows(text: str, path: str) -> Iterator[tuple[object, str]]:
     if text.lstrip().startswith("["):
         try:
             yield from (
-                (row, f"{path}[{place}]") for place, row in enumerate(strict_json(text, allow_nan=True))
+                (row, f"{path}[{index}]") for index, row in enumerate(strict_json(text, allow_nan=True))
             )
         except (ValueError, RecursionError) as error:
             raise EvaluationError(
@@ -263,8 +261,8 @@ def data_names(paths: Sequence[str]) -> Sequence[str]:
 
 def records_hash(records: Sequence[Record], folder: Path) -> str:
     digest = hashlib.sha256()
-    for place in range(len(records)):
-        record = records[place]
+    for index in range(len(records)):
+        record = records[index]
         images = [_image_mark(image, folder) for image in record.images]
         said = [images, record.task, record.text, record.box, record.color, record.box_unit]
         digest.update(json.dumps(said).encode() + b"\n")

@@ -129,7 +129,7 @@ def provenance(
     }
     if settings:
         template = settings["model"]["prompt_template"]
-        tasks = sorted({each.task for each in predictions if each.not_asked is None})
+        tasks = sorted({prediction.task for prediction in predictions if prediction.not_asked is None})
         decoding = dict(settings["decoding"])
         held |= {
             "checkpoint": settings["model"]["folder"],
@@ -146,8 +146,10 @@ def provenance(
 def answers_hash(predictions: Iterable[Prediction]) -> str:
     """SHA-256 over the answers and what they answer."""
     digest = hashlib.sha256()
-    for each in predictions:
-        digest.update(json.dumps([each.name, each.prediction, each.failed]).encode() + b"\n")
+    for prediction in predictions:
+        digest.update(
+            json.dumps([prediction.name, prediction.prediction, prediction.failed]).encode() + b"\n"
+        )
     return digest.hexdigest()
 
 

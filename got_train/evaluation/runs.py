@@ -149,13 +149,13 @@ def _scored(
 
     unit, case = config.scores.unit, config.scores.case
     output_dir = Path(config.output_dir) if config.output_dir else None
-    own = [each for each in predictions if each.benchmark is None]
+    own = [prediction for prediction in predictions if prediction.benchmark is None]
     scored = score_predictions(own, unit, output_dir is not None, config.scores.cdm_seconds, case)
     metrics = {"settings": settings, **summary(scored, predictions, unit, case)}
-    if found := benchmarks.scores(
+    if results := benchmarks.scores(
         predictions, data, output_dir, config.scores.cdm_seconds, config.predictions
     ):
-        metrics["benchmarks"] = found
+        metrics["benchmarks"] = results
     if config.report.beside:
         metrics["beside"] = _beside(scored, config, data)
     titles = [benchmarks.title_with_preset(file) for file in data if file.source.get("benchmark")]
@@ -166,7 +166,7 @@ def _scored(
     if output_dir is not None:
         output_dir.mkdir(parents=True, exist_ok=True)
         write_json(output_dir / METRICS, metrics)
-        write_lines(output_dir / SAMPLES, (each.row() for each in scored))
+        write_lines(output_dir / SAMPLES, (prediction.row() for prediction in scored))
         if config.report.page:
             write_report(output_dir, config, metrics, scored, before, data)
     return metrics

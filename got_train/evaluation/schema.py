@@ -55,7 +55,7 @@ class TestSource(SourceConfig):
 
     def options(self) -> dict[str, Any]:
         """As predictions.open_data takes it: what is not given is left out."""
-        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
         dropped = ("weight", "streaming")
         return {name: value for name, value in given.items() if value and name not in dropped} | {
             "allow_empty": self.allow_empty

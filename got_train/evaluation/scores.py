@@ -48,23 +48,29 @@ def summary(
     case: str = "kept",
 ) -> dict[str, Any]:
     """The numbers of metrics.json for samples; all predictions are counted, also those that have none."""
-    not_asked = Counter(task_name(each) for each in predictions if each.not_asked is not None)
-    found = {}
+    not_asked = Counter(
+        task_name(prediction) for prediction in predictions if prediction.not_asked is not None
+    )
+    result = {}
     for name, rows in _grouped(scored).items():
-        found[name] = _group(rows) | {"not_asked": not_asked.pop(name, 0)}
+        result[name] = _group(rows) | {"not_asked": not_asked.pop(name, 0)}
     for name, count in not_asked.items():
-        found[name] = _group([]) | {"not_asked": count}
-    if len(found) > 1:
-        found[ALL] = _group(scored) | {"not_asked": sum(each.not_asked is not None for each in predictions)}
+        result[name] = _group([]) | {"not_asked": count}
+    if len(result) > 1:
+        result[ALL] = _group(scored) | {
+            "not_asked": sum(prediction.not_asked is not None for prediction in predictions)
+        }
     failures = [
-        {"location": each.location, "cause": each.failed} for each in predictions if each.failed is not None
+        {"location": prediction.location, "cause": prediction.failed}
+        for prediction in predictions
+        if prediction.failed is not None
     ]
     return {
         "unit": unit,
         "case": case,
         "meteor_stages": list(meteor.stages()),
         "counts": counts(predictions),
-        "groups": found,
+        "groups": result,
         "answer_types": {kind: _answer_type(rows) for kind, rows in _by_answer_type(scored).items()},
         "breakdown": _breakdown(scored),
         "failures": failures,
@@ -73,23 +79,23 @@ def summary(
 
 def counts(predictions: Sequence[Prediction]) -> dict[str, int]:
     """How many rows there are, and what became of them. Only the first two and the last add up."""
-    asked = [each for each in predictions if each.not_asked is None]
-    answered = [each for each in asked if each.failed is None]
+    asked = [prediction for prediction in predictions if prediction.not_asked is None]
+    answered = [prediction for prediction in asked if prediction.failed is None]
     return {
         "rows": len(predictions),
         "scored": len(answered),
         "failed": len(asked) - len(answered),
         "not_asked": len(predictions) - len(asked),
-        "empty": sum(not each.prediction.strip() for each in answered),
-        "truncated": sum(each.finished == "length" for each in answered),
-        "loops": sum(each.finished == "loop" for each in answered),
-        "unknown_end": sum(each.finished is None for each in answered),
+        "empty": sum(not prediction.prediction.strip() for prediction in answered),
+        "truncated": sum(prediction.finished == "length" for prediction in answered),
+        "loops": sum(prediction.finished == "loop" for prediction in answered),
+        "unknown_end": sum(prediction.finished is None for prediction in answered),
     }
 
 
 def shortfalls(metrics: dict[str, Any], limits: dict[str, float]) -> list[str]:
     """Which metrics are worse than their limits, each as a message; one without a value is."""
-    found = []
+    result = []
     for name, limit in limits.items():
         task, _, metric = name.rpartition(":")
         kind, dot, own = metric.rpartition(".")
@@ -102,10 +108,10 @@ def shortfalls(metrics: dict[str, Any], limits: dict[str, float]) -> list[str]:
             value = get_path(group and group["fixed"], ("macro", metric))
         lower = lower_is_better(metric)
         if value is None:
-            found.append(f"{name} has no value; name a metric of rows that are there")
+            result.append(f"{name} has no value; name a metric of rows that are there")
         elif value > limit if lower else value < limit:
-            found.append(f"{name} is {value:.4f}; expected {'at most' if lower else 'at least'} {limit:g}")
-    return found
+            result.append(f"{name} is {value:.4f}; expected {'at most' if lower else 'at least'} {limit:g}")
+    return result
 
 
 def rates_of(metrics: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -129,9 +135,9 @@ def table(metrics: Mapping[str, Any]) -> str:
         )
     parts = [markdown(["task", "rows", *rates_of(metrics), *COUNTS], rows)]
     own = [
-        [kind, name, str(found["computed"][name]), format_value(value)]
-        for kind, found in metrics.get("answer_types", {}).items()
-        for name, value in found["averages"].items()
+        [kind, name, str(values["computed"][name]), format_value(value)]
+        for kind, values in metrics.get("answer_types", {}).items()
+        for name, value in values["averages"].items()
     ]
     if own:
         parts.append(markdown(["kind", "metric", "rows", "mean"], own, texts=2))
@@ -144,12 +150,14 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1)
 
     def line(cells: Sequence[str]) -> str:
         padded = [
-            cell.ljust(width) if place < texts else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            cell.ljust(width) if index < texts else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
         return f"| {' | '.join(padded)} |"
 
-    rule = ["-" * width if place < texts else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
+    rule = [
+        "-" * width if position < texts else "-" * (width - 1) + ":" for position, width in enumerate(widths)
+    ]
     return "\n".join([line(head), line(rule), *map(line, rows)])
 
 
@@ -168,33 +176,35 @@ def format_value(value: float | None) -> str:
 def _grouped(scored: Sequence[ScoredPrediction]) -> dict[str, list[ScoredPrediction]]:
     """By task; a task that occurs in several data files also by file."""
     tasks: dict[str, dict[str | None, list[ScoredPrediction]]] = {}
-    for each in scored:
-        tasks.setdefault(task_name(each.prediction), {}).setdefault(each.prediction.data, []).append(each)
-    found = {}
+    for sample in scored:
+        tasks.setdefault(task_name(sample.prediction), {}).setdefault(sample.prediction.data, []).append(
+            sample
+        )
+    groups = {}
     for task, files in tasks.items():
-        found[task] = [each for rows in files.values() for each in rows]
+        groups[task] = [sample for rows in files.values() for sample in rows]
         if len(files) > 1:
-            found |= {f"{task} in {name}": rows for name, rows in files.items()}
-    return found
+            groups |= {f"{task} in {name}": rows for name, rows in files.items()}
+    return groups
 
 
 def _group(rows: Sequence[ScoredPrediction]) -> dict[str, Any]:
-    answered = [each.prediction for each in rows if each.prediction.failed is None]
-    ends = Counter(each.finished for each in answered)
-    told = not ends[None] and bool(answered)
-    seconds = [each.seconds for each in answered if each.seconds is not None]
-    counted = [each.official for each in rows if each.official is not None]
+    answered = [sample.prediction for sample in rows if sample.prediction.failed is None]
+    ends = Counter(sample.finished for sample in answered)
+    ends_known = not ends[None] and bool(answered)
+    seconds = [sample.seconds for sample in answered if sample.seconds is not None]
+    counted = [sample.official for sample in rows if sample.official is not None]
     official = text.averages(counted, text.OFFICIAL) if counted else {}
     return {
         "rows": len(rows),
-        "documents": len({each.prediction.cluster for each in rows}),
+        "documents": len({sample.prediction.cluster for sample in rows}),
         "failed": len(rows) - len(answered),
-        "empty_answers": sum(not each.prediction.strip() for each in answered),
-        "empty_references": sum(not each.prediction.reference.strip() for each in rows),
-        "no_end_token": len(answered) - ends["stop"] if told else None,
-        "loops": ends["loop"] if told else None,
+        "empty_answers": sum(not sample.prediction.strip() for sample in answered),
+        "empty_references": sum(not sample.prediction.reference.strip() for sample in rows),
+        "no_end_token": len(answered) - ends["stop"] if ends_known else None,
+        "loops": ends["loop"] if ends_known else None,
         "seconds_a_row": sum(seconds) / len(seconds) if seconds else None,
-        "fixed": text.averages([each.fixed for each in rows]) if rows else None,
+        "fixed": text.averages([sample.fixed for sample in rows]) if rows else None,
         "intervals": _text_intervals(rows) if rows else None,
         "official": {"rows": len(counted), **official},
     }
@@ -202,14 +212,14 @@ def _group(rows: Sequence[ScoredPrediction]) -> dict[str, Any]:
 
 def _text_intervals(rows: Sequence[ScoredPrediction]) -> dict[str, dict[str, list[float]]]:
     """95 % of the macro averages and of the micro rates that `fixed` holds, by documents."""
-    clusters = [each.prediction.cluster for each in rows]
-    macro = [[each.fixed[name] for name in text.FIXED] for each in rows]
-    parts = [{name: each.fixed.counts.ratio(name) for name in text.COUNTED} for each in rows]
-    over = [[top for top, _ in each.values()] for each in parts]
-    under = [[bottom for _, bottom in each.values()] for each in parts]
+    clusters = [row.prediction.cluster for row in rows]
+    macro = [[row.fixed[name] for name in text.FIXED] for row in rows]
+    parts = [{name: row.fixed.counts.ratio(name) for name in text.COUNTED} for row in rows]
+    over = [[top for top, _ in row.values()] for row in parts]
+    under = [[bottom for _, bottom in row.values()] for row in parts]
     joined = [[*one, *other] for one, other in zip(macro, over, strict=True)]
-    below = [[*([1.0] * len(text.FIXED)), *each] for each in under]
-    ends = [list(each) for each in intervals(joined, below, clusters)]
+    below = [[*([1.0] * len(text.FIXED)), *row] for row in under]
+    ends = [list(row) for row in intervals(joined, below, clusters)]
     return {
         "macro": dict(zip(text.FIXED, ends, strict=False)),
         "micro": dict(zip(parts[0], ends[len(text.FIXED) :], strict=True)),
@@ -218,29 +228,29 @@ def _text_intervals(rows: Sequence[ScoredPrediction]) -> dict[str, dict[str, lis
 
 def _by_answer_type(scored: Sequence[ScoredPrediction]) -> dict[str, list[ScoredPrediction]]:
     kinds: dict[str, list[ScoredPrediction]] = {}
-    for each in scored:
-        if each.task_metrics:
-            kinds.setdefault(each.answer_type, []).append(each)
+    for sample in scored:
+        if sample.task_metrics:
+            kinds.setdefault(sample.answer_type, []).append(sample)
     return kinds
 
 
 def _answer_type(rows: Sequence[ScoredPrediction]) -> dict[str, Any]:
     """The kind's own averages; how many rows each could be computed for, and intervals of plain means."""
-    averages = task_averages(rows[0].answer_type, [each.task_metrics for each in rows])
-    names = list(dict.fromkeys(name for each in rows for name in each.task_metrics))
-    values = {name: [each.value(f"{each.answer_type}.{name}") for each in rows] for name in names}
+    averages = task_averages(rows[0].answer_type, [row.task_metrics for row in rows])
+    names = list(dict.fromkeys(name for row in rows for name in row.task_metrics))
+    values = {name: [row.value(f"{row.answer_type}.{name}") for row in rows] for name in names}
     computed = {name: sum(value is not None for value in values[name]) for name in names}
     known = [name for name in names if computed[name]]
     ends: list[Any] = []
     if known:
-        there = [[float(values[name][place] is not None) for name in known] for place in range(len(rows))]
-        filled = [[values[name][place] or 0.0 for name in known] for place in range(len(rows))]
-        ends = intervals(filled, there, [each.prediction.cluster for each in rows])
+        there = [[float(values[name][index] is not None) for name in known] for index in range(len(rows))]
+        filled = [[values[name][index] or 0.0 for name in known] for index in range(len(rows))]
+        ends = intervals(filled, there, [row.prediction.cluster for row in rows])
     return {
         "rows": len(rows),
         "computed": {name: computed.get(name, len(rows)) for name in averages},
         "averages": averages,
-        "missing_reasons": missing_reasons([each.task_metrics for each in rows]),
+        "missing_reasons": missing_reasons([row.task_metrics for row in rows]),
         "intervals": {name: list(end) for name, end in zip(known, ends, strict=True)},
         **({"official": _official_parts(rows)} if rows[0].answer_type == "page" else {}),
     }
@@ -248,24 +258,24 @@ def _answer_type(rows: Sequence[ScoredPrediction]) -> dict[str, Any]:
 
 def _official_parts(rows: Sequence[ScoredPrediction]) -> dict[str, dict[str, Any]]:
     """Pages, their math and their tables as GOT's format script averages them."""
-    scored = [pages.official(each.prediction.prediction, each.prediction.reference) for each in rows]
-    found = {}
+    scored = [pages.official(sample.prediction.prediction, sample.prediction.reference) for sample in rows]
+    result = {}
     for part in pages.PARTS:
-        kept = [each[part] for each in scored if each[part] is not None]
+        kept = [sample[part] for sample in scored if sample[part] is not None]
         averages = text.averages(kept, text.OFFICIAL)["macro"] if kept else {}
-        found[part] = {"rows": len(kept), **averages}
-    return found
+        result[part] = {"rows": len(kept), **averages}
+    return result
 
 
 def _breakdown(scored: Sequence[ScoredPrediction]) -> dict[str, dict[str, dict[str, Any]]]:
     """Edit distance by language, task, source, length and what the rows name; dull ones are left out."""
-    found: dict[str, dict[str, list[ScoredPrediction]]] = {}
-    for each in scored:
-        for name, value in groups(each.prediction).items():
-            found.setdefault(name, {}).setdefault(value, []).append(each)
+    result: dict[str, dict[str, list[ScoredPrediction]]] = {}
+    for sample in scored:
+        for name, value in groups(sample.prediction).items():
+            result.setdefault(name, {}).setdefault(value, []).append(sample)
     return {
         name: {value: _part(rows) for value, rows in sorted(values.items(), key=_order)}
-        for name, values in found.items()
+        for name, values in result.items()
         if len(values) > 1
     }
 
@@ -278,13 +288,13 @@ def _order(group: tuple[str, list[ScoredPrediction]]) -> tuple[int, int]:
 
 
 def _part(rows: Sequence[ScoredPrediction]) -> dict[str, Any]:
-    values = [each.fixed["edit_distance"] for each in rows]
-    clusters = [each.prediction.cluster for each in rows]
+    values = [row.fixed["edit_distance"] for row in rows]
+    clusters = [row.prediction.cluster for row in rows]
     ends = intervals(values, None, clusters, _GROUP_DRAWS)[0]
     return {
         "rows": len(rows),
         "small": len(rows) < SMALL,
         "edit_distance": sum(values) / len(values),
         "interval": list(ends),
-        "exact_match": sum(each.fixed["exact_match"] for each in rows) / len(rows),
+        "exact_match": sum(row.fixed["exact_match"] for row in rows) / len(rows),
     }

@@ -172,19 +172,19 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, fl
 
 def holm(values: Sequence[float]) -> list[float]:
     """p values of several tests, adjusted so that all of them together keep the level (scipy has no Holm)."""
-    order = sorted(range(len(values)), key=lambda place: values[place])
+    order = sorted(range(len(values)), key=lambda index: values[index])
     adjusted, highest = [0.0] * len(values), 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
-        adjusted[place] = highest
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(values) - rank) * values[index]))
+        adjusted[index] = highest
     return adjusted
 
 
 def _matrix(values: Sequence[float] | np.ndarray) -> np.ndarray:
     import numpy as np
 
-    found = np.asarray(values, dtype=float)
-    return found[:, None] if found.ndim == 1 else found
+    matrix = np.asarray(values, dtype=float)
+    return matrix[:, None] if matrix.ndim == 1 else matrix
 
 
 def _cluster_sums(values: np.ndarray, clusters: Sequence[Hashable] | None) -> np.ndarray:
@@ -217,10 +217,10 @@ def _resampled(size: int, draws: int) -> Iterator[np.ndarray]:
 def _ends(rates: np.ndarray, ends: Sequence[float]) -> tuple[float, float]:
     import numpy as np
 
-    found = rates[np.isfinite(rates)]
-    if not len(found):
+    finite = rates[np.isfinite(rates)]
+    if not len(finite):
         return math.nan, math.nan
-    low, high = np.percentile(found, ends)
+    low, high = np.percentile(finite, ends)
     return float(low), float(high)
 
 

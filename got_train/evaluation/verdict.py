@@ -37,8 +37,8 @@ def beside(name: str, deltas: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """
     tasks = list(dict.fromkeys(delta["task"] for delta in deltas))
     task = ALL if ALL in tasks else tasks[0]
-    found = {delta["metric"]: delta for delta in deltas if delta["task"] == task}
-    cer, exact = (found[metric] for metric in DECIDING)
+    by_metric = {delta["metric"]: delta for delta in deltas if delta["task"] == task}
+    cer, exact = (by_metric[metric] for metric in DECIDING)
     sentence = f"{name}: {shares(exact['before'], cer['before'], cer['difference']['rows'])}. "
     change = cer["difference"]
     sure = f"CER {change['mean']:+.4f}, 95% {change['low']:+.4f} to {change['high']:+.4f}, p {cer['p']:.3g}"

@@ -70,10 +70,10 @@ def answer_parts(text: str, task: str) -> list[tuple[PartType, str]]:
         return [("plain", text)]
     if "\\begin{tikzpicture}" not in text and re.match(r"\s*\{\s*['\"]", text):
         return [("chart", text)]
-    found = [(match.start(), match.end(), "drawing") for match in TIKZPICTURE.finditer(text)]
-    found += [(table.start, table.end, "table") for table in find_tables(text) if table.form == "html"]
+    spans = [(match.start(), match.end(), "drawing") for match in TIKZPICTURE.finditer(text)]
+    spans += [(table.start, table.end, "table") for table in find_tables(text) if table.form == "html"]
     parts, end = [], 0
-    for start, after, name in sorted(found):
+    for start, after, name in sorted(spans):
         if start >= end:
             parts += [("markdown", text[end:start]), (name, text[start:after])]
             end = after

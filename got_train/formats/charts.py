@@ -38,14 +38,16 @@ def chart(text: str) -> dict[str, Any]:
 
 def title(prediction: str | Sequence[str], reference: str | Sequence[str]) -> float | None:
     """1 - the edit distance of a title in small letters; None where the reference has no title."""
-    found, expected = ([side] if isinstance(side, str) else list(side) for side in (prediction, reference))
-    if len(found) == 1 and found[0] != NO_TITLE and NO_TITLE not in expected:
-        return max(_likeness(found[0], each) for each in expected) / len(expected)
+    predicted, expected = (
+        [side] if isinstance(side, str) else list(side) for side in (prediction, reference)
+    )
+    if len(predicted) == 1 and predicted[0] != NO_TITLE and NO_TITLE not in expected:
+        return max(_likeness(predicted[0], text) for text in expected) / len(expected)
     total, count = 0.0, 0
-    for place, each in enumerate(expected):
-        if each != NO_TITLE:
-            mine = found[place] if place < len(found) else found[0]
-            total += 0.0 if mine == NO_TITLE else _likeness(mine, each)
+    for index, text in enumerate(expected):
+        if text != NO_TITLE:
+            mine = predicted[index] if index < len(predicted) else predicted[0]
+            total += 0.0 if mine == NO_TITLE else _likeness(mine, text)
             count += 1
     return total / count if count else None
 

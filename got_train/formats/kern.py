@@ -49,8 +49,8 @@ def notes(text: str) -> int:
     """The notes of a score as they are written; a chord is one."""
     lines = [line for line in text.split("\n") if line[:1] not in ("*", "!", "=")]
     first = [token.split(" ")[0] for line in lines for token in line.split("\t")]
-    found = [_NOTE.fullmatch(token) for token in first]
-    return sum(match is not None and match["letter"] is not None for match in found)
+    matches = [_NOTE.fullmatch(token) for token in first]
+    return sum(match is not None and match["letter"] is not None for match in matches)
 
 
 def loads(text: str, seconds: float = VEROVIO_SECONDS) -> bool | None:

@@ -58,7 +58,7 @@ def unavailable() -> str | None:
         import quickjs  # noqa: F401
     except ImportError:
         return 'quickjs is not installed; `pip install -e ".[formulas]"` in the clone'
-    if not any(place.is_file() for place in PLACES):
+    if not any(folder.is_file() for folder in PLACES):
         return f"katex.min.js is not there; `{node_packages.COMMAND}` or `make data-tools` installs it"
     return None
 
@@ -112,7 +112,7 @@ def _function(code: str, name: str) -> Callable[..., str]:
     context = quickjs.Context()
     context.set_memory_limit(MEMORY)
     context.set_time_limit(SECONDS)
-    context.eval(next(place for place in PLACES if place.is_file()).read_text("utf-8"))
+    context.eval(next(folder for folder in PLACES if folder.is_file()).read_text("utf-8"))
     context.eval(code)
     return context.get(name)
 
@@ -184,8 +184,8 @@ def _array(node: Node) -> Iterator[str]:
     for row in node["body"]:
         cells = [_cell(cell) for cell in row]
         if any(cell["body"] for cell in cells):
-            for place, cell in enumerate(cells):
-                yield from (*(["&"] if place else []), *_group(cell))
+            for index, cell in enumerate(cells):
+                yield from (*(["&"] if index else []), *_group(cell))
             yield "\\\\"
     yield "\\end{array}"
 

@@ -28,9 +28,7 @@ def folder() -> Path:
 def packages(name: str) -> Path | None:
     """The first folder whose node_modules holds a package; None if none does."""
     places = (folder(), Path(__file__).parents[2] / "data_tools" / "node")
-    return next(
-        (place for place in places if (place / "node_modules" / name / "package.json").is_file()), None
-    )
+    return next((path for path in places if (path / "node_modules" / name / "package.json").is_file()), None)
 
 
 def main() -> int:
@@ -41,8 +39,8 @@ def main() -> int:
         return 2
     target = folder()
     target.mkdir(parents=True, exist_ok=True)
-    wanted = {"name": "got-train-rendering", "private": True, "dependencies": PACKAGES}
-    (target / "package.json").write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+    manifest = {"name": "got-train-rendering", "private": True, "dependencies": PACKAGES}
+    (target / "package.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     command = ["npm", "install", "--prefix", str(target), "--ignore-scripts", "--no-audit", "--no-fund"]
     if subprocess.run(command, check=False).returncode:
         print(f"install: npm failed; nothing is changed but {target}", file=sys.stderr)
@@ -67,10 +65,10 @@ def told(target: Path) -> str:
 
 def _about(file: Path) -> dict:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        about = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return about if isinstance(about, dict) else {}
 
 
 def _licence(about: dict) -> str:

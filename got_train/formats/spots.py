@@ -60,11 +60,11 @@ def parse(text: str) -> tuple[list[Spot], list[Fault]]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        found = _read(line.strip())
-        if isinstance(found, Spot):
-            spots.append(found)
+        spot = _read(line.strip())
+        if isinstance(spot, Spot):
+            spots.append(spot)
         else:
-            faults.append(Fault(number, line.strip(), found))
+            faults.append(Fault(number, line.strip(), spot))
     return spots, faults
 
 
@@ -72,7 +72,7 @@ def plain_text(text: str) -> str:
     """The texts of an answer without their boxes, a line each; lines that are no spots stand as they are."""
     lines = (line.strip() for line in text.split("\n"))
     read = ((line, _read(line)) for line in lines if line)
-    return "\n".join(found.text if isinstance(found, Spot) else line for line, found in read)
+    return "\n".join(spot.text if isinstance(spot, Spot) else line for line, spot in read)
 
 
 def pixel_box(box: Sequence[float], image_size: tuple[int, int]) -> list[int]:
@@ -107,13 +107,13 @@ def reading_rows(boxes: Sequence[Sequence[float]]) -> list[list[int]]:
     (Breuel, High Performance Document Layout Analysis, 2003).
     """
     rows = _rows(boxes)
-    outlines = np.array([_around([boxes[place] for place in row]) for row in rows], float).reshape(-1, 4)
+    outlines = np.array([_around([boxes[index] for index in row]) for row in rows], float).reshape(-1, 4)
     return [rows[row] for row in _sorted(_before(outlines), outlines)]
 
 
 def reading_order(boxes: Sequence[Sequence[float]]) -> list[int]:
     """`reading_rows` as one list of places."""
-    return [place for row in reading_rows(boxes) for place in row]
+    return [index for row in reading_rows(boxes) for index in row]
 
 
 def _written(number: int, spot: Spot, image_size: tuple[int, int] | None) -> str:
@@ -149,12 +149,12 @@ def _read(line: str) -> Spot | str:
 def _rows(boxes: Sequence[Sequence[float]]) -> list[list[int]]:
     """Places of boxes that stand close beside each other, from left to right."""
     rows: list[list[int]] = []
-    for place in sorted(range(len(boxes)), key=lambda place: (boxes[place][0], boxes[place][1])):
-        near = [row for row in rows if _continues(boxes[row[-1]], boxes[place])]
+    for index in sorted(range(len(boxes)), key=lambda index: (boxes[index][0], boxes[index][1])):
+        near = [row for row in rows if _continues(boxes[row[-1]], boxes[index])]
         if near:
-            max(near, key=lambda row: boxes[row[-1]][2]).append(place)
+            max(near, key=lambda row: boxes[row[-1]][2]).append(index)
         else:
-            rows.append([place])
+            rows.append([index])
     return rows
 
 
@@ -192,8 +192,8 @@ def _sorted(before: np.ndarray, boxes: np.ndarray) -> list[int]:
     waiting = before.sum(axis=0)
     order: list[int] = []
     for _ in range(count):
-        place = int(np.argmin(rank + count * (waiting > 0)))
-        order.append(place)
-        rank[place] = 2 * count  # behind all that are left
-        waiting = waiting - before[place]
+        index = int(np.argmin(rank + count * (waiting > 0)))
+        order.append(index)
+        rank[index] = 2 * count  # behind all that are left
+        waiting = waiting - before[index]
     return order

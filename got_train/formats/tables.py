@@ -147,11 +147,11 @@ class _Cell:
 
 def find_tables(text: str) -> list[Table]:
     """All tables of a text in their order; one inside another belongs to it."""
-    found = sorted(
+    tables = sorted(
         [*_latex_tables(text), *_html_tables(text), *_markdown_tables(text)], key=lambda t: t.start
     )
     outer: list[Table] = []
-    for table in found:
+    for table in tables:
         if not outer or table.start >= outer[-1].end:
             outer.append(table)
     return outer
@@ -196,18 +196,18 @@ def _html_tables(text: str) -> Iterator[Table]:
 def _markdown_tables(text: str) -> Iterator[Table]:
     """A line of cells, a line of dashes, more lines of cells; a table without bars on its rule is none."""
     lines = [(match.start(), match[0]) for match in re.finditer(r"[^\n]+|(?<=\n)(?=\n)", text)]
-    place = 1
-    while place < len(lines):
-        rule = lines[place][1]
-        if "|" in rule and _RULE_LINE.fullmatch(rule.rstrip("\r")) and "|" in lines[place - 1][1]:
-            last = place
+    row = 1
+    while row < len(lines):
+        rule = lines[row][1]
+        if "|" in rule and _RULE_LINE.fullmatch(rule.rstrip("\r")) and "|" in lines[row - 1][1]:
+            last = row
             while last + 1 < len(lines) and "|" in lines[last + 1][1]:
                 last += 1
-            rows = [lines[place - 1][1], *(line for _, line in lines[place + 1 : last + 1])]
+            rows = [lines[row - 1][1], *(line for _, line in lines[row + 1 : last + 1])]
             end = lines[last][0] + len(lines[last][1])
-            yield Table(_markdown_html(rows), "markdown", lines[place - 1][0], end)
-            place = last
-        place += 1
+            yield Table(_markdown_html(rows), "markdown", lines[row - 1][0], end)
+            row = last
+        row += 1
 
 
 def _markdown_html(lines: list[str]) -> str:
@@ -222,11 +222,11 @@ def _markdown_html(lines: list[str]) -> str:
 
 
 def _latex_tables(text: str) -> Iterator[Table]:
-    place = 0
-    while match := _BEGIN.search(text, place):
+    position = 0
+    while match := _BEGIN.search(text, position):
         body, end, closed = _environment(text, match)
         yield Table(_latex_html(body), "latex", match.start(), end, closed)
-        place = end
+        position = end
 
 
 def _environment(text: str, begin: re.Match) -> tuple[str, int, bool]:
@@ -269,33 +269,33 @@ def _latex_html(body: str) -> str:
 def _rows(body: str) -> list[list[str]]:
     r"""Cut at `\\` and `&`, but not inside braces or environments; where these do not close, everywhere."""
     for nested in (True, False):
-        rows, cell, depth, place = [[]], "", 0, 0
+        rows, cell, depth, position = [[]], "", 0, 0
         for match in re.finditer(r"\\begin\b|\\end\b|\\tabularnewline\b|\\[^A-Za-z]|[{}&]", body):
-            if match.start() < place:  # inside the length after a row's end
+            if match.start() < position:  # inside the length after a row's end
                 continue
-            cell += body[place : match.start()]
-            token, place = match[0], match.end()
+            cell += body[position : match.start()]
+            token, position = match[0], match.end()
             depth += (token in ("{", "\\begin")) - (token in ("}", "\\end")) if nested else 0
             if depth == 0 and token in ("\\\\", "\\tabularnewline"):
                 rows[-1].append(cell)
                 rows.append([])
                 cell = ""
-                place = _after_row_end(body, place)
+                position = _after_row_end(body, position)
             elif depth == 0 and token == "&":
                 rows[-1].append(cell)
                 cell = ""
             else:
                 cell += token
-        rows[-1].append(cell + body[place:])
+        rows[-1].append(cell + body[position:])
         if depth == 0:
             return rows
     raise AssertionError("without nesting the depth stays 0")
 
 
-def _after_row_end(body: str, place: int) -> int:
-    place += body.startswith("*", place)
-    length = _LENGTH.match(body, place)
-    return length.end() if length else place
+def _after_row_end(body: str, position: int) -> int:
+    position += body.startswith("*", position)
+    length = _LENGTH.match(body, position)
+    return length.end() if length else position
 
 
 def _read(cell: str) -> tuple[str, int, int]:
@@ -314,13 +314,13 @@ def _layout(rows: list[list[tuple[str, int, int]]]) -> list[_Cell]:
         for text, columns, height in line:
             places = [(row, column + step) for step in range(columns)]
             column += columns
-            above = {id(owners[place]): owners[place] for place in places if place in owners}
+            above = {id(owners[position]): owners[position] for position in places if position in owners}
             if above and not text:
-                places = [place for place in places if place not in owners]
+                places = [position for position in places if position not in owners]
             else:
                 for cell in above.values():  # there is text below it, so it ends here
                     cell.rows = row - cell.row
-                    owners = {place: owner for place, owner in owners.items() if owner is not cell}
+                    owners = {position: owner for position, owner in owners.items() if owner is not cell}
             if places:
                 first, height = _upwards(cells, owners, places, height)
                 cell = _Cell(text, first, places[0][1], min(height, len(rows) - first), len(places))
@@ -374,9 +374,9 @@ class _Reader:
         re.DOTALL,
     )
 
-    def __init__(self, source: str, place: int = 0) -> None:
+    def __init__(self, source: str, position: int = 0) -> None:
         self.source = source
-        self.place = place
+        self.place = position
         self.columns = 1
         self.rows = 1
 
@@ -486,14 +486,14 @@ class _Reader:
         start = match.end() if match else self.place
         first = self.source[start : start + 1]
         if kind in "ops":
-            wanted = {"o": r"\[[^\[\]]*\]", "p": r"\([^()]*\)", "s": r"\*"}[kind]
-            found = re.compile(wanted).match(self.source, start)
-            self.place = found.end() if found else self.place
+            pattern = {"o": r"\[[^\[\]]*\]", "p": r"\([^()]*\)", "s": r"\*"}[kind]
+            matched = re.compile(pattern).match(self.source, start)
+            self.place = matched.end() if matched else self.place
             return ""
         if first == "{":
             end = _group_end(self.source, start)
             self.place = end or len(self.source)
             return self.source[start + 1 : end - 1 if end else None]
-        found = re.compile(r"\\[A-Za-z]+|\\.|.", re.DOTALL).match(self.source, start)
-        self.place = found.end() if found else start
-        return found[0] if found else ""
+        matched = re.compile(r"\\[A-Za-z]+|\\.|.", re.DOTALL).match(self.source, start)
+        self.place = matched.end() if matched else start
+        return matched[0] if matched else ""

@@ -21,10 +21,10 @@ def histogram(values: Sequence[float], bins: int = 20, low: float = 0.0, high: f
         counts[min(bins - 1, max(0, int((value - low) / (high - low) * bins)))] += 1
     step = (high - low) / bins
     titles = [
-        f"{low + step * place:.2f} to {low + step * (place + 1):.2f}: {n}" for place, n in enumerate(counts)
+        f"{low + step * index:.2f} to {low + step * (index + 1):.2f}: {n}" for index, n in enumerate(counts)
     ]
     most = max([*counts, 1])
-    bars = [_bar(place, bins, count / most, titles[place]) for place, count in enumerate(counts)]
+    bars = [_bar(index, bins, count / most, titles[index]) for index, count in enumerate(counts)]
     labels = [(0.0, f"{low:g}"), (0.5, f"{(low + high) / 2:g}"), (1.0, f"{high:g}")]
     return _svg([*bars, *_axes(labels, [(0.0, "0"), (1.0, f"{most:,}")])], "edit distance", "rows")
 
@@ -33,14 +33,14 @@ def bars(values: Sequence[tuple[str, float, float, float]], across: str, up: str
     """A bar for each (name, value, low, high) with the interval as a line; the scale ends at the highest."""
     highest = max([high for _, _, _, high in values] + [1e-9])
     parts = []
-    for place, (name, value, low, high) in enumerate(values):
+    for index, (name, value, low, high) in enumerate(values):
         parts.append(
-            _bar(place, len(values), value / highest, f"{name}: {value:.3f} ({low:.3f} to {high:.3f})")
+            _bar(index, len(values), value / highest, f"{name}: {value:.3f} ({low:.3f} to {high:.3f})")
         )
-        x = _x((place + 0.5) / len(values))
+        x = _x((index + 0.5) / len(values))
         ends = f'y1="{_y(low / highest):.1f}" y2="{_y(high / highest):.1f}"'
         parts.append(f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" {ends}/>')
-    labels = [((place + 0.5) / len(values), name) for place, (name, *_) in enumerate(values)]
+    labels = [((index + 0.5) / len(values), name) for index, (name, *_) in enumerate(values)]
     return _svg([*parts, *_axes(labels, [(0.0, "0"), (1.0, f"{highest:.2f}")])], across, up)
 
 
@@ -48,12 +48,12 @@ def columns(counts: Sequence[tuple[str, int]], across: str, up: str) -> str:
     """A bar for each (name, count)."""
     most = max([count for _, count in counts] + [1])
     parts = [
-        _bar(place, len(counts), count / most, f"{name}: {count:,}")
-        for place, (name, count) in enumerate(counts)
+        _bar(index, len(counts), count / most, f"{name}: {count:,}")
+        for index, (name, count) in enumerate(counts)
     ]
     every = math.ceil(len(counts) / 10)  # names that fit below
     named = list(enumerate(name for name, _ in counts))[::every]
-    labels = [((place + 0.5) / len(counts), name) for place, name in named]
+    labels = [((index + 0.5) / len(counts), name) for index, name in named]
     return _svg([*parts, *_axes(labels, [(0.0, "0"), (1.0, f"{most:,}")])], across, up)
 
 
@@ -64,16 +64,16 @@ def curves(
 
     The scale begins at `low`; where none is given at the lowest value, and is logarithmic if it is wide.
     """
-    drawn = {name: thinned(found) for name, found in series.items() if found}
-    places = [x for found in drawn.values() for x, _ in found]
-    values = [value for found in drawn.values() for _, value in found] + ([] if low is None else [low])
+    drawn = {name: thinned(points) for name, points in series.items() if points}
+    places = [x for points in drawn.values() for x, _ in points]
+    values = [value for points in drawn.values() for _, value in points] + ([] if low is None else [low])
     wide = min(values) > 0 and max(values) / min(values) > _WIDE
     there, back = (math.log10, lambda value: 10**value) if wide else (float, float)
     ends = (min(places), max(places)), (there(min(values)), there(max(values)))
     parts = []
-    for number, (name, found) in enumerate(drawn.items()):
-        spots = [(_x(_share(x, ends[0])), _y(_share(there(value), ends[1]))) for x, value in found]
-        parts += _curve(f"s{number % STYLES}", name, found, spots)
+    for number, (name, points) in enumerate(drawn.items()):
+        spots = [(_x(_share(x, ends[0])), _y(_share(there(value), ends[1]))) for x, value in points]
+        parts += _curve(f"s{number % STYLES}", name, points, spots)
     below = [(share, f"{value:,.0f}") for share, value in _ticks(*ends[0])]
     beside = [(share, _short(back(value))) for share, value in _ticks(*ends[1])]
     return _svg([*parts, *_axes(below, beside)], across, up)
@@ -97,7 +97,7 @@ def _short(value: float) -> str:
 def _curve(
     style: str,
     name: str,
-    found: Sequence[tuple[float, float]],
+    points: Sequence[tuple[float, float]],
     spots: Sequence[tuple[float, float]],
 ) -> list[str]:
     """A line, and dots that tell their values where they are few."""
@@ -106,15 +106,15 @@ def _curve(
     dots = [
         f'<circle class="spot {style}" cx="{x:.1f}" cy="{y:.1f}" r="3">'
         f"<title>{html.escape(name)}, {at:,.0f}: {value:.4g}</title></circle>"
-        for (x, y), (at, value) in zip(spots, found, strict=True)
+        for (x, y), (at, value) in zip(spots, points, strict=True)
     ]
     return [line, *(dots if len(dots) <= _DOTTED else ())]
 
 
-def thinned(found: Sequence[tuple[float, float]], most: int = _POINTS) -> list[tuple[float, float]]:
+def thinned(points: Sequence[tuple[float, float]], most: int = _POINTS) -> list[tuple[float, float]]:
     """At most so many pairs: of neighbours the last x and the mean value."""
-    together = math.ceil(len(found) / most)
-    parts = [found[start : start + together] for start in range(0, len(found), together or 1)]
+    together = math.ceil(len(points) / most)
+    parts = [points[start : start + together] for start in range(0, len(points), together or 1)]
     return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
 
 
@@ -138,8 +138,8 @@ def _y(share: float) -> float:
     return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def _bar(place: int, bars: int, share: float, title: str) -> str:
-    left, right = _x((place + 0.08) / bars), _x((place + 0.92) / bars)
+def _bar(index: int, bars: int, share: float, title: str) -> str:
+    left, right = _x((index + 0.08) / bars), _x((index + 0.92) / bars)
     box = f'x="{left:.1f}" y="{_y(share):.1f}" width="{right - left:.1f}" height="{_y(0) - _y(share):.1f}"'
     return f'<rect class="bar" {box}><title>{html.escape(title)}</title></rect>'
 

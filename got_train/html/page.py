@@ -49,7 +49,7 @@ def escaped(value: object) -> str:
 def table(head: Iterable[str], rows: Iterable[str], words: int = 1) -> str:
     """Rows that begin with <tr>, below a head whose first `words` columns are words."""
     cells = "".join(
-        f"<th{' class=word' if place < words else ''}>{escaped(name)}" for place, name in enumerate(head)
+        f"<th{' class=word' if index < words else ''}>{escaped(name)}" for index, name in enumerate(head)
     )
     return f"<div class=wide><table><tr>{cells}{''.join(rows)}</table></div>"
 

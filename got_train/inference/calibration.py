@@ -33,9 +33,9 @@ def observe(
     readings: Iterable[tuple[Sequence[tuple[str, float]], str]],
 ) -> dict[str, Observed]:
     """Of answers in pieces (see Reader.pieces) and their true texts."""
-    found = {level: Observed() for level in LEVELS}
+    by_level = {level: Observed() for level in LEVELS}
     for pieces, truth in readings:
-        for level, observed in found.items():
+        for level, observed in by_level.items():
             parts = spans(pieces, level)
             if level == "token":
                 text = "".join(piece for piece, _ in pieces).strip()
@@ -45,7 +45,7 @@ def observe(
                 right = _matched([part.text for part in parts], units(truth, level))
             observed.confidences.append([part.confidence for part in parts])
             observed.right.append(right)
-    return found
+    return by_level
 
 
 def fit(observed: Observed) -> dict[str, Any]:
@@ -93,25 +93,25 @@ def calibrate(reader: OcrPipeline, records: Sequence[Record], batch_size: int) -
     return {"levels": levels, "left_out": left_out, "records": len(readings), "failed": causes}
 
 
-def table(found: dict[str, Any]) -> str:
+def table(calibration: dict[str, Any]) -> str:
     rows = ["level  temperature   shift  ECE before  ECE after   right  confidence   count"]
-    for level, row in found["levels"].items():
+    for level, row in calibration["levels"].items():
         rows.append(
             f"{level:<5}  {row['temperature']:>11.3f}  {row['shift']:>6.2f}  {row['ece_before']:>10.4f}  "
             f"{row['ece_after']:>9.4f}  {row['right']:>6.3f}  {row['confidence']:>10.3f}  {row['count']:>6}"
         )
-    rows += [f"{level}: left out, {reason}" for level, reason in found["left_out"].items()]
-    return "\n".join([*rows, *(f"failed: {cause}" for cause in found["failed"])])
+    rows += [f"{level}: left out, {reason}" for level, reason in calibration["left_out"].items()]
+    return "\n".join([*rows, *(f"failed: {cause}" for cause in calibration["failed"])])
 
 
-def _matched(found: Sequence[str], truth: Sequence[str]) -> list[bool]:
+def _matched(words: Sequence[str], truth: Sequence[str]) -> list[bool]:
     """Whether each stands in the truth, in the alignment of fewest edits."""
-    hits = [False] * len(found)
-    for code in Levenshtein.opcodes(found, truth):
+    hits = [False] * len(words)
+    for code in Levenshtein.opcodes(words, truth):
         if code.tag == "equal":
             hits[code.src_start : code.src_end] = [True] * (code.src_end - code.src_start)
     return hits
 
 
 def _flat(parts: Iterable[list]) -> list:
-    return [each for part in parts for each in part]
+    return [item for part in parts for item in part]

@@ -70,7 +70,7 @@ def load_calibration(folder: str | os.PathLike) -> Calibration | None:
         return None
     try:
         levels = read_json(file, InferenceError)["levels"]
-        found = {
+        result = {
             level: PlattScaling(float(levels[level]["temperature"]), float(levels[level]["shift"]))
             for level in LEVELS
             if level in levels
@@ -79,11 +79,11 @@ def load_calibration(folder: str | os.PathLike) -> Calibration | None:
         raise
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InferenceError(f"{file}: no calibration ({error!r}); make it anew with calibrate") from error
-    if not found or not all(
-        0 < each.temperature < math.inf and math.isfinite(each.shift) for each in found.values()
+    if not result or not all(
+        0 < points.temperature < math.inf and math.isfinite(points.shift) for points in result.values()
     ):
-        raise InferenceError(f"{file}: {found}; a positive temperature and a shift by level")
-    return Calibration(found)
+        raise InferenceError(f"{file}: {result}; a positive temperature and a shift by level")
+    return Calibration(result)
 
 
 def spans(
@@ -96,10 +96,10 @@ def spans(
     """
     text = "".join(piece for piece, _ in pieces)
     skipped = len(text) - len(text.lstrip())
-    found = _pieces(pieces) if level == "token" else _cut(text, pieces, _WORD if level == "word" else _LINE)
+    result = _pieces(pieces) if level == "token" else _cut(text, pieces, _WORD if level == "word" else _LINE)
     calibration = calibration or Calibration()
     return [
-        Span(each.text, each.start - skipped, calibration.apply(level, each.confidence)) for each in found
+        Span(span.text, span.start - skipped, calibration.apply(level, span.confidence)) for span in result
     ]
 
 
@@ -149,9 +149,9 @@ def calibration_error(probabilities: Sequence[float], right: Sequence[bool], bin
     """ECE: by how much confidence and share of right answers differ, in `bins` equal steps of confidence."""
     sums = [[0.0, 0.0] for _ in range(bins)]
     for probability, hit in zip(probabilities, right, strict=True):
-        place = min(int(probability * bins), bins - 1)
-        sums[place][0] += probability
-        sums[place][1] += hit
+        bin = min(int(probability * bins), bins - 1)
+        sums[bin][0] += probability
+        sums[bin][1] += hit
     return sum(abs(confidence - hits) for confidence, hits in sums) / max(1, len(probabilities))
 
 

@@ -85,17 +85,17 @@ class ProgressFile:
         """Learns what is done. A line that a killed job left unfinished is cut off."""
         self._file.seek(0)
         whole = 0
-        for place, line in _lines(self._file):
+        for offset, line in _lines(self._file):
             row = _parsed(line, self.path)
             if row is None:
                 break
-            if place == 0:
+            if offset == 0:
                 self._check(row)
             elif not {"key", "stamp"} <= row.keys():
                 raise InferenceError(f"{self.path}: {line[:40]!r} is no row of a page; move the file away")
             else:
-                self._places[row["key"]], self._stamps[row["key"]] = place, row["stamp"]
-            whole = place + len(line)
+                self._places[row["key"]], self._stamps[row["key"]] = offset, row["stamp"]
+            whole = offset + len(line)
         self._file.truncate(whole)
         if not whole:
             self._write({"settings": self.settings})
@@ -122,10 +122,10 @@ class ProgressFile:
 
 
 def _lines(file: Any) -> Iterator[tuple[int, bytes]]:
-    place = 0
+    offset = 0
     for line in file:
-        yield place, line
-        place += len(line)
+        yield offset, line
+        offset += len(line)
 
 
 def _parsed(line: bytes, path: Path) -> dict[str, Any] | None:
@@ -147,8 +147,8 @@ def _key(pages: Sequence[Page]) -> str:
 
 def _stamp(pages: Sequence[Page]) -> list[list[int]]:
     """Size and time of every file, by which a change is seen."""
-    found = []
+    stamps = []
     for file in dict.fromkeys(str(page.file) for page in pages):
         state = os.stat(file)
-        found.append([state.st_size, state.st_mtime_ns])
-    return found
+        stamps.append([state.st_size, state.st_mtime_ns])
+    return stamps

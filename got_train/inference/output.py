@@ -43,14 +43,14 @@ def show(answer: OcrResult, reader: OcrPipeline, options: InferenceOptions, seve
 
 def files(options: InferenceOptions, name: str) -> dict[str, Path]:
     """Where `save` writes what of a page, or `write_document` of a document."""
-    folder, found = Path(options.output_dir or "."), {}
+    folder, paths = Path(options.output_dir or "."), {}
     if options.output_dir:
-        found["text"] = folder / (name + SUFFIXES.get(options.ocr_type, ".txt"))
+        paths["text"] = folder / (name + SUFFIXES.get(options.ocr_type, ".txt"))
     if options.exports:
-        found["export"] = Path(options.save_render_file or folder / f"{name}.{options.format or 'html'}")
+        paths["export"] = Path(options.save_render_file or folder / f"{name}.{options.format or 'html'}")
     if options.draw:
-        found["boxes"] = Path(options.draw)
-    return found
+        paths["boxes"] = Path(options.draw)
+    return paths
 
 
 def saved(options: InferenceOptions, name: str) -> bool:
@@ -67,15 +67,15 @@ def save(answer: OcrResult, reader: OcrPipeline, options: InferenceOptions, name
     """The files that were written."""
     if options.group_by == "document":  # when its last page is read
         return []
-    found = files(options, name)
-    if "text" in found:
+    paths = files(options, name)
+    if "text" in paths:
         text = _spots(answer) if options.ocr_type == "spot" else marked_text(answer, reader, options)
-        write_atomic(found["text"], f"{text}\n".encode("utf-8", "backslashreplace"))  # names of files in JSON
-    if "export" in found:
-        _export([_reading(answer, options)], options, found["export"])
-    if "boxes" in found:
-        _draw(answer, found["boxes"])
-    return [*found.values()]
+        write_atomic(paths["text"], f"{text}\n".encode("utf-8", "backslashreplace"))  # names of files in JSON
+    if "export" in paths:
+        _export([_reading(answer, options)], options, paths["export"])
+    if "boxes" in paths:
+        _draw(answer, paths["boxes"])
+    return [*paths.values()]
 
 
 def write_document(
@@ -87,21 +87,21 @@ def write_document(
     rows = [journal.row(asked.pages) for asked in pages]
     missing = [f"[{asked}: not read]" for asked in pages]
     texts = [gap if row is None else row["marked"] for row, gap in zip(rows, missing, strict=True)]
-    found = files(options, name)
-    write_atomic(found["text"], "\n\n".join(texts) + "\n")
+    paths = files(options, name)
+    write_atomic(paths["text"], "\n\n".join(texts) + "\n")
     readings = [
         Reading(str(asked), gap if row is None else row["text"], options.ocr_type)
         for asked, row, gap in zip(pages, rows, missing, strict=True)
     ]
-    if "export" in found:
-        _export(readings, options, found["export"])
-    return [*found.values()]
+    if "export" in paths:
+        _export(readings, options, paths["export"])
+    return [*paths.values()]
 
 
 def row(answer: OcrResult, reader: OcrPipeline, options: InferenceOptions) -> dict:
     files = [page.file for page in answer.request.pages]
     numbers = [page.number for page in answer.request.pages]
-    found = {
+    result = {
         "file": files if options.multi_page else files[0],
         "page": numbers if options.multi_page else numbers[0],
         "text": answer.text,
@@ -111,20 +111,20 @@ def row(answer: OcrResult, reader: OcrPipeline, options: InferenceOptions) -> di
         "seconds": round(answer.seconds, 3),
     }
     if options.ocr_type == "spot":
-        found |= json.loads(_spots(answer))
+        result |= json.loads(_spots(answer))
     if options.crop == "auto":
-        found |= {"task": answer.request.task, "line_height": answer.request.line_height}
+        result |= {"task": answer.request.task, "line_height": answer.request.line_height}
     if options.confidence:
-        found["tokens"] = [[text, round(sure, 4)] for text, sure in reader.calibrated_token_texts(answer)]
-        found["words"], found["lines"] = (
+        result["tokens"] = [[text, round(sure, 4)] for text, sure in reader.calibrated_token_texts(answer)]
+        result["words"], result["lines"] = (
             [[text, start, round(sure, 4)] for text, start, sure in reader.spans(answer, level)]
             for level in ("word", "line")
         )
-        found["calibrated"] = reader.calibration is not None
+        result["calibrated"] = reader.calibration is not None
     if options.mark_below is not None:
         doubtful = [word for word in reader.spans(answer, "word") if word.confidence < options.mark_below]
-        found["doubtful"] = [[text, start, round(sure, 4)] for text, start, sure in doubtful]
-    return found
+        result["doubtful"] = [[text, start, round(sure, 4)] for text, start, sure in doubtful]
+    return result
 
 
 def journal_row(answer: OcrResult, reader: OcrPipeline, options: InferenceOptions) -> dict:
@@ -157,8 +157,8 @@ def _spots(answer: OcrResult) -> str:
     from got_train.formats import spots
 
     page = answer.request.pages[0]
-    found = spots.spots_as_json(answer.text, page.open().size)
-    return json.dumps({"file": str(page.file), "page": page.number, **found}, ensure_ascii=False)
+    listed = spots.spots_as_json(answer.text, page.open().size)
+    return json.dumps({"file": str(page.file), "page": page.number, **listed}, ensure_ascii=False)
 
 
 def _draw(answer: OcrResult, file: Path) -> None:

@@ -64,8 +64,8 @@ def find_pages(names: Iterable[str | os.PathLike], numbers: Sequence[int] | None
 def left_out(names: Iterable[str | os.PathLike]) -> list[str]:
     """What stands in the folders among these names and is not read, a line a folder."""
     folders = [name for name in map(os.fspath, names) if os.path.isdir(name)]
-    told = ((folder, images.other_files(folder, _folder_files(folder))) for folder in folders)
-    return [f"{folder}: not read: {others}" for folder, others in told if others]
+    counts = ((folder, images.other_files(folder, _folder_files(folder))) for folder in folders)
+    return [f"{folder}: not read: {others}" for folder, others in counts if others]
 
 
 def _folder_files(folder: str) -> list[str]:

@@ -105,7 +105,7 @@ class OcrPipeline:
 
     model: Got
     tokenizer: Tokenizer
-    max_new_tokens: int | None = None  # None: what is left of CONTEXT, see _answer_limit
+    max_new_tokens: int | None = None  # None: what is left of CONTEXT, see answer_limit
     no_repeat_ngram_size: int | None = None  # None: the original's, see NO_REPEAT
     stop_loops: bool = True
     max_crops: int = 6
@@ -222,7 +222,7 @@ class OcrPipeline:
         window = max(self.ngram_window, size) if self.ngram_window else 0
         return NoRepeatNGram(size=size, window=window, exempt_tokens=exempt)
 
-    def _answer_limit(self, tokens: int) -> int:
+    def answer_limit(self, tokens: int) -> int:
         """Tokens of the answer to a prompt of so many, at most."""
         left = self.model.config.decoder.max_positions - tokens
         return min(left, self.max_new_tokens or max(CONTEXT - tokens, ORIGINAL_TOKENS))
@@ -320,7 +320,7 @@ class OcrPipeline:
             np.array([[pad] * gap + prompt.ids for gap, prompt in zip(padding, batch, strict=True)]),
             np.concatenate([prompt.views for prompt in batch]),
             np.array([[0] * gap + [1] * (tokens - gap) for gap in padding]),
-            max_new_tokens=[self._answer_limit(len(prompt.ids)) for prompt in batch],
+            max_new_tokens=[self.answer_limit(len(prompt.ids)) for prompt in batch],
             eos_token_ids=sorted({*self.model.config.stop_tokens, *self.tokenizer.stop_ids}),
             no_repeat_ngram=rule,
             repetition=RepetitionRule() if self.stop_loops else None,

@@ -83,7 +83,7 @@ def cues(read: Iterable[tuple[Frame, str, float]]) -> Iterator[Cue]:
     for frame, text, confidence in read:
         cue = Cue(frame.start, frame.end, text, confidence)
         if last is not None and _same(last.text, text):
-            best = max(last, cue, key=lambda each: each.confidence)
+            best = max(last, cue, key=lambda candidate: candidate.confidence)
             last = Cue(last.start, cue.end, best.text, best.confidence)
             continue
         if last is not None and last.text.strip():
@@ -93,17 +93,17 @@ def cues(read: Iterable[tuple[Frame, str, float]]) -> Iterator[Cue]:
         yield last
 
 
-def written(found: Sequence[Cue], form: str) -> str:
+def written(subtitles: Sequence[Cue], form: str) -> str:
     """The cues as text, as one line of JSON each, or as SRT."""
     if form == "json":
-        rows = (vars(cue) | {"confidence": round(cue.confidence, 4)} for cue in found)
+        rows = (vars(cue) | {"confidence": round(cue.confidence, 4)} for cue in subtitles)
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     if form == "srt":
         return "\n".join(
             f"{number}\n{clock(cue.start, ',')} --> {clock(cue.end, ',')}\n{_lines(cue.text)}\n"
-            for number, cue in enumerate(found, start=1)
+            for number, cue in enumerate(subtitles, start=1)
         )
-    return "\n".join(f"[{clock(cue.start)} - {clock(cue.end)}]\n{cue.text}\n" for cue in found)
+    return "\n".join(f"[{clock(cue.start)} - {clock(cue.end)}]\n{cue.text}\n" for cue in subtitles)
 
 
 def clock(seconds: float, point: str = ".") -> str:

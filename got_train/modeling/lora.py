@@ -45,7 +45,7 @@ def target_layers(model: Got, parts: Sequence[str], targets: Sequence[str] = ())
             raise CheckpointError(
                 f"lora.targets: no layer of {', '.join(parts)} is {target!r}; there are {ends}"
             )
-    return tuple(name for name in linears if not targets or any(_fits(name, each) for each in targets))
+    return tuple(name for name in linears if not targets or any(_fits(name, named) for named in targets))
 
 
 def _fits(name: str, target: str) -> bool:

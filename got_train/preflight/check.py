@@ -69,8 +69,8 @@ def refused(error: Exception) -> dict[str, Any]:
     """The verdict on a config that cannot be read."""
     findings = Findings()
     findings.add(Finding.of(error, "config"))
-    found = {"sources": [], "scripts": {}, "findings": [kind.plain() for kind in findings.kinds()]}
-    return {"verdict": verdict.NOT_READY, **found, "quarantine": ""}
+    report = {"sources": [], "scripts": {}, "findings": [kind.plain() for kind in findings.kinds()]}
+    return {"verdict": verdict.NOT_READY, **report, "quarantine": ""}
 
 
 def _scanned(
@@ -87,7 +87,7 @@ def _scanned(
     if not sources:
         return None
     bad = WARNING if config.data.on_error == "skip" else ERROR
-    level = {place: bad for place, source in enumerate(sources) if source.role not in HELD_OUT}
+    level = {index: bad for index, source in enumerate(sources) if source.role not in HELD_OUT}
     trained = load_characters(config.model.init_from) if config.model.init_from else None
     seen = _scan(sources, RowChecker(collator, level, trained=trained), workers, quarantine)
     for kind in seen.findings.kinds():
@@ -126,13 +126,13 @@ def _sources(config: Config, findings: Findings, sample: int) -> list[Source]:
         findings.add(
             Finding(ERROR, "config", "data.train", "no data", "a file of records, e.g. data.train=my.jsonl")
         )
-    made = []
+    result = []
     for role, sources in named:
         for source in sources:
             opened = _opened(source, findings)
             if opened is not None:
-                made.append(Source(role, source.path, opened, sample, source))
-    return made
+                result.append(Source(role, source.path, opened, sample, source))
+    return result
 
 
 def _opened(source: SourceConfig, findings: Findings) -> Sequence[Record] | None:
@@ -145,23 +145,25 @@ def _opened(source: SourceConfig, findings: Findings) -> Sequence[Record] | None
 
 def _said_of(config: Config, seen: ScanResult, sizes: GotConfig) -> list[Finding]:
     """What the numbers of all rows together say against the config."""
-    found = []
+    findings = []
     train = seen.total("train")
-    usable = sum(each.rows - each.bad for each in _of_role(seen, "train"))
+    usable = sum(stats.rows - stats.bad for stats in _of_role(seen, "train"))
     if train and not usable:
-        found.append(
+        findings.append(
             Finding(ERROR, "source", "data.train", f"none of {train:,} rows can be used", "see each below")
         )
     learnt = [*_of_role(seen, "train"), *_of_role(seen, "replay")]
-    found += config_checks.script_warnings(config, merged(learnt))
+    findings += config_checks.script_warnings(config, merged(learnt))
     for role in ("train", "validation"):
         whole = merged(_of_role(seen, role))
-        found.append(config_checks.text_height_warning(whole, sizes.vision.patch, role))
-        found.append(config_checks.crop_width_warning(whole, sizes.vision.patch, role))
+        findings.append(config_checks.text_height_warning(whole, sizes.vision.patch, role))
+        findings.append(config_checks.crop_width_warning(whole, sizes.vision.patch, role))
     counted = all(source.rows() is not None for source in seen.sources)
     if counted and train:
-        found.append(config_checks.steps_warning(config, count_steps(config, _rows_of_epoch(config, seen))))
-    return [finding for finding in found if finding is not None]
+        findings.append(
+            config_checks.steps_warning(config, count_steps(config, _rows_of_epoch(config, seen)))
+        )
+    return [finding for finding in findings if finding is not None]
 
 
 def _unfamiliar(seen: ScanResult, trained: bool) -> list[Finding]:
@@ -187,8 +189,8 @@ def _of_role(seen: ScanResult, role: str) -> list[Statistics]:
 def _described(seen: ScanResult, most: int) -> dict[str, Any]:
     pairs = zip(seen.sources, seen.statistics, strict=True)
     sources = [
-        {"role": each.role, "path": each.path, **numbers.plain(), "too_long": numbers.tokens.above(most)}
-        for each, numbers in pairs
+        {"role": stats.role, "path": stats.path, **numbers.plain(), "too_long": numbers.tokens.above(most)}
+        for stats, numbers in pairs
     ]
     return {"sources": sources, "scripts": plain_scripts(merged(seen.statistics).scripts)}
 
@@ -245,5 +247,5 @@ def _hash(config: Config) -> str:
     return hashlib.sha256(dump_config(config).encode()).hexdigest()
 
 
-def _write(found: dict[str, Any], path: Path) -> None:
-    write_atomic(path, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+def _write(verdict: dict[str, Any], path: Path) -> None:
+    write_atomic(path, json.dumps(verdict, ensure_ascii=False, indent=1) + "\n")

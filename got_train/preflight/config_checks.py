@@ -50,26 +50,26 @@ def model_sizes(config: Config, tokenizer: Tokenizer) -> GotConfig:
             image_token=tokenizer.image_id,
             prompt_template=model.prompt_template or "repo",
         )
-    found = stored_sizes(base_of(model.init_from))
-    if model.prompt_template not in ("", found.prompt_template):
-        said = f"{model.init_from} was trained with {found.prompt_template}; leave it empty"
+    sizes = stored_sizes(base_of(model.init_from))
+    if model.prompt_template not in ("", sizes.prompt_template):
+        said = f"{model.init_from} was trained with {sizes.prompt_template}; leave it empty"
         raise ConfigError(f"model.prompt_template {model.prompt_template}: {said}")
-    if found.decoder.vocab_size != tokenizer.size:
-        has = f"{model.init_from} has a vocabulary of {found.decoder.vocab_size}; the tokenizer of that model"
+    if sizes.decoder.vocab_size != tokenizer.size:
+        has = f"{model.init_from} has a vocabulary of {sizes.decoder.vocab_size}; the tokenizer of that model"
         raise ConfigError(f"model.tokenizer: {tokenizer.size} tokens, {has}")
-    return found
+    return sizes
 
 
-def character_warning(found: Statistics, trained: bool, role: str) -> Finding | None:
+def character_warning(stats: Statistics, trained: bool, role: str) -> Finding | None:
     """Characters of the answers that the model was never trained on, or that have no token."""
-    total = sum(script.characters for script in found.scripts.values())
-    if not found.unfamiliar or (not trained and found.unfamiliar.total() < SPELLED_SHARE * total):
+    total = sum(script.characters for script in stats.scripts.values())
+    if not stats.unfamiliar or (not trained and stats.unfamiliar.total() < SPELLED_SHARE * total):
         return None
     return Finding(
         WARNING,
         "characters",
         role,
-        describe(found.unfamiliar, trained),
+        describe(stats.unfamiliar, trained),
         "a model learns a new character from some hundred rows that have it; add such rows, or write another",
         usable=True,
     )
@@ -134,11 +134,11 @@ def config_warnings(config: Config) -> Iterator[Finding]:
     output, data = Path(config.train.output_dir), config.data
     if config.eval.best_metric != "loss" and (fault := metric_error(config.eval.best_metric)):
         yield Finding(ERROR, "config", "eval.best_metric", *fault.split("; ", 1))
-    found = [*checkpoints(output), *([output / FINAL] if (output / FINAL).exists() else [])]
-    if found:
+    existing = [*checkpoints(output), *([output / FINAL] if (output / FINAL).exists() else [])]
+    if existing:
         yield _warning(
             "train.output_dir",
-            f"{output} holds {found[-1].name} of another run",
+            f"{output} holds {existing[-1].name} of another run",
             "--resume continues from it; a new run needs another folder",
         )
     if config.model.init_from and not data.replay:
@@ -165,7 +165,7 @@ def steps_warning(config: Config, steps: int) -> Finding | None:
 
 def script_warnings(config: Config, statistics: Statistics) -> Iterator[Finding]:
     """Scripts that the tokenizer spells in bytes, and such as the encoder may not know."""
-    total = max(1, sum(each.characters for each in statistics.scripts.values()))
+    total = max(1, sum(script.characters for script in statistics.scripts.values()))
     for name, fitness in statistics.scripts.items():
         if fitness.characters < SHARE * total:
             continue

@@ -41,46 +41,46 @@ def find_pairs(seen: ScanResult) -> list[PairGroup]:
     """All pairs, the strongest first; a pair stands under the strongest it belongs to only."""
     rows = seen.fingerprints
     held_out = np.array([source.role in HELD_OUT for source in seen.sources], bool)[rows["source"]]
-    made = list(_same_questions(rows, held_out))
-    found = {
+    pairs = list(_same_questions(rows, held_out))
+    kinds = {
         "pictures": _across(rows["pictures"], held_out),
         "dhash": fingerprints.near_images(rows, held_out),
         "answer": _of(rows["answer"], held_out),
         "minhash": fingerprints.near_answers(rows, held_out),
         "document": _across(rows["document"], held_out),
     }
-    known = np.concatenate([_keys(each.places, len(rows)) for each in made])
-    for kind, places in found.items():
+    known = np.concatenate([_keys(pair.places, len(rows)) for pair in pairs])
+    for kind, places in kinds.items():
         said, within = _KINDS[kind]
         places = places[~np.isin(_keys(places, len(rows)), known)]
         known = np.concatenate([known, _keys(places, len(rows))])
         across = held_out[places[:, 0]] != held_out[places[:, 1]]
-        made.append(PairGroup("leak", f"{said} in training", _LEAK, places[across]))
+        pairs.append(PairGroup("leak", f"{said} in training", _LEAK, places[across]))
         if within:  # other questions to a page are other rows
             alike = rows["question"][places[:, 0]] == rows["question"][places[:, 1]]
-            made.append(PairGroup("duplicate", said, _TWICE, places[~across & alike]))
-    return [each for each in made if len(each.places)]
+            pairs.append(PairGroup("duplicate", said, _TWICE, places[~across & alike]))
+    return [pair for pair in pairs if len(pair.places)]
 
 
 def findings(seen: ScanResult) -> Iterator[tuple[Finding, int]]:
     """What the pairs say, with how many more of the kind each stands for."""
-    for each in find_pairs(seen):
-        shown = each.places[:SHOWN]
-        for place, (first, later) in enumerate(shown):
+    for pair in find_pairs(seen):
+        shown = pair.places[:SHOWN]
+        for index, (first, later) in enumerate(shown):
             here, there = _ordered(seen, int(first), int(later))
-            more = len(each.places) - len(shown) if place == len(shown) - 1 else 0
-            yield Finding(WARNING, each.subject, here, f"{each.what} as {there}", each.fix), 1 + more
+            more = len(pair.places) - len(shown) if index == len(shown) - 1 else 0
+            yield Finding(WARNING, pair.subject, here, f"{pair.what} as {there}", pair.fix), 1 + more
 
 
 def _ordered(seen: ScanResult, first: int, later: int) -> tuple[str, str]:
     """The rows as the message names them: the one to act on first, which is the one held out."""
-    out = [seen.sources[seen.fingerprints["source"][place]].role in HELD_OUT for place in (first, later)]
+    out = [seen.sources[seen.fingerprints["source"][index]].role in HELD_OUT for index in (first, later)]
     act, other = (first, later) if out[0] and not out[1] else (later, first)
     return _where(seen, act), _where(seen, other)
 
 
-def _where(seen: ScanResult, place: int) -> str:
-    row = seen.fingerprints[place]
+def _where(seen: ScanResult, index: int) -> str:
+    row = seen.fingerprints[index]
     return seen.sources[int(row["source"])].location(int(row["row"]))
 
 
@@ -99,16 +99,16 @@ def _across(keys: np.ndarray, held_out: np.ndarray) -> np.ndarray:
     if not len(train) or not len(valid):
         return np.empty((0, 2), np.int64)
     known, first = np.unique(keys[train], return_index=True)
-    found = np.minimum(np.searchsorted(known, keys[valid]), len(known) - 1)
-    hit = (known[found] == keys[valid]) & (keys[valid] != 0)
-    return np.stack([train[first[found[hit]]], valid[hit]], axis=1)
+    nearest = np.minimum(np.searchsorted(known, keys[valid]), len(known) - 1)
+    hit = (known[nearest] == keys[valid]) & (keys[valid] != 0)
+    return np.stack([train[first[nearest[hit]]], valid[hit]], axis=1)
 
 
 def _of(keys: np.ndarray, held_out: np.ndarray) -> np.ndarray:
     """Pairs with the same key, 0 excepted: across the roles, and within each."""
-    told = np.flatnonzero(keys)
-    both = np.stack([keys[told], held_out[told].astype(np.uint64)], axis=1)
-    within = told[fingerprints.same(both)] if len(told) else np.empty((0, 2), np.int64)
+    rows = np.flatnonzero(keys)
+    both = np.stack([keys[rows], held_out[rows].astype(np.uint64)], axis=1)
+    within = rows[fingerprints.same(both)] if len(rows) else np.empty((0, 2), np.int64)
     return np.concatenate([_across(keys, held_out), within.reshape(-1, 2)])
 
 

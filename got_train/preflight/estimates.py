@@ -25,18 +25,18 @@ def measure(config: Config, longest: Sequence[Record]) -> dict[str, Any]:
     from got_train.training.dry_run import measure
 
     dropping = dataclasses.replace(config.data, on_error="skip")  # bad rows have been told already
-    found = measure(dataclasses.replace(config, data=dropping), longest)
-    usual, slowest = found.step_seconds
-    parameters, trained = found.parameters()
+    result = measure(dataclasses.replace(config, data=dropping), longest)
+    usual, slowest = result.step_seconds
+    parameters, trained = result.parameters()
     return {
-        "steps": found.steps,
+        "steps": result.steps,
         "step_seconds": round(usual, 4),
         "longest_step_seconds": round(slowest, 4),
-        "seconds": round(found.steps * usual),
-        "memory": found.memory,
+        "seconds": round(result.steps * usual),
+        "memory": result.memory,
         "parameters": parameters,
         "trained": trained,
-        **_disk(config, found.steps, parameters, trained),
+        **_disk(config, result.steps, parameters, trained),
     }
 
 
@@ -59,17 +59,17 @@ def _disk(config: Config, steps: int, parameters: int, trained: int) -> dict[str
 
 def faults(measured: dict[str, Any], config: Config) -> list[Finding]:
     """What of the measures speaks against the run."""
-    found = []
+    result = []
     if measured["disk_bytes"] > measured["free_bytes"]:
         what = f"{gigabytes(measured['disk_bytes'])} of checkpoints, {gigabytes(measured['free_bytes'])} free"
         fix = "another disk, a smaller train.save_total_limit, or LoRA"
-        found.append(Finding(ERROR, "disk", config.train.output_dir, what, fix))
+        result.append(Finding(ERROR, "disk", config.train.output_dir, what, fix))
     total = memory_size()
     if total and measured["memory"] > FULL * total:
         what = f"{gigabytes(measured['memory'])} of {gigabytes(total)} on the longest rows"
         fix = "a smaller train.per_device_train_batch_size, train.recompute: true, or LoRA"
-        found.append(Finding(WARNING, "memory", "train.per_device_train_batch_size", what, fix))
-    return found
+        result.append(Finding(WARNING, "memory", "train.per_device_train_batch_size", what, fix))
+    return result
 
 
 def memory_size() -> int:

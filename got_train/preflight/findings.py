@@ -70,8 +70,8 @@ class Findings:
             self.add(finding)
 
     def kinds(self, level: str = "") -> list[Kind]:
-        found = [kind for kind in self._kinds.values() if level in ("", kind.level)]
-        return sorted(found, key=lambda kind: (kind.level, -kind.count))  # "error" before "warning"
+        kinds = [kind for kind in self._kinds.values() if level in ("", kind.level)]
+        return sorted(kinds, key=lambda kind: (kind.level, -kind.count))  # "error" before "warning"
 
     def count(self, level: str) -> int:
         return sum(kind.count for kind in self.kinds(level))

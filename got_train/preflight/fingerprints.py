@@ -78,8 +78,8 @@ def minhash(text: bytes) -> np.ndarray:
     codes = np.frombuffer(text, np.uint8).astype(np.uint64)
     value = np.zeros(len(codes) - SHINGLE + 1, np.uint64)
     with np.errstate(over="ignore"):
-        for place in range(SHINGLE):
-            value = value * np.uint64(0x100000001B3) + codes[place : place + len(value)]
+        for offset in range(SHINGLE):
+            value = value * np.uint64(0x100000001B3) + codes[offset : offset + len(value)]
         value *= np.uint64(0x9E3779B97F4A7C15)
         value ^= value >> np.uint64(29)
         value *= np.uint64(0xBF58476D1CE4E5B9)
@@ -113,9 +113,9 @@ def near_images(prints: np.ndarray, groups: np.ndarray) -> np.ndarray:
         distance[kept] = _BITS[dhash[one[kept]] ^ dhash[other[kept]]].sum(axis=1) / MAX_DHASH_DISTANCE
         kept = kept[distance[kept] <= 1]
         first, second = one[kept], other[kept]
-        told = (answer[first] > 0) & (answer[second] > 0)
+        known = (answer[first] > 0) & (answer[second] > 0)
         agree = (sketches[first] == sketches[second]).sum(axis=1) >= MIN_FORM_AGREEMENT
-        distance[kept[~np.where(told, agree, exact[first] == exact[second])]] = np.inf
+        distance[kept[~np.where(known, agree, exact[first] == exact[second])]] = np.inf
         return distance
 
     return _nearest(groups, dhash, far)
@@ -123,15 +123,15 @@ def near_images(prints: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 def near_answers(prints: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """(P, 2) places of nearly the same long answers that are not the same, likewise."""
-    told = np.flatnonzero(prints["answer"])
-    answer, sketches = (np.ascontiguousarray(prints[name][told]) for name in ("answer", "minhash"))
+    known = np.flatnonzero(prints["answer"])
+    answer, sketches = (np.ascontiguousarray(prints[name][known]) for name in ("answer", "minhash"))
 
     def far(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         apart = (sketches[one] != sketches[other]).sum(axis=1)
         return np.where(answer[one] == answer[other], np.inf, apart / (BINS - MIN_MINHASH_AGREEMENT))
 
     bands = sketches.reshape(-1, BINS // 4, 4).view(np.uint64)[:, :, 0]
-    return told[_nearest(groups[told], bands, far)]
+    return known[_nearest(groups[known], bands, far)]
 
 
 _BITS = np.array([bin(value).count("1") for value in range(2**16)], np.uint8)
@@ -147,10 +147,10 @@ def _nearest(groups: np.ndarray, bands: np.ndarray, far: Distance) -> np.ndarray
     for band in range(bands.shape[1]):
         for one, other in _neighbours(bands, band):
             distance = far(one, other)
-            for place in np.flatnonzero(distance <= 1):
-                first, later = sorted((int(one[place]), int(other[place])))
+            for index in np.flatnonzero(distance <= 1):
+                first, later = sorted((int(one[index]), int(other[index])))
                 key = later, int(groups[first])
-                best[key] = min(best.get(key, (2.0, -1)), (float(distance[place]), first))
+                best[key] = min(best.get(key, (2.0, -1)), (float(distance[index]), first))
     pairs = sorted((later, first) for (later, _), (_, first) in best.items())
     return np.array([(first, later) for later, first in pairs], np.int64).reshape(-1, 2)
 

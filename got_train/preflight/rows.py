@@ -60,22 +60,22 @@ class RowChecker:
     def check(
         self, source: int, rows: Iterable[tuple[int, Record | RecordError]], stride: int
     ) -> ChunkResult:
-        made = ChunkResult(source)
+        result = ChunkResult(source)
         pictures: Pictures | None = None  # of the row before: many boxes are rows of one page
         for row, record in rows:
-            made.statistics.rows += 1
+            result.statistics.rows += 1
             try:
                 if isinstance(record, RecordError):
                     raise record
                 if pictures is None or pictures.images != record.images:
                     pictures = None
                     pictures = open_pictures(record)
-                self._record(made, row, record, pictures, closely=row % stride == 0)
+                self._record(result, row, record, pictures, closely=row % stride == 0)
             except Exception as error:  # whatever a row does, the others are still looked at
-                made.statistics.bad += 1
-                made.add(self._bad(source, record, error))
-        made.longest = sorted(made.longest, reverse=True)[: self.keep]
-        return made
+                result.statistics.bad += 1
+                result.add(self._bad(source, record, error))
+        result.longest = sorted(result.longest, reverse=True)[: self.keep]
+        return result
 
     def _bad(self, source: int, record: Record | RecordError, error: Exception) -> Finding:
         if isinstance(error, RecordError):
@@ -86,31 +86,33 @@ class RowChecker:
             ERROR, "row", getattr(record, "location", ""), what, "leave this row out, and report it"
         )
 
-    def _record(self, made: ChunkResult, row: int, record: Record, pictures: Pictures, closely: bool) -> None:
+    def _record(
+        self, result: ChunkResult, row: int, record: Record, pictures: Pictures, closely: bool
+    ) -> None:
         size = pictures.size
         views, grid = self._views(record, pictures)
         question, answer = self.collator.tokens(record, views, size)
-        found = made.statistics
-        found.tasks[_kind(record)] += 1
+        stats = result.statistics
+        stats.tasks[_kind(record)] += 1
         for numbers, value in (
-            (found.tokens, len(question) + len(answer)),
-            (found.answers, len(answer)),
-            (found.characters, len(record.text)),
-            (found.views, views),
-            (found.sides, max(size)),
+            (stats.tokens, len(question) + len(answer)),
+            (stats.answers, len(answer)),
+            (stats.characters, len(record.text)),
+            (stats.views, views),
+            (stats.sides, max(size)),
         ):
             numbers.add(value)
         self.collator.check_length(record, question, answer)
-        made.longest.append((len(question) + len(answer), row))
+        result.longest.append((len(question) + len(answer), row))
         if repeats(record.text):
-            made.add(_loop(record))
+            result.add(_loop(record))
         if blank := _blank(record, pictures.has_ink):
-            made.add(blank)
-        made.fingerprints.append(_fingerprint(made.source, row, record, pictures))
+            result.add(blank)
+        result.fingerprints.append(_fingerprint(result.source, row, record, pictures))
         if closely:
-            self._lines(found, record, pictures, grid)
-            self._scripts(found, record.text)
-            found.unfamiliar.update(unfamiliar(record.text, self.collator.tokenizer, self.trained))
+            self._lines(stats, record, pictures, grid)
+            self._scripts(stats, record.text)
+            stats.unfamiliar.update(unfamiliar(record.text, self.collator.tokenizer, self.trained))
 
     def _views(self, record: Record, pictures: Pictures) -> tuple[int, tuple[int, int]]:
         """How many views images.views would make, and into how many columns and rows it would cut."""
@@ -119,31 +121,31 @@ class RowChecker:
         columns, rows = text_height.tiles(pictures.size, self.collator.max_crops, self.collator.side)
         return columns * rows + (columns * rows > 1), (columns, rows)
 
-    def _lines(self, found: Statistics, record: Record, pictures: Pictures, grid: tuple[int, int]) -> None:
+    def _lines(self, stats: Statistics, record: Record, pictures: Pictures, grid: tuple[int, int]) -> None:
         lines, side = pictures.text_height, self.collator.side
         if lines is None:
-            found.no_lines += 1
+            stats.no_lines += 1
             if is_line_crop(record, pictures.size) and pictures.ink_box:
                 left, _, right, _ = pictures.ink_box
                 width = side * (right - left) / pictures.size[0] / len(record.text.strip())
-                found.crop_widths.add(round(width))
-                found.narrow = sorted([*found.narrow, (round(width), record.location)])[:5]
+                stats.crop_widths.add(round(width))
+                stats.narrow = sorted([*stats.narrow, (round(width), record.location)])[:5]
             return
         cut = text_height.tiles(pictures.size, self.collator.max_crops, side)
         seen, cropped = lines.in_view(side, grid), lines.in_view(side, cut)
-        found.lines.add(round(seen))
+        stats.lines.add(round(seen))
         if record.task in prompts.ONE_VIEW:
             tiled = record.task in TILED and record.box is None and record.color is None
             cropped = cropped if tiled else seen  # the others see one view, whatever they show
-            found.cropped.add(round(cropped))
-            found.small = sorted([*found.small, (round(seen), round(cropped), record.location)])[:5]
+            stats.cropped.add(round(cropped))
+            stats.small = sorted([*stats.small, (round(seen), round(cropped), record.location)])[:5]
 
-    def _scripts(self, found: Statistics, text: str) -> None:
+    def _scripts(self, stats: Statistics, text: str) -> None:
         for script, runs in script_runs(text).items():
             tokens = sum(len(self.collator.tokenizer.encode(run)) for run in runs)
             written = "".join(runs)
             fitness = ScriptTokens(len(written), len(written.encode()), tokens)
-            found.scripts.setdefault(script, ScriptTokens()).merge(fitness)
+            stats.scripts.setdefault(script, ScriptTokens()).merge(fitness)
 
 
 @dataclass(frozen=True)

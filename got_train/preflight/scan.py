@@ -72,8 +72,8 @@ class ScanResult:
 
     def total(self, *roles: str) -> int:
         return sum(
-            each.rows
-            for source, each in zip(self.sources, self.statistics, strict=True)
+            stats.rows
+            for source, stats in zip(self.sources, self.statistics, strict=True)
             if source.role in roles
         )
 
@@ -87,7 +87,7 @@ def scan(
 ) -> ScanResult:
     """Look at every row. Bad ones go to `quarantine` as they are met, a line each, in their order."""
     seen = ScanResult(sources, [Statistics() for _ in sources])
-    made: list[np.ndarray] = []
+    parts: list[np.ndarray] = []
     pool = _InProcess(sources, checker) if workers == 0 else _Pool(sources, checker, workers)
     with _Quarantine(quarantine) as bad, pool:
         for look in pool.looks(_chunks(sources)):
@@ -95,14 +95,14 @@ def scan(
             for finding in look.findings:
                 seen.findings.add(finding)
                 bad.add(finding)
-            made.append(np.array(look.fingerprints, fingerprints.FINGERPRINT))
+            parts.append(np.array(look.fingerprints, fingerprints.FINGERPRINT))
             for tokens, row in look.longest:
                 heapq.heappush(seen.longest, (tokens, look.source, row))
                 if len(seen.longest) > LONGEST:
                     heapq.heappop(seen.longest)
             progress(look.statistics.rows)
     seen.longest.sort(reverse=True)
-    seen.fingerprints = np.concatenate(made) if made else seen.fingerprints
+    seen.fingerprints = np.concatenate(parts) if parts else seen.fingerprints
     return seen
 
 
@@ -110,14 +110,14 @@ Chunk = tuple[int, Sequence, int]  # source; its rows, or of a stream (row, reco
 
 
 def _chunks(sources: Sequence[Source]) -> Iterator[Chunk]:
-    for place, source in enumerate(sources):
+    for index, source in enumerate(sources):
         rows = source.rows()
         if rows is None:
-            yield from ((place, part, STREAM_STRIDE) for part in _of_stream(source))
+            yield from ((index, part, STREAM_STRIDE) for part in _of_stream(source))
             continue
         stride = max(1, len(source.records) // CLOSE_ROWS)
         for start in range(0, len(rows), CHUNK_ROWS):
-            yield place, rows[start : start + CHUNK_ROWS], stride
+            yield index, rows[start : start + CHUNK_ROWS], stride
 
 
 def _of_stream(source: Source) -> Iterator[list]:
@@ -145,10 +145,10 @@ def _forward(stream: RecordStream) -> Iterator[tuple[int, Record | RecordError]]
 
 
 def check_chunk(sources: Sequence[Source], checker: RowChecker, piece: Chunk) -> ChunkResult:
-    place, rows, stride = piece
+    index, rows, stride = piece
     if isinstance(rows[0], tuple):  # of a stream, which come with their records
-        return checker.check(place, rows, stride)
-    return checker.check(place, records_of(sources[place].records, rows), stride)
+        return checker.check(index, rows, stride)
+    return checker.check(index, records_of(sources[index].records, rows), stride)
 
 
 class _InProcess:

@@ -27,10 +27,10 @@ BINS = (64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 16384,
 
 def script_runs(text: str) -> dict[str, list[str]]:
     """The pieces of a text by the script they are written in; Digits, Marks and Other for the rest."""
-    found: dict[str, list[str]] = {}
+    runs: dict[str, list[str]] = {}
     for match in _RUNS.finditer(text):
-        found.setdefault(match.lastgroup, []).append(match[0])
-    return found
+        runs.setdefault(match.lastgroup, []).append(match[0])
+    return runs
 
 
 @dataclass
@@ -55,10 +55,10 @@ class Histogram:
 
     def quantile(self, share: float) -> int:
         """The smallest value that at least this share of all do not exceed; 0 of none."""
-        seen, wanted = 0, share * self.total
+        seen, target = 0, share * self.total
         for value in sorted(self.counts):
             seen += self.counts[value]
-            if seen >= wanted:
+            if seen >= target:
                 return value
         return 0
 
@@ -67,16 +67,16 @@ class Histogram:
 
     def histogram(self, bins: Iterable[int] = BINS) -> list[list[int]]:
         """[upper edge, count] of the bins from the first to the last that holds something."""
-        edges, made, low = list(bins), [], -1
+        edges, bars, low = list(bins), [], -1
         for edge in [*edges, max([*self.counts, edges[-1]])]:
             if edge > low:
-                made.append([edge, sum(n for value, n in self.counts.items() if low < value <= edge)])
+                bars.append([edge, sum(n for value, n in self.counts.items() if low < value <= edge)])
             low = max(low, edge)
-        while len(made) > 1 and not made[-1][1]:
-            made.pop()
-        while len(made) > 1 and not made[0][1]:
-            made.pop(0)
-        return made
+        while len(bars) > 1 and not bars[-1][1]:
+            bars.pop()
+        while len(bars) > 1 and not bars[0][1]:
+            bars.pop(0)
+        return bars
 
     def plain(self) -> dict[str, Any]:
         at = {name: self.quantile(share) for name, share in (("median", 0.5), ("p95", 0.95), ("p99", 0.99))}

@@ -16,17 +16,17 @@ def verdict(findings: Sequence[Mapping[str, Any]]) -> str:
     return NOT_READY if "error" in levels else WARNED if levels else READY
 
 
-def text(found: Mapping[str, Any]) -> str:
+def text(verdict: Mapping[str, Any]) -> str:
     """What the command prints: sources, tokens, scripts, needs, faults, and last the verdict."""
     parts = [
-        _sources(found["sources"]),
-        _histograms(found["sources"]),
-        _scripts(found["scripts"]),
-        _lines(found["sources"]),
-        _base(found.get("base")),
-        _needs(found.get("needs"), found.get("unmeasured", "")),
-        _faults(found["findings"]),
-        [_ending(found)],
+        _sources(verdict["sources"]),
+        _histograms(verdict["sources"]),
+        _scripts(verdict["scripts"]),
+        _lines(verdict["sources"]),
+        _base(verdict.get("base")),
+        _needs(verdict.get("needs"), verdict.get("unmeasured", "")),
+        _faults(verdict["findings"]),
+        [_ending(verdict)],
     ]
     return "\n\n".join("\n".join(lines) for lines in map(list, parts) if lines)
 
@@ -112,15 +112,15 @@ def _faults(findings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"    ... and {kind['count'] - len(shown):,} more"
 
 
-def _ending(found: Mapping[str, Any]) -> str:
+def _ending(verdict: Mapping[str, Any]) -> str:
     errors, warnings = (
-        sum(kind["count"] for kind in found["findings"] if kind["level"] == level)
+        sum(kind["count"] for kind in verdict["findings"] if kind["level"] == level)
         for level in ("error", "warning")
     )
     counted = [f"{errors:,} error{'s' * (errors != 1)}"] * bool(errors)
     counted += [f"{warnings:,} warning{'s' * (warnings != 1)}"] * bool(warnings)
-    files = [f"{name}: {found[name]}" for name in ("report", "quarantine") if found.get(name)]
-    return "\n".join([*files, ": ".join([found["verdict"], ", ".join(counted)] if counted else [READY])])
+    files = [f"{name}: {verdict[name]}" for name in ("report", "quarantine") if verdict.get(name)]
+    return "\n".join([*files, ": ".join([verdict["verdict"], ", ".join(counted)] if counted else [READY])])
 
 
 def _short(path: str, most: int = 24) -> str:

@@ -217,6 +217,6 @@ def training(
 
 def _sum(several: Iterable[Products]) -> Products:
     total = Products()
-    for each in several:
-        total = total + each
+    for value in several:
+        total = total + value
     return total

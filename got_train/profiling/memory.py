@@ -241,8 +241,8 @@ def _moments(training: Training, batch: MicroBatch, of_a_gradient: int) -> Itera
     again = [part in training.recompute for part in ("vision", "decoder")]
     view = view_activations(config.vision, precision, again[0], device)
     rows = decoder_activations(config.decoder, [batch.tokens] * batch.rows, precision, again[1], device)
-    made = {part: of_a_gradient * sum(training.trained.get(part, ())) for part in ("decoder", "vision")}
-    made = dict.fromkeys(made, 0) if training.accumulates else made  # they are held already
+    moments = {part: of_a_gradient * sum(training.trained.get(part, ())) for part in ("decoder", "vision")}
+    moments = dict.fromkeys(moments, 0) if training.accumulates else moments  # they are held already
     learns = bool(training.trained.get("vision"))
     views, embedding = batch.views * view.kept * learns, 0
     if config.decoder.width * config.decoder.vocab_size in training.trained.get("decoder", ()):
@@ -252,7 +252,7 @@ def _moments(training: Training, batch: MicroBatch, of_a_gradient: int) -> Itera
     yield views + rows.kept + (loss if embedding else CHUNK_BYTES)
     yield views + rows.kept + embedding + rows.moment
     second = 0 if device == "cpu" else embedding  # where the embedding's is not added in the head's place
-    yield views + made["decoder"] + second
+    yield views + moments["decoder"] + second
     if learns:
-        yield views + made["decoder"] + batch.views * view.moment
-    yield sum(made.values())
+        yield views + moments["decoder"] + batch.views * view.moment
+    yield sum(moments.values())

@@ -62,12 +62,12 @@ class Piece:
 
 def blocks(text: str) -> list[Block]:
     """The blocks of an answer in their order; frames of floats (table, center) are left out."""
-    found, end = [], 0
-    for start, after, block in sorted(_candidates(text), key=lambda each: (each[0], -each[1])):
+    result, end = [], 0
+    for start, after, block in sorted(_candidates(text), key=lambda candidate: (candidate[0], -candidate[1])):
         if start >= end:
-            found += [*_paragraphs(text[end:start]), block]
+            result += [*_paragraphs(text[end:start]), block]
             end = after
-    return [*found, *_paragraphs(text[end:])]
+    return [*result, *_paragraphs(text[end:])]
 
 
 def pieces(line: str) -> Iterator[Piece]:
@@ -112,25 +112,25 @@ def _table(source: str, html: str) -> Block:
 
 
 def _block(match: re.Match) -> Block | None:
-    found = match.groupdict()
-    if found["code"] is not None:
-        return Block("code", match[0], found["code"])
-    if found["list"]:
-        before, *items = re.split(r"\\item\b", found["items"])
-        if before.strip() or not items or "\\begin" in found["items"]:
+    groups = match.groupdict()
+    if groups["code"] is not None:
+        return Block("code", match[0], groups["code"])
+    if groups["list"]:
+        before, *items = re.split(r"\\item\b", groups["items"])
+        if before.strip() or not items or "\\begin" in groups["items"]:
             return None
         kept = tuple(item.strip() for item in items)
-        return Block("list", match[0], "\n".join(kept), int(found["list"] == "enumerate"), kept)
-    formula = found["square"] if found["square"] is not None else found["environment"]
+        return Block("list", match[0], "\n".join(kept), int(groups["list"] == "enumerate"), kept)
+    formula = groups["square"] if groups["square"] is not None else groups["environment"]
     if formula is not None:
         return Block("formula", match[0], formula.strip())
-    if found["caption"] is not None:
-        return Block("caption", match[0], found["caption"].strip())
-    if found["title"] is not None:
-        return Block("heading", match[0], found["title"].strip(), 1)
-    if found["section"]:
-        return Block("heading", match[0], found["named"].strip(), min(2 + found["section"].count("sub"), 6))
-    return Block("heading", match[0], found["heading"].strip(), len(found["marks"]))
+    if groups["caption"] is not None:
+        return Block("caption", match[0], groups["caption"].strip())
+    if groups["title"] is not None:
+        return Block("heading", match[0], groups["title"].strip(), 1)
+    if groups["section"]:
+        return Block("heading", match[0], groups["named"].strip(), min(2 + groups["section"].count("sub"), 6))
+    return Block("heading", match[0], groups["heading"].strip(), len(groups["marks"]))
 
 
 def _paragraphs(text: str) -> list[Block]:

@@ -42,8 +42,8 @@ class Chart:
         match = _NUMBER.fullmatch(self.series[series].get(name, "").strip())
         if match is None or ("," in match[1] and not _THOUSANDS.fullmatch(match[1])):
             return None
-        found = float(match[1].replace(",", ""))
-        return found if math.isfinite(found) else None
+        number = float(match[1].replace(",", ""))
+        return number if math.isfinite(number) else None
 
     def is_doubtful(self, series: str, name: str) -> bool:
         """Whether a cell has a comma between digits that need not part thousands."""
@@ -54,33 +54,35 @@ class Chart:
         """What was mended, and what is not drawn though it may be a number."""
         cells = [(series, name) for name in self.names for series in self.series]
         doubtful = [self.series[series][name] for series, name in cells if self.is_doubtful(series, name)]
-        told = f"not drawn, for what the comma means is not certain: {'; '.join(doubtful)}"
-        return [*([self.note] if self.note else []), *([told] if doubtful else [])]
+        note = f"not drawn, for what the comma means is not certain: {'; '.join(doubtful)}"
+        return [*([self.note] if self.note else []), *([note] if doubtful else [])]
 
 
 def read(text: str) -> Chart:
     """The chart of a text; braces that its end lacks are added and told."""
     try:
-        found = charts.chart(text)
+        content = charts.chart(text)
     except AnswerError as error:
         raise RenderingError(f"this is no chart: {error}") from error
-    values = next((found[key] for key in ("values", "data") if key in found), None)
+    values = next((content[key] for key in ("values", "data") if key in content), None)
     if values is None:
-        values = {key: cell for key, cell in found.items() if key not in charts.TITLES}
+        values = {key: cell for key, cell in content.items() if key not in charts.TITLES}
     if not values:
         raise RenderingError("this chart has no values")
-    titles = {str(name): str(cell) for name, cell in found.items() if cell is not values and cell != "None"}
+    titles = {str(name): str(cell) for name, cell in content.items() if cell is not values and cell != "None"}
     nested = {str(key): cell for key, cell in values.items() if isinstance(cell, Mapping)}
     if nested and len(nested) < len(values):
         raise RenderingError("this chart has both series and single values")
-    rows = {key: {str(name): str(each) for name, each in cell.items()} for key, cell in nested.items()}
+    rows = {key: {str(name): str(value) for name, value in cell.items()} for key, cell in nested.items()}
     series = rows or {"": {str(key): str(cell) for key, cell in values.items()}}
     names = tuple(dict.fromkeys(name for cells in series.values() for name in cells))
     missing = text.count("{") - text.count("}")
     note = f"the chart was cut off: {'}' * missing} was added" if missing > 0 else None
     if note and text.rstrip()[-1].isdigit():
         note += ", and its last number may be longer"
-    return Chart(titles if "values" in found or "data" in found else _own_titles(titles), names, series, note)
+    return Chart(
+        titles if "values" in content or "data" in content else _own_titles(titles), names, series, note
+    )
 
 
 def table(chart: Chart) -> str:
@@ -106,7 +108,7 @@ def svg(chart: Chart) -> bytes:
     cells = len(chart.names) * len(chart.series)
     if cells > MOST:
         raise RenderingError(f"{cells} values; expected at most {MOST}")
-    numbers = [chart.number(name, each) for name in chart.series for each in chart.names]
+    numbers = [chart.number(name, label) for name in chart.series for label in chart.names]
     if not any(number is not None for number in numbers):
         raise RenderingError("no value of this chart is a number")
     kind = next((text.lower() for name, text in chart.titles.items() if "type" in name), "")
@@ -128,7 +130,7 @@ def _own_titles(titles: dict[str, str]) -> dict[str, str]:
 
 def _axes(chart: Chart, lines: bool) -> str:
     numbers = {s: [chart.number(s, name) for name in chart.names] for s in chart.series}
-    known = [number for each in numbers.values() for number in each if number is not None]
+    known = [number for row in numbers.values() for number in row if number is not None]
     ticks = _ticks(min(0.0, *known), max(0.0, *known))
     low, high = ticks[0], ticks[-1]
 
@@ -138,8 +140,8 @@ def _axes(chart: Chart, lines: bool) -> str:
     step = (WIDTH - LEFT - RIGHT) / len(chart.names)
     parts = [_tick(tick, height(tick)) for tick in ticks]
     every = math.ceil(len(chart.names) / 12)
-    for place in range(0, len(chart.names), every):
-        shown, x = _short(chart.names[place], step * every), LEFT + step * (place + 0.5)
+    for index in range(0, len(chart.names), every):
+        shown, x = _short(chart.names[index], step * every), LEFT + step * (index + 0.5)
         parts.append(_text(x, HEIGHT - BOTTOM + 16, shown, "middle"))
     for order, values in enumerate(numbers.values()):
         colour, count = COLOURS[order % len(COLOURS)], len(numbers)
@@ -167,10 +169,10 @@ def _bars(
 ) -> str:
     """A bar a value, `shift` (0 to 1) into its place."""
     parts = []
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         if value is not None:
             top, bottom = sorted((height(value), height(0.0)))
-            x, high = LEFT + step * (place + 0.1 + 0.8 * shift), bottom - top
+            x, high = LEFT + step * (index + 0.1 + 0.8 * shift), bottom - top
             size = f'width="{wide:.1f}" height="{high:.1f}"'
             parts.append(f'<rect x="{x:.1f}" y="{top:.1f}" {size} fill="{colour}"/>')
     return "".join(parts)
@@ -179,11 +181,11 @@ def _bars(
 def _line(values: list[float | None], step: float, height: Height, colour: str) -> str:
     """A gap where a value is no number."""
     path, pen, dots = "", "M", ""
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         if value is None:
             pen = "M"
             continue
-        x, y = LEFT + step * (place + 0.5), height(value)
+        x, y = LEFT + step * (index + 0.5), height(value)
         path, pen = f"{path}{pen}{x:.1f} {y:.1f}", "L"
         dots += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>'
     return f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}'
@@ -237,7 +239,7 @@ def _ticks(low: float, high: float) -> list[float]:
     unit = 10.0 ** math.floor(math.log10(span / 4))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= span / 5)
     first, last = math.floor(low / step), math.ceil(high / step) or 1
-    return [round(place * step, 12) for place in range(first, last + 1)]
+    return [round(number * step, 12) for number in range(first, last + 1)]
 
 
 def _short(text: str, width: float) -> str:

@@ -33,26 +33,26 @@ _KEPT = (
 
 def formatted(text: str) -> str:
     """The whole answer."""
-    return "\n".join(block(each) for each in blocks(text))
+    return "\n".join(block(item) for item in blocks(text))
 
 
-def block(found: Block) -> str:
-    if found.kind == "heading":
-        return f"<h{found.level}>{inline(found.text)}</h{found.level}>"
-    if found.kind == "list":
-        tag = "ol" if found.level else "ul"
-        return f"<{tag}>{''.join(f'<li>{inline(item)}</li>' for item in found.items)}</{tag}>"
-    if found.kind == "table":
-        return table(found.html)
-    if found.kind == "formula":
-        return f'<div class="formula">{formula(found.text, found.source, True)}</div>'
-    if found.kind == "caption":
-        return f'<p class="caption">{inline(found.text)}</p>'
-    if found.kind == "code":
-        return f"<pre>\n{escaped(found.text)}</pre>"
-    if found.kind == "drawing":
-        return shown_as_source(found.source, "a drawing, which the page's own renderer takes")
-    return f"<p>{inline(found.text)}</p>"
+def block(part: Block) -> str:
+    if part.kind == "heading":
+        return f"<h{part.level}>{inline(part.text)}</h{part.level}>"
+    if part.kind == "list":
+        tag = "ol" if part.level else "ul"
+        return f"<{tag}>{''.join(f'<li>{inline(item)}</li>' for item in part.items)}</{tag}>"
+    if part.kind == "table":
+        return table(part.html)
+    if part.kind == "formula":
+        return f'<div class="formula">{formula(part.text, part.source, True)}</div>'
+    if part.kind == "caption":
+        return f'<p class="caption">{inline(part.text)}</p>'
+    if part.kind == "code":
+        return f"<pre>\n{escaped(part.text)}</pre>"
+    if part.kind == "drawing":
+        return shown_as_source(part.source, "a drawing, which the page's own renderer takes")
+    return f"<p>{inline(part.text)}</p>"
 
 
 def inline(line: str) -> str:
@@ -80,16 +80,16 @@ def mathml(source: str, display: bool) -> str:
     if reason := latex.unavailable():
         raise RenderingError(f"formulas need node or KaTeX: {reason}")
     try:
-        found = latex.function(_RENDER, "mathml")(source.strip(), display)
+        result = latex.function(_RENDER, "mathml")(source.strip(), display)
     except AnswerError as error:
         raise RenderingError(f"KaTeX refuses this formula: {error}") from error
-    match = re.search(r"<math.*</math>", found, re.DOTALL)
-    found = re.sub(r"<annotation\b.*?</annotation>", "", match[0] if match else "", flags=re.DOTALL)
+    match = re.search(r"<math.*</math>", result, re.DOTALL)
+    result = re.sub(r"<annotation\b.*?</annotation>", "", match[0] if match else "", flags=re.DOTALL)
     try:
-        etree.fromstring(found, parser=etree.XMLParser(resolve_entities=False))
+        etree.fromstring(result, parser=etree.XMLParser(resolve_entities=False))
     except etree.XMLSyntaxError as error:
         raise RenderingError("characters that no formula has") from error
-    return found
+    return result
 
 
 def molecule(smiles: str, source: str) -> str:
@@ -102,8 +102,12 @@ def molecule(smiles: str, source: str) -> str:
 def table(source: str, line: Callable[[str], str] = inline) -> str:
     """A table in HTML with nothing but cells, their spans, emphasis and text, which `line` writes."""
     root = fromstring(f"<div>{source}</div>", parser=HTMLParser(remove_comments=True))
-    outer = (each for each in root.iter("table") if not any(up.tag == "table" for up in each.iterancestors()))
-    return "".join(_safe(each, line) for each in outer)
+    outer = (
+        element
+        for element in root.iter("table")
+        if not any(up.tag == "table" for up in element.iterancestors())
+    )
+    return "".join(_safe(element, line) for element in outer)
 
 
 def _safe(element: HtmlElement, line: Callable[[str], str]) -> str:

@@ -58,14 +58,14 @@ def pages(texts: Sequence[str]) -> list[str | RenderingError]:
     """The HTML of each text, or why it has none; a process sets many, and the others if one ends it."""
     if reason := unavailable():
         raise RenderingError(reason)
-    found: list[str | RenderingError] = []
+    result: list[str | RenderingError] = []
     for batch in _batches(texts):
         try:
             answers = _set(batch)
         except RenderingError as error:
             answers = [_alone(text) for text in batch] if len(batch) > 1 else [error]
-        found += [_page(text, answer) for text, answer in zip(batch, answers, strict=True)]
-    return found
+        result += [_page(text, answer) for text, answer in zip(batch, answers, strict=True)]
+    return result
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
@@ -139,12 +139,12 @@ def _page(text: str, answer: dict[str, str] | RenderingError) -> str | Rendering
     if "html" not in answer:
         return RenderingError(f"mathpix-markdown-it: {answer.get('fault')}")
     page = clean(answer["html"], _Special(text))
-    wanted, found = Counter(_words_of_source(text)), Counter(_words_of_page(page))
-    lost, added = wanted - found, found - wanted
+    expected, shown = Counter(_words_of_source(text)), Counter(_words_of_page(page))
+    lost, added = expected - shown, shown - expected
     if lost or added:
         said = [("lose", lost), ("add", added)]
-        told = " and ".join(f"{verb} {', '.join([*words][:3])!r}" for verb, words in said if words)
-        return RenderingError(f"mathpix-markdown-it would {told}")
+        differences = " and ".join(f"{verb} {', '.join([*words][:3])!r}" for verb, words in said if words)
+        return RenderingError(f"mathpix-markdown-it would {differences}")
     return page
 
 

@@ -21,13 +21,13 @@ _SIDE = re.compile(r"\\(left|right)(?![A-Za-z])")
 
 def depth(text: str) -> tuple[int, int]:
     """How deep environments and braces stand inside one another."""
-    found = {"environment": 0, "brace": 0}
-    deepest = dict(found)
+    counts = {"environment": 0, "brace": 0}
+    deepest = dict(counts)
     for match in _TOKEN.finditer(text):
         kind = "environment" if match["begin"] or match["end"] else "brace"
         step = (match["begin"] is not None or match[0] == "{") - (match["end"] is not None or match[0] == "}")
-        found[kind] = max(0, found[kind] + step)
-        deepest[kind] = max(deepest[kind], found[kind])
+        counts[kind] = max(0, counts[kind] + step)
+        deepest[kind] = max(deepest[kind], counts[kind])
     return deepest["environment"], deepest["brace"]
 
 
@@ -75,8 +75,8 @@ def page(text: str, deepest: int = 20) -> Mended:
     """
     if not deepest:
         return Mended(text)
-    parts, notes, place = [], [], 0
-    while match := _OPENING.search(text, place):
+    parts, notes, position = [], [], 0
+    while match := _OPENING.search(text, position):
         end = match.end() if match["name"] and _ended(text, match) else _formula_end(text, match)
         if end is None:
             end = _limit(text, match)
@@ -84,11 +84,11 @@ def page(text: str, deepest: int = 20) -> Mended:
             whole = match[0] + inner.text
             added = _CLOSING[match["kind"]] if match["kind"] else closed(whole).text[len(whole) :]
             notes += [*inner.notes, f"{match[0]} has no end: {added} was added"]
-            parts.append(f"{text[place : match.start()]}{whole}{' ' if match['kind'] else chr(10)}{added}")
+            parts.append(f"{text[position : match.start()]}{whole}{' ' if match['kind'] else chr(10)}{added}")
         else:
-            parts.append(text[place:end])
-        place = end
-    text = _FORMULA.sub(lambda match: _inner(match, notes), "".join([*parts, text[place:]]))
+            parts.append(text[position:end])
+        position = end
+    text = _FORMULA.sub(lambda match: _inner(match, notes), "".join([*parts, text[position:]]))
     return Mended(text, tuple(notes))
 
 
@@ -102,8 +102,8 @@ def _inner(match: re.Match, notes: list[str]) -> str:
 def _formula_end(text: str, match: re.Match) -> int | None:
     if match["name"]:
         return None
-    found = text.find(_CLOSING[match["kind"]], match.end(), _limit(text, match))
-    return found + 2 if found >= 0 else None
+    end = text.find(_CLOSING[match["kind"]], match.end(), _limit(text, match))
+    return end + 2 if end >= 0 else None
 
 
 def _limit(text: str, match: re.Match) -> int:

@@ -125,4 +125,4 @@ def _declarations(style: str) -> Iterator[str]:
 
 def _harmless(value: str) -> bool:
     called = _CALLED.findall(_OWN.sub("", value))
-    return _PLAIN.fullmatch(value) is not None and all(each in _FUNCTIONS for each in called)
+    return _PLAIN.fullmatch(value) is not None and all(item in _FUNCTIONS for item in called)

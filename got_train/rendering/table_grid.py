@@ -31,16 +31,16 @@ def grid(html: str) -> list[list[Cell]]:
 
 
 def _line(row: HtmlElement, number: int, count: int, taken: set[tuple[int, int]]) -> list[Cell]:
-    found, column = [], 0
+    cells, column = [], 0
     for element in row.iterchildren("td", "th"):
         while (number, column) in taken:
             column += 1
         across = _span(element, "colspan", MOST_COLUMNS)
         down = _span(element, "rowspan", count - number)
         taken |= {(number + y, column + x) for y in range(down) for x in range(across)}
-        found.append(Cell(_text(element), number, column, down, across))
+        cells.append(Cell(_text(element), number, column, down, across))
         column += across
-    return found
+    return cells
 
 
 def _text(element: HtmlElement) -> str:

@@ -122,8 +122,8 @@ def _compile(folder: Path, seconds: float) -> None:
         raise RenderingError(f"TeX takes longer than {seconds:g} seconds")
     if ended.code or not (folder / "drawing.pdf").is_file():
         said = ended.out.decode("utf-8", "replace")
-        found = re.search(r"^! (.*)", said, re.MULTILINE)
-        raise RenderingError(f"TeX refuses it: {found[1] if found else 'no page'}")
+        match = re.search(r"^! (.*)", said, re.MULTILINE)
+        raise RenderingError(f"TeX refuses it: {match[1] if match else 'no page'}")
 
 
 def _png(file: Path) -> bytes:

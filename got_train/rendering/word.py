@@ -108,8 +108,8 @@ def office_formula(source: str, display: bool = False) -> Any:
 
     mathml = markup.mathml(source, display)
     try:
-        found = mathml2omml.convert(mathml).replace("<m:oMath>", f'<m:oMath xmlns:m="{_OFFICE}">', 1)
-        return etree.fromstring(found, parser=etree.XMLParser(resolve_entities=False))
+        formula = mathml2omml.convert(mathml).replace("<m:oMath>", f'<m:oMath xmlns:m="{_OFFICE}">', 1)
+        return etree.fromstring(formula, parser=etree.XMLParser(resolve_entities=False))
     except Exception as error:  # the library knows not every element, and says so in many ways
         raise RenderingError(f"no formula of Word: {error}") from error
 

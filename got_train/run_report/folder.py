@@ -73,8 +73,8 @@ class Run:
     @property
     def checked(self) -> bool:
         """Whether the check was of these very settings."""
-        wanted = hashlib.sha256(dump_config(self.config).encode()).hexdigest()
-        return self.check is not None and self.check.get("config_sha256") == wanted
+        expected = hashlib.sha256(dump_config(self.config).encode()).hexdigest()
+        return self.check is not None and self.check.get("config_sha256") == expected
 
 
 def read_run(folder: str | os.PathLike, config: Config | None = None) -> Run:
@@ -150,21 +150,21 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _curves(folder: Path) -> tuple[dict[str, Curve], list[tuple[float, float]]]:
     """Curves by name, of all sessions; what a later session made again counts as the later one has it."""
-    found: dict[str, dict[int, float]] = {}
+    curves: dict[str, dict[int, float]] = {}
     times = []
     for path in sorted(folder.glob("vdlrecords.*")):
         scalars = _scalars(path)
         if not scalars:
             continue
         first = min(step for step, *_ in scalars)
-        for values in found.values():
+        for values in curves.values():
             for step in [step for step in values if step >= first]:
                 del values[step]
         for step, name, _, value in scalars:
-            found.setdefault(name, {})[step] = value
+            curves.setdefault(name, {})[step] = value
         seconds = [when / 1000 for *_, when, _ in scalars]
         times.append((min(seconds), max(seconds)))
-    return {name: sorted(values.items()) for name, values in found.items() if values}, times
+    return {name: sorted(values.items()) for name, values in curves.items() if values}, times
 
 
 def _scalars(path: Path) -> list[tuple[int, str, int, float]]:
@@ -173,12 +173,12 @@ def _scalars(path: Path) -> list[tuple[int, str, int, float]]:
     from visualdl.proto.record_pb2 import Record
     from visualdl.reader.record_reader import RecordReader
 
-    found = []
+    scalars = []
     for written in RecordReader(filepath=str(path)).get_all():
         try:
             value = Record.FromString(written).values[0]
         except DecodeError:  # the last, in which the run was killed
             break
         if value.WhichOneof("one_value") == "value":
-            found.append((value.id, value.tag, value.timestamp, value.value))
-    return found
+            scalars.append((value.id, value.tag, value.timestamp, value.value))
+    return scalars

@@ -42,7 +42,7 @@ def over_time(measurements: Sequence[Row], pictures: Pictures) -> str:
 def _steps(answers: Sequence[tuple[int, Row]]) -> str:
     shown = answers
     if len(answers) > MOMENTS:
-        shown = [answers[place * (len(answers) - 1) // (MOMENTS - 1)] for place in range(MOMENTS)]
+        shown = [answers[moment * (len(answers) - 1) // (MOMENTS - 1)] for moment in range(MOMENTS)]
     parts = []
     for step, answer in shown:
         when = f"step {step:,}" if step else "before the run"
@@ -105,7 +105,7 @@ def _card(row: Row, pictures: Pictures, texts: str) -> str:
 
 def prediction(row: Row) -> Prediction:
     """What a line of ours tells of."""
-    known = {each.name: row[each.name] for each in fields(Prediction) if row.get(each.name) is not None}
+    known = {field.name: row[field.name] for field in fields(Prediction) if row.get(field.name) is not None}
     known |= {name: tuple(known[name]) for name in ("box", "images") if name in known}
     return Prediction(**{"prediction": "", **known})
 

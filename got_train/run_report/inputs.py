@@ -33,10 +33,10 @@ def verdict(run: Run) -> str:
         for kind in run.check["findings"]
     ]
     head = ("level", "about", "times", "such as", "what would be right")
-    found = table(head, rows, words=5) if rows else "<p>Nothing was found.</p>"
+    findings = table(head, rows, words=5) if rows else "<p>Nothing was found.</p>"
     mark = {checks.READY: "better", checks.NOT_READY: "worse"}.get(run.check["verdict"], "")
     return (
-        f"{title}<p class='{mark}'>{escaped(run.check['verdict'])}</p>{other}{found}"
+        f"{title}<p class='{mark}'>{escaped(run.check['verdict'])}</p>{other}{findings}"
         f"<details><summary>all that the check said</summary><pre class=text>"
         f"{escaped(checks.text(run.check))}</pre></details>"
     )
@@ -122,7 +122,7 @@ def dropped(run: Run) -> str:
 
 def settings(run: Run) -> str:
     """What differs from the defaults; all, folded."""
-    ours, default = (dict(flat(dataclasses.asdict(each))) for each in (run.config, Config()))
+    ours, default = (dict(flat(dataclasses.asdict(config))) for config in (run.config, Config()))
     rows = [
         f"<tr><td class=word>{key}<td class='word wrap'>{escaped(_said(value))}<td class='word wrap'>"
         f"{escaped(_said(default.get(key, '')))}"
@@ -141,6 +141,6 @@ def _said(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_said, value)) or "none"
     if isinstance(value, Mapping):
-        given = [f"{key} {each}" for key, each in value.items() if each not in (None, "", {}, False)]
+        given = [f"{key} {item}" for key, item in value.items() if item not in (None, "", {}, False)]
         return "{" + ", ".join(given) + "}"
     return "none" if value in ("", None) else str(value)

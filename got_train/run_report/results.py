@@ -74,12 +74,12 @@ def verdict(run: Run) -> list[tuple[str, str]]:
     for name, deltas in by_set.items():
         tasks = [delta["task"] for delta in deltas]
         task = f"{ALL} in {name}" if f"{ALL} in {name}" in tasks else tasks[0]
-        found = {delta["metric"]: delta for delta in deltas if delta["task"] == task}
-        error = found.get("cer") or found["edit_distance"]
-        exact = found["exact_match"]
+        by_metric = {delta["metric"]: delta for delta in deltas if delta["task"] == task}
+        error = by_metric.get("cer") or by_metric["edit_distance"]
+        exact = by_metric["exact_match"]
         rows = exact["difference"]["rows"]
         if name == VALIDATION or error["verdict"] == WORSE:
-            share = "of the characters wrong" if "cer" in found else "edit distance"
+            share = "of the characters wrong" if "cer" in by_metric else "edit distance"
             now = (
                 f"{name}: {round(exact['after'] * rows):,} of {rows:,} rows ({exact['after']:.1%}) are read "
                 f"without an error, {error['after']:.1%} {share}; before the run {exact['before']:.1%} and "
@@ -99,8 +99,8 @@ def skills(run: Run) -> str:
         needs = "model.init_from, and data.validation or eval.retention_sets"
         why = "It comes with the end of the run." if asked else f"It needs {needs}."
         return f"{title}<p class=note>There is no skill table. {why}</p>"
-    found = run.skills["skills"]
-    main = [skill for skill in found if skill["metric"] == "edit_distance"]
+    deltas = run.skills["skills"]
+    main = [skill for skill in deltas if skill["metric"] == "edit_distance"]
     words = "".join(f"<li{_mark(skill)}>{escaped(skill['words'])}</li>" for skill in main)
     counted = ", ".join(f"{rows:,} of {escaped(name)}" for name, rows in run.skills["rows"].items())
     note = (
@@ -109,7 +109,7 @@ def skills(run: Run) -> str:
         "adjusted within each set. Better and worse: p at most 0.05; otherwise inconclusive. Lower is better "
         "of edit_distance, higher of exact_match, f1 and bleu."
     )
-    return f"{title}<ul>{words}</ul>{numbers.skills(found)}<p class=note>{note}</p>"
+    return f"{title}<ul>{words}</ul>{numbers.skills(deltas)}<p class=note>{note}</p>"
 
 
 def beside_table(run: Run) -> str:
@@ -140,22 +140,22 @@ def curves(run: Run) -> str:
 
 def measured(run: Run, metric: str) -> dict[str, Curve]:
     """By set: the metric at each measuring, over all tasks of the set."""
-    found: dict[str, Curve] = {}
+    curves: dict[str, Curve] = {}
     for row in run.measurements:
         for name, tasks in row["metrics"].items():
             values = list(tasks.values())[-1]  # all, or the only task
             if metric in values:
-                found.setdefault(name, []).append((row["step"], values[metric]))
-    return found
+                curves.setdefault(name, []).append((row["step"], values[metric]))
+    return curves
 
 
 def _figure(title: str, series: Mapping[str, Curve], up: str, low: float | None = 0.0) -> str:
-    known = {name: found for name, found in series.items() if found}
-    if not known or not any(value for found in known.values() for _, value in found):
+    known = {name: points for name, points in series.items() if points}
+    if not known or not any(value for points in known.values() for _, value in points):
         return ""
     keys = "".join(
-        f"<span class='key s{place % charts.STYLES}'>{escaped(name)}</span>"
-        for place, name in enumerate(known)
+        f"<span class='key s{index % charts.STYLES}'>{escaped(name)}</span>"
+        for index, name in enumerate(known)
         if name
     )
     drawn = charts.curves(known, "step", up, low)

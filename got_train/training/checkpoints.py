@@ -23,10 +23,10 @@ class SaveError(TrainingError, OSError):
 
 def checkpoints(output_dir: str | os.PathLike) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
-    found = [
+    folders = [
         path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and _NAME.search(path.name)
     ]
-    return sorted(found, key=step_of)
+    return sorted(folders, key=step_of)
 
 
 def step_of(checkpoint: str | os.PathLike) -> int:
@@ -54,8 +54,8 @@ def explain_save_errors(tmp_dir: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        found = checkpoints(tmp_dir.parent.parent)
-        kept = f"--resume continues from {found[-1].name}" if found else "there is none before it"
+        saved = checkpoints(tmp_dir.parent.parent)
+        kept = f"--resume continues from {saved[-1].name}" if saved else "there is none before it"
         raise SaveError(f"{tmp_dir}: could not be written ({error}); {kept}") from error
 
 
@@ -68,10 +68,10 @@ def commit(tmp_dir: Path) -> None:
 
 def commit_over(tmp_dir: Path) -> None:
     """As publish, where another may stand; a run killed in between makes it anew from its last checkpoint."""
-    place, doomed = tmp_dir.parent.parent / tmp_dir.name, tmp_dir.parent.parent / DELETING
-    if place.exists():
+    folder, doomed = tmp_dir.parent.parent / tmp_dir.name, tmp_dir.parent.parent / DELETING
+    if folder.exists():
         doomed.mkdir(exist_ok=True)
-        os.replace(place, doomed / tmp_dir.name)
+        os.replace(folder, doomed / tmp_dir.name)
     commit(tmp_dir)
     shutil.rmtree(doomed, ignore_errors=True)
 

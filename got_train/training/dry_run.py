@@ -78,15 +78,15 @@ class ProbedRecords:
                 yield draw, self.mixture[draw]
 
     def samples(self, draws: Sequence[int]) -> dict[int, Sample]:
-        found = {}
+        samples = {}
         for draw in draws:
             with self._dropping():
-                found[draw] = self.collator.sample(self.mixture[draw])
-        if not found:
+                samples[draw] = self.collator.sample(self.mixture[draw])
+        if not samples:
             raise RecordError(
                 f"data.train: none of {len(draws)} rows can be used; see them one by one without drop"
             )
-        return found
+        return samples
 
     def longest(self, draws: Sequence[int], count: int) -> tuple[list[int], int, int]:
         """Those with the most tokens, how many these are, and how many draws were looked at.
@@ -101,7 +101,7 @@ class ProbedRecords:
         samples = self.samples(sorted(sizes, key=lambda draw: -sizes[draw])[: 4 * count + 16])
         ranked = sorted(samples, key=lambda draw: -len(samples[draw].ids))
         most = len(samples[ranked[0]].ids)
-        return [ranked[place % len(ranked)] for place in range(count)], most, len(sizes)
+        return [ranked[index % len(ranked)] for index in range(count)], most, len(sizes)
 
     @contextmanager
     def _dropping(self) -> Iterator[None]:
@@ -192,12 +192,12 @@ def measure(config: Config, longest: Sequence[Record] = ()) -> DryRunResult:
         draws = range(min(NUM_PROBED, count_steps(config, mixture.total) * config.train.batch_size))
         if longest:
             most, said = len(loader.collator.sample(longest[0]).ids), "of all rows"
-            chosen = [longest[place % len(longest)] for place in range(size)]
+            chosen = [longest[index % len(longest)] for index in range(size)]
         else:
-            found, most, looked_at = rows.longest(draws, size)
-            said, chosen = f"of the first {looked_at:,}", [mixture[draw] for draw in found]
+            probed, most, looked_at = rows.longest(draws, size)
+            said, chosen = f"of the first {looked_at:,}", [mixture[draw] for draw in probed]
         usual = rows.samples(draws[:NUM_SAMPLES])
-        third = [mixture[list(usual)[place % len(usual)]] for place in range(size)]
+        third = [mixture[list(usual)[index % len(usual)]] for index in range(size)]
         loader.mixture = [*chosen, *chosen, *third]
         watch = StepTimer()
         trainer.add_callback(watch)
@@ -216,8 +216,8 @@ def _training(config: Config, model: Got) -> Training:
     ranks = paddle.distributed.get_world_size()
     return Training(
         config=model.config,
-        trained={part: [v.size for v in each if not v.stop_gradient] for part, each in values.items()},
-        frozen={part: [v.size for v in each if v.stop_gradient] for part, each in values.items()},
+        trained={part: [v.size for v in numbers if not v.stop_gradient] for part, numbers in values.items()},
+        frozen={part: [v.size for v in numbers if v.stop_gradient] for part, numbers in values.items()},
         recompute=config.train.recomputed_parts,
         accumulates=accumulation > ranks,
         precision=config.train.precision,
@@ -288,7 +288,8 @@ def _parts(trainer: GotTrainer, config: Config) -> Iterator[str]:
         own = getattr(config.parts, part)
         values = trainer.model.part(part).parameters()
         size, trained = (
-            sum(value.size for value in each) for each in (values, [v for v in values if not v.stop_gradient])
+            sum(value.size for value in group)
+            for group in (values, [v for v in values if not v.stop_gradient])
         )
         adapted = config.lora.rank and part in config.lora.parts
         shown = f"{trained:,}" if adapted else "yes" if own.trainable else "no"  # of adapters their number
@@ -311,11 +312,11 @@ def _memory(measured: DryRunResult) -> str:
 
 def suggestions(measured: DryRunResult) -> Iterator[tuple[str, int]]:
     """Settings that would lower the peak, each alone, and the bytes that they would leave by the estimate."""
-    now, memory, told = estimate(measured.training, measured.micro_batch), measured.memory, set()
+    now, memory, seen = estimate(measured.training, measured.micro_batch), measured.memory, set()
     for setting, training, batch in _suggestions(measured):
         saved = now - estimate(training, batch)
-        if saved >= MIN_SAVING * memory and saved not in told:  # recompute of a frozen part changes nothing
-            told.add(saved)
+        if saved >= MIN_SAVING * memory and saved not in seen:  # recompute of a frozen part changes nothing
+            seen.add(saved)
             yield setting, memory - saved
 
 

@@ -60,7 +60,7 @@ class EvalRecords:
 
     def first(self, count: int) -> list[tuple[DataFile, int]]:
         """Of every file so many rows, to be shown at every measuring."""
-        return [(file, place) for file in self.files for place in range(min(count, len(file.records)))]
+        return [(file, index) for file in self.files for index in range(min(count, len(file.records)))]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class EvalSet:
 def validation_sets(paths: Sequence[str], records: Sequence[Sequence[Record]]) -> list[EvalSet]:
     """The sources of data.validation under their names."""
     names = [VALIDATION] if len(paths) == 1 else [f"{VALIDATION}/{name}" for name in data_names(paths)]
-    return [EvalSet(*each) for each in zip(names, paths, records, strict=True)]
+    return [EvalSet(*item) for item in zip(names, paths, records, strict=True)]
 
 
 def choose_records(
@@ -83,8 +83,8 @@ def choose_records(
 ) -> EvalRecords:
     """At most `most` rows of the validation sources together and of each probe, the same for a seed."""
     chosen = [_choose(validation, most, seed), *(_choose([probe], most, seed) for probe in probes)]
-    files = [file for found, _ in chosen for file in found]
-    orders = [[(found[source], place) for source, place in order] for found, order in chosen]
+    files = [file for records, _ in chosen for file in records]
+    orders = [[(records[source], index) for source, index in order] for records, order in chosen]
     # in turns: the first of every set, the second of every set
     turns = sorted((turn, number) for number, order in enumerate(orders) for turn in range(len(order)))
     order = tuple(orders[number][turn] for turn, number in turns)
@@ -95,20 +95,20 @@ def _choose(sets: Sequence[EvalSet], most: int, seed: int) -> tuple[list[DataFil
     """A file of the chosen records of each source, and the order of all (source, place in its file)."""
     share = max(1, NUM_PROBED // max(1, len(sets)))
     looked_at = [
-        (source, place)
-        for source, each in enumerate(sets)
-        for place in subsample([range(len(each.records))], share, seed)
+        (source, index)
+        for source, pool in enumerate(sets)
+        for index in subsample([range(len(pool.records))], share, seed)
     ]
-    strata = [(source, *_stratum(sets[source].records[place])) for source, place in looked_at]
+    strata = [(source, *_stratum(sets[source].records[index])) for source, index in looked_at]
     taken: list[list[Record]] = [[] for _ in sets]
     order = []
     for number in stratified_order(strata, most, seed):
-        source, place = looked_at[number]
+        source, index = looked_at[number]
         order.append((source, len(taken[source])))
-        taken[source].append(sets[source].records[place])
+        taken[source].append(sets[source].records[index])
     files = [
-        DataFile(each.name, each.path, records, records_hash(records, Path(each.path).parent))
-        for each, records in zip(sets, taken, strict=True)
+        DataFile(pool.name, pool.path, records, records_hash(records, Path(pool.path).parent))
+        for pool, records in zip(sets, taken, strict=True)
     ]
     return files, order
 
@@ -125,10 +125,10 @@ def stratified_order(strata: Sequence[Hashable], most: int, seed: int) -> list[i
     The first of each stratum come first, however rare it is.
     """
     places: dict[Hashable, list[int]] = {}
-    for place in np.random.default_rng([seed, _SEED]).permutation(len(strata)).tolist():
-        places.setdefault(strata[place], []).append(place)
-    keyed = [(number / len(found), place) for found in places.values() for number, place in enumerate(found)]
-    return [place for _, place in sorted(keyed, key=lambda each: each[0])][:most]
+    for index in np.random.default_rng([seed, _SEED]).permutation(len(strata)).tolist():
+        places.setdefault(strata[index], []).append(index)
+    keyed = [(number / len(group), index) for group in places.values() for number, index in enumerate(group)]
+    return [index for _, index in sorted(keyed, key=lambda pair: pair[0])][:most]
 
 
 @dataclass(frozen=True)
@@ -147,17 +147,17 @@ class EvalResult:
 
     def of_files(self, files: Sequence[DataFile]) -> list[ScoredPrediction]:
         names = {file.name for file in files}
-        return [each for each in self.samples if each.prediction.data in names]
+        return [sample for sample in self.samples if sample.prediction.data in names]
 
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
         """By source, then by task: rows, and the mean of each metric; a source of several tasks has `all`."""
         sources: dict[str, dict[str, list[ScoredPrediction]]] = {}
-        for each in self.samples:
-            tasks = sources.setdefault(each.prediction.data or "", {})
-            tasks.setdefault(task_name(each.prediction), []).append(each)
+        for sample in self.samples:
+            tasks = sources.setdefault(sample.prediction.data or "", {})
+            tasks.setdefault(task_name(sample.prediction), []).append(sample)
         for tasks in sources.values():
             if len(tasks) > 1:
-                tasks[ALL] = [each for rows in tasks.values() for each in rows]
+                tasks[ALL] = [sample for rows in tasks.values() for sample in rows]
         return {
             source: {task: mean_metrics(rows) for task, rows in tasks.items()}
             for source, tasks in sources.items()
@@ -165,8 +165,8 @@ class EvalResult:
 
     def row(self, shown: Sequence[tuple[DataFile, int]]) -> dict[str, Any]:
         """As a line of measurements.jsonl, with what was read of the rows that are shown."""
-        keys = {(file.name, place) for file, place in shown}
-        answers = [each.prediction for each in self.samples if each.prediction.key in keys]
+        keys = {(file.name, index) for file, index in shown}
+        answers = [sample.prediction for sample in self.samples if sample.prediction.key in keys]
         return {
             "step": self.step,
             "rows": len(self.samples),
@@ -174,7 +174,7 @@ class EvalResult:
             "seconds": round(self.seconds, 2),
             "finished": self.finished,
             "metrics": self.metrics(),
-            "answers": [{"id": each.name, **each.row()} for each in answers],
+            "answers": [{"id": sample.name, **sample.row()} for sample in answers],
         }
 
     def line(self) -> str:
@@ -190,18 +190,18 @@ class EvalResult:
 
 def mean_metrics(rows: Sequence[ScoredPrediction]) -> dict[str, float]:
     """Rows and means by the names of metrics that have a value; of the kinds' own as these define them."""
-    found: dict[str, float] = {"rows": len(rows)}
+    means: dict[str, float] = {"rows": len(rows)}
     for name in (*text.FIXED, *degeneration.NAMES):
-        values = [value for each in rows if (value := each.value(name)) is not None]
-        found |= {name: sum(values) / len(values)} if values else {}
+        values = [value for sample in rows if (value := sample.value(name)) is not None]
+        means |= {name: sum(values) / len(values)} if values else {}
     of_kind: dict[str, list[ScoredPrediction]] = {}
-    for each in rows:
-        if each.task_metrics:
-            of_kind.setdefault(each.answer_type, []).append(each)
+    for sample in rows:
+        if sample.task_metrics:
+            of_kind.setdefault(sample.answer_type, []).append(sample)
     for kind, some in of_kind.items():
-        own = task_averages(kind, [each.task_metrics for each in some])
-        found |= {f"{kind}.{name}": float(value) for name, value in own.items() if value is not None}
-    return found
+        own = task_averages(kind, [sample.task_metrics for sample in some])
+        means |= {f"{kind}.{name}": float(value) for name, value in own.items() if value is not None}
+    return means
 
 
 def check_metric(name: str, files: Sequence[DataFile]) -> None:
@@ -211,16 +211,20 @@ def check_metric(name: str, files: Sequence[DataFile]) -> None:
     kind, dot, _ = name.partition(".")
     if not dot:
         return
-    records = [(file, place) for file in files for place in range(len(file.records))]
-    right = [file.prediction(place, prediction=file.records[place].text) for file, place in records]
-    of_kind = [each for each in right if answer_type(each.reference, each.task) == kind]
+    records = [(file, index) for file in files for index in range(len(file.records))]
+    right = [file.prediction(index, prediction=file.records[index].text) for file, index in records]
+    of_kind = [
+        known_metric
+        for known_metric in right
+        if answer_type(known_metric.reference, known_metric.task) == kind
+    ]
     if not of_kind:
         raise ConfigError(
             f"eval.best_metric: {name}, and no row of data.validation is a {kind}; such as loss"
         )
     known = mean_metrics(score_predictions(of_kind[:1]))
     if name not in known:
-        has = ", ".join(each for each in known if each.startswith(f"{kind}."))
+        has = ", ".join(known_metric for known_metric in known if known_metric.startswith(f"{kind}."))
         raise ConfigError(f"eval.best_metric: {kind} has no metric {name} here; {has or 'loss, or another'}")
 
 
@@ -242,31 +246,33 @@ class GenerationEval:
     def evaluate(self, step: int) -> EvalResult:
         """What the model reads now, as far as eval.time_limit suffice."""
         began = time.monotonic()
-        found = [each for batch in self.read(self.settings.time_limit) for each in batch]
-        return self.scored(step, found, began)
+        samples = [sample for batch in self.read(self.settings.time_limit) for sample in batch]
+        return self.scored(step, samples, began)
 
     def read(self, seconds: float = 0.0, known: Sequence[Prediction] = ()) -> Iterator[list[Prediction]]:
         """Answers to the rows that are not known, some at a time; ends with the rows, or after `seconds`."""
-        done = {each.key for each in known}
-        left = [(file, place) for file, place in self.records.order if (file.name, place) not in done]
+        done = {sample.key for sample in known}
+        left = [(file, index) for file, index in self.records.order if (file.name, index) not in done]
         together, began = self.settings.batch_size * self.ranks, time.monotonic()
         with tqdm(total=len(left), unit="row", leave=False, disable=True if self.rank else None) as bar:
             for start in range(0, len(left), together):
                 some = left[start : start + together]
                 mine = list(read_rows(self.reader, some[self.rank :: self.ranks], self.settings.batch_size))
                 parts = self._gathered((mine, time.monotonic() - began))
-                found = {each.key: each for part, _ in parts for each in part}
-                yield [found[file.name, place] for file, place in some]
+                samples = {sample.key: sample for part, _ in parts for sample in part}
+                yield [samples[file.name, index] for file, index in some]
                 bar.update(len(some))
                 if seconds and max(spent for _, spent in parts) >= seconds:
                     return
 
     def scored(self, step: int, predictions: Sequence[Prediction], began: float | None = None) -> EvalResult:
         """By the first process for all: a score with a time limit may differ from one to the other."""
-        found = self.from_first(lambda: score_predictions(predictions))
-        spent = sum(each.seconds or 0.0 for each in predictions)  # of answers that an earlier session read
+        scored = self.from_first(lambda: score_predictions(predictions))
+        spent = sum(
+            prediction.seconds or 0.0 for prediction in predictions
+        )  # of answers that an earlier session read
         return EvalResult(
-            step, found, len(self.records.order), spent if began is None else time.monotonic() - began
+            step, scored, len(self.records.order), spent if began is None else time.monotonic() - began
         )
 
     def from_first(self, make: Callable[[], Result]) -> Result:
@@ -281,9 +287,9 @@ class GenerationEval:
         """Of all processes."""
         if self.ranks == 1:
             return [value]
-        found: list[Any] = []
-        paddle.distributed.all_gather_object(found, value)
-        return found
+        gathered: list[Any] = []
+        paddle.distributed.all_gather_object(gathered, value)
+        return gathered
 
 
 class EvalLog:

@@ -35,9 +35,14 @@ class StepRecord:
 
     @classmethod
     def of(cls, step: int, indices: Sequence[int], checksums: Sequence[int]) -> StepRecord:
-        dropped = tuple(index for index, each in zip(indices, checksums, strict=True) if each == DROPPED)
+        dropped = tuple(
+            index for index, checksum in zip(indices, checksums, strict=True) if checksum == DROPPED
+        )
         return cls(
-            step, len(checksums) - len(dropped), sum(each for each in checksums if each != DROPPED), dropped
+            step,
+            len(checksums) - len(dropped),
+            sum(checksum for checksum in checksums if checksum != DROPPED),
+            dropped,
         )
 
     def __add__(self, other: StepRecord) -> StepRecord:
@@ -95,15 +100,15 @@ def has_sample_log(output_dir: str | os.PathLike) -> bool:
 
 def read_sample_log(output_dir: str | os.PathLike) -> dict[int, StepRecord]:
     """Step -> what went into it, of all processes' files."""
-    found: dict[int, StepRecord] = {}
+    records: dict[int, StepRecord] = {}
     for _, path in sorted(_files(output_dir).items()):
         for entry in _entries(path):
-            found[entry.step] = found[entry.step] + entry if entry.step in found else entry
-    if not found:
+            records[entry.step] = records[entry.step] + entry if entry.step in records else entry
+    if not records:
         raise TrainingError(
             f"{output_dir}: no ledger-*.jsonl with a step; the folder of a run that has begun"
         )
-    return found
+    return records
 
 
 def _entries(path: Path) -> Iterator[StepRecord]:
@@ -135,5 +140,5 @@ def _path(output_dir: str | os.PathLike, rank: int) -> Path:
 
 
 def _files(output_dir: str | os.PathLike) -> dict[int, Path]:
-    found = Path(output_dir).glob("ledger-*.jsonl")
-    return {int(path.stem.partition("-")[2]): path for path in found if path.stem.partition("-")[2].isdigit()}
+    paths = Path(output_dir).glob("ledger-*.jsonl")
+    return {int(path.stem.partition("-")[2]): path for path in paths if path.stem.partition("-")[2].isdigit()}

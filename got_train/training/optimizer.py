@@ -79,8 +79,10 @@ class AdamW(paddle.optimizer.AdamW):
     def step(self) -> None:
         """The first update makes the moments, which find no room in the holes of the backward pass."""
         if self.tidy:
-            made = bool(self._accumulators)
-            trim_heap(ahead=0 if made else sum(8 * each.size for each in self._parameter_list))
+            has_moments = bool(self._accumulators)
+            trim_heap(
+                ahead=0 if has_moments else sum(8 * parameter.size for parameter in self._parameter_list)
+            )
         super().step()
 
     def clear_grad(self, set_to_zero: bool = False) -> None:

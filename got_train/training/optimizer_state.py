@@ -39,14 +39,14 @@ class ZeroShard:
 
 def zero_shards(loss: nn.Layer, wrapped: nn.Layer) -> dict[str, ZeroShard]:
     """Name -> how this process shares the parameter with others; `wrapped` is the loss as it is trained."""
-    found = {}
+    shards = {}
     places = getattr(wrapped, "_param2buffer", {})  # of GroupShardedStage3
-    for each in loss.parameters():
-        if each.name in places:
-            first, end = places[each.name][0]
+    for parameter in loss.parameters():
+        if parameter.name in places:
+            first, end = places[parameter.name][0]
             group = wrapped._group
-            found[each.name] = ZeroShard(tuple(each.shape), end - first, group.rank, group)
-    return found
+            shards[parameter.name] = ZeroShard(tuple(parameter.shape), end - first, group.rank, group)
+    return shards
 
 
 def gather_weights(loss: nn.Layer, how: dict[str, ZeroShard]) -> None:

@@ -15,11 +15,11 @@ WATCHED = "edit_distance"  # every kind has it
 
 def compare(before: EvalResult, after: EvalResult, rows: EvalRecords) -> list[MetricDelta]:
     """Skills of the validation rows and of each probe, named by it; p is adjusted within each of them."""
-    found = []
+    deltas = []
     for name, files in _sets(rows).items():
         of_set = metric_deltas(before.of_files(files), after.of_files(files))
-        found += [replace(skill, task=f"{skill.task} in {name}") for skill in of_set]
-    return found
+        deltas += [replace(skill, task=f"{skill.task} in {name}") for skill in of_set]
+    return deltas
 
 
 def regressions(before: EvalResult, now: EvalResult, rows: EvalRecords) -> list[MetricDelta]:
@@ -27,14 +27,14 @@ def regressions(before: EvalResult, now: EvalResult, rows: EvalRecords) -> list[
 
     Certain: the 95 % interval of the paired difference lies above 0, and so says the sign-flip test.
     """
-    found = []
+    result = []
     for file in rows.probes:
         skill = metric_deltas(
             before.of_files([file]), now.of_files([file]), [WATCHED], with_task_metrics=False
         )[-1]
         if skill.verdict == WORSE and skill.difference.low > 0:
-            found.append(replace(skill, task=f"{skill.task} in {file.name}"))
-    return found
+            result.append(replace(skill, task=f"{skill.task} in {file.name}"))
+    return result
 
 
 def _sets(rows: EvalRecords) -> dict[str, Sequence[DataFile]]:

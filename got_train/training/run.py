@@ -137,8 +137,8 @@ def build_eval_records(config: Config) -> EvalRecords | None:
     if not config.measured_rows:
         return None
     sources = config.data.validation_sources
-    validation = validation_sets([each.path for each in sources], list(map(open_source, sources)))
-    probes = [EvalSet(each.name, each.path, open_source(each)) for each in config.eval.retention_sets]
+    validation = validation_sets([source.path for source in sources], list(map(open_source, sources)))
+    probes = [EvalSet(source.name, source.path, open_source(source)) for source in config.eval.retention_sets]
     return choose_records(validation, probes, config.measured_rows, config.train.seed)
 
 

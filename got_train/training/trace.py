@@ -66,7 +66,7 @@ class Trace:
         """The first step whose rows are others now, of steps all over the run with at most so many rows."""
         steps = sorted(self.ledger)
         count = min(len(steps), max(1, max_rows // self.config.train.batch_size))
-        looked_at = [steps[int(place)] for place in np.linspace(0, len(steps) - 1, count)] if steps else []
+        looked_at = [steps[int(index)] for index in np.linspace(0, len(steps) - 1, count)] if steps else []
         return next((step for step in looked_at if not self.is_as_trained(step)), None)
 
     def steps(self, row: str) -> Iterator[tuple[int, bool]]:
@@ -74,10 +74,10 @@ class Trace:
         locations: dict[tuple[int, int], str] = {}
         for step in sorted(self.ledger):
             for index in self.sample_indices(step):
-                place = self.mixture.place(index)
-                if place not in locations:
-                    locations[place] = self.location_of(index)
-                if locations[place] == row:
+                position = self.mixture.place(index)
+                if position not in locations:
+                    locations[position] = self.location_of(index)
+                if locations[position] == row:
                     yield step, index in self.ledger[step].dropped
 
     def check_row(self, row: str) -> None:
@@ -85,7 +85,7 @@ class Trace:
         if self.mixture.total is None:
             return  # rows of a stream are not counted, let alone searched
         for source in self.mixture.sources:
-            if any(location_of(source, place) == row for place in range(len(source))):
+            if any(location_of(source, index) == row for index in range(len(source))):
                 return
         raise TrainingError(f"--row {row}: no row of this run; use a name such as {self.location_of(0)}")
 

@@ -368,13 +368,13 @@ def test_questions_of_like_length_share_a_batch_and_answers_keep_their_order(rea
 
 def test_an_answer_may_fill_what_the_prompt_leaves_of_8192_and_at_least_4096(reader):
     free = dataclasses.replace(reader, max_new_tokens=None)
-    assert free._limit(287) == 512 - 287
+    assert free.answer_limit(287) == 512 - 287
     config = reader.model.config.decoder
     before = config.max_positions
     object.__setattr__(config, "max_positions", 32768)
     try:
-        assert [free._limit(tokens) for tokens in (300, 6000, 30000)] == [7892, 4096, 2768]
-        assert reader._limit(300) == 12
+        assert [free.answer_limit(tokens) for tokens in (300, 6000, 30000)] == [7892, 4096, 2768]
+        assert reader.answer_limit(300) == 12
     finally:
         object.__setattr__(config, "max_positions", before)
 

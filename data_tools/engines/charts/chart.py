@@ -141,11 +141,11 @@ class Chart:
         chinese = re.search(f"[{corpora.CHINESE}]", "".join(self.texts()))
         return (CHINESE_EM_PIXELS if chinese else EM_PIXELS) / VIEW
 
-    def prefers(self, row: int, place: int) -> tuple[str, ...]:
+    def prefers(self, row: int, index: int) -> tuple[str, ...]:
         """Sides of a point for its label: above peaks and below valleys, where the line does not pass."""
         numbers = self.series[row].numbers
-        near = numbers[max(0, place - 1) : place + 2]
-        above = self.kind == "scatter" or numbers[place] * len(near) >= sum(near)
+        near = numbers[max(0, index - 1) : index + 2]
+        above = self.kind == "scatter" or numbers[index] * len(near) >= sum(near)
         return SIDES if above else ("bottom", "top", *SIDES[2:])
 
     def turned(self, width: int, height: int) -> tuple[int, int]:
@@ -157,12 +157,14 @@ class Chart:
 
     def target(self) -> str:
         """The dict of OneChart's form as JSON."""
-        told = [
+        columns = [
             dict(zip(series.keys, map(self.value_text, series.numbers), strict=True))
             for series in self.series
         ]
         several = len(self.series) > 1
-        values = {s.name: each for s, each in zip(self.series, told, strict=True)} if several else told[0]
+        values = (
+            {s.name: texts for s, texts in zip(self.series, columns, strict=True)} if several else columns[0]
+        )
         whole = {
             "title": self.title or NONE,
             "source": self.source or NONE,
@@ -246,14 +248,14 @@ def free_sides(
     """For every point the first of its sides, and the pixels away from it, where its text meets nothing."""
     import numpy
 
-    found = []
-    for point, size, wanted in zip(points, sizes, sides, strict=True):
-        places = [(side, share * em) for share in GAPS for side in wanted]
-        boxes = {place: Placed("", beside(point, size, *place), size, 0.0) for place in places}
-        place = next((each for each in places if not boxes[each].crossed(taken)), places[0])
-        taken = numpy.concatenate([taken, outline(boxes[place].corners())])
-        found.append(place)
-    return found
+    chosen = []
+    for point, size, preferred in zip(points, sizes, sides, strict=True):
+        places = [(side, share * em) for share in GAPS for side in preferred]
+        boxes = {position: Placed("", beside(point, size, *position), size, 0.0) for position in places}
+        position = next((candidate for candidate in places if not boxes[candidate].crossed(taken)), places[0])
+        taken = numpy.concatenate([taken, outline(boxes[position].corners())])
+        chosen.append(position)
+    return chosen
 
 
 def segments(line: numpy.ndarray) -> numpy.ndarray:
@@ -278,7 +280,7 @@ def lightness(color: tuple[float, ...]) -> float:
 
 def rgb(color: str) -> tuple[float, float, float]:
     """Red, green and blue in 0..1 of a colour such as #5470c6."""
-    return tuple(int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    return tuple(int(color[start : start + 2], 16) / 255 for start in (1, 3, 5))
 
 
 def apart(colors: Iterable[tuple[float, ...]], count: int) -> list[tuple[float, ...]]:
@@ -293,7 +295,7 @@ def apart(colors: Iterable[tuple[float, ...]], count: int) -> list[tuple[float, 
 
 def check_colors(colors: list[tuple[float, ...]]) -> None:
     """Rejects colours (red, green and blue in 0..1) that a legend cannot tell apart."""
-    pairs = [(one, other) for place, one in enumerate(colors) for other in colors[:place]]
+    pairs = [(one, other) for index, one in enumerate(colors) for other in colors[:index]]
     if any(math.dist(one[:3], other[:3]) < LEAST_DISTANCE for one, other in pairs):
         raise produce.Rejected("two series in like colours")
 

@@ -86,7 +86,7 @@ def draw(chart: Chart, font: Path, rng: numpy.random.Generator) -> Drawing:
     import numpy
 
     image = Image.open(io.BytesIO(base64.b64decode(answer["png"]))).convert("RGB")
-    texts = [_placed(each["text"], numpy.array(each["corners"])) for each in answer["texts"]]
+    texts = [_placed(text["text"], numpy.array(text["corners"])) for text in answer["texts"]]
     marks = [numpy.array(mark) for mark in answer["marks"]]
     plot = answer["plot"] or (0, 0, look.width, look.height)
     if answer["plot"]:
@@ -125,7 +125,7 @@ def option(chart: Chart, look: Look) -> dict[str, Any]:
     """The whole option, as plain as JSON."""
     ink = _ink(look)
     kinds = {"pie": _pie, "line": _line, "scatter": _scatter}
-    made = {
+    result = {
         "color": _palette(chart, look),
         "backgroundColor": DARK if look.dark else LIGHT,
         "textStyle": {"color": ink, "fontSize": look.em},
@@ -133,10 +133,10 @@ def option(chart: Chart, look: Look) -> dict[str, Any]:
         "series": kinds.get(chart.kind, _bars)(chart, look),
     }
     if len(chart.series) > 1:
-        made["legend"] = _legend(chart, look, ink)
+        result["legend"] = _legend(chart, look, ink)
     if chart.kind != "pie":
-        made |= _axes(chart, look, ink)
-    return made
+        result |= _axes(chart, look, ink)
+    return result
 
 
 def _placed(text: str, corners: numpy.ndarray) -> Placed:
@@ -157,10 +157,10 @@ def _titles(chart: Chart, look: Look, ink: str) -> list[dict[str, Any]]:
     side = {"left": look.em if look.title_side == "left" else "center"}
     style = {"color": ink, "fontSize": round(1.25 * look.em, 1), "fontWeight": "normal"}
     small = style | {"fontSize": round(0.9 * look.em, 1)}
-    found = [{"text": chart.title, "top": 0.5 * look.em, **side, "textStyle": style}] if chart.title else []
+    titles = [{"text": chart.title, "top": 0.5 * look.em, **side, "textStyle": style}] if chart.title else []
     if chart.source:
-        found.append({"text": chart.source_line, "bottom": 0, "left": look.em, "textStyle": small})
-    return found
+        titles.append({"text": chart.source_line, "bottom": 0, "left": look.em, "textStyle": small})
+    return titles
 
 
 def _legend(chart: Chart, look: Look, ink: str) -> dict[str, Any]:
@@ -242,11 +242,11 @@ def _names(chart: Chart, look: Look, ink: str) -> dict[str, Any]:
 def _items(chart: Chart, look: Look, row: int, position: Any) -> list[dict[str, Any]]:
     """Every number as echarts draws it, with its label written out so that no digit is lost."""
     items = []
-    for place, number in enumerate(chart.series[row].numbers):
+    for index, number in enumerate(chart.series[row].numbers):
         item: dict[str, Any] = {"value": chart.axis.value(number)}
         if chart.labels:
             text = {"show": True, "formatter": chart.value_text(number), "fontSize": look.em}
-            item["label"] = text | position(place, number)
+            item["label"] = text | position(index, number)
         items.append(item)
     return items
 
@@ -255,24 +255,24 @@ def _bars(chart: Chart, look: Look) -> list[dict[str, Any]]:
     colors = _palette(chart, look)
     room = _bar(chart, look)
 
-    def position(place: int, number: int, row: int) -> dict[str, Any]:
+    def position(index: int, number: int, row: int) -> dict[str, Any]:
         text = chart.value_text(number)
         size = (ems(text) * look.em + 4, LINE * look.em)
         length, thick = abs(number) / (chart.axis.high - chart.axis.low) * room[0], room[1]
         drawn = (length, thick) if chart.horizontal else (thick, length)
         if chart.stacked or (look.inside and size[0] < drawn[0] and size[1] < drawn[1]):
-            fill = colors[(place if look.many_colors else row) % len(colors)]
+            fill = colors[(index if look.many_colors else row) % len(colors)]
             return {"position": "inside", "color": text_color(fill)}
         ends = ("left", "right") if chart.horizontal else ("bottom", "top")
         return {"position": ends[number > 0], "color": _ink(look)}
 
-    found = []
+    result = []
     for row, series in enumerate(chart.series):
-        items = _items(chart, look, row, lambda place, number, row=row: position(place, number, row))
-        each = {"type": "bar", "name": series.name, "data": items, "barCategoryGap": look.gap, "barGap": "5%"}
-        each |= {"stack": "all"} if chart.stacked else {}
-        found.append(each | ({"colorBy": "data"} if look.many_colors else {}))
-    return found
+        items = _items(chart, look, row, lambda column, number, row=row: position(column, number, row))
+        item = {"type": "bar", "name": series.name, "data": items, "barCategoryGap": look.gap, "barGap": "5%"}
+        item |= {"stack": "all"} if chart.stacked else {}
+        result.append(item | ({"colorBy": "data"} if look.many_colors else {}))
+    return result
 
 
 def _bar(chart: Chart, look: Look) -> tuple[float, float]:
@@ -295,7 +295,7 @@ def _pixels(chart: Chart, look: Look) -> list[list[tuple[float, float]]]:
         low, high = chart.x_axis.low, chart.x_axis.high
         shares = [[(x - low) / (high - low) for x in xs] for xs in chart.points]
     else:
-        shares = [[(place + 0.5) / keys for place in range(keys)]] * len(chart.series)
+        shares = [[(index + 0.5) / keys for index in range(keys)]] * len(chart.series)
     return [
         [
             (x1 + share * (x2 - x1), y2 - (number - axis.low) / (axis.high - axis.low) * (y2 - y1))
@@ -317,33 +317,33 @@ def _positions(chart: Chart, look: Look) -> list[list[dict[str, Any]]]:
     if chart.kind == "scatter":
         reach = 0.3 * look.em * numpy.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)])
         lines = [lines[0], *(numpy.array(point) + reach for row in rows for point in row)]
-    told = [chart.value_text(number) for series in chart.series for number in series.numbers]
-    sizes = [(ems(text) * look.em, LINE * look.em) for text in told]
-    sides = [chart.prefers(row, place) for row, points in enumerate(rows) for place in range(len(points))]
+    texts = [chart.value_text(number) for series in chart.series for number in series.numbers]
+    sizes = [(ems(text) * look.em, LINE * look.em) for text in texts]
+    sides = [chart.prefers(row, index) for row, points in enumerate(rows) for index in range(len(points))]
     taken = numpy.concatenate([segments(line) for line in lines])
-    found = free_sides([point for row in rows for point in row], sizes, sides, taken, look.em)
-    styles = iter([{"position": side, "distance": gap, "color": _ink(look)} for side, gap in found])
+    chosen = free_sides([point for row in rows for point in row], sizes, sides, taken, look.em)
+    styles = iter([{"position": side, "distance": gap, "color": _ink(look)} for side, gap in chosen])
     return [[next(styles) for _ in row] for row in rows]
 
 
 def _line(chart: Chart, look: Look) -> list[dict[str, Any]]:
-    found = []
+    result = []
     for row, (series, styles) in enumerate(zip(chart.series, _positions(chart, look), strict=True)):
-        items = _items(chart, look, row, lambda place, _, styles=styles: styles[place])
-        each = {"type": "line", "name": series.name, "data": items, "smooth": look.smooth}
-        each |= {"symbol": look.symbol, "symbolSize": 0.4 * look.em, "showAllSymbol": True}
-        found.append(each | ({"areaStyle": {"opacity": 0.4}} if look.area else {}))
-    return found
+        items = _items(chart, look, row, lambda index, _, styles=styles: styles[index])
+        item = {"type": "line", "name": series.name, "data": items, "smooth": look.smooth}
+        item |= {"symbol": look.symbol, "symbolSize": 0.4 * look.em, "showAllSymbol": True}
+        result.append(item | ({"areaStyle": {"opacity": 0.4}} if look.area else {}))
+    return result
 
 
 def _scatter(chart: Chart, look: Look) -> list[dict[str, Any]]:
-    found, positions = [], _positions(chart, look)
+    result, positions = [], _positions(chart, look)
     for row, (series, xs) in enumerate(zip(chart.series, chart.points, strict=True)):
-        items = _items(chart, look, row, lambda place, _, styles=positions[row]: styles[place])
+        items = _items(chart, look, row, lambda index, _, styles=positions[row]: styles[index])
         for item, x in zip(items, xs, strict=True):
             item["value"] = [chart.x_axis.value(x), item["value"]]
-        found.append({"type": "scatter", "name": series.name, "data": items, "symbolSize": 0.6 * look.em})
-    return found
+        result.append({"type": "scatter", "name": series.name, "data": items, "symbolSize": 0.6 * look.em})
+    return result
 
 
 def _pie(chart: Chart, look: Look) -> list[dict[str, Any]]:

@@ -59,10 +59,10 @@ def check(chart: Chart, drawing: Drawing) -> None:
     _check_ink(drawing)
     marks = numpy.concatenate([segments(line) for line in drawing.marks])
     outlines = [outline(box) for box in corners]
-    for place, placed in enumerate(drawing.texts):
+    for index, placed in enumerate(drawing.texts):
         if placed.crossed(marks):
             raise produce.Rejected("a text lies across a mark")
-        others = outlines[place + 1 :]
+        others = outlines[index + 1 :]
         if others and placed.crossed(numpy.concatenate(others)):
             raise produce.Rejected("two texts overlap")
     _check_axes(chart, drawing)
@@ -81,8 +81,8 @@ def _check_ink(drawing: Drawing) -> None:
 
 def _pieces(chart: Chart, text: str) -> list[str]:
     """What a drawn text tells; some pies write name and number in one."""
-    name, found, number = text.rpartition(": ")
-    return [name, number] if found and chart.kind == "pie" and name in chart.series[0].keys else [text]
+    name, is_pair, number = text.rpartition(": ")
+    return [name, number] if is_pair and chart.kind == "pie" and name in chart.series[0].keys else [text]
 
 
 def _check_axes(chart: Chart, drawing: Drawing) -> None:
@@ -131,7 +131,7 @@ def random_chart(
         most = (axis.high - axis.low) // len(names) + axis.low if flags["stacked"] else axis.high
         least = 0.3 if flags["stacked"] else 0.04  # a number stands in each piece of a stack
         numbers = [_numbers(axis, len(keys), most, rng, least) for _ in names]
-    series = tuple(Series(each, keys, row) for each, row in zip(names, numbers, strict=True))
+    series = tuple(Series(title, keys, row) for title, row in zip(names, numbers, strict=True))
     return Chart(kind, series=series, axis=axis, **words, **flags)
 
 
@@ -144,13 +144,13 @@ def _most_keys(axis: Axis, series: int, horizontal: bool, stacked: bool) -> int:
 
 def _lines(axis: Axis, count: int, lines: int, rng: numpy.random.Generator) -> list[tuple[int, ...]]:
     """Numbers of several lines whose points do not fall together."""
-    found: list[tuple[int, ...]] = []
+    result: list[tuple[int, ...]] = []
     for _ in range(phrases.TRIES):
         numbers = _numbers(axis, count, axis.high, rng)
-        if not any(_near(column, axis) for column in zip(*found, numbers, strict=True)):
-            found.append(numbers)
-        if len(found) == lines:
-            return found
+        if not any(_near(column, axis) for column in zip(*result, numbers, strict=True)):
+            result.append(numbers)
+        if len(result) == lines:
+            return result
     raise produce.Rejected("points of two lines fall together")
 
 
@@ -201,13 +201,13 @@ def _categories(
         return tuple(phrases.distinct(lambda: phrases.name(documents, (1, 2), rng), count))
     if random < 0.8:
         first, apart = int(rng.integers(1950, 2012)), int(rng.integers(1, 3))
-        return tuple(str(first + apart * place) for place in range(count))
+        return tuple(str(first + apart * index) for index in range(count))
     if random < 0.9:
         months = CHINESE_MONTHS if chinese else MONTHS
         first = int(rng.integers(12 - count + 1))
         return months[first : first + count]
     year = int(rng.integers(1990, 2024))
-    return tuple(f"{year + place // 4} Q{place % 4 + 1}" for place in range(count))
+    return tuple(f"{year + index // 4} Q{index % 4 + 1}" for index in range(count))
 
 
 def _numbers(
@@ -249,12 +249,12 @@ def _scatter(
     steps = (x_axis.high - x_axis.low) // x_axis.step
     series, points = [], []
     taken: list[tuple[float, float]] = []
-    for each in names:
+    for name in names:
         count = int(rng.integers(4, 9 if flags["labels"] else 13))
         places = sorted(rng.choice(range(2, steps - 1), min(count, steps - 3), replace=False).tolist())
         numbers = _numbers(axis, len(places), axis.high, rng)
         kept = []
-        for x, y in zip((x_axis.low + x_axis.step * place for place in places), numbers, strict=True):
+        for x, y in zip((x_axis.low + x_axis.step * index for index in places), numbers, strict=True):
             share = (x / (x_axis.high - x_axis.low), y / (axis.high - axis.low))
             if all(abs(share[0] - other[0]) + abs(share[1] - other[1]) >= 0.04 for other in taken):
                 kept.append((x, y))  # points that fall together are one
@@ -262,7 +262,7 @@ def _scatter(
         xs, ys = zip(*kept, strict=True) if kept else ((), ())
         if len(xs) < LEAST_POINTS:
             raise produce.Rejected("too few points apart from each other")
-        series.append(Series(each, tuple(map(x_axis.text, xs)), ys))
+        series.append(Series(name, tuple(map(x_axis.text, xs)), ys))
         points.append(xs)
     return Chart(
         "scatter", series=tuple(series), axis=axis, x_axis=x_axis, points=tuple(points), **words, **flags
@@ -345,7 +345,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     chosen, without = scene.languages(args)
     drawn_by, missing_looks = _versions(args.looks, args.strict)
     engine = ChartEngine(chosen, args.kinds, tuple(drawn_by), args.degrade, name=f"charts-{args.split}")
-    fonts = {each.name: [font.stem for font in each.fonts] for each in chosen}
+    fonts = {language.name: [font.stem for font in language.fonts] for language in chosen}
     return produce.write(
         engine, args, args.count, {**without, **missing_looks}, fonts=fonts, drawn_by=drawn_by
     )

@@ -138,9 +138,9 @@ def _colors(
     colors = [color for color in colors if 0.05 < lightness(color) < 0.75 or palette in DARK_PALETTES]
     if len(colors) < count:
         first = rng.random()
-        hues = [(first + place / count) % 1 for place in range(count)]
-        colors = [colorsys.hsv_to_rgb(hue, 0.75, (0.65, 0.9)[place % 2]) for place, hue in enumerate(hues)]
-    shuffled = apart((colors[place] for place in rng.permutation(len(colors))), series)
+        hues = [(first + index / count) % 1 for index in range(count)]
+        colors = [colorsys.hsv_to_rgb(hue, 0.75, (0.65, 0.9)[index % 2]) for index, hue in enumerate(hues)]
+    shuffled = apart((colors[index] for index in rng.permutation(len(colors))), series)
     return tuple(tuple(round(float(part), 3) for part in color) for color in shuffled[:count])
 
 
@@ -184,11 +184,11 @@ class _Plot:
         """All texts of the figure that were drawn."""
         from matplotlib.text import Text
 
-        found = []
+        result = []
         for text in self.figure.findobj(Text):
             if text.get_visible() and text.get_text().strip() and self._shown(text):
-                found.append(self._placed(text, renderer))
-        return found
+                result.append(self._placed(text, renderer))
+        return result
 
     def marks(self) -> list[numpy.ndarray]:
         return [self._flip(outline()) for outline in self._outlines]
@@ -201,10 +201,10 @@ class _Plot:
         """Tick labels outside the limits exist but are not drawn; so do the texts of a pie's hidden axes."""
         if text in self._own:
             return True
-        for axis, place in ((self.axes.xaxis, 0), (self.axes.yaxis, 1)):
+        for axis, index in ((self.axes.xaxis, 0), (self.axes.yaxis, 1)):
             if any(text in (tick.label1, tick.label2) for tick in axis.get_major_ticks()):
                 low, high = sorted(axis.get_view_interval())
-                inside = low - 1e-9 <= text.get_position()[place] <= high + 1e-9
+                inside = low - 1e-9 <= text.get_position()[index] <= high + 1e-9
                 return self.chart.kind != "pie" and inside
         return False  # of a tick that the axis keeps for later
 
@@ -289,7 +289,7 @@ class _Plot:
         if 0 < self._rotation < 90:  # they end below their tick
             slot = PLOT * self.look.width / len(sizes)
             leans = max(
-                width * math.cos(turn) - (place + 0.5) * slot for place, (width, _) in enumerate(sizes)
+                width * math.cos(turn) - (index + 0.5) * slot for index, (width, _) in enumerate(sizes)
             )
             edges["left"] = max(edges["left"], self.look.pad + leans)
         if self.chart.horizontal or self.chart.kind == "scatter":  # the last number lies at the corner
@@ -401,7 +401,7 @@ class _Plot:
         for row, series in enumerate(chart.series):
             lengths = [chart.axis.value(number) for number in series.numbers]
             shift = 0.0 if chart.stacked else (row - (count - 1) / 2) * thick
-            places = [place + shift for place in range(len(lengths))]
+            places = [index + shift for index in range(len(lengths))]
             bars = self._row(row, places, lengths, thick, base)
             for bar, number in zip(bars, series.numbers, strict=True):
                 self._outlines.append(lambda bar=bar: bar.get_transform().transform(bar.get_path().vertices))
@@ -489,17 +489,17 @@ class _Plot:
 
         chart = self.chart
         xs = chart.points or [range(len(series.keys)) for series in chart.series]
-        told, points, sides = [], [], []
+        texts, points, sides = [], [], []
         for row, (series, places) in enumerate(zip(chart.series, xs, strict=True)):
-            for place, (x, number) in enumerate(zip(places, series.numbers, strict=True)):
+            for index, (x, number) in enumerate(zip(places, series.numbers, strict=True)):
                 points.append((chart.x_axis.value(x) if chart.x_axis else x, chart.axis.value(number)))
-                told.append(chart.value_text(number))
-                sides.append(chart.prefers(row, place))
+                texts.append(chart.value_text(number))
+                sides.append(chart.prefers(row, index))
         drawn = self._flip(self.axes.transData.transform(points)).tolist()
-        sizes = [self._size(text) for text in told]
+        sizes = [self._size(text) for text in texts]
         taken = numpy.concatenate([segments(self._flip(line())) for line in self._outlines])
-        found = free_sides(drawn, sizes, sides, taken, self.look.em)
-        for text, point, size, (side, gap) in zip(told, points, sizes, found, strict=True):
+        chosen = free_sides(drawn, sizes, sides, taken, self.look.em)
+        for text, point, size, (side, gap) in zip(texts, points, sizes, chosen, strict=True):
             self._beside_point(text, point, side, size, gap)
 
     def _points(self) -> None:

@@ -165,8 +165,8 @@ def _coco(path: str, root: str | None) -> Read:
     for note in notes:
         by_picture[_id(note, "image_id")].append(note)
     seen = set()
-    for place, picture in enumerate(pictures):
-        location, named = f"{path}: image {place}", _id(picture, "id")
+    for index, picture in enumerate(pictures):
+        location, named = f"{path}: image {index}", _id(picture, "id")
         try:
             if named in seen:
                 raise RecordError(f"{location}: the id {shorten(named)} of an image before it; one each")
@@ -182,12 +182,12 @@ def _coco(path: str, root: str | None) -> Read:
 
 def _coco_list(keys: dict, path: str, by_id: str, listed: str) -> list:
     """The images or labels: the values of COCO-Text's object, or COCO's list."""
-    found, kind = (keys[by_id], dict) if by_id in keys else (keys[listed], list)
-    if not isinstance(found, kind):
+    entries, kind = (keys[by_id], dict) if by_id in keys else (keys[listed], list)
+    if not isinstance(entries, kind):
         raise RecordError(
-            f"{path}: {by_id if kind is dict else listed} is {shorten(found)}; COCO's, by id or listed"
+            f"{path}: {by_id if kind is dict else listed} is {shorten(entries)}; COCO's, by id or listed"
         )
-    return list(found.values() if kind is dict else found)
+    return list(entries.values() if kind is dict else entries)
 
 
 def _id(element: object, key: str) -> int | float | str | None:
@@ -278,7 +278,7 @@ def _paddle_labels(label: str, location: str) -> tuple[Label, ...]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return (Label(label, None, (), label.strip() not in PADDLE_MARKS, location),)
     return tuple(
-        _pointed(row, f"{location}, label {place}", "transcription") for place, row in enumerate(rows)
+        _pointed(row, f"{location}, label {index}", "transcription") for index, row in enumerate(rows)
     )
 
 

@@ -68,18 +68,18 @@ def answers(path: str, data: Sequence[DataFile]) -> list[Prediction]:
 
     Without a benchmark a folder with a .txt or .md file for each image, named as the image is.
     """
-    found = []
+    predictions = []
     for file in data:
         benchmark = file.source.get("benchmark")
         read = _module(benchmark).read_answers if benchmark else _read_texts
         texts = read(path, file)
-        for place in range(len(file.records)):
-            if file.note(place).get("not_asked") and texts[place] is None:
-                found.append(file.prediction(place))
+        for index in range(len(file.records)):
+            if file.note(index).get("not_asked") and texts[index] is None:
+                predictions.append(file.prediction(index))
                 continue
-            missing = {} if texts[place] is not None else {"failed": f"no answer in {path}"}
-            found.append(file.answered(place, prediction=texts[place] or "", **missing))
-    return found
+            missing = {} if texts[index] is not None else {"failed": f"no answer in {path}"}
+            predictions.append(file.answered(index, prediction=texts[index] or "", **missing))
+    return predictions
 
 
 def scores(
@@ -90,15 +90,15 @@ def scores(
     answers_path: str = "",
 ) -> dict[str, Any]:
     """Scores by the benchmarks' own rules, by name and version; files for the official tools are written."""
-    found = {}
+    results = {}
     for file in data:
         module = _module(str(file.source["benchmark"])) if file.source.get("benchmark") else None
         if module is not None and hasattr(module, "scores"):
-            rows = [each for each in predictions if each.data == file.name]
+            rows = [prediction for prediction in predictions if prediction.data == file.name]
             given = {"cdm_seconds": cdm_seconds, "answers_path": answers_path}
             further = {name: given[name] for name in module.TAKES}
-            found[title(file)] = module.scores(file, rows, output_dir, **further)
-    return found
+            results[title(file)] = module.scores(file, rows, output_dir, **further)
+    return results
 
 
 def read_folder(
@@ -108,14 +108,14 @@ def read_folder(
     folder = Path(path)
     if not folder.is_dir():
         raise EvaluationError(f"{path}: no folder; one with a file {names[0]}{suffixes[-1]} and so on")
-    found = []
+    texts = []
     for name in names:
         files = [folder / f"{name}{suffix}" for suffix in suffixes]
         file = next((file for file in files if file.is_file()), None)
-        found.append(None if file is None else file.read_text(encoding="utf-8"))
-    if not any(text is not None for text in found):
+        texts.append(None if file is None else file.read_text(encoding="utf-8"))
+    if not any(text is not None for text in texts):
         raise EvaluationError(f"{path}: no answer to any row; files such as {names[0]}{suffixes[-1]}")
-    return found
+    return texts
 
 
 def _module(name: str) -> ModuleType:

@@ -157,22 +157,28 @@ BENCHMARKS = (
 def listed(name: str | None = None) -> str:
     """All benchmarks in a line each, or all that is known of one."""
     if name is None:
-        rows = [f"{each.name:14} {', '.join(each.versions):20} {each.title}" for each in BENCHMARKS]
+        rows = [
+            f"{benchmark.name:14} {', '.join(benchmark.versions):20} {benchmark.title}"
+            for benchmark in BENCHMARKS
+        ]
         return "\n".join([f"{'name':14} {'versions':20} what it is", *rows])
-    found = next((each for each in BENCHMARKS if each.name == name), None)
-    if found is None:
-        known = ", ".join(each.name for each in BENCHMARKS)
+    entry = next((benchmark for benchmark in BENCHMARKS if benchmark.name == name), None)
+    if entry is None:
+        known = ", ".join(benchmark.name for benchmark in BENCHMARKS)
         raise EvaluationError(f"{name}: unknown benchmark; expected one of {known}")
     facts = {
-        "versions": ", ".join(found.versions),
-        "size": found.size,
-        "licence": found.licence,
-        "data": found.data,
-        "folder": found.layout,
-        "scored": found.scored,
+        "versions": ", ".join(entry.versions),
+        "size": entry.size,
+        "licence": entry.licence,
+        "data": entry.data,
+        "folder": entry.layout,
+        "scored": entry.scored,
     }
-    lines = [found.title, *(f"{key:9} {value}" for key, value in facts.items())]
-    if found.values:
+    lines = [entry.title, *(f"{key:9} {value}" for key, value in facts.items())]
+    if entry.values:
         lines.append("published by others:")
-        lines += [f"  {each.system}: {each.score} {each.value} ({each.source})" for each in found.values]
+        lines += [
+            f"  {benchmark.system}: {benchmark.score} {benchmark.value} ({benchmark.source})"
+            for benchmark in entry.values
+        ]
     return "\n".join(lines)

@@ -98,40 +98,46 @@ def _natural(path: str) -> list[Any]:
 
 def read_answers(path: str, file: DataFile) -> list[str | None]:
     """The answers of a folder in the order of the samples; None for samples without one."""
-    found = []
+    answers = []
     for note in file.notes:
         files = (Path(path) / f"{note['id']}{suffix}" for suffix in (".txt", ".md"))
         held = next((candidate for candidate in files if candidate.is_file()), None)
-        found.append(None if held is None else held.read_text(encoding="utf-8"))
-    if not any(text is not None for text in found):
+        answers.append(None if held is None else held.read_text(encoding="utf-8"))
+    if not any(text is not None for text in answers):
         raise EvaluationError(
             f"{path}: no answer to any sample; expected files such as {file.notes[0]['id']}.txt"
         )
-    return found
+    return answers
 
 
 def scores(file: DataFile, predictions: Sequence[Prediction], output_dir: Path | None) -> dict[str, Any]:
     """Each sub-task's mean and the mean of these, of the answers as they are and with tables as HTML."""
     rows = [
         {
-            "id": each.id,
-            "sub_task": each.groups["sub-task"],
-            "score": score(each.prediction, each.reference, each.groups["scenario"]),
+            "id": prediction.id,
+            "sub_task": prediction.groups["sub-task"],
+            "score": score(prediction.prediction, prediction.reference, prediction.groups["scenario"]),
         }
-        for each in predictions
+        for prediction in predictions
     ]
     result = {
         "summary": _means(rows),
         "samples": rows,
         "note": "parsing track alone; molecules by characters",
     }
-    if any(table.form == "latex" for each in predictions for table in find_tables(each.prediction)):
+    if any(
+        table.form == "latex" for prediction in predictions for table in find_tables(prediction.prediction)
+    ):
         again = [
             {
                 **row,
-                "score": score(with_html_tables(each.prediction), each.reference, each.groups["scenario"]),
+                "score": score(
+                    with_html_tables(prediction.prediction),
+                    prediction.reference,
+                    prediction.groups["scenario"],
+                ),
             }
-            for row, each in zip(rows, predictions, strict=True)
+            for row, prediction in zip(rows, predictions, strict=True)
         ]
         result["html_tables"] = {"summary": _means(again)}
         result["summary"]["parsing_with_html_tables"] = result["html_tables"]["summary"]["parsing"]
@@ -223,8 +229,8 @@ def _teds(prediction: str, reference: str) -> float:
 
 def _board(prediction: str, reference: str) -> float:
     read = _html_of(prediction)
-    expected, found = _characters(reference), _characters(read)
-    text = _f1(expected, found) if expected or found else 1.0
+    expected, predicted = _characters(reference), _characters(read)
+    text = _f1(expected, predicted) if expected or predicted else 1.0
     return (1 - _TABLE_WEIGHT) * text + _TABLE_WEIGHT * _board_tables(read, reference)
 
 
@@ -235,9 +241,9 @@ def _characters(mixed: str) -> list[str]:
     return list(re.sub(r"\s+", "", plain))
 
 
-def _f1(expected: Sequence[str], found: Sequence[str]) -> float:
-    right = (Counter(expected) & Counter(found)).total()
-    recall, precision = right / (len(expected) + _EPSILON), right / (len(found) + _EPSILON)
+def _f1(expected: Sequence[str], predicted: Sequence[str]) -> float:
+    right = (Counter(expected) & Counter(predicted)).total()
+    recall, precision = right / (len(expected) + _EPSILON), right / (len(predicted) + _EPSILON)
     return 2 * recall * precision / (recall + precision + _EPSILON)
 
 
@@ -245,12 +251,12 @@ def _board_tables(prediction: str, reference: str) -> float:
     sides = [_tables_of(side).strip().translate(_WIDE) for side in (prediction, reference)]
     if not any(sides):
         return 1.0
-    found, expected = (_parsed(f"<html><body>{side}</body></html>").xpath("body/table") for side in sides)
-    if not all(sides) or not found or not expected:
+    predicted, expected = (_parsed(f"<html><body>{side}</body></html>").xpath("body/table") for side in sides)
+    if not all(sides) or not predicted or not expected:
         return 0.0
     texts = [
         [etree.tostring(table, encoding="unicode", method="html") for table in side]
-        for side in (found, expected)
+        for side in (predicted, expected)
     ]
     values = [_teds(*pair) for pair in zip(*texts, strict=False)]
     return sum(values) / max(map(len, texts))

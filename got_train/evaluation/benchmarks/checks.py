@@ -90,19 +90,19 @@ def normalised(text: str) -> str:
     return text.translate(str.maketrans(_SAME))
 
 
-def near_matches(text: str, wanted: str, edits: int) -> list[int]:
+def near_matches(text: str, pattern: str, edits: int) -> list[int]:
     """Where `wanted` stands in the text with at most so many edits: the start of the best of each place."""
     if not edits:
-        return [match.start() for match in re.finditer(f"(?={re.escape(wanted)})", text)]
-    found = []  # (start, end, edits)
+        return [match.start() for match in re.finditer(f"(?={re.escape(pattern)})", text)]
+    matches = []  # (start, end, edits)
     for start in range(len(text)):
-        ends = range(start + max(1, len(wanted) - edits), min(len(text), start + len(wanted) + edits) + 1)
+        ends = range(start + max(1, len(pattern) - edits), min(len(text), start + len(pattern) + edits) + 1)
         for end in ends:
-            distance = Levenshtein.distance(wanted, text[start:end], score_cutoff=edits)
+            distance = Levenshtein.distance(pattern, text[start:end], score_cutoff=edits)
             if distance <= edits:
-                found.append((start, end, distance))
+                matches.append((start, end, distance))
     return [
-        min(group, key=lambda match: (match[2], -(match[1] - match[0])))[0] for group in _overlapping(found)
+        min(group, key=lambda match: (match[2], -(match[1] - match[0])))[0] for group in _overlapping(matches)
     ]
 
 
@@ -138,23 +138,23 @@ def _row(line: str, location: str) -> dict[str, Any]:
     return row
 
 
-def _least(check: dict[str, Any], wanted: str) -> float:
+def _least(check: dict[str, Any], expected: str) -> float:
     """The similarity that a text of this length needs."""
-    return 1.0 - check.get("max_diffs", 0) / (len(wanted) or 1)
+    return 1.0 - check.get("max_diffs", 0) / (len(expected) or 1)
 
 
 def _presence(check: dict[str, Any], answer: str) -> Result:
-    wanted, text = normalised(check["text"]), normalised(answer)
+    expected, text = normalised(check["text"]), normalised(answer)
     if not check.get("case_sensitive", True):
-        wanted, text = wanted.lower(), text.lower()
+        expected, text = expected.lower(), text.lower()
     text = _ends(text, check.get("first_n"), check.get("last_n"))
     absent = check["type"] == "absent"
     # as published, the shorter of both is looked for in the longer: a nearly empty answer holds everything
-    best = fuzz.partial_ratio(wanted, text) / 100
-    there = best >= _least(check, wanted)
+    best = fuzz.partial_ratio(expected, text) / 100
+    there = best >= _least(check, expected)
     if there != absent:
         return True, ""
-    return False, f"{wanted[:40]!r} is {'there' if absent else 'not there'}, best match {best:.3f}"
+    return False, f"{expected[:40]!r} is {'there' if absent else 'not there'}, best match {best:.3f}"
 
 
 def _ends(text: str, first: int | None, last: int | None) -> str:
@@ -177,16 +177,16 @@ def _order(check: dict[str, Any], answer: str) -> Result:
 
 def _format(check: dict[str, Any], answer: str) -> Result:
     texts = [
-        normalised(found)
+        normalised(match)
         for pattern, flags in _FORMATS[check["format"]]
-        for found in re.findall(pattern, answer, flags)
+        for match in re.findall(pattern, answer, flags)
     ]
-    wanted = normalised(check["text"])
+    expected = normalised(check["text"])
     if not check.get("case_sensitive", True):
-        wanted, texts = wanted.lower(), [text.lower() for text in texts]
-    if any(fuzz.partial_ratio(wanted, text) / 100 >= _least(check, wanted) for text in texts):
+        expected, texts = expected.lower(), [text.lower() for text in texts]
+    if any(fuzz.partial_ratio(expected, text) / 100 >= _least(check, expected) for text in texts):
         return True, ""
-    return False, f"{wanted[:40]!r} is in no {check['format']}, of which there are {len(texts)}"
+    return False, f"{expected[:40]!r} is in no {check['format']}, of which there are {len(texts)}"
 
 
 def _footnote(check: dict[str, Any], answer: str) -> Result:
@@ -201,20 +201,20 @@ def _footnote(check: dict[str, Any], answer: str) -> Result:
     after = [answer[end : end + _AROUND] for _, end in places]
     sides = {"before": (before, slice(-1, None)), "after": (after, slice(0, 1))}
     for side, (texts, _) in sides.items():
-        wanted = check.get(f"appears_{side}_marker")
-        if wanted and not any(_beside(check, wanted, text, side) for text in texts):
-            return False, f"{wanted[:40]!r} is not {side} the marker {marker!r}"
+        expected = check.get(f"appears_{side}_marker")
+        if expected and not any(_beside(check, expected, text, side) for text in texts):
+            return False, f"{expected[:40]!r} is not {side} the marker {marker!r}"
     return True, ""
 
 
-def _beside(check: dict[str, Any], wanted: str, text: str, side: str) -> bool:
+def _beside(check: dict[str, Any], expected: str, text: str, side: str) -> bool:
     """Whether letters and digits next to a marker are those wanted."""
-    target, found = _letters(wanted), _letters(text)
-    kept = min(len(found), 2 * len(target)) or len(found)
-    if not found:
+    target, letters = _letters(expected), _letters(text)
+    kept = min(len(letters), 2 * len(target)) or len(letters)
+    if not letters:
         return False
-    near = found[-kept:] if side == "before" else found[:kept]
-    return fuzz.partial_ratio(target, near) / 100 >= _least(check, normalised(wanted))
+    near = letters[-kept:] if side == "before" else letters[:kept]
+    return fuzz.partial_ratio(target, near) / 100 >= _least(check, normalised(expected))
 
 
 def _letters(text: str) -> str:
@@ -256,16 +256,16 @@ def _math(check: dict[str, Any], answer: str) -> Result:
     for pattern in _FORMULAS[: 2 if check.get("ignore_dollar_delimited") else None]:
         formulas += [formula.strip() for formula in re.findall(pattern, rest, re.DOTALL)]
         rest = re.sub(pattern, "", rest, flags=re.DOTALL)
-    wanted = check["math"]
-    formulas.sort(key=lambda formula: -fuzz.ratio(formula, wanted))
+    expected = check["math"]
+    formulas.sort(key=lambda formula: -fuzz.ratio(formula, expected))
     if not formulas:
         return False, "no formula"
     try:
-        if math_inclusion.contains(wanted, formulas):
+        if math_inclusion.contains(expected, formulas):
             return True, ""
     except RequirementError as error:
         return None, str(error)
-    return False, f"{wanted!r} is in none of the {len(formulas)} formulas"
+    return False, f"{expected!r} is in none of the {len(formulas)} formulas"
 
 
 @dataclass
@@ -293,14 +293,14 @@ class _Grid:
         """The nearest cells in a direction, one for each row or column that this cell covers."""
         height = 1 + max(row for row, _ in self.places)
         width = 1 + max(column for _, column in self.places)
-        found = set()
-        for row, column in [place for place, owner in self.places.items() if owner == cell]:
+        neighbours = set()
+        for row, column in [index for index, owner in self.places.items() if owner == cell]:
             while 0 <= (row := row + down) < height and 0 <= (column := column + across) < width:
                 other = self.places.get((row, column))
                 if other is not None and other != cell:
-                    found.add(other)
+                    neighbours.add(other)
                     break
-        return found
+        return neighbours
 
     def heading(self, cell: Cell, down: int, across: int) -> set[Cell]:
         """The headings that one meets going that way; where there are none, the last cells."""
@@ -331,24 +331,24 @@ def _table(check: dict[str, Any], answer: str) -> Result:
     grids = [*([] if check.get("ignore_markdown_tables") else _markdown_grids(answer)), *_html_grids(answer)]
     if not grids:
         return False, "no table in Markdown or HTML"
-    wanted = normalised(check["cell"])
+    expected = normalised(check["cell"])
     reasons = []
     for grid in grids:
         for cell, text in grid.texts.items():
-            if fuzz.ratio(wanted, normalised(text)) / 100 < max(0.5, _least(check, wanted)):
+            if fuzz.ratio(expected, normalised(text)) / 100 < max(0.5, _least(check, expected)):
                 continue
             wrong = [side for side in _SIDES if check.get(side) and not _is_beside(check, grid, cell, side)]
             if not wrong:
                 return True, ""
-            reasons += [f"{side} of {wanted!r} is not {check[side]!r}" for side in wrong]
-    return False, "; ".join(reasons) or f"no cell {wanted!r}"
+            reasons += [f"{side} of {expected!r} is not {check[side]!r}" for side in wrong]
+    return False, "; ".join(reasons) or f"no cell {expected!r}"
 
 
 def _is_beside(check: dict[str, Any], grid: _Grid, cell: Cell, side: str) -> bool:
-    wanted = normalised(check[side])
-    least = max(0.5, _least(check, wanted))
+    expected = normalised(check[side])
+    least = max(0.5, _least(check, expected))
     near = (normalised(grid.texts[other]) for other in _SIDES[side](grid, cell))
-    return any(fuzz.ratio(wanted, text) / 100 >= least for text in near)
+    return any(fuzz.ratio(expected, text) / 100 >= least for text in near)
 
 
 def _markdown_grids(text: str) -> list[_Grid]:

@@ -32,14 +32,14 @@ class Chromium:
     """One empty page of a browser, 800 x 400 pixels."""
 
     def __init__(self) -> None:
-        found = program()
-        if found is None:
+        path = program()
+        if path is None:
             raise RequirementError("no Chromium is installed; use `apt-get install chromium`")
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
         self._number, self._rest, self._session = 0, b"", ""
-        command = [found, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
+        command = [path, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
         command += [f"--user-data-dir={self._profile.name}", "--no-first-run", "--disable-extensions"]
         command += ["--disable-background-networking", "--disable-component-update", "about:blank"]
         self._process = subprocess.Popen(

@@ -64,8 +64,8 @@ def open_records(
         )
     records, notes = [], []
     for file in files:
-        for place, row in enumerate(_rows(file)):
-            record, note = _record(row, file, place, image_root)
+        for index, row in enumerate(_rows(file)):
+            record, note = _record(row, file, index, image_root)
             records.append(record)
             notes.append(note)
     return records, notes
@@ -87,9 +87,9 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 
 def _record(
-    row: dict[str, Any], file: Path, place: int, image_root: str | None
+    row: dict[str, Any], file: Path, index: int, image_root: str | None
 ) -> tuple[Record, dict[str, Any]]:
-    sub, location = SUB_TASKS[file.stem], f"{file}[{place}]"
+    sub, location = SUB_TASKS[file.stem], f"{file}[{index}]"
     try:
         question, label = (turn["value"] for turn in row["conversations"])
         images = [row["image"]] if isinstance(row["image"], str) else list(row["image"])
@@ -113,8 +113,8 @@ def _picture(root: Path, folder: str, image: str) -> Path:
     places = [root / folder / image, root / other / image, root / image]
     if not (root / folder).is_dir():  # whoever sorted the pictures otherwise says so
         places = places[1:] + places[:1]
-        return next((place for place in places if place.is_file()), root / image)
-    return next((place for place in places if place.is_file()), places[0])
+        return next((path for path in places if path.is_file()), root / image)
+    return next((path for path in places if path.is_file()), places[0])
 
 
 def _region(region: str, question: str, location: str) -> dict[str, Any]:
@@ -123,12 +123,12 @@ def _region(region: str, question: str, location: str) -> dict[str, Any]:
     if region == "page":
         return {}
     if region == "color":
-        found = _COLORS.search(words)
-        if found is None:
+        color = _COLORS.search(words)
+        if color is None:
             raise RecordError(
                 f"{location}: question {words[:60]!r}; one that names {', '.join(prompts.COLORS)}"
             )
-        return {"color": found[1].lower()}
+        return {"color": color[1].lower()}
     numbers = [int(number) for number in re.findall(r"(?<![\w.])\d+(?![\w.])", words)]
     if len(numbers) not in (2, 4) or max(numbers) > 1000:
         raise RecordError(f"{location}: question {words[:60]!r}; one with a box or point in thousandths")

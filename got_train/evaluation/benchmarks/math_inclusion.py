@@ -86,10 +86,10 @@ def contains(reference: str, formulas: Iterable[str]) -> bool:
     if reference in formulas:
         return True
     check_available()
-    wanted = _inner(reference)
+    expected = _inner(reference)
     for formula in formulas:
         held = _inner(formula)
-        if wanted is None or (held is not None and wanted in held):
+        if expected is None or (held is not None and expected in held):
             return True
         if held is not None and chromium.program() and _stands_in(reference, formula):
             return True
@@ -108,8 +108,8 @@ def _inner(formula: str) -> str | None:
 
 
 def _stands_in(reference: str, formula: str) -> bool:
-    wanted, held = _symbols(reference), _symbols(formula)
-    return wanted is not None and held is not None and is_found(wanted, held)
+    expected, held = _symbols(reference), _symbols(formula)
+    return expected is not None and held is not None and is_found(expected, held)
 
 
 @functools.lru_cache(maxsize=1 << 14)
@@ -132,7 +132,7 @@ def symbols_of(spans: Sequence[Sequence[Any]]) -> list[Symbol]:
 @functools.cache
 def _browser() -> chromium.Chromium:
     """The browser with KaTeX in it; its fonts are not loaded, as in the official test."""
-    script = next(place for place in latex.PLACES if place.is_file())
+    script = next(folder for folder in latex.PLACES if folder.is_file())
     style = Path(script).with_name("katex.min.css")
     if not style.is_file():
         raise RequirementError(f"{style} is not there; `make data-tools` installs it")
@@ -143,32 +143,32 @@ def _browser() -> chromium.Chromium:
     return page
 
 
-def is_found(wanted: Sequence[Symbol], held: Sequence[Symbol]) -> bool:
+def is_found(expected: Sequence[Symbol], held: Sequence[Symbol]) -> bool:
     """Whether symbols are found among others with the same neighbours; not if that takes too long."""
     places: dict[str, list[int]] = {}
     for index, symbol in enumerate(held):
         places.setdefault(symbol.text, []).append(index)
-    if any(symbol.text not in places for symbol in wanted):
+    if any(symbol.text not in places for symbol in expected):
         return False
-    return _Search(wanted, held, places).succeeds()
+    return _Search(expected, held, places).succeeds()
 
 
 class _Search:
     """Symbol by symbol, going back where a neighbour does not fit."""
 
     def __init__(
-        self, wanted: Sequence[Symbol], held: Sequence[Symbol], places: dict[str, list[int]]
+        self, expected: Sequence[Symbol], held: Sequence[Symbol], places: dict[str, list[int]]
     ) -> None:
-        self.wanted, self.held, self.places = wanted, held, places
-        self.wanted_beside, self.held_beside = neighbors(wanted), neighbors(held)
+        self.expected, self.held, self.places = expected, held, places
+        self.wanted_beside, self.held_beside = neighbors(expected), neighbors(held)
         self.chosen: dict[int, int] = {}
         self.steps = 0
 
     def succeeds(self) -> bool:
         """Depth first, with a stack of its own: formulas may have more symbols than Python has depth."""
-        if not self.wanted:
+        if not self.expected:
             return True
-        options = [iter(self.places[self.wanted[0].text])]
+        options = [iter(self.places[self.expected[0].text])]
         while options:
             index = len(options) - 1
             self.chosen.pop(index, None)
@@ -182,9 +182,9 @@ class _Search:
             else:
                 options.pop()
                 continue
-            if index + 1 == len(self.wanted):
+            if index + 1 == len(self.expected):
                 return True
-            options.append(iter(self.places[self.wanted[index + 1].text]))
+            options.append(iter(self.places[self.expected[index + 1].text]))
         return False
 
     def _fits(self, index: int, candidate: int) -> bool:
@@ -198,7 +198,7 @@ class _Search:
                 if mine in self.chosen:
                     if self.chosen[mine] != theirs:
                         return False
-                elif self.held[theirs].text != self.wanted[mine].text:
+                elif self.held[theirs].text != self.expected[mine].text:
                     return False
             return True
         finally:
@@ -229,5 +229,5 @@ def _beside(index: int, symbols: Sequence[Symbol]) -> Beside:
             best = nearest[way]
             if best is None or distance < best[0]:
                 nearest[way] = (distance, other)
-    up, below, left, after = (None if found is None else found[1] for found in nearest)
+    up, below, left, after = (None if nearby is None else nearby[1] for nearby in nearest)
     return up, below, left, after

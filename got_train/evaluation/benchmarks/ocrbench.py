@@ -87,10 +87,10 @@ def read_answers(path: str, file: DataFile) -> list[str | None]:
     """The answers of the list with `predict`, in the order of the rows; None for rows without one."""
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-        found = {str(row.get("id", index)): row.get("predict") for index, row in enumerate(rows)}
+        by_id = {str(row.get("id", index)): row.get("predict") for index, row in enumerate(rows)}
     except (OSError, ValueError, AttributeError) as error:
         raise EvaluationError(f"{path}: {error}; expected a list of rows with id and predict") from error
-    answers = [found.get(note["id"]) for note in file.notes]
+    answers = [by_id.get(note["id"]) for note in file.notes]
     if not any(isinstance(answer, str) for answer in answers):
         raise EvaluationError(f"{path}: no answer to any row; expected rows with id and predict")
     return [answer if isinstance(answer, str) else None for answer in answers]
@@ -101,9 +101,9 @@ def scores(file: DataFile, predictions: Sequence[Prediction], output_dir: Path |
     source = os.path.join(file.path, FILE) if os.path.isdir(file.path) else file.path
     rows = {str(row.get("id", index)): row for index, row in enumerate(_rows(source))}
     values: dict[str, list[float]] = defaultdict(list)
-    for each in predictions:
-        if each.not_asked is None and each.id is not None:
-            values[rows[each.id]["type"]].append(score(rows[each.id], each.prediction))
+    for prediction in predictions:
+        if prediction.not_asked is None and prediction.id is not None:
+            values[rows[prediction.id]["type"]].append(score(rows[prediction.id], prediction.prediction))
     capabilities = {}
     for name, kinds in CAPABILITIES.items():
         held = [value for kind in kinds for value in values.get(kind, ())]
@@ -129,11 +129,11 @@ def _words(row: Mapping[str, Any], prediction: str, answers: Sequence[str]) -> f
     best = 0.0
     for answer in map(str, answers):
         sides = [side if sensitive else side.lower() for side in (prediction, answer)]
-        found, wanted = (side.strip().replace("\n", " ") for side in sides)
-        if len(wanted.split()) < 5:
-            best = max(best, float(wanted in found))
+        predicted, expected = (side.strip().replace("\n", " ") for side in sides)
+        if len(expected.split()) < 5:
+            best = max(best, float(expected in predicted))
         else:
-            likeness = Levenshtein.normalized_similarity(found, wanted)
+            likeness = Levenshtein.normalized_similarity(predicted, expected)
             best = max(best, likeness if likeness >= 0.5 else 0.0)
     return best
 
@@ -152,8 +152,8 @@ def _formula(row: Mapping[str, Any], prediction: str, answers: Sequence[str]) ->
     """1 if the formula is in the answer, white space aside."""
     if row["type"].endswith(" cn"):
         prediction, *answers = (re.sub(r"\\text\{([^{}]*)\}", r"\1", side) for side in (prediction, *answers))
-    found = prediction.strip().replace("\n", " ").replace(" ", "")
-    return float(any(answer.strip().replace("\n", " ").replace(" ", "") in found for answer in answers))
+    predicted = prediction.strip().replace("\n", " ").replace(" ", "")
+    return float(any(answer.strip().replace("\n", " ").replace(" ", "") in predicted for answer in answers))
 
 
 def _table(row: Mapping[str, Any], prediction: str, answers: Sequence[str]) -> float:
@@ -163,10 +163,10 @@ def _table(row: Mapping[str, Any], prediction: str, answers: Sequence[str]) -> f
         if "markdown" not in question:
             return 0.0
         return _teds(_markdown_html(prediction), _markdown_html(answers[0]))
-    found = re.search("<body.*", prediction.replace("\n", "")) or re.search(
+    match = re.search("<body.*", prediction.replace("\n", "")) or re.search(
         "<table.*", prediction.replace("\n", "")
     )
-    return _teds(_framed(found[0]), _framed(answers[0])) if found else 0.0
+    return _teds(_framed(match[0]), _framed(answers[0])) if match else 0.0
 
 
 def _framed(table: str) -> str:

@@ -189,15 +189,15 @@ def read_repeats(path: str) -> dict[str, list[str]]:
         raise EvaluationError(
             f"{path}: no folder; expected one with a file NAME_pg1_repeat1.md for each page"
         )
-    found: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    repeats: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for file in sorted(folder.glob("**/*.md")):
         match = re.fullmatch(r"(.+_pg\d+)_repeat(\d+)", file.relative_to(folder).with_suffix("").as_posix())
         if match:
             try:
-                found[match[1]].append((int(match[2]), file.read_text(encoding="utf-8")))
+                repeats[match[1]].append((int(match[2]), file.read_text(encoding="utf-8")))
             except UnicodeDecodeError as error:
                 raise EvaluationError(f"{file}: not UTF-8 ({error}); expected Markdown in UTF-8") from error
-    return {name: [text for _, text in sorted(texts)] for name, texts in found.items()}
+    return {name: [text for _, text in sorted(texts)] for name, texts in repeats.items()}
 
 
 def scores(
@@ -210,10 +210,10 @@ def scores(
     tests = read_tests(file.path, file.source.get("image_root"))
     repeats = read_repeats(answers_path) if answers_path and os.path.isdir(answers_path) else {}
     by_preset: dict[str, dict[str, list[str]]] = defaultdict(dict)
-    for each in predictions:
-        preset = each.groups.get("preset", "ours")
-        name = re.sub(r"_repeat1(?: \(\w+\))?$", "", each.id or "")
-        texts = [] if each.failed is not None else repeats.get(name, [each.prediction])
+    for prediction in predictions:
+        preset = prediction.groups.get("preset", "ours")
+        name = re.sub(r"_repeat1(?: \(\w+\))?$", "", prediction.id or "")
+        texts = [] if prediction.failed is not None else repeats.get(name, [prediction.prediction])
         by_preset[preset][name] = texts
     results = {
         preset: _scored(tests, answers, preset, output_dir, bool(repeats))
@@ -275,17 +275,17 @@ def run_tests(
         pages[_page_name(row)].append(row)
     tasks = [(held, list(answers[name])) for name, held in pages.items()]
     processes = max(1, min(os.cpu_count() or 1, len(tasks) // _FEW))
-    found = {}
+    scores = {}
     for held, results in zip(pages.values(), in_processes(check_page, tasks, processes), strict=True):
-        found |= {row["id"]: result for row, result in zip(held, results, strict=True)}
+        scores |= {row["id"]: result for row, result in zip(held, results, strict=True)}
     return [
         {
             "id": row["id"],
             "pdf": row["pdf"],
             "type": row["type"],
             "group": row.get("group", ""),
-            "passed": found[row["id"]][0],
-            "reason": found[row["id"]][1],
+            "passed": scores[row["id"]][0],
+            "reason": scores[row["id"]][1],
         }
         for row in rows
     ]

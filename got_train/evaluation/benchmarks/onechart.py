@@ -26,10 +26,10 @@ def open_records(
 ) -> tuple[list[Record], list[dict[str, Any]]]:
     """The charts, to be read with GOT's format prompt."""
     records, notes = [], []
-    for place, row in enumerate(_rows(path, ("images", "gts"))):
+    for index, row in enumerate(_rows(path, ("images", "gts"))):
         image = os.path.join(image_root or os.path.dirname(path), row["images"])
         label = row["gts"] if isinstance(row["gts"], str) else json.dumps(row["gts"], ensure_ascii=False)
-        records.append(Record((image,), "format", label, location=f"{path}[{place}]"))
+        records.append(Record((image,), "format", label, location=f"{path}[{index}]"))
         notes.append({"id": row["images"], "groups": {"benchmark": "chart"}})
     if len({note["id"] for note in notes}) < len(notes):
         raise EvaluationError(f"{path}: an image twice; one row each")
@@ -38,11 +38,11 @@ def open_records(
 
 def read_answers(path: str, file: DataFile) -> list[str | None]:
     """The answers in the order of the charts; None for a chart without one."""
-    found = {row["imagename"]: row["answer"] for row in _rows(path, ("imagename", "answer"))}
+    answers = {row["imagename"]: row["answer"] for row in _rows(path, ("imagename", "answer"))}
     names = [note["id"] for note in file.notes]
-    if strange := sorted({*found} - {*names}):
+    if strange := sorted({*answers} - {*names}):
         raise EvaluationError(f"{path}: an answer to {strange[0]}, which {file.path} has not")
-    texts = [found.get(name) for name in names]
+    texts = [answers.get(name) for name in names]
     return [json.dumps(text, ensure_ascii=False) if isinstance(text, dict) else text for text in texts]
 
 
@@ -55,7 +55,7 @@ def scores(file: DataFile, predictions: Sequence[Prediction], output_dir: Path |
 
     The official means are over those that parse; its closing line is these times the share that parses.
     """
-    values = [charts.score(each.prediction, each.reference) for each in predictions]
+    values = [charts.score(prediction.prediction, prediction.reference) for prediction in predictions]
     parsed = [value for value in values if value["parses"]]
     means = {"with_unparsable": charts.averages(values), "without_unparsable": charts.averages(parsed)}
     share = len(parsed) / len(values) if values else None
@@ -66,7 +66,9 @@ def scores(file: DataFile, predictions: Sequence[Prediction], output_dir: Path |
     }
     for name in METRICS:
         summary |= {f"{name} {kind}": held.get(name) for kind, held in means.items()}
-    unparsable = [each.id for each, value in zip(predictions, values, strict=True) if not value["parses"]]
+    unparsable = [
+        prediction.id for prediction, value in zip(predictions, values, strict=True) if not value["parses"]
+    ]
     note = "published tables have the means without charts that do not parse, times the share that parses"
     return {"summary": summary, **means, "unparsable": unparsable, "note": note}
 

@@ -101,19 +101,19 @@ def read_answers(path: str, file: DataFile) -> list[str | None]:
         held.relative_to(folder).with_suffix("").as_posix(): held for held in sorted(folder.rglob("*.md"))
     }
     by_name = {Path(name).name: held for name, held in texts.items()}
-    found: list[str | None] = []
+    answers: list[str | None] = []
     for index, note in enumerate(file.notes):
         image = Path(str(file.records[index].images[0])).stem
         names = (note["id"], Path(note["id"]).name, image)
         held = next(
             (texts.get(name) or by_name.get(name) for name in names if name in texts or name in by_name), None
         )
-        found.append(None if held is None else held.read_text(encoding="utf-8"))
-    if not any(text is not None for text in found):
+        answers.append(None if held is None else held.read_text(encoding="utf-8"))
+    if not any(text is not None for text in answers):
         raise EvaluationError(
             f"{path}: no answer to any page; expected files such as {file.notes[0]['id']}.md"
         )
-    return found
+    return answers
 
 
 def scores(
@@ -121,7 +121,10 @@ def scores(
 ) -> dict[str, Any]:
     """OmniDocBench's scores of the pages, with their means by category."""
     rule = omnidocbench.rule_of(RULE)
-    answers = {each.id: None if each.failed is not None else each.prediction for each in predictions}
+    answers = {
+        prediction.id: None if prediction.failed is not None else prediction.prediction
+        for prediction in predictions
+    }
     pages = {row["page_id"]: page for row, page in _pages(file.path) if row["page_id"] in answers}
     values = runner.score_pages(pages, answers, rule, output_dir)
     runner.add_cdm(values, cdm_seconds)

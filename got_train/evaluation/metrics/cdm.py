@@ -97,10 +97,10 @@ def score(prediction: str, reference: str) -> MetricValues:
     except (EvaluationError, AnswerError) as error:
         return missing_values(NAMES, f"the reference: {error}")
     try:
-        found = symbols(prediction)
+        predicted = symbols(prediction)
     except (EvaluationError, AnswerError):
-        found = ()
-    return MetricValues(_rates(found, expected))
+        predicted = ()
+    return MetricValues(_rates(predicted, expected))
 
 
 def score_until(prediction: str, reference: str, end: float) -> MetricValues:
@@ -119,11 +119,11 @@ def unavailable() -> str | None:
         return "pdflatex is not installed"
     for answer, reference, right in _KNOWN:
         try:
-            found = _rates(symbols(answer), symbols(reference))["cdm_f1"]
+            f1 = _rates(symbols(answer), symbols(reference))["cdm_f1"]
         except (EvaluationError, AnswerError) as error:
             return f"the self-test failed: {error}"
-        if abs(found - right) > 1e-9:
-            return f"the self-test failed: {answer} for {reference} has {found}, not {right}"
+        if abs(f1 - right) > 1e-9:
+            return f"the self-test failed: {answer} for {reference} has {f1}, not {right}"
     return None
 
 
@@ -141,22 +141,22 @@ def symbols(formula: str) -> tuple[Symbol, ...]:
     return tuple(Symbol(*pair) for pair in zip(writer.tokens, boxes, strict=True) if pair[1] is not None)
 
 
-def _rates(found: Sequence[Symbol], expected: Sequence[Symbol]) -> dict[str, Value]:
-    both = _right(found, expected)
-    precision = both / len(found) if found else float(not expected)
-    recall = both / len(expected) if expected else float(not found)
-    f1 = 2 * both / (len(found) + len(expected)) if found or expected else 1.0
+def _rates(predicted: Sequence[Symbol], expected: Sequence[Symbol]) -> dict[str, Value]:
+    both = _right(predicted, expected)
+    precision = both / len(predicted) if predicted else float(not expected)
+    recall = both / len(expected) if expected else float(not predicted)
+    f1 = 2 * both / (len(predicted) + len(expected)) if predicted or expected else 1.0
     return dict(zip(NAMES, (f1, precision, recall, f1 == 1.0), strict=True))
 
 
-def _right(found: Sequence[Symbol], expected: Sequence[Symbol]) -> int:
+def _right(predicted: Sequence[Symbol], expected: Sequence[Symbol]) -> int:
     """How many symbols of the answer are the reference's, and moved together with others."""
-    if not found or not expected:
+    if not predicted or not expected:
         return 0
     from scipy.optimize import linear_sum_assignment  # here, for it takes long to load
 
-    rows, columns = linear_sum_assignment(_costs(found, expected))
-    pairs = [(found[row], expected[column]) for row, column in zip(rows, columns, strict=True)]
+    rows, columns = linear_sum_assignment(_costs(predicted, expected))
+    pairs = [(predicted[row], expected[column]) for row, column in zip(rows, columns, strict=True)]
     same = [(mine, other) for mine, other in pairs if mine.token == other.token]
     if not same:
         return 0
@@ -164,17 +164,17 @@ def _right(found: Sequence[Symbol], expected: Sequence[Symbol]) -> int:
     return _together(moved)
 
 
-def _costs(found: Sequence[Symbol], expected: Sequence[Symbol]) -> numpy.ndarray:
-    other = numpy.array([[mine.token != each.token for each in expected] for mine in found], float)
-    places = [_placed(side) for side in (found, expected)]
+def _costs(predicted: Sequence[Symbol], expected: Sequence[Symbol]) -> numpy.ndarray:
+    other = numpy.array([[mine.token != symbol.token for symbol in expected] for mine in predicted], float)
+    places = [_placed(side) for side in (predicted, expected)]
     apart = numpy.abs(places[0][:, None] - places[1][None]).sum(2)
-    order = [numpy.arange(len(side)) / len(side) for side in (found, expected)]
+    order = [numpy.arange(len(side)) / len(side) for side in (predicted, expected)]
     return other + _PLACE * apart + _ORDER * numpy.abs(order[0][:, None] - order[1][None])
 
 
 def _placed(side: Sequence[Symbol]) -> numpy.ndarray:
     """Boxes as parts of the box around all."""
-    boxes = numpy.array([each.box for each in side], float)
+    boxes = numpy.array([symbol.box for symbol in side], float)
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     return (boxes - [*low, *low]) / numpy.maximum(numpy.array([*(high - low)] * 2), 1)
 
@@ -258,10 +258,10 @@ class _Colored:
                 yield self.rest.pop()
 
     def _drop(self, token: str) -> bool:
-        found = bool(self.rest) and self.rest[-1] == token
-        if found:
+        dropped = bool(self.rest) and self.rest[-1] == token
+        if dropped:
             self.rest.pop()
-        return found
+        return dropped
 
     def _color(self, token: str) -> str:
         number = len(self.tokens)
@@ -304,12 +304,12 @@ def _boxes(picture: numpy.ndarray, count: int) -> list[tuple[int, int, int, int]
     shades = (picture[rows, columns].astype(int) + _STEP // 2) // _STEP
     numbers = shades @ numpy.array([_STEPS**2, _STEPS, 1])
     numbers[(shades >= _STEPS).any(1)] = -1
-    found: list[tuple[int, int, int, int] | None] = []
+    boxes: list[tuple[int, int, int, int] | None] = []
     for number in range(count):
         places = numbers == number
         if not places.any():
-            found.append(None)
+            boxes.append(None)
             continue
         x, y = columns[places], rows[places]
-        found.append((int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1))
-    return found
+        boxes.append((int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1))
+    return boxes

@@ -55,16 +55,16 @@ def language(text: str) -> str:
 
 def confusions(prediction: str, reference: str) -> Counter[tuple[str, str]]:
     """How often a character was read as another; NOTHING where one is missing or too much."""
-    found: Counter[tuple[str, str]] = Counter()
-    for edit, source, place in Levenshtein.editops(reference, prediction).as_list():
-        wanted = NOTHING if edit == "insert" else reference[source]
-        got = NOTHING if edit == "delete" else prediction[place]
-        found[wanted, got] += 1
-    return found
+    pairs: Counter[tuple[str, str]] = Counter()
+    for edit, source, target in Levenshtein.editops(reference, prediction).as_list():
+        expected = NOTHING if edit == "insert" else reference[source]
+        got = NOTHING if edit == "delete" else prediction[target]
+        pairs[expected, got] += 1
+    return pairs
 
 
 def word_confusions(prediction: list[str], reference: list[str]) -> Counter[tuple[str, str]]:
     """Words that were read as others."""
     edits = Levenshtein.editops(reference, prediction).as_list()
-    replaced = ((source, place) for edit, source, place in edits if edit == "replace")
-    return Counter((reference[source], prediction[place]) for source, place in replaced)
+    replaced = ((source, target) for edit, source, target in edits if edit == "replace")
+    return Counter((reference[source], prediction[target]) for source, target in replaced)

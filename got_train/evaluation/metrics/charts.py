@@ -53,21 +53,21 @@ def score(prediction: str, reference: str) -> MetricValues:
             dict.fromkeys((*names, "parses")), dict.fromkeys((*names, "parses"), f"the reference: {error}")
         )
     try:
-        found: dict[str, Any] | None = chart(prediction)
+        predicted: dict[str, Any] | None = chart(prediction)
     except AnswerError:
-        found = None
-    sims = {name: similarity(values_of(found or {}), values_of(expected), name) for name in TOLERANCES}
-    if found is None:
+        predicted = None
+    sims = {name: similarity(values_of(predicted or {}), values_of(expected), name) for name in TOLERANCES}
+    if predicted is None:
         sims = dict.fromkeys(TOLERANCES, 0.0)
-    rms_scores = (0.0, 0.0, 0.0) if found is None else rms(to_table(found), to_table(expected))
+    rms_scores = (0.0, 0.0, 0.0) if predicted is None else rms(to_table(predicted), to_table(expected))
     return MetricValues(
         {
             **{f"sim_{name}": sim for name, sim in sims.items()},
             **{f"ap_{name}": _reached(sim) for name, sim in sims.items()},
             "em": sims["strict"] >= 1,
-            **{name: title(title_of(found or {}, name), title_of(expected, name)) for name in TITLES},
+            **{name: title(title_of(predicted or {}, name), title_of(expected, name)) for name in TITLES},
             **dict(zip(RMS_NAMES, rms_scores, strict=True)),
-            "parses": found is not None,
+            "parses": predicted is not None,
         },
         {name: "the reference has none" for name in TITLES if title_of(expected, name) == NO_TITLE},
     )
@@ -86,9 +86,9 @@ def averages(pairs: Sequence[Mapping[str, Value]]) -> dict[str, float | None]:
 
 def similarity(prediction: Mapping[str, Any], reference: Mapping[str, Any], tolerance: str) -> float:
     """SCRM's similarity of two sets of values; two empty ones are equal."""
-    found, expected = triples(prediction), triples(reference)
-    _aligned(found, expected)
-    mine, theirs = set(found), set(expected)
+    predicted, expected = triples(prediction), triples(reference)
+    _aligned(predicted, expected)
+    mine, theirs = set(predicted), set(expected)
     near = {
         triple for triple in mine if any(_match(triple, other, *TOLERANCES[tolerance]) for other in theirs)
     }
@@ -98,13 +98,13 @@ def similarity(prediction: Mapping[str, Any], reference: Mapping[str, Any], tole
 
 def triples(values: Mapping[str, Any]) -> list[Triple]:
     """(series, key, number) of values; of flat ones (key, "value", number)."""
-    found = []
+    result = []
     for key, value in values.items():
         inner = value.items() if isinstance(value, dict) else [("value", value)]
         for name, cell in inner:
             digits = re.sub(r"[^\d.-]", "", str(cell))
-            found.append((str(key).lower(), str(name).lower(), _number(digits)))
-    return found
+            result.append((str(key).lower(), str(name).lower(), _number(digits)))
+    return result
 
 
 def rms(prediction: Table, reference: Table) -> tuple[float, float, float]:
@@ -116,28 +116,28 @@ def rms(prediction: Table, reference: Table) -> tuple[float, float, float]:
 
 
 def _matched(
-    found: Sequence[tuple[str, str]], expected: Sequence[tuple[str, str]]
+    predicted: Sequence[tuple[str, str]], expected: Sequence[tuple[str, str]]
 ) -> tuple[float, float, float]:
-    if not found or not expected:
-        return float(not found), float(not expected), float(not found and not expected)
+    if not predicted or not expected:
+        return float(not predicted), float(not expected), float(not predicted and not expected)
     from scipy.optimize import linear_sum_assignment  # here, for it takes long to load
 
-    costs = numpy.array([[1 - anls(key, other) for other, _ in found] for key, _ in expected])
+    costs = numpy.array([[1 - anls(key, other) for other, _ in predicted] for key, _ in expected])
     rows, columns = linear_sum_assignment(costs)
-    total = sum(_point(expected[row], found[column]) for row, column in zip(rows, columns, strict=True))
+    total = sum(_point(expected[row], predicted[column]) for row, column in zip(rows, columns, strict=True))
     if not total:
         return 0.0, 0.0, 0.0
-    precision, recall = total / len(found), total / len(expected)
+    precision, recall = total / len(predicted), total / len(expected)
     return precision, recall, 2 * precision * recall / (precision + recall)
 
 
-def _point(expected: tuple[str, str], found: tuple[str, str]) -> float:
-    key = anls(expected[0], found[0])
-    wanted, number = _rms_number(expected[1]), _rms_number(found[1])
-    if number is not None and wanted:
-        error = abs((wanted - number) / wanted)
+def _point(expected: tuple[str, str], predicted: tuple[str, str]) -> float:
+    key = anls(expected[0], predicted[0])
+    target, number = _rms_number(expected[1]), _rms_number(predicted[1])
+    if number is not None and target:
+        error = abs((target - number) / target)
         return key * (1 - error) if error < NUMBER_THETA else 0.0
-    return key if expected[1] == found[1] else key * anls(expected[1], found[1])
+    return key if expected[1] == predicted[1] else key * anls(expected[1], predicted[1])
 
 
 def _rms_number(text: str) -> float | None:
@@ -154,14 +154,14 @@ def _number(text: str) -> float | str:
         return text
 
 
-def _aligned(found: list[Triple], expected: list[Triple]) -> None:
+def _aligned(predicted: list[Triple], expected: list[Triple]) -> None:
     """Sort the heads of each triple, and take "value" from the reference; by position, as published."""
-    for place in range(min(len(found), len(expected))):
-        mine, theirs = found[place], expected[place]
+    for index in range(min(len(predicted), len(expected))):
+        mine, theirs = predicted[index], expected[index]
         if theirs[1] == "value" and "value" not in mine[:2]:
             mine = mine[0], "value", mine[2]
-        found[place] = (*sorted(mine[:2]), mine[2])
-        expected[place] = (*sorted(theirs[:2]), theirs[2])
+        predicted[index] = (*sorted(mine[:2]), mine[2])
+        expected[index] = (*sorted(theirs[:2]), theirs[2])
 
 
 def _match(first: Triple, second: Triple, edits: int, error: float) -> bool:

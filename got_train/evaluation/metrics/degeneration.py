@@ -70,27 +70,29 @@ def repeats(text: str, times: int = REPEATS) -> bool:
 
 def faults(text: str, kind: str | None = None) -> list[str]:
     """What is not closed or, by what the text is of, not well formed."""
-    found = [f"{name} is not closed" for name in _open_environments(text)]
+    result = [f"{name} is not closed" for name in _open_environments(text)]
     for name, (opening, closing) in _PAIRS.items():
         if len(opening.findall(text)) != len(closing.findall(text)):
-            found.append(f"{name} is not closed")
+            result.append(f"{name} is not closed")
     latex = [text] if kind in ("formula", "geometry") else (match[0] for match in _LATEX.finditer(text))
-    found += [f"{mark} is not closed in LaTeX" for mark in dict.fromkeys(filter(None, map(_odd_mark, latex)))]
+    result += [
+        f"{mark} is not closed in LaTeX" for mark in dict.fromkeys(filter(None, map(_odd_mark, latex)))
+    ]
     if (kind == "music" or is_music(text)) and (fault := kern.fault(text)):
-        found.append(f"**kern: {fault}")
+        result.append(f"**kern: {fault}")
     if kind == "molecule" and unavailable() is None and None in map(molecule, all_smiles(text)):
-        found.append("the molecule is invalid")
+        result.append("the molecule is invalid")
     if kind == "chart":
         try:
             chart(text)
         except AnswerError as error:
-            found.append(f"the chart: {error}")
+            result.append(f"the chart: {error}")
     if kind == "spot":
         try:
             spots(text)
         except AnswerError as error:
-            found.append(f"the spots: {error}")
-    return found
+            result.append(f"the spots: {error}")
+    return result
 
 
 def _open_environments(text: str) -> Sequence[str]:

@@ -75,8 +75,8 @@ def normalised(formula: str) -> str:
     return text.lower()
 
 
-def _by_text(found: Sequence[str], expected: Sequence[str]) -> dict[str, Value]:
-    pairs = best_pairs([normalised(text) for text in found], [normalised(text) for text in expected])
+def _by_text(predicted: Sequence[str], expected: Sequence[str]) -> dict[str, Value]:
+    pairs = best_pairs([normalised(text) for text in predicted], [normalised(text) for text in expected])
     edits = [1.0 if None in pair else Levenshtein.normalized_distance(*pair) for pair in pairs]
     return {
         "formula_edit": sum(edits) / len(edits),
@@ -86,11 +86,11 @@ def _by_text(found: Sequence[str], expected: Sequence[str]) -> dict[str, Value]:
 
 def _by_tokens(prediction: str, expected: list[str]) -> dict[str, Value]:
     try:
-        found = latex.tokens(prediction)
+        predicted = latex.tokens(prediction)
     except AnswerError:
         return {"token_edit": float(bool(expected)), "token_exact": False, "parses": False}
     return {
-        "token_edit": Levenshtein.normalized_distance(found, expected),
-        "token_exact": found == expected,
-        "parses": bool(found),
+        "token_edit": Levenshtein.normalized_distance(predicted, expected),
+        "token_exact": predicted == expected,
+        "parses": bool(predicted),
     }

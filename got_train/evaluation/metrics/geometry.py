@@ -25,11 +25,11 @@ def score(prediction: str, reference: str) -> MetricValues:
     reason = unavailable()
     if reason is not None:
         return MetricValues(values | dict.fromkeys(DRAWN), dict.fromkeys(DRAWN, reason))
-    found, expected = picture(prediction), picture(reference)
+    predicted, expected = picture(prediction), picture(reference)
     if expected is None:
-        values |= {"compiles": found is not None, "ssim": None, "pixel_equal": None}
+        values |= {"compiles": predicted is not None, "ssim": None, "pixel_equal": None}
         return MetricValues(values, dict.fromkeys(("ssim", "pixel_equal"), "the reference does not compile"))
-    return MetricValues(values | {"compiles": found is not None} | _compared(found, expected))
+    return MetricValues(values | {"compiles": predicted is not None} | _compared(predicted, expected))
 
 
 averages = means
@@ -54,14 +54,14 @@ def ssim(first: numpy.ndarray, second: numpy.ndarray) -> float:
     return float(similar[edge:-edge, edge:-edge].mean())
 
 
-def _compared(found: numpy.ndarray | None, expected: numpy.ndarray) -> dict[str, Value]:
+def _compared(predicted: numpy.ndarray | None, expected: numpy.ndarray) -> dict[str, Value]:
     """Of pictures of different sizes the smaller one is continued in white, to the right and below."""
-    if found is None:
+    if predicted is None:
         return {"ssim": 0.0, "pixel_equal": False}
-    same = found.shape == expected.shape and bool((found == expected).all())
-    size = [max(WINDOW, *sides) for sides in zip(found.shape, expected.shape, strict=True)]
+    same = predicted.shape == expected.shape and bool((predicted == expected).all())
+    size = [max(WINDOW, *sides) for sides in zip(predicted.shape, expected.shape, strict=True)]
     sides = []
-    for side in (found, expected):
+    for side in (predicted, expected):
         sides.append(numpy.full(size, 255, side.dtype))
         sides[-1][: side.shape[0], : side.shape[1]] = side
     return {"ssim": ssim(*sides), "pixel_equal": same}

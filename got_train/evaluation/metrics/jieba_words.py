@@ -24,21 +24,21 @@ _BEFORE = ("ES", "BM", "BM", "ES")  # what B, M, E and S may follow
 
 def words(text: str) -> list[str]:
     """All of the text in its words; each blank and each mark is a word of its own."""
-    found: list[str] = []
+    result: list[str] = []
     for number, block in enumerate(_BLOCKS.split(text)):
         if number % 2:
-            found += _block(block)
+            result += _block(block)
         else:
             for piece in _BLANKS.split(block):
-                found += [piece] if _BLANKS.match(piece) else piece
-    return found
+                result += [piece] if _BLANKS.match(piece) else piece
+    return result
 
 
 @lru_cache(maxsize=1 << 12)  # a page has some hundred, and its answer nearly the same
 def _block(block: str) -> tuple[str, ...]:
     """The words of the dictionary that make the block most probable; what is left of it is guessed."""
     frequencies = _dictionary()[0]
-    found: list[str] = []
+    result: list[str] = []
     singles = start = 0
     for end in [*_most_probable(block), None]:
         if end is not None and end - start == 1:
@@ -46,11 +46,11 @@ def _block(block: str) -> tuple[str, ...]:
             continue
         alone = block[singles:start]
         known = len(alone) < 2 or frequencies.get(alone)
-        found += alone if known else _guessed(alone)
+        result += alone if known else _guessed(alone)
         if end is not None:
-            found.append(block[start:end])
+            result.append(block[start:end])
             singles = start = end
-    return tuple(found)
+    return tuple(result)
 
 
 def _most_probable(block: str) -> list[int]:
@@ -84,22 +84,22 @@ def _most_probable(block: str) -> list[int]:
 @lru_cache(maxsize=1 << 14)
 def _guessed(text: str) -> tuple[str, ...]:
     """Words that are in no dictionary, by jieba's hidden Markov model."""
-    found: list[str] = []
+    result: list[str] = []
     for number, piece in enumerate(_HAN.split(text)):
         if number % 2:
-            found += _by_states(piece, _states(piece))
+            result += _by_states(piece, _states(piece))
         else:
-            found += filter(None, _NUMBERS.split(piece))
-    return tuple(found)
+            result += filter(None, _NUMBERS.split(piece))
+    return tuple(result)
 
 
 def _by_states(text: str, states: str) -> list[str]:
-    found, start = [], 0
-    for place, state in enumerate(states, 1):
+    result, start = [], 0
+    for index, state in enumerate(states, 1):
         if state in "ES":
-            found.append(text[start:place])
-            start = place
-    return found
+            result.append(text[start:index])
+            start = index
+    return result
 
 
 def _states(text: str) -> str:
@@ -129,8 +129,8 @@ def _states(text: str) -> str:
         single = alone if alone >= ended else ended
     states = ["S" if single >= end else "E"]
     for choices in reversed(came):
-        place = "BMES".index(states[-1])
-        states.append(_BEFORE[place][choices[place]])
+        last = "BMES".index(states[-1])
+        states.append(_BEFORE[last][choices[last]])
     return "".join(reversed(states))
 
 

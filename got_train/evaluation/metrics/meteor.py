@@ -81,11 +81,11 @@ def align(
     prediction: Sequence[str], reference: Sequence[str], synonyms: Synonyms | None = None
 ) -> list[tuple[int, int]]:
     """The places of words that belong together, each word in one pair."""
-    left = [(place, word.lower()) for place, word in enumerate(prediction)]
-    right = [(place, word.lower()) for place, word in enumerate(reference)]
+    left = [(index, word.lower()) for index, word in enumerate(prediction)]
+    right = [(index, word.lower()) for index, word in enumerate(reference)]
     exact, left, right = _matched(left, right, lambda word: {word})
     # the synonyms are those of the stems, not of the words: NLTK's way
-    left, right = ([(place, stem(word)) for place, word in side] for side in (left, right))
+    left, right = ([(index, stem(word)) for index, word in side] for side in (left, right))
     stems, left, right = _matched(left, right, lambda word: {word})
     related = [] if synonyms is None else _matched(left, right, synonyms)[0]
     return exact + stems + related
@@ -96,17 +96,17 @@ def _matched(
 ) -> tuple[list[tuple[int, int]], list[Place], list[Place]]:
     """Pairs, and what is left over: from the end on, each word takes the last free one that it accepts."""
     free: dict[str, list[int]] = defaultdict(list)
-    for place, word in right:
-        free[word].append(place)
+    for index, word in right:
+        free[word].append(index)
     pairs, alone = [], []
-    for place, word in reversed(left):
+    for index, word in reversed(left):
         fitting = [other for other in accepted(word) if free.get(other)]
         if fitting:
-            pairs.append((place, free[max(fitting, key=lambda other: free[other][-1])].pop()))
+            pairs.append((index, free[max(fitting, key=lambda other: free[other][-1])].pop()))
         else:
-            alone.append((place, word))
-    taken = {place for _, place in pairs}
-    return pairs, alone[::-1], [(place, word) for place, word in right if place not in taken]
+            alone.append((index, word))
+    taken = {index for _, index in pairs}
+    return pairs, alone[::-1], [(index, word) for index, word in right if index not in taken]
 
 
 def stages() -> tuple[str, ...]:

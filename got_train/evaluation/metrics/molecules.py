@@ -85,16 +85,16 @@ def tanimoto(first: str, second: str) -> float:
     return TanimotoSimilarity(*(_fingerprints().GetFingerprint(parsed) for parsed in molecules))
 
 
-def _compared(found: str | None, expected: str | None) -> dict[str, Any]:
-    if found is None or expected is None or molecule(found) is None:
+def _compared(predicted: str | None, expected: str | None) -> dict[str, Any]:
+    if predicted is None or expected is None or molecule(predicted) is None:
         return {name: 0.0 if name == "tanimoto" else False for name in CHEMICAL}
-    keys = [_chem().MolToInchiKey(molecule(side)) for side in (found, expected)]
+    keys = [_chem().MolToInchiKey(molecule(side)) for side in (predicted, expected)]
     return {
         "valid": True,
-        "exact": canonical(found) == canonical(expected),
-        "exact_no_stereo": canonical(found, stereo=False) == canonical(expected, stereo=False),
+        "exact": canonical(predicted) == canonical(expected),
+        "exact_no_stereo": canonical(predicted, stereo=False) == canonical(expected, stereo=False),
         "inchi": bool(keys[0]) and keys[0] == keys[1],
-        "tanimoto": tanimoto(found, expected),
+        "tanimoto": tanimoto(predicted, expected),
     }
 
 

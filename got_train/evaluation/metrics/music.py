@@ -20,8 +20,8 @@ def score(prediction: str, reference: str) -> MetricValues:
     """The rates of this pair, each edits over the reference's length; and whether the answer parses."""
     rates, parts = {}, {}
     for name, cut in CUTS.items():
-        found, expected = cut(prediction), cut(reference)
-        edits = Levenshtein.distance(found, expected)
+        predicted, expected = cut(prediction), cut(reference)
+        edits = Levenshtein.distance(predicted, expected)
         rates[name] = edits / len(expected) if expected else float(edits > 0)
         parts[name] = edits, len(expected)
     same = notes(prediction) == notes(reference)

@@ -25,10 +25,10 @@ _OTHER = re.compile(r"[^\w\u4e00-\u9fff]")
 def score(prediction: str, reference: str) -> MetricValues:
     """The edits over the longer text's length, both normalised; as `parts` too, for the rate of a page."""
     try:
-        found, expected = normalised(prediction), normalised(reference)
+        predicted, expected = normalised(prediction), normalised(reference)
     except AnswerError as error:
         return missing_values([NAME], str(error))
-    edits, longest = Levenshtein.distance(found, expected), max(len(found), len(expected))
+    edits, longest = Levenshtein.distance(predicted, expected), max(len(predicted), len(expected))
     return MetricValues({NAME: edits / longest if longest else 0.0}, counts={NAME: (edits, longest)})
 
 

@@ -35,26 +35,28 @@ def split(page: str, mode: str = "fixed") -> dict[str, str]:
         math = "\n".join(_INLINE.findall(page)) + "\n".join(_DISPLAY.findall(page))
     else:
         tables = "\n".join(table.html for table in find_tables(page))
-        math = "\n".join(" ".join("".join(found).split()) for found in _FORMULA.findall(page))
+        math = "\n".join(" ".join("".join(match).split()) for match in _FORMULA.findall(page))
     return {"text": page.strip(), "math": math, "table": tables}
 
 
 def score(prediction: str, reference: str) -> dict[str, float | None]:
     """The text metrics of math and tables, as math_f1; None for a part that neither side has."""
-    found, wanted = split(prediction), split(reference)
+    predicted, expected = split(prediction), split(reference)
     scores: dict[str, float | None] = {}
     for part in PARTS[1:]:
-        there = found[part] or wanted[part]
-        counted = text.score(found[part], wanted[part]) if there else None
+        there = predicted[part] or expected[part]
+        counted = text.score(predicted[part], expected[part]) if there else None
         scores |= {f"{part}_{name}": counted and counted[name] for name in _KEPT}
     return scores
 
 
 def official(prediction: str, reference: str) -> dict[str, text.Score | None]:
     """Each part as GOT's format script scores it; None for what it leaves out of its mean."""
-    found, wanted = split(prediction, "official"), split(reference, "official")
+    predicted, expected = split(prediction, "official"), split(reference, "official")
     return {
-        part: text.score(found[part], wanted[part], mode="official") if found[part] and wanted[part] else None
+        part: text.score(predicted[part], expected[part], mode="official")
+        if predicted[part] and expected[part]
+        else None
         for part in PARTS
     }
 

@@ -13,21 +13,21 @@ from rapidfuzz.process import cdist
 Paired = list[tuple[str | None, str | None]]  # (of the answer, of the reference); None: it has no partner
 
 
-def best_pairs(found: Sequence[str], expected: Sequence[str]) -> Paired:
+def best_pairs(predicted: Sequence[str], expected: Sequence[str]) -> Paired:
     """The pairs that have least to edit all together, in the reference's order; then what is left over.
 
     Each string is in one pair, so a missing one and an invented one count as much as one that is there.
     """
-    if len(found) == len(expected) == 1:
-        return [(found[0], expected[0])]
+    if len(predicted) == len(expected) == 1:
+        return [(predicted[0], expected[0])]
     partners: dict[int, int] = {}
-    if found and expected:
+    if predicted and expected:
         from scipy.optimize import linear_sum_assignment  # imported here because it takes long to load
 
-        costs = cdist(expected, found, scorer=Levenshtein.normalized_distance)
+        costs = cdist(expected, predicted, scorer=Levenshtein.normalized_distance)
         partners = {int(row): int(column) for row, column in zip(*linear_sum_assignment(costs), strict=True)}
     pairs: Paired = [
-        (found[partners[row]] if row in partners else None, text) for row, text in enumerate(expected)
+        (predicted[partners[row]] if row in partners else None, text) for row, text in enumerate(expected)
     ]
     taken = {*partners.values()}
-    return [*pairs, *((text, None) for column, text in enumerate(found) if column not in taken)]
+    return [*pairs, *((text, None) for column, text in enumerate(predicted) if column not in taken)]

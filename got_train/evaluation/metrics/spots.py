@@ -43,23 +43,23 @@ def score(prediction: str, reference: str, overlap: float = OVERLAP) -> MetricVa
         expected = spots(reference)
     except AnswerError as error:
         return missing_values([*rates, "text_edit", "parses"], f"the reference: {error}")
-    found, parses = _answered(prediction, reference)
-    near = _overlaps(found, expected) >= overlap
-    same = numpy.array([[mine.text == other.text for other in expected] for mine in found], bool)
+    predicted, parses = _answered(prediction, reference)
+    near = _overlaps(predicted, expected) >= overlap
+    same = numpy.array([[mine.text == other.text for other in expected] for mine in predicted], bool)
     hits = {"boxes": _matched(near), "spotting": _matched(near & same.reshape(near.shape))}
     values = {
         name: value
         for kind, hit in hits.items()
-        for name, value in _rates(kind, hit, found, expected).items()
+        for name, value in _rates(kind, hit, predicted, expected).items()
     }
-    read = _texts(found) if parses else spotting.plain_text(prediction)
+    read = _texts(predicted) if parses else spotting.plain_text(prediction)
     values["text_edit"] = Levenshtein.normalized_distance(read, _texts(expected))
     return MetricValues(
         {**values, "parses": parses},
         counts={
             f"{kind}_{name}": (hit, len(side))
             for kind, hit in hits.items()
-            for name, side in (("precision", found), ("recall", expected))
+            for name, side in (("precision", predicted), ("recall", expected))
         },
     )
 
@@ -79,7 +79,7 @@ def spots(text: str) -> list[Spot]:
     text = text.strip()
     ours, faults = spotting.parse(text)
     if not faults:
-        return [Spot(each.box, each.text) for each in ours]
+        return [Spot(spot.box, spot.text) for spot in ours]
     return _of_json(text) if _is_json(text) else _of_lines(text)
 
 
@@ -99,27 +99,27 @@ def _answered(prediction: str, reference: str) -> tuple[list[Spot], bool]:
             return spots(prediction), True
         except AnswerError:
             return [], False
-    found, faults = spotting.parse(prediction)
-    return [Spot(each.box, each.text) for each in found], not faults
+    predicted, faults = spotting.parse(prediction)
+    return [Spot(spot.box, spot.text) for spot in predicted], not faults
 
 
 def _is_json(text: str) -> bool:
     return text.lstrip().startswith(("[{", "{")) or text.strip() == "[]"
 
 
-def _texts(found: Sequence[Spot]) -> str:
-    return "\n".join(each.text for each in found)
+def _texts(answered: Sequence[Spot]) -> str:
+    return "\n".join(spot.text for spot in answered)
 
 
 def _of_lines(text: str) -> list[Spot]:
-    found = []
+    result = []
     for number, line in enumerate(text.splitlines(), 1):
         match = _LINE.fullmatch(line)
         if match is None and line.strip():
             raise AnswerError(f"line {number}: {line.strip()[:40]!r} is no `[x1, y1, x2, y2] text`")
         if match is not None:
-            found.append(_spot(match.groups()[:4], match[5]))
-    return found
+            result.append(_spot(match.groups()[:4], match[5]))
+    return result
 
 
 def _of_json(text: str) -> list[Spot]:
@@ -135,9 +135,9 @@ def _spot(box: Sequence[float | str], text: str) -> Spot:
     return Spot((min(left, right), min(top, bottom), max(left, right), max(top, bottom)), str(text).strip())
 
 
-def _overlaps(found: Sequence[Spot], expected: Sequence[Spot]) -> numpy.ndarray:
-    pairs = [[iou(mine.box, other.box) for other in expected] for mine in found]
-    return numpy.array(pairs, float).reshape(len(found), len(expected))
+def _overlaps(predicted: Sequence[Spot], expected: Sequence[Spot]) -> numpy.ndarray:
+    pairs = [[iou(mine.box, other.box) for other in expected] for mine in predicted]
+    return numpy.array(pairs, float).reshape(len(predicted), len(expected))
 
 
 def _matched(allowed: numpy.ndarray) -> int:
@@ -148,9 +148,9 @@ def _matched(allowed: numpy.ndarray) -> int:
     return int(allowed[rows, columns].sum())
 
 
-def _rates(kind: str, hits: int, found: Sequence[Spot], expected: Sequence[Spot]) -> dict[str, float]:
-    precision = hits / len(found) if found else float(not expected)
-    recall = hits / len(expected) if expected else float(not found)
+def _rates(kind: str, hits: int, predicted: Sequence[Spot], expected: Sequence[Spot]) -> dict[str, float]:
+    precision = hits / len(predicted) if predicted else float(not expected)
+    recall = hits / len(expected) if expected else float(not predicted)
     return {f"{kind}_precision": precision, f"{kind}_recall": recall, f"{kind}_f1": _f1(precision, recall)}
 
 

@@ -65,12 +65,12 @@ def bleu(prediction: Sequence[str], reference: Sequence[str]) -> float:
     """BLEU-4 of one list of words, without smoothing, as NLTK computes it: below 4 words nearly 0."""
     logs = []
     for size in range(1, 5):
-        found, possible = _ngrams(tuple(prediction), size), _ngrams(tuple(reference), size)
-        common = (found & possible).total()
+        predicted, possible = _ngrams(tuple(prediction), size), _ngrams(tuple(reference), size)
+        common = (predicted & possible).total()
         if size == 1 and not common:
             return 0.0
         # NLTK's stand-in for 0, whose logarithm does not exist
-        logs.append(math.log(common / max(1, found.total()) if common else sys.float_info.min))
+        logs.append(math.log(common / max(1, predicted.total()) if common else sys.float_info.min))
     shortness = min(0.0, 1 - len(reference) / len(prediction))
     return math.exp(shortness) * math.exp(math.fsum(0.25 * value for value in logs))
 
@@ -170,15 +170,15 @@ def score(prediction: str, reference: str, unit: str = "word", mode: str = "fixe
     _check("mode", mode, MODES)
     if mode == "official":
         prediction, reference = reference, prediction
-    found, wanted = tokens(prediction, reference, unit)
-    if mode == "official" and not (found and wanted):
+    predicted, expected = tokens(prediction, reference, unit)
+    if mode == "official" and not (predicted and expected):
         return None
-    neither = not found and not wanted
+    neither = not predicted and not expected
     return Score(
-        _count(prediction, reference, found, wanted),
+        _count(prediction, reference, predicted, expected),
         exact_match(prediction, reference),
-        bleu=1.0 if neither else bleu(found, wanted),
-        meteor=1.0 if neither else meteor(found, wanted, known_synonyms()),
+        bleu=1.0 if neither else bleu(predicted, expected),
+        meteor=1.0 if neither else meteor(predicted, expected, known_synonyms()),
     )
 
 
@@ -193,17 +193,17 @@ def averages(scores: Sequence[Score], names: Sequence[str] = FIXED) -> dict[str,
     }
 
 
-def _count(prediction: str, reference: str, found: list[str], wanted: list[str]) -> Counts:
-    words, read = _visible(wanted), _visible(found)
+def _count(prediction: str, reference: str, predicted: list[str], expected: list[str]) -> Counts:
+    words, read = _visible(expected), _visible(predicted)
     return Counts(
         edits=Levenshtein.distance(prediction, reference),
         longest=max(len(prediction), len(reference)),
         characters=len(reference),
         word_edits=Levenshtein.distance(read, words),
         words=len(words),
-        common=len({*found} & {*wanted}),
-        predicted=len({*found}),
-        expected=len({*wanted}),
+        common=len({*predicted} & {*expected}),
+        predicted=len({*predicted}),
+        expected=len({*expected}),
         word_matches=(Counter(read) & Counter(words)).total(),
         predicted_words=len(read),
     )

@@ -24,13 +24,13 @@ _SEED = 7
 
 def controls(scored: Sequence[ScoredPrediction], orders: Mapping[str, Sequence[int]], pictures: int) -> str:
     """By what the samples are sorted and chosen."""
-    names = {name for each in scored for name in groups(each.prediction)}
+    names = {name for sample in scored for name in groups(sample.prediction)}
     selects = []
     for name in sorted(names, key=lambda name: ("task", "language", "length", "source", name).index(name)):
-        values = sorted({groups(each.prediction).get(name, "") for each in scored} - {""})
+        values = sorted({groups(sample.prediction).get(name, "") for sample in scored} - {""})
         if 1 < len(values) <= 200:
             selects.append(select(name, ["", *values], f'data-group="{escaped(name)}"', "all"))
-    faults = sorted({fault for each in scored for fault in _faults(each)})
+    faults = sorted({fault for sample in scored for fault in _faults(sample)})
     order = "".join(f'<option value="{name}">{name.replace("_", " ")}</option>' for name in orders)
     return (
         "<h2 id=look>Samples</h2><p class='note legend'>Reference and answer in one text: <del>missing</del> "
@@ -50,17 +50,19 @@ def orders(
     places = list(range(len(scored)))
     mixed = places.copy()
     random.Random(_SEED).shuffle(mixed)
-    found = {"worst_first": sorted(places, key=lambda place: -scored[place].fixed["edit_distance"])}
+    result = {"worst_first": sorted(places, key=lambda index: -scored[index].fixed["edit_distance"])}
     if before is not None:
-        known = {each.prediction.name: each.fixed["edit_distance"] for each in before}
-        change = [each.fixed["edit_distance"] - known.get(each.prediction.name, math.nan) for each in scored]
-        both = [place for place in places if not math.isnan(change[place])]
-        found |= {
-            "most_changed": sorted(both, key=lambda place: -abs(change[place])),
-            "most_worsened": sorted(both, key=lambda place: -change[place]),
-            "most_improved": sorted(both, key=lambda place: change[place]),
+        known = {sample.prediction.name: sample.fixed["edit_distance"] for sample in before}
+        change = [
+            sample.fixed["edit_distance"] - known.get(sample.prediction.name, math.nan) for sample in scored
+        ]
+        both = [index for index in places if not math.isnan(change[index])]
+        result |= {
+            "most_changed": sorted(both, key=lambda index: -abs(change[index])),
+            "most_worsened": sorted(both, key=lambda index: -change[index]),
+            "most_improved": sorted(both, key=lambda index: change[index]),
         }
-    return {**found, "random": mixed, "as_in_the_data": places}
+    return {**result, "random": mixed, "as_in_the_data": places}
 
 
 def pictured(orders: Mapping[str, Sequence[int]], most: int) -> list[int]:
@@ -79,44 +81,44 @@ def rows(
     scored: Sequence[ScoredPrediction], before: Sequence[ScoredPrediction] | None, pictures: Mapping[int, int]
 ) -> list[dict[str, Any]]:
     """What the page's script needs of each sample, under short names, for there may be thousands."""
-    known = {each.prediction.name: each.answer for each in before or ()}
-    found, drawings, budget = [], 0, Budget()
-    for place, each in enumerate(scored):
-        said = each.prediction
+    known = {sample.prediction.name: sample.answer for sample in before or ()}
+    cards, drawings, budget = [], 0, Budget()
+    for index, sample in enumerate(scored):
+        said = sample.prediction
         row = {
             "n": said.name,
-            "r": each.reference,
-            "p": each.answer,
-            "o": _edits(each.reference, each.answer),
-            "s": {name: each.value(name) for name in each.metrics if name in CHIPS or "." in name},
+            "r": sample.reference,
+            "p": sample.answer,
+            "o": _edits(sample.reference, sample.answer),
+            "s": {name: sample.value(name) for name in sample.metrics if name in CHIPS or "." in name},
             "g": {name: value for name, value in groups(said).items() if value},
-            "f": _faults(each),
+            "f": _faults(sample),
         }
         if said.color is not None:
             row["g"]["asked"] = said.color
         if said.failed is not None:
             row["e"] = said.failed
         if said.name in known:
-            row |= {"b": known[said.name], "c": _edits(each.reference, known[said.name])}
-        if place in pictures:
-            row["i"] = pictures[place]
+            row |= {"b": known[said.name], "c": _edits(sample.reference, known[said.name])}
+        if index in pictures:
+            row["i"] = pictures[index]
         if drawings < _DRAWN:
             looks = (
-                budget.drawn(each.reference, each.answer_type),
-                budget.drawn(each.answer, each.answer_type),
+                budget.drawn(sample.reference, sample.answer_type),
+                budget.drawn(sample.answer, sample.answer_type),
             )
             if any(looks):
                 row["l"] = looks
                 drawings += 1
-        found.append(row)
-    return found
+        cards.append(row)
+    return cards
 
 
 def _edits(reference: str, prediction: str) -> list[tuple[int, int, int, int]]:
-    found = Levenshtein.opcodes(reference, prediction)
+    edits = Levenshtein.opcodes(reference, prediction)
     return [
         (code.src_start, code.src_end, code.dest_start, code.dest_end)
-        for code in found
+        for code in edits
         if code.tag != "equal"
     ]
 

@@ -26,8 +26,8 @@ _SEED = 7
 def drawings(scored: Sequence[ScoredPrediction]) -> str:
     if not scored:
         return ""
-    values = [each.fixed["edit_distance"] for each in scored]
-    lengths = [(len(each.reference), len(each.answer)) for each in scored]
+    values = [sample.fixed["edit_distance"] for sample in scored]
+    lengths = [(len(sample.reference), len(sample.answer)) for sample in scored]
     if len(lengths) > _DOTS:
         lengths = random.Random(_SEED).sample(lengths, _DOTS)
     figures = {
@@ -71,9 +71,9 @@ def length_edges(lengths: Sequence[int]) -> list[int]:
 def endings(scored: Sequence[ScoredPrediction]) -> str:
     """Signs of degeneration: how many rows show each, of those where it can be told."""
     seen: dict[str, list[float]] = defaultdict(list)
-    for each in scored:
-        for name in (name for name in each.degeneration if name != "length_ratio"):  # which is no sign
-            value = each.value(name)
+    for sample in scored:
+        for name in (name for name in sample.degeneration if name != "length_ratio"):  # which is no sign
+            value = sample.value(name)
             if value is not None:
                 seen[name].append(value)
     rows = [
@@ -89,22 +89,22 @@ def confusions(scored: Sequence[ScoredPrediction]) -> str:
     pairs: Counter[tuple[str, str]] = Counter()
     words: Counter[tuple[str, str]] = Counter()
     there: Counter[str] = Counter()
-    for each in scored:
-        answer, reference = each.answer, each.reference
+    for sample in scored:
+        answer, reference = sample.answer, sample.reference
         pairs += characters.confusions(answer, reference)
         there += Counter(map(characters.script, reference))
-        if each.fixed["edit_distance"] < 0.5:  # of others the words do not correspond
+        if sample.fixed["edit_distance"] < 0.5:  # of others the words do not correspond
             words += characters.word_confusions(*map(_seen, text.tokens(answer, reference)))
     by_script: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
-    for (wanted, got), count in pairs.items():
-        by_script[characters.script(wanted or got)][wanted, got] += count
+    for (expected, got), count in pairs.items():
+        by_script[characters.script(expected or got)][expected, got] += count
     if not by_script:
         return "<h2 id=confusions>Confusions</h2><p class=note>No character was read wrongly.</p>"
     tables = [
-        f"<div>{_confusion_table(script, found, there[script])}</div>"
-        for script, found in sorted(by_script.items(), key=lambda item: -item[1].total())
+        f"<div>{_confusion_table(script, counts, there[script])}</div>"
+        for script, counts in sorted(by_script.items(), key=lambda item: -item[1].total())
     ]
-    rows = [_confusion_row(wanted, got, count) for (wanted, got), count in words.most_common(_CONFUSIONS)]
+    rows = [_confusion_row(expected, got, count) for (expected, got), count in words.most_common(_CONFUSIONS)]
     if rows:
         whole = table(("reference", "read as", "times"), rows, words=2)
         tables.append(f"<div><h3>Whole words</h3>{whole}</div>")
@@ -118,15 +118,17 @@ def _seen(words: Iterable[str]) -> list[str]:
     return [word for word in words if not word.isspace()]
 
 
-def _confusion_table(script: str, found: Counter[tuple[str, str]], there: int) -> str:
-    wrong = sum(count for (wanted, _), count in found.items() if wanted)
+def _confusion_table(script: str, counts: Counter[tuple[str, str]], there: int) -> str:
+    wrong = sum(count for (expected, _), count in counts.items() if expected)
     right = f"{1 - wrong / there:.2%} of {there:,} right" if there else "in no reference"
-    rows = [_confusion_row(wanted, got, count) for (wanted, got), count in found.most_common(_CONFUSIONS)]
+    rows = [
+        _confusion_row(expected, got, count) for (expected, got), count in counts.most_common(_CONFUSIONS)
+    ]
     return f"<h3>{script}: {right}</h3>{table(('reference', 'read as', 'times'), rows, words=2)}"
 
 
-def _confusion_row(wanted: str, got: str, count: int) -> str:
-    return f"<tr><td class=word>{_visible(wanted)}<td class=word>{_visible(got)}<td>{count:,}"
+def _confusion_row(expected: str, got: str, count: int) -> str:
+    return f"<tr><td class=word>{_visible(expected)}<td class=word>{_visible(got)}<td>{count:,}"
 
 
 def _visible(character: str) -> str:
@@ -138,5 +140,5 @@ def _visible(character: str) -> str:
         or not character.isprintable()
         or (len(character) == 1 and unicodedata.category(character).startswith("M"))
     ):
-        return " ".join(f"U+{ord(each):04X}" for each in character)
+        return " ".join(f"U+{ord(char):04X}" for char in character)
     return f"<bdi>{escaped(character)}</bdi>"

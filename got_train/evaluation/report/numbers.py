@@ -34,13 +34,13 @@ _ENDS = {
 
 
 def changes(metrics: Mapping[str, Any]) -> str:
-    found = metrics.get("comparison")
-    if not found:
+    comparison = metrics.get("comparison")
+    if not comparison:
         return ""
-    notes = "".join(f"<p class=worse>{escaped(note)}</p>" for note in found["notes"])
+    notes = "".join(f"<p class=worse>{escaped(note)}</p>" for note in comparison["notes"])
     return (
-        f"<h2 id=changes>What changed since {escaped(found['with'])}</h2>{notes}"
-        f"{skills(found['skills'])}"
+        f"<h2 id=changes>What changed since {escaped(comparison['with'])}</h2>{notes}"
+        f"{skills(comparison['skills'])}"
         "<p class=note>Rows of both runs, matched by name. The interval is a bootstrap over documents, p a "
         "sign-flip test over documents, adjusted for all lines of this table. Better and worse: p at most "
         "0.05; otherwise inconclusive.</p>"
@@ -58,10 +58,10 @@ def beside(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def skills(found: Sequence[Mapping[str, Any]], names: tuple[str, str] = ("before", "after")) -> str:
+def skills(deltas: Sequence[Mapping[str, Any]], names: tuple[str, str] = ("before", "after")) -> str:
     """A line for each metric of each task: both runs, the change and how sure it is."""
     rows = []
-    for skill in found:
+    for skill in deltas:
         seen, verdict = skill["difference"], skill["verdict"]
         mark = {BETTER: " better", WORSE: " worse"}.get(verdict, "")
         rows.append(
@@ -126,16 +126,16 @@ def _official(metrics: Mapping[str, Any]) -> str:
     """Folded: the same as the released scripts would print it."""
     rows = []
     for name, group in metrics["groups"].items():
-        found = group["official"].get("macro")
-        if found:
-            cells = "".join(f"<td>{found[metric]:.4f}" for metric in text.OFFICIAL)
+        part_values = group["official"].get("macro")
+        if part_values:
+            cells = "".join(f"<td>{part_values[metric]:.4f}" for metric in text.OFFICIAL)
             rows.append(f"<tr><td class=word>{escaped(name)}<td>{group['official']['rows']}{cells}")
     parts = metrics["answer_types"].get("page", {}).get("official", {})
-    for part, found in parts.items():
+    for part, part_values in parts.items():
         cells = "".join(
-            f"<td>{found[metric]:.4f}" if metric in found else "<td>-" for metric in text.OFFICIAL
+            f"<td>{part_values[metric]:.4f}" if metric in part_values else "<td>-" for metric in text.OFFICIAL
         )
-        rows.append(f"<tr><td class=word>formatted pages: {part}<td>{found['rows']}{cells}")
+        rows.append(f"<tr><td class=word>formatted pages: {part}<td>{part_values['rows']}{cells}")
     values = table(("task", "rows", *text.OFFICIAL), rows)
     return (
         "<details><summary>As GOT's released scripts count</summary><p class=note>To compare with published "
@@ -146,17 +146,17 @@ def _official(metrics: Mapping[str, Any]) -> str:
 
 def kinds(metrics: Mapping[str, Any]) -> str:
     rows = []
-    for kind, found in metrics["answer_types"].items():
-        for name, value in found["averages"].items():
-            low, high = found["intervals"].get(name, (math.nan, math.nan))
+    for kind, values in metrics["answer_types"].items():
+        for name, value in values["averages"].items():
+            low, high = values["intervals"].get(name, (math.nan, math.nan))
             between = "" if math.isnan(low) else f"<small>{low:.3f} to {high:.3f}</small>"
             reasons = "; ".join(
-                f"{why} ({count})" for why, count in found["missing_reasons"].get(name, {}).items()
+                f"{why} ({count})" for why, count in values["missing_reasons"].get(name, {}).items()
             )
             mean = "-" if value is None else f"{value:.4f}"
             rows.append(
                 f"<tr><td class=word>{escaped(kind)}<td class=word>{escaped(name)}<td>{mean}{between}"
-                f"<td>{found['computed'][name]:,}<td>{found['rows']:,}<td class=word>{escaped(reasons)}"
+                f"<td>{values['computed'][name]:,}<td>{values['rows']:,}<td class=word>{escaped(reasons)}"
             )
     if not rows:
         return ""
@@ -166,22 +166,22 @@ def kinds(metrics: Mapping[str, Any]) -> str:
 
 def benchmarks(metrics: Mapping[str, Any]) -> str:
     parts = []
-    for name, found in metrics.get("benchmarks", {}).items():
+    for name, results in metrics.get("benchmarks", {}).items():
         rows = [
             f"<tr><td class=word>{escaped(key)}<td>{f'{value:.4f}' if isinstance(value, float) else value}"
-            for key, value in found["summary"].items()
+            for key, value in results["summary"].items()
         ]
-        note = f"<p class=note>{escaped(found['note'])}</p>" if found.get("note") else ""
+        note = f"<p class=note>{escaped(results['note'])}</p>" if results.get("note") else ""
         parts.append(
             f"<h2>{escaped(name)}</h2>{note}{table(('score', 'value'), rows)}"
-            f"{_groups(found)}{_failed_checks(found)}"
+            f"{_groups(results)}{_failed_checks(results)}"
         )
     return "".join(parts)
 
 
-def _groups(found: Mapping[str, Any]) -> str:
+def _groups(results: Mapping[str, Any]) -> str:
     """The scores of a benchmark by its groups: files of checks, subsets, languages, kinds of pages."""
-    groups = found.get("groups", {})
+    groups = results.get("groups", {})
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     rows = [
         f"<tr><td class=word>{escaped(group)}" + "".join(f"<td>{_cell(values.get(name))}" for name in names)
@@ -196,12 +196,12 @@ def _cell(value: Any) -> str:
     return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else escaped(str(value))
 
 
-def _failed_checks(found: Mapping[str, Any]) -> str:
+def _failed_checks(results: Mapping[str, Any]) -> str:
     rows = [
-        f"<tr><td class=word>{escaped(each['id'])}<td class=word>{escaped(each['type'])}"
-        f"<td class=word>{escaped(each['reason'])}"
-        for each in found.get("checks", ())
-        if not each["passed"]
+        f"<tr><td class=word>{escaped(check['id'])}<td class=word>{escaped(check['type'])}"
+        f"<td class=word>{escaped(check['reason'])}"
+        for check in results.get("checks", ())
+        if not check["passed"]
     ]
     if not rows:
         return ""

@@ -39,9 +39,9 @@ def report(
     """The page. `before`: an earlier run's samples, whose answers stand beside those of the same name."""
     orders = cards.orders(scored, before)
     chosen = cards.pictured(orders, most_pictures)
-    shown = [pictures.shown(scored[place].prediction) for place in chosen]
+    shown = [pictures.shown(scored[index].prediction) for index in chosen]
     data = {
-        "samples": cards.rows(scored, before, {place: number for number, place in enumerate(chosen)}),
+        "samples": cards.rows(scored, before, {index: number for number, index in enumerate(chosen)}),
         "orders": orders,
         "shown": cards.CHIPS,
     }

@@ -75,7 +75,7 @@ class Pictures:
         if box is None:
             return small
         unit = [length / 1000 for length in size] if prediction.box_unit == "thousandth" else [1.0, 1.0]
-        corners = [value * unit[place % 2] * scale for place, value in enumerate(box)]
+        corners = [value * unit[index % 2] * scale for index, value in enumerate(box)]
         draw = ImageDraw.Draw(small)
         if len(corners) == 2:
             x, y = corners

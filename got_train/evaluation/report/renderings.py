@@ -37,10 +37,10 @@ class Budget:
             if self.seconds <= 0 or self.size <= 0:
                 return None
             begun = time.monotonic()
-            found = drawn(text, kind)
+            drawing = drawn(text, kind)
             self.seconds -= time.monotonic() - begun
-            self.size -= len(found or "")
-            self._known[text, kind] = found
+            self.size -= len(drawing or "")
+            self._known[text, kind] = drawing
         return self._known[text, kind]
 
 
@@ -56,8 +56,8 @@ def drawn(text: str, kind: str) -> str | None:
 
 
 def _page(text: str) -> str | None:
-    found = re.sub(r"<(/?)h[1-6]>", r"<\1b>", markup.formatted(text))
-    return found if re.search("<(?:table|math|b>|svg|img)", found) else None
+    page = re.sub(r"<(/?)h[1-6]>", r"<\1b>", markup.formatted(text))
+    return page if re.search("<(?:table|math|b>|svg|img)", page) else None
 
 
 def _molecules(text: str) -> str | None:
@@ -78,10 +78,10 @@ def _score(text: str) -> str:
 
 
 def _drawing(text: str) -> str:
-    found = TIKZPICTURE.search(text)
-    if found is None:
+    match = TIKZPICTURE.search(text)
+    if match is None:
         raise RenderingError("this is no tikzpicture")
-    figure = tikz.figure(found[0], _SECONDS)
+    figure = tikz.figure(match[0], _SECONDS)
     mended = "".join(f"<p>{escape(note)}</p>" for note in figure.notes)
     return mended + picture(figure.data, figure.kind, "drawing")
 

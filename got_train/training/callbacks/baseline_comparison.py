@@ -52,7 +52,7 @@ def eval_final(trainer: GotTrainer, model_folder: Path) -> None:
     if validation is None:
         return
     generation_eval, last, step = validation.generation_eval, validation.last, trainer.state.global_step
-    known = [each.prediction for each in last.samples] if last is not None and last.step == step else []
+    known = [sample.prediction for sample in last.samples] if last is not None and last.step == step else []
     after = _evaluate(generation_eval, _folder(trainer, AFTER), model_folder, step, known)
     if trainer.is_world_process_zero():
         deltas = compare(validation.baseline, after, generation_eval.records)
@@ -83,19 +83,19 @@ def _evaluate(
 ) -> EvalResult:
     """All rows as a model reads them, kept as an evaluation keeps them; what is there is not repeated."""
     first = generation_eval.rank == 0
-    found = generation_eval.from_first(lambda: list(known) or _kept(generation_eval, folder, model))
+    samples = generation_eval.from_first(lambda: list(known) or _kept(generation_eval, folder, model))
     if first and known:
         _begin(generation_eval, folder, model)
-    for batch in generation_eval.read(known=found):
-        found = [*found, *batch]
+    for batch in generation_eval.read(known=samples):
+        samples = [*samples, *batch]
         if first:
-            write_lines(folder / PREDICTIONS, (each.row() for each in found))
-    measurement = generation_eval.scored(step, found)
+            write_lines(folder / PREDICTIONS, (sample.row() for sample in samples))
+    measurement = generation_eval.scored(step, samples)
     if first:
         settings = _settings(generation_eval, model)
-        write_lines(folder / PREDICTIONS, (each.row() for each in found))
-        write_json(folder / METRICS, {"settings": settings, **summary(measurement.samples, found)})
-        write_lines(folder / SAMPLES, (each.row() for each in measurement.samples))
+        write_lines(folder / PREDICTIONS, (sample.row() for sample in samples))
+        write_json(folder / METRICS, {"settings": settings, **summary(measurement.samples, samples)})
+        write_lines(folder / SAMPLES, (sample.row() for sample in measurement.samples))
     return measurement
 
 

@@ -97,8 +97,8 @@ class GradientCheck(TrainerCallback):
         for part, seen in self.parts.items():
             values, frozen = self._split(part)
             seen.changed, changed = (
-                sum(weight_checksum(value) != self._before[value.name] for value in each)
-                for each in (values, frozen)
+                sum(weight_checksum(value) != self._before[value.name] for value in group)
+                for group in (values, frozen)
             )
             seen.frozen_modified = max(seen.frozen_modified, changed)
         if kwargs.get("scaler") is not None and not any(seen.changed for seen in self.parts.values()):

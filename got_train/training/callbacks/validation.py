@@ -54,9 +54,9 @@ class Validation(TrainerCallback):
         self.baseline: EvalResult | None = None  # before the run, and the last of the run
         self.last: EvalResult | None = None
         schedule, collator = trainer.loader.schedule, trainer.loader.collator
-        self.mine = [records[place] for place in range(schedule.rank, len(records), schedule.ranks)]
+        self.mine = [records[index] for index in range(schedule.rank, len(records), schedule.ranks)]
         order = () if generation_eval is None else generation_eval.records.order
-        read = [file.records[place] for file, place in order]
+        read = [file.records[index] for file, index in order]
         for record in (*self.mine, *read[schedule.rank :: schedule.ranks]):
             collator.sample(record)  # a bad row stops the run now, not after hours
         self.has_records = len(records) > 0
@@ -68,9 +68,9 @@ class Validation(TrainerCallback):
         train, collator = self.config.train, self.trainer.loader.collator
         if self.generation_eval is not None:
             return SamplePreviews(
-                collator, [file.records[place] for file, place in self.generation_eval.shown]
+                collator, [file.records[index] for file, index in self.generation_eval.shown]
             )
-        shown = [records[place] for place in range(min(train.preview_samples, len(records)))]
+        shown = [records[index] for index in range(min(train.preview_samples, len(records)))]
         return SamplePreviews(collator, shown, reader_for(self.trainer, train.preview_max_new_tokens))
 
     def on_train_begin(self, args: object, state: object, control: object, **kwargs: object) -> None:
@@ -125,8 +125,8 @@ class Validation(TrainerCallback):
             tqdm.write(result.line(), file=sys.stderr)
         if writer := trainer.log_writer():
             log_curves(writer, result)
-            answers = {each.prediction.key: each.prediction.prediction for each in result.samples}
-            texts = [answers.get((file.name, place)) for file, place in generation_eval.shown]
+            answers = {sample.prediction.key: sample.prediction.prediction for sample in result.samples}
+            texts = [answers.get((file.name, index)) for file, index in generation_eval.shown]
             self.previews.show(writer, step, texts)
         return self._regressions(result)
 

@@ -91,7 +91,10 @@ def scores(
     answer out, and `html_tables`, where answers hold LaTeX tables: the same answers with these as HTML.
     """
     rule = rule_of(str(file.source.get("version") or LATEST))
-    answers = {each.id: None if each.failed is not None else each.prediction for each in predictions}
+    answers = {
+        prediction.id: None if prediction.failed is not None else prediction.prediction
+        for prediction in predictions
+    }
     pages = {stem(page): page for page in read_pages(data_file(file.path)) if stem(page) in answers}
     if output_dir is not None:
         images = {name: page["page_info"]["image_path"] for name, page in pages.items()}

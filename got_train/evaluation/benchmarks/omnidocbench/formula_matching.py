@@ -160,10 +160,10 @@ def _row(prepared: _Prepared, index: int, run: Sequence[int] = ()) -> Match:
     )
     if not run:
         return match
-    norm = " ".join(pred.norm[place] for place in run).strip()
+    norm = " ".join(pred.norm[number] for number in run).strip()
     return replace(
         match,
-        pred=_merged([pred.raw[place] for place in run]) if len(run) > 1 else pred.raw[run[0]],
+        pred=_merged([pred.raw[number] for number in run]) if len(run) > 1 else pred.raw[run[0]],
         norm_pred=norm,
         pred_category=FORMULA if len(run) > 1 else _category(pred.items[run[0]]),
         pred_position=pred.items[run[0]].start,
@@ -207,10 +207,10 @@ def _in_order(prepared: _Prepared, gaps: bool) -> list[Match] | None:
     parents: dict[tuple[int, int], tuple[tuple[int, int], tuple[int, ...] | None]] = {}
 
     def reach(
-        place: tuple[int, int], state: _State, origin: tuple[int, int], run: tuple[int, ...] | None
+        cell: tuple[int, int], state: _State, origin: tuple[int, int], run: tuple[int, ...] | None
     ) -> None:
-        if place not in states or state.is_better(states[place]):
-            states[place], parents[place] = state, (origin, run)
+        if cell not in states or state.is_better(states[cell]):
+            states[cell], parents[cell] = state, (origin, run)
 
     for row, column in itertools.product(range(gt_count + 1), range(pred_count + 1)):
         state = states.get((row, column))
@@ -230,13 +230,13 @@ def _in_order(prepared: _Prepared, gaps: bool) -> list[Match] | None:
 def _walked_back(
     prepared: _Prepared, parents: dict[tuple[int, int], tuple[tuple[int, int], tuple[int, ...] | None]]
 ) -> list[Match]:
-    place = len(prepared.gt.norm), len(prepared.pred.norm)
+    cell = len(prepared.gt.norm), len(prepared.pred.norm)
     rows: list[Match] = []
-    while place != (0, 0):
-        origin, run = parents[place]
+    while cell != (0, 0):
+        origin, run = parents[cell]
         if run is not None:
             rows.append(_row(prepared, origin[0], run))
-        place = origin
+        cell = origin
     return rows[::-1]
 
 
@@ -357,8 +357,8 @@ def _split_in_order(elements: Sequence[Element], blocks: Sequence[Block], rule: 
         lambda: _in_order(prepared, False),
         lambda: _in_order(prepared, True),
     ]
-    found = (way() for way in ways)
-    return [Candidate(rows, prepared.blocks, len(prepared.raw)) for rows in found if rows]
+    candidates = (way() for way in ways)
+    return [Candidate(rows, prepared.blocks, len(prepared.raw)) for rows in candidates if rows]
 
 
 def _key(candidate: Candidate) -> tuple[float, ...]:

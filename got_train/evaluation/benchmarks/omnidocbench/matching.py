@@ -367,7 +367,7 @@ def _inside(
     unmatched: Sequence[int], gt: Sequence[str], pred: Sequence[str], categories: Sequence[str]
 ) -> dict[int, list[int]]:
     """For blocks of the answer, the truth that is found in them."""
-    found: dict[int, list[int]] = {}
+    inside: dict[int, list[int]] = {}
     for column, text in enumerate(pred):
         rows = []
         for row in unmatched:
@@ -377,8 +377,8 @@ def _inside(
             if any(distance / size < _INSIDE for distance in _window_distances(text, gt[row], _INSIDE)):
                 rows.append(row)
         if rows:
-            found[column] = rows
-    return found
+            inside[column] = rows
+    return inside
 
 
 def _merged(

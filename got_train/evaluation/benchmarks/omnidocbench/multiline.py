@@ -186,8 +186,8 @@ def _environment_lines(formula: str) -> Lines | None:
         return None
     start = max(0, formula.find(body))
     tag = formula.find(end_tag, start + len(body)) if following else -1
-    place = formula.find(following, tag + len(end_tag)) if tag >= 0 else -1
-    stop = place + len(following) if place >= 0 else 0
+    position = formula.find(following, tag + len(end_tag)) if tag >= 0 else -1
+    stop = position + len(following) if position >= 0 else 0
     return Lines(tuple(rows), (following,), body, start, stop)
 
 

@@ -128,11 +128,11 @@ def add_cdm(values: Mapping[str, dict[str, Any]], seconds: float) -> None:
     pairs = [(name, pred, gt) for name, held in values.items() for gt, pred in held["formulas"]]
     tasks = [(_bare(pred), _bare(gt), end) for _, pred, gt in pairs]
     processes = max(1, min(os.cpu_count() or 1, len(tasks) // _FEW))
-    found: dict[str, list[float | None]] = {}
+    cdm_scores: dict[str, list[float | None]] = {}
     for (name, *_), score in zip(pairs, in_processes(cdm.score_until, tasks, processes), strict=True):
-        found.setdefault(name, []).append(score["cdm_f1"])
+        cdm_scores.setdefault(name, []).append(score["cdm_f1"])
     for name, held in values.items():
-        scores: Sequence[float | None] = found.get(name, [])
+        scores: Sequence[float | None] = cdm_scores.get(name, [])
         held["cdm"] = None if any(score is None for score in scores) else list(scores)
 
 

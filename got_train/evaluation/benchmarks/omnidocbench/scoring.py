@@ -38,26 +38,26 @@ def match_page(page: Page, answer: str, rule: Rule) -> Matched:
     """The blocks of a page paired with those of an answer."""
     mixed, gt_tables = elements_of(page, rule)
     blocks = blocks_of(answer, rule)
-    found = Matched()
+    matched = Matched()
     pool = _pool(blocks)
     if gt_tables:
-        found.tables, left = _match_tables(gt_tables, blocks, rule)
+        matched.tables, left = _match_tables(gt_tables, blocks, rule)
         pool += [] if rule.latex_tables else _cells_as_text(left)
     try:
         matches = quick_match(mixed, pool, rule)
-        found.invented = unmatched_texts(matches, pool, rule)
+        matched.invented = unmatched_texts(matches, pool, rule)
     except MergeTimeError:
-        found.merge_timed_out = True
+        matched.merge_timed_out = True
         matches = chunks.match(mixed, pool, rule)
     if rule.search_formulas:
         matches = [text_spans.across_categories(match, rule) for match in matches]
         matches = text_spans.search_again(matches, pool, rule)
-    found.texts = [match for match in matches if match.gt_category in TEXTS]
-    found.formulas = [match for match in matches if match.gt_category == FORMULA]
+    matched.texts = [match for match in matches if match.gt_category in TEXTS]
+    matched.formulas = [match for match in matches if match.gt_category == FORMULA]
     if rule.search_formulas:
         elements = [element for element in mixed if element.category == FORMULA]
-        found.formulas = formula_matching.best_matches(elements, blocks, found.formulas, rule)
-    return found
+        matched.formulas = formula_matching.best_matches(elements, blocks, matched.formulas, rule)
+    return matched
 
 
 def _pool(blocks: Sequence[Block]) -> list[Block]:
@@ -170,7 +170,7 @@ def _order(matches: Sequence[Match], rule: Rule, corrected: bool = False) -> flo
     As published, the first table of an answer never has a position (its number is 0, which counts as none),
     so it is a deletion, too; `corrected` gives it its position.
     """
-    gt = sorted(place for match in matches for place in match.gt_position if place)
+    gt = sorted(position for match in matches for position in match.gt_position if position)
     placed = [
         match
         for match in matches
@@ -179,7 +179,7 @@ def _order(matches: Sequence[Match], rule: Rule, corrected: bool = False) -> flo
         and match.gt_position != ("",)
     ]
     placed.sort(key=lambda match: match.pred_position or 0)
-    pred = [place for match in placed for place in match.gt_position if place]
+    pred = [position for match in placed for position in match.gt_position if position]
     longest = max(len(gt), len(pred))
     return Levenshtein.distance(gt, pred) / longest if longest else None
 
@@ -225,11 +225,11 @@ def _by_attribute(
 
 def scores_of(values: Mapping[str, Any]) -> dict[str, float | None]:
     """The scores of a page that are averaged over pages: of several tables their mean."""
-    found = {name: values.get(name) for name in ("text_edit", "formula_edit", "table_edit", "order_edit")}
+    scores = {name: values.get(name) for name in ("text_edit", "formula_edit", "table_edit", "order_edit")}
     if "order_edit_corrected" in values:
-        found["order_edit_corrected"] = values["order_edit_corrected"]
+        scores["order_edit_corrected"] = values["order_edit_corrected"]
     for name in ("teds", "teds_s", "cdm"):
         held = values.get(name)
         if held is not None:
-            found[name] = sum(held) / len(held) if held else None
-    return found
+            scores[name] = sum(held) / len(held) if held else None
+    return scores

@@ -26,17 +26,17 @@ Values = Mapping[str, Mapping[str, Any]]
 
 def summary(values: Values, rule: Rule) -> dict[str, Any]:
     """The means over pages, and the overall score if all that it is made of is there."""
-    found = means(list(values.values()))
+    result = means(list(values.values()))
     tables = [value for held in values.values() for value in held["teds"]]
-    found["teds_over_tables"] = math.fsum(tables) / len(tables) if tables else None
+    result["teds_over_tables"] = math.fsum(tables) / len(tables) if tables else None
     if rule.overall == "edits":
-        parts = [found[name] for name in ("text_edit", "formula_edit", "table_edit", "order_edit")]
-        found["overall_edit"] = _mean(parts)
+        parts = [result[name] for name in ("text_edit", "formula_edit", "table_edit", "order_edit")]
+        result["overall_edit"] = _mean(parts)
     else:
-        text = None if found["text_edit"] is None else 1 - found["text_edit"]
-        found["overall"] = _mean([text, found["teds"], found["cdm"]], 100)
+        text = None if result["text_edit"] is None else 1 - result["text_edit"]
+        result["overall"] = _mean([text, result["teds"], result["cdm"]], 100)
     return {
-        **found,
+        **result,
         "invented_characters": sum(held["invented_characters"] for held in values.values()),
         "pages_at_time_limit": sum(bool(held["limits"]) for held in values.values()),
     }
@@ -45,14 +45,14 @@ def summary(values: Values, rule: Rule) -> dict[str, Any]:
 def means(pages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The mean of each score over the pages that have such truth; None where no page has."""
     scores = [scores_of(page) for page in pages]
-    found: dict[str, Any] = {"pages": len(pages)}
+    result: dict[str, Any] = {"pages": len(pages)}
     for name in METRICS:
         had = [value for page in scores if (value := page.get(name)) is not None]
         if any(name in page for page in scores) or name != "order_edit_corrected":
-            found[name] = math.fsum(had) / len(had) if had else None
+            result[name] = math.fsum(had) / len(had) if had else None
     if any(page.get("cdm") is None for page in pages):  # CDM was not asked for, or its time was over
-        found["cdm"] = None
-    return found
+        result["cdm"] = None
+    return result
 
 
 def _mean(parts: Sequence[float | None], scale: float = 1) -> float | None:
@@ -77,8 +77,8 @@ def by_block_attribute(values: Values) -> dict[str, dict[str, Any]]:
     for held in values.values():
         for metric, attribute, value in held["attributes"]:
             groups[attribute, metric].append(value)
-    found: dict[str, dict[str, Any]] = {}
+    result: dict[str, dict[str, Any]] = {}
     for (attribute, metric), held_values in sorted(groups.items()):
-        entry = found.setdefault(attribute, {})
+        entry = result.setdefault(attribute, {})
         entry[metric], entry[f"{metric} blocks"] = math.fsum(held_values) / len(held_values), len(held_values)
-    return found
+    return result

@@ -78,7 +78,7 @@ def search_again(matches: Sequence[Match], blocks: Sequence[Block], rule: Rule) 
         if span is not None:
             spans.append((number, span))
     used: set[int] = set()
-    for number, span in sorted(spans, key=lambda found: found[1].edit - matches[found[0]].edit):
+    for number, span in sorted(spans, key=lambda item: item[1].edit - matches[item[0]].edit):
         if used & set(span.indices):
             continue
         used |= set(span.indices)
@@ -139,7 +139,7 @@ def _target(match: Match, hint: bool, rule: Rule) -> str:
     if hint and not is_formula(match.gt_category):
         plain = re.sub(
             r"\$(.*?)\$|\\\((.*?)\\\)",
-            lambda found: normalize.formula(found[1] if found[1] is not None else found[2], rule).strip(),
+            lambda item: normalize.formula(item[1] if item[1] is not None else item[2], rule).strip(),
             match.gt,
         )
         return normalize.text(plain, rule)
