@@ -9,11 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from got_train.config.loader import load_config
-from got_train.cpu import settings
 from got_train.errors import ConfigError
-from got_train.preflight import verdict
-from got_train.preflight.check import check, refused
 
 from .arguments import CommandParser, count
 from .exits import handle_errors
@@ -48,6 +44,12 @@ def parser() -> CommandParser:
 @handle_errors("check", refused=NOT_READY, interrupted="interrupted; there is no verdict")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_intermixed_args(arguments)
+    # after the arguments: these import Paddle, which takes seconds
+    from got_train.config.loader import load_config
+    from got_train.cpu import settings
+    from got_train.preflight import verdict
+    from got_train.preflight.check import check, refused
+
     workers = settings.usable_cores() if options.workers is None else options.workers
     try:
         config = load_config(options.config, options.overrides)

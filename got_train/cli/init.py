@@ -13,9 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from got_train import prompts
-from got_train.autoconfig.init import InitOptions, init
-from got_train.cpu import settings
-from got_train.data.documents import check_rule
 from got_train.errors import UsageError
 
 from .arguments import CommandParser, count
@@ -69,6 +66,8 @@ def _folder(text: str) -> str:
 
 
 def _document(text: str) -> str:
+    from got_train.data.documents import check_rule
+
     try:
         check_rule(text)
     except UsageError as error:
@@ -86,6 +85,10 @@ def _share(text: str) -> float:
 @handle_errors("init", refused=FAILED, interrupted="interrupted; no config is written")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    # after the arguments: these import Paddle, which takes seconds
+    from got_train.autoconfig.init import InitOptions, init
+    from got_train.cpu import settings
+
     workers = settings.usable_cores() if options.workers is None else options.workers
     init_options = InitOptions(
         folder=options.folder,

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from got_train.run_report.page import write_report
-
 from .arguments import CommandParser
 from .exits import DONE, handle_errors
 
@@ -32,5 +30,8 @@ def parser() -> CommandParser:
 @handle_errors("report")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    # after the arguments: this imports Paddle, which takes seconds
+    from got_train.run_report.page import write_report
+
     print(write_report(options.run, other_system=options.beside))
     return DONE

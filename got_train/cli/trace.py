@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-from got_train.training.trace import Trace, open_trace
+from typing import TYPE_CHECKING
 
 from .arguments import CommandParser
 from .exits import handle_errors, say
+
+if TYPE_CHECKING:
+    from got_train.training.trace import Trace
 
 FOUND, CHANGED = 0, 1
 
@@ -33,6 +35,9 @@ def parser() -> CommandParser:
 @handle_errors("trace")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    # after the arguments: this imports numpy and readers of data, which takes a second
+    from got_train.training.trace import open_trace
+
     trace = open_trace(Path(options.run))
     return _print_step(trace, options.step) if options.row is None else _print_row(trace, options.row)
 

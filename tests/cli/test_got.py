@@ -33,6 +33,23 @@ def test_the_overview_fits_a_screen_and_is_there_in_a_third_of_a_second_without_
     assert done.stderr == "[]\n"
 
 
+def test_no_command_imports_paddle_before_it_knows_its_arguments():
+    script = (
+        "import importlib, sys\n"
+        f"for name in {[name.replace('-', '_') for name in command.COMMANDS]}:\n"
+        "    importlib.import_module(f'got_train.cli.{name}').parser()\n"
+        "    assert not {'paddle', 'paddlenlp', 'numba'} & set(sys.modules), name\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("name", ["check", "init"])
+def test_the_help_of_the_first_commands_is_there_in_a_third_of_a_second(name, processor_seconds):
+    began = processor_seconds()
+    subprocess.run([sys.executable, "-m", "got_train", name, "--help"], cwd=ROOT, stdout=subprocess.DEVNULL)
+    assert processor_seconds() - began < 1 / 3
+
+
 def test_every_module_of_the_package_is_a_command_and_the_other_way_round():
     modules = {module.name for module in pkgutil.iter_modules(cli.__path__)}
     assert modules - HELPERS == {name.replace("-", "_") for name in command.COMMANDS}
