@@ -67,8 +67,8 @@ def _labelme(content: Mapping[str, Any], path: str, image_root: str | None) -> P
         )
         return
     labels, left_out = [], []
-    for place, (shape, text) in enumerate(zip(shapes, texts, strict=True)):
-        location = f"{path}, shape {place}"
+    for index, (shape, text) in enumerate(zip(shapes, texts, strict=True)):
+        location = f"{path}, shape {index}"
         points = [tuple(point) for point in shape.get("points", []) if are_coordinates(point, 2)]
         if len(points) < 2 or shape.get("shape_type", "polygon") not in ("rectangle", "polygon", "rotation"):
             kind = shape.get("shape_type", "none")
@@ -92,7 +92,7 @@ def _via(content: Mapping[str, Any], path: str, image_root: str | None) -> Pages
             regions = page.get("regions", [])
             regions = list(regions.values()) if isinstance(regions, dict) else regions
             pairs = [
-                _via_label(region, f"{location}, region {place}") for place, region in enumerate(regions)
+                _via_label(region, f"{location}, region {index}") for index, region in enumerate(regions)
             ]
             image = image_of(path, str(page.get("filename", "")), image_root, location)
             labels = tuple(label for label in pairs if label.box is not None)
@@ -128,12 +128,12 @@ def _funsd(content: Mapping[str, Any], path: str, image_root: str | None) -> Pag
     """FUNSD: words with boxes, in entities of a form."""
     labels = []
     try:
-        for place, entity in enumerate(content["form"]):
+        for index, entity in enumerate(content["form"]):
             if not isinstance(entity, dict):
-                raise RecordError(f"{path}: form[{place}] is {shorten(entity)}; an object with box and text")
+                raise RecordError(f"{path}: form[{index}] is {shorten(entity)}; an object with box and text")
             words = entity.get("words") or [entity]
             for number, word in enumerate(words):
-                location = f"{path}, form[{place}], word {number}"
+                location = f"{path}, form[{index}], word {number}"
                 if not isinstance(word, dict) or not are_coordinates(word.get("box"), 4):
                     raise RecordError(f"{location}: {shorten(word)}; text and box of x1, y1, x2, y2")
                 labels.append(Label(str(word.get("text", "")), tuple(word["box"]), location=location))

@@ -74,21 +74,21 @@ def _placed(
         rows = [[spot] for spot in spots]
     else:
         places = spotting.reading_rows([spot.box for spot in spots])
-        rows = [[spots[place] for place in row] for row in places]
+        rows = [[spots[index] for index in row] for row in places]
     spots = [spot for row in rows for spot in row]
     whole = Record((page.image,), "ocr", "", location=page.location)
-    made = []
+    records = []
     if "spot" in options.tasks:
-        made.append(replace(whole, task="spot", text=_written(page.location, spots, size)))
+        records.append(replace(whole, task="spot", text=_written(page.location, spots, size)))
     if "box" in options.tasks:
-        made += [replace(whole, text=spot.text, box=spot.box) for spot in spots]
+        records += [replace(whole, text=spot.text, box=spot.box) for spot in spots]
     if "ocr" in options.tasks:
-        made.append(replace(whole, text="\n".join(" ".join(spot.text for spot in row) for row in rows)))
+        records.append(replace(whole, text="\n".join(" ".join(spot.text for spot in row) for row in rows)))
     for task in (task for task in options.tasks if task in CROPS):
         document = Path(page.image).stem  # so that all crops of a page stay on one side of a split
         crops = CROPS[task](page.image, spots)
-        made += [replace(whole, images=(crop,), text=text, document=document) for crop, text in crops]
-    return made
+        records += [replace(whole, images=(crop,), text=text, document=document) for crop, text in crops]
+    return records
 
 
 def _written(location: str, spots: Sequence[Spot], size: tuple[int, int]) -> str:

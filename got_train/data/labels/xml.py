@@ -158,7 +158,7 @@ def _page_order(page: _Element) -> Callable[[_Element], Order]:
         members = [member for member in groups[0] if member.get("index", "").isdecimal()]
         if len(members) == len(groups[0]):
             ranks = {member.get("regionRef"): int(member.get("index")) for member in reversed(members)}
-    positions = {element: place for place, element in enumerate(page.iter())}
+    positions = {element: index for index, element in enumerate(page.iter())}
 
     def order(element: _Element) -> Order:
         path: list[tuple[float, float, float]] = []
@@ -186,8 +186,8 @@ def _own_order(element: _Element, position: int) -> tuple[float, float, float]:
 
 
 def _custom_index(element: _Element, missing: int) -> int:
-    told = _CUSTOM_INDEX.search(element.get("custom", ""))
-    return int(told[1]) if told else missing
+    match = _CUSTOM_INDEX.search(element.get("custom", ""))
+    return int(match[1]) if match else missing
 
 
 # ---- ALTO
@@ -273,7 +273,7 @@ def _alto_points(path: str, polygon: _Element) -> list[tuple[float, float]]:
 def _ranks(around: _Element) -> dict[str, int]:
     """The place of every id that the reading orders below an element name."""
     named = [name for order in _all(around, "ReadingOrder") for name in _in_group(order)]
-    return {name: place for place, name in enumerate(dict.fromkeys(named))}
+    return {name: index for index, name in enumerate(dict.fromkeys(named))}
 
 
 def _in_group(group: _Element) -> list[str]:

@@ -91,7 +91,7 @@ def normalised(text: str) -> str:
 
 
 def near_matches(text: str, pattern: str, edits: int) -> list[int]:
-    """Where the pattern stands in the text with at most so many edits: the start of the best of each place."""
+    """Where the pattern is in the text with at most so many edits: the best start at each place."""
     if not edits:
         return [match.start() for match in re.finditer(f"(?={re.escape(pattern)})", text)]
     matches = []  # (start, end, edits)
