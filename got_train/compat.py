@@ -60,6 +60,18 @@ def squared_l2_norm(x: paddle.Tensor) -> paddle.Tensor:
     return paddle._C_ops.squared_l2_norm(x)
 
 
+def flag(name: str) -> bool | int | float | str | None:
+    """The value of one of Paddle's flags; None where this build does not know it."""
+    import paddle
+
+    return paddle.framework._global_flags().get(name, None)
+
+
+def has_flash_attention() -> bool:
+    """Whether this build of Paddle has the kernels; one for CPUs does not know the flag."""
+    return bool(flag("FLAGS_flash_attn_available"))
+
+
 def keep_buffers_float32(layer: nn.Layer) -> None:
     """Mixed precision (paddle.amp.decorate) leaves this layer's own parameters and buffers as they are."""
     layer._cast_to_low_precision = False

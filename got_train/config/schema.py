@@ -259,6 +259,7 @@ class TrainConfig:
     preview_max_new_tokens: int = 128  # of each of these answers, at most
     threads: int = 0  # of one process on the CPU; 0: its share of the cores
     cpu_tuning: bool = True
+    deterministic: bool = False  # on a GPU the same bits in every run; a CPU has them in any case
     # of the optimizer's state over processes; stage2: gradients too; stage3: weights too (2 and 3: GPUs only)
     sharding: Literal["", "stage1", "stage2", "stage3"] = ""
 

@@ -390,6 +390,7 @@ def load_pipeline(
     from got_train.checkpoint.foreign import refuse_foreign
     from got_train.checkpoint.weights import load_model
     from got_train.modeling.cpu.accelerate import accelerate_if_tuned
+    from got_train.modeling.gpu.accelerate import accelerate_on_gpu
 
     if not Path(folder).is_dir():
         raise InferenceError(
@@ -404,6 +405,7 @@ def load_pipeline(
     else:
         model = load_model(folder, dtype=dtype)
     accelerate_if_tuned(model)
+    accelerate_on_gpu(model)
     if "calibration" not in settings:
         settings["calibration"] = load_calibration(folder if adapter is None else adapter)
     return OcrPipeline(model, tokenizer, **settings)

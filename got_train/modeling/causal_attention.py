@@ -36,15 +36,30 @@ class PackedMask:
     @cached_property
     def segment_start(self) -> np.ndarray:
         """(B, T) int32: the first token of the segment that each belongs to."""
-        segment_ids, positions = self._on_host, np.arange(self.shape[1], dtype="int32")
-        changes = np.diff(segment_ids, axis=1, prepend=-1) != 0
-        for row, starts in zip(segment_ids, changes, strict=True):
+        starts = np.where(self._is_first, np.arange(self.shape[1], dtype="int32"), 0)
+        return np.maximum.accumulate(starts, axis=1, dtype="int32")
+
+    @cached_property
+    def segment_end(self) -> np.ndarray:
+        """(B, T) int32: the token after the last of the segment that each belongs to."""
+        tokens = self.shape[1]
+        is_last = np.roll(self._is_first, -1, axis=1)
+        is_last[:, -1] = True
+        ends = np.where(is_last, np.arange(1, tokens + 1, dtype="int32"), tokens)[:, ::-1]
+        return np.ascontiguousarray(np.minimum.accumulate(ends, axis=1, dtype="int32")[:, ::-1])
+
+    @cached_property
+    def _is_first(self) -> np.ndarray:
+        """(B, T) bool: where a segment begins."""
+        segment_ids = self._on_host
+        is_first = np.diff(segment_ids, axis=1, prepend=-1) != 0
+        for row, starts in zip(segment_ids, is_first, strict=True):
             segments = row[starts & (row > 0)]
             if segments.size > np.unique(segments).size:
                 raise ValueError(
                     f"attention_mask: segments {segments.tolist()} of a row; expected each in one piece"
                 )
-        return np.maximum.accumulate(np.where(changes, positions, 0), axis=1, dtype="int32")
+        return is_first
 
     @cached_property
     def _on_host(self) -> np.ndarray:

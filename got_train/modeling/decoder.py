@@ -216,11 +216,15 @@ class OptDecoder(Decoder):
         """As Qwen2Decoder.forward."""
         if position_ids is None:
             position_ids = paddle.arange(x.shape[1]).expand(x.shape[:2])
-        mask = to_additive_mask(PackedMask(attention_mask, x.shape[:2]).causal_mask, x.dtype)
+        mask = self.layer_mask(PackedMask(attention_mask, x.shape[:2]), x.dtype)
         x = self.add_position_embeddings(x, position_ids)
         for layer in self.layers:
             x = checkpoint_layer(layer, x, None, mask, recompute=self.enable_recompute and self.training)
         return self.model.decoder.final_layer_norm(x)
+
+    def layer_mask(self, mask: PackedMask, dtype: paddle.dtype):
+        """What paddlenlp's layers take: a number added to each score, (B, 1, T, T)."""
+        return to_additive_mask(mask.causal_mask, dtype)
 
     def step(self, x, position_ids, cache):
         """As Qwen2Decoder.step."""

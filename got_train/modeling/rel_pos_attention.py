@@ -30,7 +30,8 @@ def get_rel_pos(size: int, rel_pos: paddle.Tensor) -> paddle.Tensor:
     """The vectors of all distances (2w - 1, d) -> those between any two rows, or columns, (w, w, d)."""
     steps = paddle.arange(size)
     distance = steps[:, None] - steps[None, :] + size - 1
-    return paddle.gather(rel_pos, distance.flatten()).reshape([size, size, -1])
+    # not gather, whose gradient a GPU adds up in any order
+    return F.embedding(distance, rel_pos)
 
 
 def fold_rel_pos(q, k, rel_pos_h, rel_pos_w) -> tuple[paddle.Tensor, paddle.Tensor]:

@@ -24,6 +24,7 @@ from got_train.modeling.config import GotConfig
 from got_train.modeling.cpu.accelerate import accelerate
 from got_train.modeling.cpu.trim_hooks import trim_between_layers
 from got_train.modeling.got import Got
+from got_train.modeling.gpu.accelerate import accelerate_on_gpu
 from got_train.tokenizer import Tokenizer, load_tokenizer
 
 from .adapters import load_initial_model, start_lora
@@ -33,6 +34,7 @@ from .callbacks.gradient_check import GradientCheck
 from .callbacks.progress import Progress
 from .callbacks.validation import Validation, reader_for
 from .checkpoints import checkpoints, commit, explain_save_errors, make_tmp_dir, remove_leftovers, step_of
+from .determinism import set_deterministic
 from .feature_cache import DiskUsage, FeatureCache
 from .generation_eval import EvalRecords, EvalSet, GenerationEval, choose_records, validation_sets
 from .ledger import SampleLog, has_sample_log, read_sample_log
@@ -154,6 +156,8 @@ def set_up_threads(config: Config, device: str, processes: int) -> int:
 def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     """The trainer of a run with its callbacks; it may go on from a checkpoint of the same run."""
     device = check_device(config)
+    if config.train.deterministic and device == "gpu":
+        set_deterministic()
     ranks, rank = paddle.distributed.get_world_size(), paddle.distributed.get_rank()
     threads = set_up_threads(config, device, ranks)
     tokenizer = find_tokenizer(config.model) if checkpoint is None else load_tokenizer(checkpoint)
@@ -180,6 +184,7 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     if device == "cpu" and config.train.cpu_tuning and config.train.sharding != "stage3":
         accelerate(model)
         trim_between_layers(model)
+    accelerate_on_gpu(model)
     collator = build_collator(config, model, tokenizer)
     feature_cache = start_feature_cache(config, model, mixture, collator, rank)
     skips = config.data.on_error == "skip"

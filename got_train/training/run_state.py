@@ -34,6 +34,7 @@ class RunRecord:
     step: int
     processes: int = 1
     threads: int = 0  # of a process on the CPU; 0: not set, as on a GPU
+    deterministic: bool = False  # whether equal runs have equal bits: train.deterministic, or a CPU
     optimizer: tuple[str, ...] = ()  # files
     extra: dict[str, str] = field(default_factory=dict)  # file of averages and heads by their names
     last_epoch: int = 0  # of the schedule

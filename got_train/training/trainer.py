@@ -364,6 +364,7 @@ class GotTrainer(Trainer):
             step=self.state.global_step,
             processes=self.args.world_size,
             threads=self.threads,
+            deterministic=self.config.train.deterministic or self.args.device == "cpu",
             optimizer=tuple(optimizer_files),
             extra=extra,
             last_epoch=schedule["last_epoch"],

@@ -158,8 +158,10 @@ def test_only_a_process_that_tuned_its_cpu_accelerates(random_model, monkeypatch
 
 
 def test_no_file_of_the_plain_model_knows_a_kernel_or_a_device():
-    """Beside cpu/, modeling/ imports nothing of the CPU's, and asks nowhere where it runs."""
+    """Beside cpu/ and gpu/, modeling/ imports nothing of these, and asks nowhere where it runs."""
     for path in (ROOT / "got_train" / "modeling").glob("*.py"):
         text = path.read_text(encoding="utf-8")
-        wrong = re.findall(r"got_train\.cpu|from \.cpu|numba|on_cpu|is_gpu_place|get_device|\.place\b", text)
+        wrong = re.findall(
+            r"got_train\.cpu|from \.[cg]pu|numba|on_cpu|is_gpu_place|get_device|\.place\b", text
+        )
         assert not wrong, (path.name, wrong)

@@ -14,6 +14,7 @@ from got_train.errors import ConfigError
 from got_train.training import run
 from got_train.training.callbacks.gradient_check import global_norm, gradient
 from got_train.training.optimizer_state import ZeroShard, gather_state, scatter_state
+from got_train.training.run_state import read_record
 from got_train.training.trainer import training_arguments
 
 from .test_distributed import cut, gap, losses, weights
@@ -51,6 +52,35 @@ def test_a_gpu_without_bfloat16_is_told_of_float16(tiny_run, monkeypatch):
     assert run.check_device(load_config(tiny_run(), ["train.precision=float16"])) == "gpu"
     monkeypatch.setattr(paddle.device.cuda, "get_device_capability", lambda: (8, 0))
     assert run.check_device(load_config(tiny_run(), ["train.precision=bfloat16"])) == "gpu"
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_deterministic_sets_paddles_flags_on_a_gpu_before_the_model_is_built(tiny_run, wanted, monkeypatch):
+    """A CPU build of Paddle has no such flags, and no GPU: the run stops where its model would be built."""
+    seen = {}
+
+    class StopError(Exception):
+        pass
+
+    def stop(*_, **__):
+        raise StopError
+
+    monkeypatch.setattr(run, "check_device", lambda config: "gpu")
+    monkeypatch.setattr(paddle, "set_flags", seen.update)
+    monkeypatch.setattr(run, "build_model", stop)
+    with pytest.raises(StopError):
+        run.build_trainer(load_config(tiny_run(), [f"train.deterministic={str(wanted).lower()}"]))
+    assert bool(seen) == wanted
+    if wanted:
+        assert seen["FLAGS_cudnn_deterministic"] is True
+        assert seen["FLAGS_embedding_deterministic"] == 1
+        assert seen["FLAGS_cudnn_exhaustive_search"] is seen["FLAGS_use_autotune"] is False
+
+
+def test_the_record_of_a_run_says_whether_equal_runs_have_equal_bits(tiny_run):
+    config = load_config(tiny_run(), ["train.save_steps=2", "train.max_steps=2", "train.deterministic=true"])
+    run.train(config)
+    assert read_record(Path(config.train.output_dir) / "checkpoint-2").deterministic
 
 
 @pytest.mark.parametrize("setting", ["train.ema_decay=0.9", "data.validation=some.jsonl"])
