@@ -35,9 +35,11 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/]+)(?::\d{1,5})?")
 class Guard:
     """Refuses what comes under another name or from another page, and adds HEADERS to every answer."""
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str] = ()) -> None:
-        self.app = app
-        self.hosts = frozenset(host.lower() for host in (*LOOPBACK, *hosts))
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None = (), page: bool = True) -> None:
+        """`hosts` are further names of this server, None: any. Without a `page`, programs ask, which tell no
+        origin; what a browser sends for another site is refused all the same."""
+        self.app, self.page = app, page
+        self.hosts = None if hosts is None else frozenset(host.lower() for host in (*LOOPBACK, *hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -60,7 +62,8 @@ class Guard:
         """Why a request is refused; None if it is not."""
         given = headers.getlist("host")
         match = _HOST.fullmatch(given[0]) if len(given) == 1 else None
-        if match is None or match[1].lower() not in self.hosts:
+        known = self.hosts is None or (match is not None and match[1].lower() in self.hosts)
+        if match is None or not known:
             return (
                 f"host: {', '.join(given)!r} is no name of this page; start it with --allow-host to add one"
             )
@@ -70,7 +73,7 @@ class Guard:
         ):  # a link may lead here
             return f"sec-fetch-site: {site}; only this page's own requests are answered"
         origin = headers.get("origin")
-        if origin is None and method in ("GET", "HEAD"):
+        if origin is None and (method in ("GET", "HEAD") or not self.page):
             return None
         if origin is None or urlsplit(origin).netloc.lower() != given[0].lower():
             return f"origin: {origin!r}; only this page's own requests are answered"

@@ -1,104 +1,100 @@
-"""Answers as a page hears them while they grow: events of one reading, all readings in one thread.
-
-Knows readers and questions; no web.
-"""
+"""A reading as web requests follow it, and what the page shows of an answer. Knows no routes."""
 
 from __future__ import annotations
 
-import threading
-import traceback
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from got_train.errors import RequestError
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from got_train.errors import GotError
 from got_train.formats import spots as spotting
 from got_train.inference.output import ENDED
+from got_train.inference.scheduler import Job, Place
 from got_train.tokenizer import LINE_BREAK
 
 if TYPE_CHECKING:
-    from got_train.inference.reader import OcrPipeline, OcrRequest, OcrResult
+    from got_train.inference.batch import Reading
+    from got_train.inference.reader import OcrPipeline, OcrResult
 
 Event = dict[str, Any]
-MOST_WAITING = 8  # readings in the queue; more are refused, so that nobody waits without end
 
 
-class BusyError(RequestError):
-    """More is asked for than will be read soon."""
+class Following:
+    """A reading in the queue and the request that waits for it.
+
+    Only the state of the reading is given out, so a slow listener misses steps and nothing piles up.
+    """
+
+    def __init__(self, place: Place, model: str, reading: Reading) -> None:
+        self._scheduler, self._changed = place.scheduler, asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._job = place.submit(model, reading, self._hear)
+
+    def _hear(self, _: Job) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended before the reading
+            self._loop.call_soon_threadsafe(self._changed.set)
+
+    async def changes(self) -> AsyncIterator[tuple[Job, bool]]:
+        """The job, whenever it has changed, and whether it is over, which comes last."""
+        over = False
+        while not over:
+            await self._changed.wait()
+            self._changed.clear()
+            over = self._job.is_over
+            yield self._job, over
+
+    async def result(self) -> Job:
+        """The job once it is over."""
+        while not self._job.is_over:
+            await self._changed.wait()
+            self._changed.clear()
+        return self._job
+
+    def cancel(self) -> None:
+        """Nobody waits any more; of no effect once it is over."""
+        self._scheduler.cancel(self._job)
 
 
-class _StopReading(Exception):  # noqa: N818 - nothing went wrong
-    """Whoever asked has gone."""
+class FollowingResponse(StreamingResponse):
+    """Text that is made of a reading while it grows; the reading ends with the connection."""
 
+    def __init__(self, following: Following, text: AsyncIterator[str], media_type: str) -> None:
+        super().__init__(text, media_type=media_type)
+        self.following = following
 
-class Readings:
-    """The models, and the one thread that they run in: one page at a time."""
-
-    def __init__(self, load: Callable[[str], OcrPipeline], folders: list[str]) -> None:
-        """Loads the checkpoints in that thread, for Paddle keeps state by thread."""
-        self._thread = ThreadPoolExecutor(1, "model")
-        self._lock = threading.Lock()
-        self._waiting = 0
-        self._closed = threading.Event()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            self._readers: Mapping[str, OcrPipeline] = {
-                folder: self._thread.submit(load, folder).result() for folder in folders
-            }
-        except BaseException:
-            self._thread.shutdown(wait=False, cancel_futures=True)
-            raise
-        self.models = tuple(self._readers)
-
-    def start(
-        self, model: str, question: OcrRequest, tell: Callable[[Event | None], None], gone: threading.Event
-    ) -> Future:
-        """Puts a question into the queue; `tell` hears every event of it, then None. `gone` ends it."""
-        with self._lock:
-            if self._waiting >= MOST_WAITING:
-                raise BusyError(f"{self._waiting} pages are waiting to be read; try again later")
-            self._waiting += 1
-        future = self._thread.submit(self._read, self._readers[model], question, tell, gone)
-        future.add_done_callback(lambda _: self._ended())  # of one that is cancelled too
-        return future
-
-    def close(self) -> None:
-        """Ends what is being read at its next token."""
-        self._closed.set()
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _ended(self) -> None:
-        with self._lock:
-            self._waiting -= 1
-
-    def _read(
-        self,
-        reader: OcrPipeline,
-        question: OcrRequest,
-        tell: Callable[[Event | None], None],
-        gone: threading.Event,
-    ) -> None:
-        from got_train.inference.reader import FailedRequest
-
-        def hear(_: OcrRequest, text: str) -> None:
-            if gone.is_set() or self._closed.is_set():
-                raise _StopReading
-            tell({"text": text})
-
-        try:
-            tell({"begun": True})
-            result = next(reader.read([question], on_text=hear))
-            tell(
-                {"error": result.cause}
-                if isinstance(result, FailedRequest)
-                else {"answer": plain(result, reader)}
-            )
-        except _StopReading:
-            pass
-        except Exception as error:  # the page shall hear of it, and the thread go on
-            tell({"error": f"{question}: {type(error).__name__}: {error}"})
-            traceback.print_exc()
+            await super().__call__(scope, receive, send)
         finally:
-            tell(None)
+            self.following.cancel()
+
+
+async def page_events(following: Following, pipeline: OcrPipeline) -> AsyncIterator[Event]:
+    """{"begun"}, {"text"} as it grows, then {"answer"} or {"error"}."""
+    begun, told = False, 0
+    async for job, over in following.changes():
+        if job.begun is not None and not begun:
+            begun = True
+            yield {"begun": True}
+        text = job.reading.text
+        if len(text) > told:
+            yield {"text": text[told:]}
+            told = len(text)
+        if over and job.error is not None:
+            yield {"error": f"{job.reading.prompt.request}: {message(job.error)}"}
+        elif over:
+            yield {"answer": plain(job.reading.result, pipeline)}
+
+
+def message(error: Exception) -> str:
+    """Why a reading has no result, in words that may leave this machine."""
+    if isinstance(error, TimeoutError):
+        return "not finished within the time limit; ask for fewer tokens, or start with a larger --timeout"
+    return str(error) if isinstance(error, GotError) else f"{type(error).__name__}: see the server's log"
 
 
 def plain(answer: OcrResult, reader: OcrPipeline) -> Event:

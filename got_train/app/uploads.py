@@ -11,6 +11,7 @@ import secrets
 import shutil
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,13 +67,8 @@ class Uploads:
         """The upload of a file that lies at its place; its first page is opened, so it is one."""
         name = plain_name(name)
         try:
+            upload = self._opened(file, name)
             with self._lock:
-                upload = Upload(file.parent.name, name, file.parent, tuple(find_pages([file])))
-                if len(upload.pages) > MOST_PAGES:
-                    raise RequestError(
-                        f"{name}: {len(upload.pages)} pages; expected at most {MOST_PAGES}, so split it"
-                    )
-                _check_pixels(file, name)
                 self._page(upload, 1)
                 self._kept[upload.key] = upload
                 while len(self._kept) > MOST_FILES:
@@ -81,6 +77,16 @@ class Uploads:
         except ValueError as error:
             self.drop(file.parent)
             raise RequestError(str(error).replace(str(file), name)) from error
+
+    def _opened(self, file: Path, name: str) -> Upload:
+        with self._lock:
+            upload = Upload(file.parent.name, name, file.parent, tuple(find_pages([file])))
+        if len(upload.pages) > MOST_PAGES:
+            raise RequestError(
+                f"{name}: {len(upload.pages)} pages; expected at most {MOST_PAGES}, so split it"
+            )
+        _check_pixels(file, name)
+        return upload
 
     def drop(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -97,6 +103,25 @@ class Uploads:
                 return self._page(upload, number)
             except ValueError as error:
                 raise RequestError(str(error).replace(str(upload.pages[0].file), upload.name)) from error
+
+    def pages_of(self, data: bytes, name: str, numbers: Sequence[int] | None) -> list[EncodedImage]:
+        """The pages of a file that is not kept: of all its pages, or of those that are named."""
+        file = self.place(name)
+        try:
+            if len(data) > self.most_bytes:
+                raise self.too_large(name)
+            file.write_bytes(data)
+            upload = self._opened(file, plain_name(name))
+            count = len(upload.pages)
+            for number in numbers or ():
+                if not 1 <= number <= count:
+                    raise RequestError(f"{upload.name}: no page {number}; expected 1 to {count}")
+            with self._lock:
+                return [self._page(upload, number) for number in numbers or range(1, count + 1)]
+        except ValueError as error:
+            raise RequestError(str(error).replace(str(file), plain_name(name))) from error
+        finally:
+            self.drop(file.parent)
 
     def _page(self, upload: Upload, number: int) -> EncodedImage:
         page = upload.pages[number - 1]

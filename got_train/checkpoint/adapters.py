@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -149,6 +150,33 @@ def load_adapted(
     model = load_model(base, dtype)
     Adapters(model, base).use(folder)
     return model
+
+
+class SharedModels:
+    """Models that are loaded once, however many adapters of theirs are read with: weights are shared.
+
+    A part that an adapter brings as a whole has its own.
+    """
+
+    def __init__(self, dtype: str = "float32") -> None:
+        self.dtype = dtype
+        self._bases: dict[Path, Got] = {}
+
+    def load(self, folder: str | os.PathLike) -> Got:
+        """The model of a checkpoint folder, or of an adapter's with the adapter on."""
+        adapter = read_adapter(folder) if is_adapter(folder) else None
+        base = Path(folder if adapter is None else base_folder(folder)).resolve()
+        if base not in self._bases:
+            self._bases[base] = load_model(base, self.dtype)
+        shared = {
+            id(value): value
+            for name, value in self._bases[base].named_parameters()
+            if adapter is None or not _is_kept(name, adapter)
+        }
+        model = copy.deepcopy(self._bases[base], shared)
+        if adapter is not None:
+            Adapters(model, base).use(folder)
+        return model
 
 
 class Adapters:

@@ -22,6 +22,7 @@ COMMANDS = {
     "merge": "merge a LoRA adapter into its base model",
     "infer": "read pages, PDFs, folders or a video",
     "app": "open a local web page to read, compare and correct pages",
+    "serve": "answer OpenAI-compatible requests, batched, from one or several models",
     "render": "draw saved answers as HTML, Markdown, Word, JSON or text",
     "calibrate": "fit a checkpoint's confidences to records with known text",
     "evaluate": "score a checkpoint or saved predictions, or compare scores",

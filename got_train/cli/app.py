@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import signal
-import socket
 import sys
 import tempfile
 import webbrowser
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from got_train.app.server import Server
 
 MOST_MODELS = 2
+MOST_WAITING = 8  # pages in the queue; more are refused, so that nobody waits without end
 
 
 def parser() -> CommandParser:
@@ -66,32 +67,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     _check(options)
-    try:
-        import starlette  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        raise UsageError(f"{error.name} is not installed; use pip install got_train[app]") from error
+    need_web()
+    from got_train.app import listening
+
     need_paddle()
     # end in order, so that the uploaded pages are removed
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    with tempfile.TemporaryDirectory(prefix="got_train-app-") as folder, _listening(options) as opened:
+    opened = listening.open_port(options.host, options.port)
+    with tempfile.TemporaryDirectory(prefix="got_train-app-") as folder, opened:
         server = _server(options, Path(folder))
-        address = f"http://{_shown(options.host)}:{opened.getsockname()[1]}/"
+        address = listening.address(options.host, opened)
         opened.listen()  # from here on requests wait and are not refused
         print(f"app: {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         if options.browser:
             webbrowser.open(address)
-        settings = uvicorn.Config(
-            server.app,
-            log_level="warning",
-            server_header=False,
-            proxy_headers=False,
-            ws="none",
-            limit_concurrency=64,
-            timeout_graceful_shutdown=2,
-        )
-        uvicorn.Server(settings).run(sockets=[opened])
+        listening.serve(server.app, opened, connections=64, shutdown_seconds=2)
     return 0
+
+
+def need_web(*more: str) -> None:
+    for package in ("starlette", "uvicorn", *more):
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(f"{package} is not installed; use pip install got_train[app]")
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -104,39 +101,21 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--corrections: {options.corrections}; expected a .jsonl file")
 
 
-def _listening(options: argparse.Namespace) -> socket.socket:
-    """The port, before minutes are spent on loading."""
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    try:
-        opened = socket.socket(family)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind((options.host, options.port))
-    except (OSError, OverflowError) as error:
-        raise UsageError(
-            f"--port: {options.host}:{options.port} cannot be opened ({error}); use another"
-        ) from error
-    return opened
-
-
 def _server(options: argparse.Namespace, folder: Path) -> Server:
     from got_train.app.corrections import Corrections
-    from got_train.app.readings import Readings
+    from got_train.app.listening import in_address
     from got_train.app.server import Server
     from got_train.app.uploads import Uploads
     from got_train.cpu import settings as cpu
     from got_train.inference.reader import OcrPipeline, load_pipeline
+    from got_train.inference.scheduler import Scheduler, SchedulerConfig
 
     def load(name: str) -> OcrPipeline:
         print(f"app: loading {name}", file=sys.stderr, flush=True)
         return load_pipeline(name, options.dtype, max_new_tokens=options.max_new_tokens)
 
     cpu.tune(options.threads)
-    readings = Readings(load, options.model_name_or_path)
+    scheduler = Scheduler(load, options.model_name_or_path, SchedulerConfig(max_waiting=MOST_WAITING))
     uploads = Uploads(folder, int(options.max_upload_mb * 2**20))
-    hosts = [_shown(name) for name in (*options.allow_host, options.host)]
-    return Server(readings, uploads, Corrections(options.corrections), hosts)
-
-
-def _shown(host: str) -> str:
-    """As it stands in an address."""
-    return f"[{host}]" if ":" in host else host
+    hosts = [in_address(name) for name in (*options.allow_host, options.host)]
+    return Server(scheduler, uploads, Corrections(options.corrections), hosts)

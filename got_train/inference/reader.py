@@ -28,12 +28,24 @@ from .pages import Page, find_pages
 if TYPE_CHECKING:
     from PIL import Image
 
+    from got_train.checkpoint.adapters import SharedModels
     from got_train.data.records import Record
     from got_train.generation.generate import Generated
+    from got_train.generation.hypothesis import Hypothesis
     from got_train.generation.no_repeat_ngram import NoRepeatNGram
     from got_train.modeling.got import Got
 
-__all__ = ["FailedRequest", "OcrPipeline", "OcrRequest", "OcrResult", "Page", "find_pages", "load_pipeline"]
+__all__ = [
+    "Decoding",
+    "FailedRequest",
+    "OcrPipeline",
+    "OcrRequest",
+    "OcrResult",
+    "Page",
+    "Prompt",
+    "find_pages",
+    "load_pipeline",
+]
 
 NO_REPEAT = 20  # the original's no_repeat_ngram_size for one image; it sets none for several views
 CONTEXT = 8192  # tokens of prompt and answer that GOT's last stage trained with (paper, 4.1)
@@ -99,6 +111,17 @@ class FailedRequest:
     cause: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How one request wants its answer; the pipeline's own settings hold for the rest."""
+
+    max_new_tokens: int | None = None  # never more than the pipeline's limit
+    temperature: float = 0.0  # 0: the most probable token; else tokens are drawn
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()  # the text ends before the first of these
+
+
 @dataclass(frozen=True)
 class OcrPipeline:
     """A model with its tokenizer, and how it is to decode."""
@@ -150,24 +173,24 @@ class OcrPipeline:
                     next_index += 1
             yield from (results[index] for index in sorted(results))  # failed ones behind the last batch
 
-    def _window(self, requests: Iterator[OcrRequest], batch_size: int) -> list[_Prompt | FailedRequest]:
+    def _window(self, requests: Iterator[OcrRequest], batch_size: int) -> list[Prompt | FailedRequest]:
         """The next requests as prompts: several batches, unless that is too many views."""
-        window: list[_Prompt | FailedRequest] = []
+        window: list[Prompt | FailedRequest] = []
         views = 0
         for request in itertools.islice(requests, batch_size * LOOKAHEAD if batch_size > 1 else 1):
-            prompt = self._prompt(request)
+            prompt = self.prepare(request)
             window.append(prompt)
-            if isinstance(prompt, _Prompt):
+            if isinstance(prompt, Prompt):
                 views += len(prompt.views)
             if len(window) >= batch_size and views >= LOOKAHEAD_VIEWS:
                 break
         return window
 
-    def _batches(self, window: Sequence[_Prompt | FailedRequest], batch_size: int) -> Iterator[list[int]]:
+    def _batches(self, window: Sequence[Prompt | FailedRequest], batch_size: int) -> Iterator[list[int]]:
         """Indices of prompts that are read together: of one n-gram rule, by length; else in their order."""
         groups: dict[int, list[int]] = {}
         for index, item in enumerate(window):
-            if isinstance(item, _Prompt):
+            if isinstance(item, Prompt):
                 groups.setdefault(self._ngram_size(item.request), []).append(index)
         for _, group in sorted(groups.items()):
             group.sort(key=lambda index: len(window[index].ids))
@@ -227,6 +250,23 @@ class OcrPipeline:
         left = self.model.config.decoder.max_positions - tokens
         return min(left, self.max_new_tokens or max(CONTEXT - tokens, ORIGINAL_TOKENS))
 
+    def hypothesis(self, prompt: Prompt, decoding: Decoding, retry: bool = False) -> Hypothesis:
+        """The empty answer to a prompt, with the rules that it will grow by."""
+        from got_train.generation.hypothesis import Hypothesis
+        from got_train.generation.no_repeat_ngram import NoRepeatNGram, NoRepeatNGramProcessor
+        from got_train.generation.repetition import RepetitionRule
+        from got_train.generation.sampling import Sampler
+
+        rule = NoRepeatNGram(size=NO_REPEAT) if retry else self._rule(self._ngram_size(prompt.request))
+        limit = self.answer_limit(len(prompt.ids))
+        return Hypothesis(
+            min(limit, decoding.max_new_tokens or limit),
+            self.eos_token_ids,
+            NoRepeatNGramProcessor(rule, prompt.ids),
+            RepetitionRule() if self.stop_loops else None,
+            Sampler(decoding.temperature, decoding.top_p, decoding.seed) if decoding.temperature else None,
+        )
+
     def _choose_crops(self, request: OcrRequest, picture: Image.Image) -> OcrRequest:
         """A request of tiles if the page's lines are too small for one view, and less so in tiles."""
         from got_train.data import text_height
@@ -247,7 +287,8 @@ class OcrPipeline:
             return self.no_repeat_ngram_size
         return NO_REPEAT if request.task in prompts.ONE_VIEW else 0
 
-    def _prompt(self, request: OcrRequest) -> _Prompt | FailedRequest:
+    def prepare(self, request: OcrRequest) -> Prompt | FailedRequest:
+        """The pages as views and the question as ids; needs no model, so any thread may do it."""
         started = time.perf_counter()
         config = self.model.config
         try:
@@ -274,10 +315,10 @@ class OcrPipeline:
             if not cause.startswith(str(request.pages[0].file)):
                 cause = f"{request}: {cause}"
             return FailedRequest(request, cause)
-        return _Prompt(request, ids, views, time.perf_counter() - started)
+        return Prompt(request, ids, views, time.perf_counter() - started)
 
     def _answers(
-        self, batch: list[_Prompt], on_text: Callable[[OcrRequest, str], None] | None
+        self, batch: list[Prompt], on_text: Callable[[OcrRequest, str], None] | None
     ) -> Iterator[OcrResult]:
         started = time.perf_counter()
         streams = [TextStreamer(self.tokenizer) for _ in batch]
@@ -293,7 +334,7 @@ class OcrPipeline:
             self._retry(batch, generated)
         seconds = (time.perf_counter() - started) / len(batch)
         for row, prompt in enumerate(batch):
-            text = self.tokenizer.decode(generated.ids[row]).strip()  # as the original does
+            text = self.text_of(generated.ids[row])
             if on_text is not None:
                 rest = streams[row].flush(text)
                 if rest:
@@ -308,27 +349,39 @@ class OcrPipeline:
             )
 
     def _generate(
-        self, batch: list[_Prompt], rule: NoRepeatNGram, on_token: Callable[[int, int], None] | None = None
+        self, batch: list[Prompt], rule: NoRepeatNGram, on_token: Callable[[int, int], None] | None = None
     ) -> Generated:
         from got_train.generation.generate import RepetitionRule, generate
 
-        tokens = max(len(prompt.ids) for prompt in batch)
-        padding = [tokens - len(prompt.ids) for prompt in batch]
-        pad = self.tokenizer.pad_id
         return generate(
             self.model,
-            np.array([[pad] * gap + prompt.ids for gap, prompt in zip(padding, batch, strict=True)]),
-            np.concatenate([prompt.views for prompt in batch]),
-            np.array([[0] * gap + [1] * (tokens - gap) for gap in padding]),
+            *self.tensors(batch),
             max_new_tokens=[self.answer_limit(len(prompt.ids)) for prompt in batch],
-            eos_token_ids=sorted({*self.model.config.stop_tokens, *self.tokenizer.stop_ids}),
+            eos_token_ids=sorted(self.eos_token_ids),
             no_repeat_ngram=rule,
             repetition=RepetitionRule() if self.stop_loops else None,
             on_token=on_token,
             num_beams=self.num_beams,
         )
 
-    def _retry(self, batch: list[_Prompt], generated: Generated) -> None:
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The text of an answer's tokens, stripped as in the original."""
+        return self.tokenizer.decode(ids).strip()
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        return frozenset({*self.model.config.stop_tokens, *self.tokenizer.stop_ids})
+
+    def tensors(self, batch: Sequence[Prompt]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids (B, T), padded on the left, the views of all, and the attention mask (B, T)."""
+        tokens = max(len(prompt.ids) for prompt in batch)
+        padding = [tokens - len(prompt.ids) for prompt in batch]
+        pad = self.tokenizer.pad_id
+        ids = np.array([[pad] * gap + prompt.ids for gap, prompt in zip(padding, batch, strict=True)])
+        mask = np.array([[0] * gap + [1] * (tokens - gap) for gap in padding])
+        return ids, np.concatenate([prompt.views for prompt in batch]), mask
+
+    def _retry(self, batch: list[Prompt], generated: Generated) -> None:
         """Puts new answers in the place of those that looped, if they come to an end."""
         from got_train.generation.no_repeat_ngram import NoRepeatNGram
 
@@ -347,7 +400,7 @@ def _has_no_letter(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class _Prompt:
+class Prompt:
     """A request as numbers: ids (T,), views (V, side, side, 3) uint8."""
 
     request: OcrRequest
@@ -357,17 +410,22 @@ class _Prompt:
 
 
 class TextStreamer:
-    """An answer's text while its tokens arrive; gives out only what later tokens cannot change."""
+    """An answer's text while its tokens arrive; gives out only what later tokens cannot change.
+
+    The text ends before the first of the `stop` texts; what may be the beginning of one is held back.
+    """
 
     # space at the end is stripped in the answer, U+FFFD is half a character, <lb> OPT's newline
     _UNSURE = re.compile(r"(?:\s|\ufffd|<l?b?)+\Z")
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
         self.tokenizer, self.ids, self.given = tokenizer, [], 0
+        self.stop, self.stopped = stop, False
 
     def add(self, token: int) -> str:
         self.ids.append(token)
-        return self.flush(self._UNSURE.sub("", self.tokenizer.decode(self.ids).lstrip()))
+        text = self.cut(self.tokenizer.decode(self.ids).lstrip())
+        return self.flush(text if self.stopped else self._sure(text))
 
     def flush(self, text: str) -> str:
         """What `text` has beyond the part given out before."""
@@ -375,16 +433,34 @@ class TextStreamer:
         self.given = max(self.given, len(text))
         return new
 
+    def cut(self, text: str) -> str:
+        """What stands before the first stop text."""
+        ends = [place for word in self.stop if (place := text.find(word)) >= 0]
+        self.stopped = self.stopped or bool(ends)
+        return text[: min(ends)].rstrip() if ends else text
+
+    def _sure(self, text: str) -> str:
+        """Without the end that later tokens may change, or make a stop text of."""
+        begun = [
+            size
+            for word in self.stop
+            for size in range(1, min(len(word), len(text) + 1))
+            if text.endswith(word[:size])
+        ]
+        return self._UNSURE.sub("", text[: len(text) - max(begun, default=0)])
+
 
 def load_pipeline(
     folder: str | os.PathLike,
     dtype: str = "float32",
     adapter: str | os.PathLike | None = None,
+    shared: SharedModels | None = None,
     **settings: int | bool | None,
 ) -> OcrPipeline:
     """The pipeline of a checkpoint folder, or of an adapter's, which names its base.
 
-    With `adapter` the folder is the base, wherever it is now. `settings` are fields of OcrPipeline.
+    With `adapter` the folder is the base, wherever it is now; `shared` holds bases that others have loaded.
+    `settings` are fields of OcrPipeline.
     """
     from got_train.checkpoint.adapters import is_adapter, load_adapted
     from got_train.checkpoint.foreign import refuse_foreign
@@ -400,6 +476,8 @@ def load_pipeline(
     tokenizer = load_tokenizer(adapter or folder)  # first, as it takes a moment and weights may take a minute
     if adapter is not None:
         model = load_adapted(adapter, folder, dtype)
+    elif shared is not None:
+        model = shared.load(folder)
     elif is_adapter(folder):
         model = load_adapted(folder, dtype=dtype)
     else:

@@ -22,7 +22,6 @@ from PIL import Image
 
 from got_train.app import uploads as limits
 from got_train.app.corrections import Corrections
-from got_train.app.readings import MOST_WAITING, BusyError, Readings
 from got_train.app.server import Server
 from got_train.app.uploads import Uploads, plain_name
 from got_train.cli import app as command
@@ -31,7 +30,9 @@ from got_train.data.records import read_records
 from got_train.errors import RequestError
 from got_train.images import EncodedImage
 from got_train.inference import confidence
-from got_train.inference.reader import OcrRequest, OcrResult, Page, load_pipeline
+from got_train.inference.batch import OcrBatch, Reading
+from got_train.inference.reader import OcrRequest, OcrResult, Page, Prompt, load_pipeline
+from got_train.inference.scheduler import BusyError, ClosingError, Scheduler, SchedulerConfig
 from tests.chromium import PROGRAM, Chromium
 
 ROOT = Path(__file__).parents[2]
@@ -43,16 +44,12 @@ SAID = {"ocr": "the source coda", "format": "# Head\n\n\\(a^2\\) and <b>x</b>", 
 
 
 class Told:
-    """A reader that says what it is told, letter by letter, less sure of words with d."""
+    """A pipeline that says what it is told, less sure of words with d."""
 
     calibration = None
 
-    def read(self, questions, on_text):
-        for question in questions:
-            text = SAID[question.task]
-            for letter in text:
-                on_text(question, letter)
-            yield OcrResult(question, text, list(range(len(text))), [-0.1] * len(text), "stop", 0.5)
+    def prepare(self, question):
+        return Prompt(question, [], np.zeros((1, 1, 1, 3), np.uint8), 0.0)
 
     def token_texts(self, answer):
         return [(piece, 0.4 if "d" in piece else 0.95) for piece in re.findall(r"\s+|\S+", answer.text)]
@@ -61,20 +58,52 @@ class Told:
         return confidence.spans(self.token_texts(answer), level)
 
 
-class Endless:
-    """A reader that comes to no end by itself; counts how many read at once."""
+class Endless(Told):
+    """One that comes to no end by itself; counts how many are read at once."""
 
     now = most = 0
 
-    def read(self, questions, on_text):
-        self.now += 1
-        self.most = max(self.most, self.now)
-        try:
-            while True:
-                on_text(next(iter(questions)), "x")
-                time.sleep(0.005)
-        finally:
-            self.now -= 1
+
+class ToldBatch:
+    """Stands for OcrBatch: a letter a step, so that answers grow as a model's do."""
+
+    def __init__(self, pipeline):
+        self.pipeline, self.readings = pipeline, []
+
+    def __len__(self):
+        return len(self.readings)
+
+    def join(self, readings):
+        self.readings += readings
+        self._count()
+
+    def leave(self, readings):
+        self.readings = [reading for reading in self.readings if reading not in readings]
+        self._count()
+
+    def step(self):
+        changed = list(self.readings)
+        for reading in changed:
+            if isinstance(self.pipeline, Endless):
+                reading.text += "x"
+                continue
+            text = SAID[reading.prompt.request.task]
+            reading.text = text[: len(reading.text) + 1]
+            if reading.text == text:
+                ids = list(range(len(text)))
+                reading.result = OcrResult(reading.prompt.request, text, ids, [-0.1] * len(ids), "stop", 0.5)
+                self.readings.remove(reading)
+        time.sleep(0.005)
+        return changed
+
+    def _count(self):
+        if isinstance(self.pipeline, Endless):
+            self.pipeline.now = len(self.readings)
+            self.pipeline.most = max(self.pipeline.most, self.pipeline.now)
+
+
+def batch_of(pipeline):
+    return ToldBatch(pipeline) if isinstance(pipeline, Told) else OcrBatch(pipeline)
 
 
 def picture(*lines):
@@ -95,9 +124,9 @@ def as_file(image, form="PNG", **options):
 @contextlib.contextmanager
 def serving(folder, load, models, most_bytes=1 << 20):
     (folder / "uploads").mkdir()
-    readings = Readings(load, models)
+    scheduler = Scheduler(load, models, SchedulerConfig(max_waiting=8), batch_of)
     place = Uploads(folder / "uploads", most_bytes)
-    made = Server(readings, place, Corrections(folder / "saved" / "records.jsonl"))
+    made = Server(scheduler, place, Corrections(folder / "saved" / "records.jsonl"))
     opened = socket.socket()
     opened.bind(("127.0.0.1", 0))
     opened.listen()
@@ -375,21 +404,38 @@ def test_a_body_that_is_none_is_refused(client, body, headers, refused):
     assert (answer.status, json.loads(answer.read())["error"][: len(refused)]) == (400, refused)
 
 
-def test_one_page_at_a_time_and_a_visitor_who_goes_makes_room():
+def until(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def test_two_pages_at_a_time_three_wait_and_a_visitor_who_goes_makes_room():
     slow = Endless()
-    readings = Readings({"slow": slow}.get, ["slow"])
-    heard, gone = [], [threading.Event() for _ in range(MOST_WAITING)]
-    asked = OcrRequest((Page("a.png"),), "ocr")
-    jobs = [readings.start("slow", asked, heard.append, each) for each in gone]
-    with pytest.raises(BusyError, match=f"{MOST_WAITING} pages are waiting"):
-        readings.start("slow", asked, heard.append, threading.Event())
-    for place, each in enumerate(gone[:-1]):
-        each.set()
-        jobs[place].result(10)
-    assert (slow.most, heard.count(None)) == (1, MOST_WAITING - 1)
-    assert readings.start("slow", asked, heard.append, threading.Event())  # there is room again
-    readings.close()
-    jobs[-1].result(10)
+    config = SchedulerConfig(batch_size=2, max_waiting=3)
+    scheduler = Scheduler({"slow": slow}.get, ["slow"], config, batch_of)
+
+    def start():
+        with scheduler.reserve() as place:
+            reading = Reading(prompt=slow.prepare(OcrRequest((Page("a.png"),), "ocr")), streamed=True)
+            return place.submit("slow", reading, lambda job: None)
+
+    jobs = []
+    for count in range(5):
+        jobs.append(start())
+        until(lambda: scheduler.running == min(2, len(jobs)))  # noqa: B023
+        assert scheduler.waiting == max(0, count - 1)
+    with pytest.raises(BusyError, match="3 requests are waiting"):
+        start()
+    scheduler.cancel(jobs[0])
+    until(lambda: scheduler.waiting == 2 and slow.now == 2)
+    assert (slow.most, jobs[0].is_over, jobs[2].begun is not None) == (2, True, True)
+    jobs.append(start())  # there is room again
+    scheduler.close()
+    assert (slow.now, [job.is_over for job in jobs]) == (0, [True] * 6)
+    with pytest.raises(ClosingError):
+        start()
 
 
 def test_a_closed_connection_ends_its_reading(tmp_path, page):
@@ -398,11 +444,13 @@ def test_a_closed_connection_ends_its_reading(tmp_path, page):
         _, file = client.upload(page, "a.png")
         asked = {"key": file["key"], "number": 1, "task": "ocr", "crop": "single", "model": "slow"}
         answer = client.ask("POST", "/read", asked)
-        assert [json.loads(answer.readline()) for _ in range(2)] == [{"begun": True}, {"text": "x"}]
+        begun, grown = (json.loads(answer.readline()) for _ in range(2))
+        assert begun == {"begun": True}
+        assert set(grown["text"]) == {"x"}
         assert slow.now == 1
+        assert client.events(file["key"])[-1]["answer"]["text"] == SAID["ocr"]  # others do not wait for it
         answer.close()
-        assert client.events(file["key"])[-1]["answer"]["text"] == SAID["ocr"]  # its turn comes
-        assert slow.now == 0
+        until(lambda: slow.now == 0)
 
 
 def test_a_correction_is_a_record_that_training_reads(client, page):

@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 import pytest
 
-from got_train.checkpoint.adapters import Adapters, base_hash, load_adapter_weights
+from got_train.checkpoint.adapters import Adapters, SharedModels, base_hash, load_adapter_weights
 from got_train.checkpoint.weights import load_model, load_vision, save_model
 from got_train.cli import merge
 from got_train.config.loader import load_config
@@ -244,6 +244,19 @@ def test_adapters_are_swapped_exactly_and_without_reading_the_base_again(base, t
     assert model.decoder.head is embedding
     assert min(np.abs(fresh[a] - alone).max(), np.abs(fresh[a] - fresh[b]).max()) > 0.1
     assert not model.projector.training
+
+
+def test_models_of_one_base_share_its_weights_and_each_computes_what_it_does_alone(
+    base, two_adapters, logits_of
+):
+    shared, folders = SharedModels(), (*two_adapters, base)
+    models = {folder: shared.load(folder) for folder in folders}
+    for folder, model in models.items():
+        assert np.array_equal(logits_of(model), logits_of(load_pipeline(folder).model))
+    a, b, alone = models.values()
+    assert a.decoder.head is b.decoder.head is alone.decoder.head
+    assert b.projector.base_layer.weight is alone.projector.weight
+    assert np.abs((a.projector.weight - alone.projector.weight).numpy()).max() > 0  # a brings its own
 
 
 def test_an_adapter_refuses_another_base_and_takes_a_moved_one(base, two_adapters, tmp_path, logits_of):

@@ -1,0 +1,312 @@
+"""The endpoint that other programs call: OpenAI's chat completions, models, health and metrics.
+
+Knows the web; what a request asks is the matter of chat.py, who reads when that of the scheduler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from got_train.errors import GotError, RequestError
+from got_train.inference.batch import Reading
+from got_train.inference.reader import FailedRequest, OcrRequest, Page, Prompt
+from got_train.inference.scheduler import BusyError, ClosingError, Job, Scheduler
+
+from . import remote
+from .bodies import content_type, json_object, limited
+from .chat import Attachment, ChatRequest, Completion, Json, UnknownModelError, parse
+from .guard import Guard
+from .metrics import Metrics
+from .readings import Following, FollowingResponse, message
+from .uploads import Uploads
+
+BODY_SECONDS = 60  # for a body to arrive
+MAX_FILES, MAX_FIELDS = 8, 64  # of a multipart body
+MORE_TEXT = 1 << 20  # bytes of a body beside its pictures
+TEXTS = (
+    "model",
+    "task",
+    "box_unit",
+    "color",
+    "crop",
+    "pages",
+    "stop",
+    "user",
+)  # fields of a form that are no JSON
+RETRY_AFTER = "1"  # seconds, told with 429
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiConfig:
+    """Who may ask for what."""
+
+    api_key: str | None = None
+    hosts: tuple[str, ...] = ()  # names under which the server is reached beside this machine's own
+    image_hosts: tuple[str, ...] = ()  # from which pictures are fetched; none: only data URLs
+    default_task: str | None = None  # of a text that is none of GOT's questions; None: refused
+    started: int = field(default_factory=lambda: int(time.time()))
+
+
+class Api:
+    """The requests' answers; `app` is what a web server runs."""
+
+    def __init__(self, scheduler: Scheduler, uploads: Uploads, config: ApiConfig | None = None) -> None:
+        self.scheduler, self.uploads, self.config = scheduler, uploads, config or ApiConfig()
+        self.metrics = Metrics(scheduler)
+        self._desk = ThreadPoolExecutor(2, "desk")  # pictures and JSON, off the loop
+        routes = [
+            Route("/v1/chat/completions", self._answered(self.complete), methods=["POST"]),
+            Route("/v1/models", self._answered(self.models)),
+            Route("/v1/models/{name:path}", self._answered(self.model)),
+            Route("/health", self.health),
+            Route("/metrics", self._answered(self.show_metrics)),
+        ]
+        hosts = None if self.config.api_key else self.config.hosts  # who has the key is known
+        guard = Middleware(Guard, hosts=hosts, page=False)
+        self.app = Starlette(
+            routes=routes,
+            middleware=[guard],
+            lifespan=self._life,
+            exception_handlers={404: _no_route, 405: _no_route},
+        )
+
+    @contextlib.asynccontextmanager
+    async def _life(self, _: Starlette) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(self.scheduler.close)
+        self._desk.shutdown(wait=False, cancel_futures=True)
+
+    async def _at_desk(self, work: Callable[..., Any], *given: object) -> Any:  # noqa: ANN401
+        return await asyncio.get_running_loop().run_in_executor(self._desk, work, *given)
+
+    async def health(self, _: Request) -> Response:
+        ready = self.scheduler.is_open
+        return JSONResponse({"status": "ok" if ready else "shutting down"}, 200 if ready else 503)
+
+    async def show_metrics(self, _: Request) -> Response:
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def models(self, _: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [*map(self._card, self.scheduler.models)]})
+
+    async def model(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self.scheduler.models:
+            raise UnknownModelError(
+                f"model: {name[:60]!r}; expected one of {', '.join(self.scheduler.models)}"
+            )
+        return JSONResponse(self._card(name))
+
+    def _card(self, name: str) -> Json:
+        return {"id": name, "object": "model", "created": self.config.started, "owned_by": "got_train"}
+
+    async def complete(self, request: Request) -> Response:
+        with self.scheduler.reserve() as place:
+            asked = await asyncio.wait_for(self._body(request), BODY_SECONDS)
+            request.state.model = asked.model
+            prompt = await self._prompt(asked)
+            following = Following(
+                place, asked.model, Reading(prompt=prompt, decoding=asked.decoding, streamed=asked.stream)
+            )
+        if asked.stream:
+            return FollowingResponse(following, self._chunks(asked, following), "text/event-stream")
+        job = await self._result(request, following)
+        self.metrics.ended(job)
+        if job.error is not None:
+            raise job.error
+        pipeline = self.scheduler.pipelines[asked.model]
+        completion = Completion.new(asked.model)
+        return JSONResponse(completion.whole(job.reading.result, pipeline, len(prompt.ids), asked.logprobs))
+
+    async def _result(self, request: Request, following: Following) -> Job:
+        """The job once it is over; it is given up when the client goes."""
+        result = asyncio.ensure_future(following.result())
+        gone = asyncio.ensure_future(_disconnected(request))
+        try:
+            await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not result.done():
+                raise ClientDisconnect
+            return result.result()
+        finally:
+            result.cancel()
+            gone.cancel()
+            following.cancel()
+
+    async def _chunks(self, asked: ChatRequest, following: Following) -> AsyncIterator[str]:
+        completion, told = Completion.new(asked.model), 0
+        pipeline = self.scheduler.pipelines[asked.model]
+        yield _event(completion.chunk({"role": "assistant", "content": ""}))
+        async for job, over in following.changes():
+            text = job.reading.text
+            if len(text) > told:
+                yield _event(completion.chunk({"content": text[told:]}))
+                told = len(text)
+            if not over:
+                continue
+            self.metrics.ended(job)
+            if job.error is not None:
+                yield _event(_error(_status(job.error), message(job.error)))
+                continue
+            result = job.reading.result
+            yield _event(completion.last_chunk(result, pipeline, asked.logprobs))
+            if asked.include_usage:
+                yield _event(completion.usage_chunk(result, len(job.reading.prompt.ids)))
+        yield "data: [DONE]\n\n"
+
+    async def _body(self, request: Request) -> ChatRequest:
+        """JSON, or a form with files and the same fields."""
+        most = self.uploads.most_bytes
+        if content_type(request) == "multipart/form-data":
+            asked, files = await _form(request, most + MORE_TEXT)
+            chat = await self._at_desk(parse, asked, self.scheduler.models, self.config.default_task, files)
+        else:
+            asked = await json_object(request, most * 4 // 3 + MORE_TEXT)
+            chat = await self._at_desk(parse, asked, self.scheduler.models, self.config.default_task)
+        return chat
+
+    async def _prompt(self, asked: ChatRequest) -> Prompt:
+        pages = [
+            Page(picture)
+            for attachment in asked.attachments
+            for picture in await self._at_desk(self._pictures, attachment, asked.pages)
+        ]
+        if len(pages) > 1 and len(asked.attachments) == 1 and asked.task not in ("multi_page",):
+            raise RequestError(
+                f"pages: {asked.attachments[0].name} has {len(pages)} that were asked for; name one page "
+                "a request, or use task multi_page"
+            )
+        request = OcrRequest(
+            tuple(pages), asked.task, asked.box, asked.color, asked.box_unit, auto_crop=asked.auto_crop
+        )
+        prompt = await self._at_desk(self.scheduler.pipelines[asked.model].prepare, request)
+        if isinstance(prompt, FailedRequest):
+            raise RequestError(prompt.cause)
+        return prompt
+
+    def _pictures(self, attachment: Attachment, pages: tuple[int, ...] | None) -> list:
+        name, data = attachment.name, attachment.data
+        if attachment.url:
+            name, data = remote.fetch(attachment.url, self.config.image_hosts, self.uploads.most_bytes)
+        return self.uploads.pages_of(data, name, pages)
+
+    def _answered(
+        self, answer: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Only with the key; what is wrong in OpenAI's form; counted."""
+
+        async def careful(request: Request) -> Response:
+            try:
+                self._check_key(request)
+                response = await answer(request)
+            except ClientDisconnect:
+                response = Response(status_code=499)  # nobody hears it; nginx's number
+            except Exception as error:
+                status = _status(error)
+                if status == 500:
+                    raise
+                headers = {"Retry-After": RETRY_AFTER} if status == 429 else None
+                response = JSONResponse(_error(status, message(error)), status, headers)
+            if request.url.path == "/v1/chat/completions":
+                model = getattr(request.state, "model", "")
+                self.metrics.requests.labels(model, str(response.status_code)).inc()
+            return response
+
+        return careful
+
+    def _check_key(self, request: Request) -> None:
+        if self.config.api_key is None:
+            return
+        kind, _, given = request.headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(given.strip().encode(), self.config.api_key.encode())
+        if kind.lower() != "bearer" or not right:
+            raise _KeyError("authorization: no key, or a wrong one; expected Bearer and the server's API key")
+
+
+class _KeyError(RequestError):
+    """The API key is wrong."""
+
+
+def _status(error: Exception) -> int:
+    statuses = (
+        (_KeyError, 401),
+        (UnknownModelError, 404),
+        (BusyError, 429),
+        (ClosingError, 503),
+        (TimeoutError, 504),
+        (GotError, 400),
+    )
+    return next((status for kind, status in statuses if isinstance(error, kind)), 500)
+
+
+def _error(status: int, text: str) -> Json:
+    kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status)
+    kind = kind or ("invalid_request_error" if status < 500 else "server_error")
+    code = {401: "invalid_api_key", 404: "model_not_found", 429: "queue_full"}.get(status)
+    return {"error": {"message": text, "type": kind, "param": None, "code": code}}
+
+
+async def _form(request: Request, most: int) -> tuple[Json, list[Attachment]]:
+    """The fields of a form as those of JSON, and its files; `prompt` is the text of the message."""
+    too_long = RequestError(f"request: over {most:,} bytes")
+    parser = MultiPartParser(
+        request.headers,
+        limited(request, most, too_long),
+        max_files=MAX_FILES,
+        max_fields=MAX_FIELDS,
+        max_part_size=MORE_TEXT,
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise RequestError(f"request: {error.message}; expected a form with a file") from error
+    try:
+        files = [
+            (item.filename or "picture", item)
+            for _, item in form.multi_items()
+            if isinstance(item, UploadFile)
+        ]
+        fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
+        attachments = [Attachment(name[-80:], await item.read()) for name, item in files]
+    finally:
+        await form.close()
+    text = fields.pop("prompt", "")
+    asked: Json = {name: value if name in TEXTS else _value(value) for name, value in fields.items()}
+    return asked | {"messages": [{"role": "user", "content": text}]}, attachments
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+async def _no_route(request: Request, error: HTTPException) -> Response:
+    told = f"{request.method} {request.url.path}: no such endpoint; use POST /v1/chat/completions"
+    return JSONResponse(_error(error.status_code, told), error.status_code)
+
+
+def _event(data: Json) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

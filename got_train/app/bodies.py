@@ -1,0 +1,47 @@
+"""Bodies of requests: read up to a limit, and the JSON in them. Knows the web, not what is asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+
+from got_train.errors import RequestError
+
+
+async def limited(request: Request, most: int, error: ValueError) -> AsyncIterator[bytes]:
+    """The pieces of a body; `error` if it is longer than `most` bytes, whatever its head says."""
+    size = request.headers.get("content-length", "0")
+    seen = int(size) if size.isdecimal() and len(size) < 19 else most + 1
+    if seen > most:
+        raise error
+    seen = 0
+    async for piece in request.stream():
+        seen += len(piece)
+        if seen > most:
+            raise error
+        yield piece
+
+
+def content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+async def json_object(request: Request, most: int) -> dict[str, Any]:
+    """The object of JSON in a request's body."""
+    if content_type(request) != "application/json":
+        raise RequestError("content-type: not application/json")
+    too_long = RequestError(f"request: over {most:,} bytes")
+    return parse_object(b"".join([piece async for piece in limited(request, most, too_long)]))
+
+
+def parse_object(body: bytes | str) -> dict[str, Any]:
+    try:
+        asked = json.loads(body)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise RequestError(f"request: no JSON ({error})") from error
+    if not isinstance(asked, dict):
+        raise RequestError("request: no object of JSON")
+    return asked
