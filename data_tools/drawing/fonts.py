@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_tools.text.scripts import JOINERS, needs_shaping, script_name
 from got_train.errors import DrawingError
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ LIST = "`python -m data_tools.drawing.fonts`"
 
 class FontError(DrawingError):
     """A font that is not installed or cannot be read."""
+
+
+class ShaperError(FontError):
+    """A text whose letters join, or that runs from right to left, and nothing here that sets it so."""
 
 
 @functools.cache
@@ -99,14 +104,37 @@ def find_fonts(names: list[str] | tuple[str, ...]) -> list[Path]:
 
 
 @functools.lru_cache(maxsize=1024)
-def load_font(path: Path, size: int) -> ImageFont.FreeTypeFont:
-    """The font at a size in pixels; in basic layout no ligature joins two characters and widths add up."""
+def load_font(path: Path, size: int, shaped: bool = False) -> ImageFont.FreeTypeFont:
+    """The font at a size in pixels; in basic layout no ligature joins two characters and widths add up.
+
+    `shaped` is the layout of Arabic, Hebrew, Devanagari and others, by Pillow's RAQM.
+    """
     from PIL import ImageFont
 
+    layout = ImageFont.Layout.RAQM if shaped else ImageFont.Layout.BASIC
     try:
-        return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+        return ImageFont.truetype(str(path), size, layout_engine=layout)
     except OSError as error:
         raise FontError(f"fonts: {path} cannot be read as a font ({error})") from None
+
+
+def font_for(text: str, path: Path, size: int) -> ImageFont.FreeTypeFont:
+    """The font in the layout that a text needs; refused where that is a shaper's and there is none."""
+    shaped = needs_shaping(text)
+    if shaped and not has_shaper():
+        raise ShaperError(
+            f"{script_name(text)} needs a shaper, which this Pillow has not (RAQM with FriBiDi); "
+            "install libraqm, or use Pillow's own wheels"
+        )
+    return load_font(path, size, shaped)
+
+
+@functools.cache
+def has_shaper() -> bool:
+    """Whether Pillow can join letters and set lines from right to left."""
+    from PIL import features
+
+    return bool(features.check("raqm")) and features.check("fribidi") is not False
 
 
 @functools.cache
@@ -131,7 +159,7 @@ def draws(path: Path, char: str) -> bool:
 
 def missing(path: Path, text: str) -> str:
     """The characters of the text that the font cannot draw, in order, each once; empty when all are there."""
-    return "".join(char for char in dict.fromkeys(text) if not draws(path, char))
+    return "".join(char for char in dict.fromkeys(text) if char not in JOINERS and not draws(path, char))
 
 
 def main(arguments: list[str] | None = None) -> int:

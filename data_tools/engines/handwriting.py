@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_tools import arguments, produce
 from data_tools.drawing import degrade, system_fonts
-from data_tools.drawing.fonts import load_font, missing
+from data_tools.drawing.fonts import ShaperError, font_for, load_font, missing
 from data_tools.text import corpora
+from data_tools.text.scripts import needs_shaping
 from got_train.errors import DrawingError
 
 from . import regions, scene
@@ -95,7 +96,10 @@ class HandwritingEngine:
         document = language.documents[int(rng.integers(len(language.documents)))]
         # two thirds of the page at most: lines stand apart, and are not all equally long
         widest = [round(self.shape[0] * part) for part in rng.uniform(0.25, 0.8, count)]
-        texts = _fill(document, font, size, widest, rng)
+        try:
+            texts = _fill(document, font, size, widest, rng)
+        except ShaperError as error:
+            raise produce.Rejected(str(error)) from None
         if missing(font, "".join(texts)):
             raise produce.Rejected(f"{font.stem} lacks a character")
         return [_write(text, font, size, rng) for text in texts]
@@ -123,7 +127,7 @@ def _fill(
     chinese = corpora.is_chinese(document)
     joiner = "" if chinese else " "
     stream = itertools.chain.from_iterable(map(list if chinese else str.split, paragraphs))
-    face = load_font(font, size)
+    face = font_for("".join(document.paragraphs), font, size)
     lines, word = [], next(stream, None)
     for width in widest:
         while word is not None and face.getlength(word) > width:
@@ -138,18 +142,21 @@ def _fill(
 
 
 def _write(text: str, font: Path, size: int, rng: numpy.random.Generator) -> Piece:
-    """The line word by word, each a little higher or lower and nearer or farther, then slanted and bent."""
+    """The line word by word, each a little higher or lower and nearer or farther, then slanted and bent.
+
+    A line that a shaper sets is drawn at once, as its words may stand from right to left.
+    """
     import cv2
     import numpy
     from PIL import Image, ImageDraw
 
-    face = load_font(font, size)
+    face = font_for(text, font, size)
     ascent, descent = face.getmetrics()
     pad = size
     image = Image.new("L", (round(face.getlength(text) * 1.15) + 2 * pad, ascent + descent + 2 * pad))
     draw = ImageDraw.Draw(image)
     pen = float(pad)
-    for word in text.split(" "):
+    for word in [text] if needs_shaping(text) else text.split(" "):
         draw.text((round(pen), pad + float(rng.normal(0, 0.03)) * size), word, font=face, fill=255)
         pen += face.getlength(word) + face.getlength(" ") * rng.uniform(0.9, 1.4)
     mask = numpy.asarray(image)

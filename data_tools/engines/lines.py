@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_tools import arguments, produce
 from data_tools.drawing import degrade, system_fonts, wear
-from data_tools.drawing.fonts import FontError, load_font, missing
+from data_tools.drawing.fonts import FontError, ShaperError, font_for, load_font, missing
 from data_tools.text import corpora, printed
 from data_tools.text.phrases import lowercase
+from data_tools.text.scripts import is_right_to_left, needs_shaping
 from got_train.errors import DrawingError
 from got_train.formats import spots as spotting
 
@@ -55,7 +56,10 @@ class LineError(DrawingError):
 
 
 class LinePage(NamedTuple):
-    """What render_page draws: the picture, the box of every line, the cells of every line's characters."""
+    """What render_page draws: the picture, the box of every line, the cells of every line's characters.
+
+    A line that a shaper sets has no cells: its letters join, change places, or stand on each other.
+    """
 
     image: Image.Image
     boxes: list[Box]
@@ -113,6 +117,8 @@ def render_page(
     paper (219..255) and ink (0..89) vary too; grey=False gives black on white. frames {line index: "red" |
     "green" | "blue"} draws a frame around the box of that line; the page is then RGB, else L.
     Lines that do not fit are refused (LineError), and so is a character that the font lacks (FontError).
+    Lines of Arabic, Hebrew, Devanagari and the like are set by Pillow's shaper, those from right to left at
+    the right edge of the block.
     """
     from PIL import Image, ImageDraw
 
@@ -123,10 +129,17 @@ def render_page(
         absent = _missing(font, line.replace("\t", " "))
         if absent:
             raise FontError(f"lines: {font.stem} cannot draw {absent!r} of {line!r}")
-    face = load_font(font, size)
-    pieces = [line.split("\t") for line in lines]
+    shaped = [needs_shaping(line) for line in lines]
+    faces = [font_for(line, font, size) for line in lines]
+    pieces = [
+        [line.replace("\t", GAP)] if joined else line.split("\t")
+        for line, joined in zip(lines, shaped, strict=True)
+    ]
     # left, top, right, bottom of the ink from the pen's start; the right edge counts the last advance as well
-    inks = [tuple(map(int, face.getbbox(line.replace("\t", GAP)))) for line in lines]
+    inks = [
+        tuple(map(int, face.getbbox(line.replace("\t", GAP))))
+        for face, line in zip(faces, lines, strict=True)
+    ]
     framed = [row in (frames or ()) for row in range(len(lines))]
     pitch = _pitch(inks, framed, line_height(font, size))
     # some fonts draw left of the pen's start or above it
@@ -158,9 +171,10 @@ def render_page(
     glyphs: list[list[Glyph]] = []
     for row, (parts, ink) in enumerate(zip(pieces, inks, strict=True)):
         y = top + row * pitch
-        start, end = left, left + block_width
+        face, start, end = faces[row], left, left + block_width
         if len(parts) == 1:
-            start += int(indents[row] * (block_width - ink[2])) if indents else 0
+            indent = indents[row] if indents else float(is_right_to_left(lines[row]))
+            start += int(indent * (block_width - ink[2]))
             end = start + ink[2]
         line_top, line_bottom = y + ink[1], y + ink[3]
         cells: list[Glyph] = []
@@ -170,6 +184,8 @@ def render_page(
                 pen = float(end - int(face.getlength(text)))
                 cells.append((" ", cells[-1][3], line_top, pen, line_bottom))
             draw.text((pen, y), text, font=face, fill=ink_grey)
+            if shaped[row]:
+                continue
             for char, following in itertools.zip_longest(text, text[1:], fillvalue=""):
                 advance = _advance(font, size, char, following)
                 cells.append((char, pen, line_top, pen + advance, line_bottom))
@@ -234,6 +250,8 @@ class LineEngine:
         try:
             page = draw()
             framed = draw(frames=frames) if "color" in self.tasks else page
+        except ShaperError as error:
+            raise produce.Rejected(str(error)) from None
         except FontError:
             raise produce.Rejected(f"{font.stem} lacks a character") from None
         except LineError:

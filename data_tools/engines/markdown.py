@@ -72,6 +72,7 @@ class MarkdownEngine:
         look = self._look(language.name, rng)
         blocks = page_blocks(language, look["room"], rng)
         written = "".join(block.text for block in blocks) + "0123456789."
+        phrases.refuse_shaped(written)
         if missing(font, "".join(written.split())):
             raise produce.Rejected(f"{font.stem} lacks a character")
         image = self._drawn(blocks, font, look)

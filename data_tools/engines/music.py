@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_tools import arguments, produce
 from data_tools.drawing import degrade
-from data_tools.drawing.fonts import find_fonts, load_font, missing
+from data_tools.drawing.fonts import ShaperError, find_fonts, font_for, missing
 from data_tools.text import corpora, kern, phrases
 from got_train.errors import DrawingError
 
@@ -107,8 +107,10 @@ class MusicEngine:
     def _heading(self, rng: numpy.random.Generator) -> tuple[str, ...]:
         if rng.random() >= self.titled:
             return ()
-        title = phrases.name(self.documents, (1, 4), rng) if rng.random() < 0.8 else ""
-        author = phrases.name(self.documents, (2, 2), rng).title() if rng.random() < 0.7 or not title else ""
+        title = phrases.name(self.documents, (1, 4), rng, True) if rng.random() < 0.8 else ""
+        author = (
+            phrases.name(self.documents, (2, 2), rng, True).title() if rng.random() < 0.7 or not title else ""
+        )
         return title, author
 
     def _write(
@@ -129,9 +131,13 @@ class MusicEngine:
             (author, int(0.7 * size), right, below, "rt"),
         )
         for text, height, x, y, anchor in places:
-            if text and load_font(font, height).getlength(text) > 0.95 * sheet.width:
+            try:
+                face = font_for(text, font, height)
+            except ShaperError as error:
+                raise produce.Rejected(str(error)) from None
+            if text and face.getlength(text) > 0.95 * sheet.width:
                 raise produce.Rejected("a heading wider than the system")
-            draw.text((x, y), text, font=load_font(font, height), fill=int(rng.integers(60)), anchor=anchor)
+            draw.text((x, y), text, font=face, fill=int(rng.integers(60)), anchor=anchor)
         return font.stem
 
 

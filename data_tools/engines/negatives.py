@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_tools import arguments, produce
 from data_tools.drawing import degrade
-from data_tools.drawing.fonts import FontError
+from data_tools.drawing.fonts import FontError, ShaperError
 from data_tools.text import phrases
 
 from . import lines, scene
@@ -111,11 +111,13 @@ class NegativeEngine:
         most = int(0.8 * shape[1] / (1.5 * size))
         words = max(2, int(shape[0] / (size * (2.6 if language.name == "zh" else 4.5))))
         texts = [
-            phrases.phrase(language.documents, (1, words), rng)
+            phrases.phrase(language.documents, (1, words), rng, shaped=True)
             for _ in range(int(rng.integers(3, max(4, most))))
         ]
         try:
             page = lines.render_page(texts, font, size, shape, rng, scatter=shape[1] // 8)
+        except ShaperError as error:
+            raise produce.Rejected(str(error)) from None
         except FontError:
             raise produce.Rejected(f"{font.stem} lacks a character") from None
         except lines.LineError:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from data_tools import arguments, produce
 from data_tools.drawing import degrade, system_fonts, text_layer
 from data_tools.drawing.fonts import find_fonts, missing
-from data_tools.text import corpora
+from data_tools.text import corpora, phrases
 from got_train.errors import DrawingError
 
 from . import regions
@@ -138,6 +138,7 @@ class PageEngine:
         style = self._style(first, here.name, rng)
         blocks = self._blocks(here.documents, style, rng)
         text = "".join(block.visible for block in blocks)
+        phrases.refuse_shaped(text)  # typst's text layer tells their order otherwise than it is typed
         face = next((face for face in (first, *others) if not face.lacks(text)), None)
         if face is None:
             raise produce.Rejected("all fonts lack a character")

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_tools import arguments, produce
 from data_tools.drawing import degrade, system_fonts
-from data_tools.drawing.fonts import find_fonts, load_font, missing
+from data_tools.drawing.fonts import ShaperError, find_fonts, font_for, missing
 from data_tools.text import corpora, phrases
+from data_tools.text.scripts import is_right_to_left
 from got_train.errors import DrawingError
 
 from . import regions
@@ -165,7 +166,10 @@ class SceneEngine:
         lacking = missing(font, "".join(lines))
         if lacking:
             raise produce.Rejected(f"{font.stem} lacks a character")
-        mask = _mask(lines, font, size, centred=bool(rng.random() < 0.5))
+        try:
+            mask = _mask(lines, font, size, centred=bool(rng.random() < 0.5))
+        except ShaperError as error:
+            raise produce.Rejected(str(error)) from None
         return Region(tuple(lines), font, size, mask, self._corners(mask.shape, rng))
 
     def _corners(self, shape: tuple[int, ...], rng: numpy.random.Generator) -> Pixels:
@@ -219,7 +223,7 @@ def _text(language: Language, rng: numpy.random.Generator) -> list[str]:
     if rng.random() < 0.08:
         digits = "".join(str(digit) for digit in rng.integers(0, 10, int(rng.integers(1, 6))))
         return [digits if rng.random() < 0.5 else f"{digits}.{int(rng.integers(10, 100))}"]
-    text = phrases.phrase(language.documents, (1, 5), rng)
+    text = phrases.phrase(language.documents, (1, 5), rng, shaped=True)
     if language.name != "zh":
         text = {0: text.upper(), 1: text.title()}.get(int(rng.integers(4)), text)
     pieces = text.split(" ") if " " in text else list(text) if language.name == "zh" else [text]
@@ -234,7 +238,8 @@ def _mask(lines: list[str], font: Path, size: int, centred: bool) -> Pixels:
     import numpy
     from PIL import Image, ImageDraw
 
-    face = load_font(font, size)
+    face = font_for("".join(lines), font, size)
+    on_right = is_right_to_left("".join(lines))
     inks = [face.getbbox(line) for line in lines]
     pitch = round(1.25 * size)
     left = min(ink[0] for ink in inks)
@@ -246,6 +251,8 @@ def _mask(lines: list[str], font: Path, size: int, centred: bool) -> Pixels:
     draw = ImageDraw.Draw(image)
     for row, (line, ink, width) in enumerate(zip(lines, inks, widths, strict=True)):
         x = pad - ink[0] + (max(widths) - width) // 2 if centred else pad - left
+        if on_right and not centred:
+            x = pad - ink[0] + max(widths) - width
         draw.text((x, pad - top + row * pitch), line, font=face, fill=255)
     return numpy.asarray(image)
 

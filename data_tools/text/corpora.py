@@ -25,6 +25,7 @@ from typing import Literal
 from got_train.errors import DataError
 
 from . import packages
+from .scripts import DIRECTIONS, JOINERS
 
 Split = Literal["train", "test"]
 SPLITS = ("train", "test")
@@ -43,6 +44,7 @@ LANGUAGES = ("en", "zh", "both")
 CHINESE = "\u4e00-\u9fa5"
 WORD_LISTS = 600  # documents of Chinese words
 COMMAS, STOPS = "\uff0c\uff0c\uff0c\u3001\uff1b\uff1a", "\u3002\u3002\u3002\u3002\uff1f\uff01"
+_UNSEEN = dict.fromkeys(map(ord, DIRECTIONS))  # what nobody can read off a page
 _WIDE = "\u3000-\u303f\u4e00-\u9fff\uff00-\uffef"
 # Chinese clauses with how often they come: kinds of words, # a number, and words as they stand
 CLAUSES = (
@@ -237,8 +239,8 @@ def _plain_document(name: str, text: str) -> Document:
     headings: list[str] = []
     for block in re.split(r"\n[ \t]*\n", text):
         # Chinese lines join without a space
-        line = re.sub(f"(?<=[{_WIDE}]) (?=[{_WIDE}])", "", " ".join(block.split()))
-        if not line or not line.isprintable():
+        line = re.sub(f"(?<=[{_WIDE}]) (?=[{_WIDE}])", "", " ".join(block.translate(_UNSEEN).split()))
+        if not line or not all(char.isprintable() or char in JOINERS for char in line):
             continue
         short = len(line) <= 60 and line[-1] not in ".;:,!?\u3002\uff1b\uff1a\uff0c\uff01\uff1f"
         (headings if short else paragraphs).append(line)

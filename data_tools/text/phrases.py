@@ -1,6 +1,7 @@
 """Short texts for charts, scores and pages: names and titles cut from documents of the corpora.
 
-Works on English (words) and on Chinese (runs of characters); knows nothing of what they will name.
+Works on English (words), on Chinese (runs of characters), and where it is asked for on scripts that a shaper
+sets; knows nothing of what they will name.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import regex
+
 from data_tools import produce
 
 from . import corpora
-
-if TYPE_CHECKING:
-    import numpy
+from .scripts import JOINERS, needs_shaping, script_name
 
 if TYPE_CHECKING:
     import numpy
 
 CHARACTERS_A_WORD = (2, 3)  # of a Chinese phrase that is to be as long as so many words
 TRIES = 200
+_SHAPED = regex.compile(rf"[\p{{L}}\p{{M}}{JOINERS} ]+")  # words with nothing but spaces between them
 
 
 def is_chinese(text: str) -> bool:
@@ -29,14 +31,41 @@ def is_chinese(text: str) -> bool:
     return 3 * len(re.findall(f"[{corpora.CHINESE}]", text)) >= max(1, len(text))
 
 
+def is_shaped(text: str) -> bool:
+    """Whether a third of the characters, or more, are of a script that a shaper sets, such as Arabic."""
+    return 3 * sum(map(needs_shaping, text)) >= max(1, len(text))
+
+
+def cannot_set(script: str) -> str:
+    """The cause of a refusal by engines whose programs set no such script, or cannot prove that they do."""
+    return f"{script} text, which this engine cannot set; use engines.lines, scene or handwriting"
+
+
+def refuse_shaped(text: str) -> None:
+    """Refuse a text of a script that only a shaper sets, by the script's name."""
+    if is_shaped(text):
+        raise produce.Rejected(cannot_set(script_name(text)))
+
+
 def phrase(
-    documents: tuple[corpora.Document, ...], words: tuple[int, int], rng: numpy.random.Generator
+    documents: tuple[corpora.Document, ...],
+    words: tuple[int, int],
+    rng: numpy.random.Generator,
+    shaped: bool = False,
 ) -> str:
-    """Consecutive words of one sentence, or as much Chinese, with no punctuation between them."""
+    """Consecutive words of one sentence, or as much Chinese, with no punctuation between them.
+
+    `shaped` says that whoever asks can draw scripts that a shaper sets; others are refused these by name.
+    """
+    script = ""
     for _ in range(TRIES):
         document = documents[int(rng.integers(len(documents)))]
-        runs = _runs(document.paragraphs[int(rng.integers(len(document.paragraphs)))])
+        paragraph = document.paragraphs[int(rng.integers(len(document.paragraphs)))]
+        runs = _runs(paragraph)
         if not runs:
+            continue
+        if not shaped and is_shaped(paragraph):
+            script = script_name(paragraph)
             continue
         run = runs[int(rng.integers(len(runs)))]
         count = int(rng.integers(words[0], words[1] + 1))
@@ -48,12 +77,19 @@ def phrase(
         if len(pieces) >= length:
             start = int(rng.integers(len(pieces) - length + 1))
             return joiner.join(pieces[start : start + length])
+    if script:
+        raise produce.Rejected(cannot_set(script))
     raise produce.Rejected("no phrase as long as asked for")
 
 
-def name(documents: tuple[corpora.Document, ...], words: tuple[int, int], rng: numpy.random.Generator) -> str:
+def name(
+    documents: tuple[corpora.Document, ...],
+    words: tuple[int, int],
+    rng: numpy.random.Generator,
+    shaped: bool = False,
+) -> str:
     """A phrase whose first word begins with a capital."""
-    text = phrase(documents, words, rng)
+    text = phrase(documents, words, rng, shaped)
     return text[0].upper() + text[1:]
 
 
@@ -73,6 +109,9 @@ def _runs(paragraph: str) -> tuple[str, ...]:
     """What stands between punctuation: words of letters alone, single spaces between them, or Chinese."""
     if is_chinese(paragraph):
         return tuple(re.findall(f"[{corpora.CHINESE}]{{2,}}", paragraph))
+    if is_shaped(paragraph):
+        words = (match.strip() for match in _SHAPED.findall(paragraph))
+        return tuple(" ".join(run.split()) for run in words if len(run) > 2)
     runs: list[list[str]] = [[]]
     for token in paragraph.split():
         word = re.fullmatch(r"[(\"']?([A-Za-z]+(?:-[A-Za-z]+)*)([.,;:!?)\"']*)", token)
