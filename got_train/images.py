@@ -6,10 +6,11 @@ Knows the pixel values that the released weights were trained on; knows no model
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
@@ -20,6 +21,7 @@ from PIL import Image, UnidentifiedImageError, features
 
 from .cpu.resize import resize
 from .errors import ImageError
+from .image_integrity import image_fault, pdf_content_fault, pdf_count_fault, pdf_page_fault
 from .modeling.config import MEAN, STD
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ def open_image(source: Source) -> Image.Image:
     upright pictures come out the same. 16-bit grey is scaled (65535 becomes 255), CMYK converted without its
     ICC profile. A file of several frames is refused; `image_frames` reads those.
     """
-    with _pictures(source) as (image, pages, location):
+    with _pictures(source) as (image, pages, location, file):
         frames = len(pages)
         if frames > 1:
             raise ImageError(
@@ -84,7 +86,7 @@ def open_image(source: Source) -> Image.Image:
             )
         if pages != [0]:
             image.seek(pages[0])
-        return _decode(image, location)  # stays whole when its file is closed
+        return _decode(image, location, file)  # stays whole when its file is closed
 
 
 def image_frames(source: Source, first: int = 1) -> Iterator[Image.Image]:
@@ -92,16 +94,16 @@ def image_frames(source: Source, first: int = 1) -> Iterator[Image.Image]:
 
     Thumbnails and masks, which a TIFF keeps as frames of their own, are no pages.
     """
-    with _pictures(source) as (image, pages, location):
+    with _pictures(source) as (image, pages, location, file):
         for number, frame in enumerate(pages[first - 1 :], first):
             image.seek(frame)
-            picture = _decode(image, f"{location} frame {number}" if len(pages) > 1 else location)
+            picture = _decode(image, f"{location} frame {number}" if len(pages) > 1 else location, file)
             yield picture.copy() if picture is image else picture  # the next frame takes its place
 
 
 def frame_count(source: Source) -> int:
     """How many pictures a file holds, thumbnails and masks aside."""
-    with _pictures(source) as (_, pages, _):
+    with _pictures(source) as (_, pages, _, _):
         return len(pages)
 
 
@@ -233,15 +235,52 @@ def pdf_pages(
                 raise ImageError(f"{path}: encrypted; save it without its password") from error
             raise ImageError(f"{path}: not a PDF, damaged or without pages ({error}); a whole PDF") from error
     try:
-        count = len(document)
-        numbers = list(range(1, count + 1) if pages is None else pages)
-        for number in numbers:
-            if not 1 <= number <= count:
-                raise ImageError(f"{path}: no page {number}; pages 1 to {count}")
-        for number in numbers:
-            yield number, _draw(document, number, dpi, f"{path} page {number}")
+        with _whole_pdf(path, len(document)) as check:
+            count = len(document)
+            numbers = list(range(1, count + 1) if pages is None else pages)
+            for number in numbers:
+                if not 1 <= number <= count:
+                    raise ImageError(f"{path}: no page {number}; pages 1 to {count}")
+            for number in numbers:
+                location = f"{path} page {number}"
+                check(number, location, None)
+                picture = _draw(document, number, dpi, location)
+                check(number, location, picture)
+                yield number, picture
     finally:
         document.close()
+
+
+@contextmanager
+def _whole_pdf(
+    path: str | os.PathLike, count: int
+) -> Iterator[Callable[[int, str, Image.Image | None], None]]:
+    """A check of a page: before it is drawn, that its streams are whole; after, why nothing is to be seen."""
+    import pikepdf
+
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+        try:
+            pdf = pikepdf.open(file)
+            fault = pdf_count_fault(pdf, count)
+        except pikepdf.PdfError as error:
+            raise ImageError(f"{path}: a damaged PDF ({error}); a whole PDF") from error
+        if fault:
+            raise ImageError(f"{path}: damaged, pages are missing ({fault}); a whole PDF")
+
+        def check(number: int, location: str, picture: Image.Image | None) -> None:
+            try:
+                if picture is None:
+                    fault = pdf_page_fault(pdf, number, raw)
+                else:
+                    blank = all(low == high for low, high in picture.getextrema())
+                    fault = pdf_content_fault(pdf, number) if blank else None
+            except Exception as error:  # qpdf and pikepdf raise many built-in exceptions on damaged objects
+                fault = " ".join(str(error).split())[:200] or type(error).__name__
+            if fault:
+                raise ImageError(f"{location}: damaged, parts of the page are missing ({fault}); a whole PDF")
+
+        with pdf:
+            yield check
 
 
 def parse_pages(text: str) -> list[int]:
@@ -291,8 +330,8 @@ def _named(source: Source) -> Iterator[str]:
 
 
 @contextmanager
-def _pictures(source: Source) -> Iterator[tuple[Image.Image, list[int], str]]:
-    """An opened file, the frames of it that are pages, and its name for messages."""
+def _pictures(source: Source) -> Iterator[tuple[Image.Image, list[int], str, BinaryIO]]:
+    """An opened picture, the frames of it that are pages, its name for messages, and its file."""
     with _named(source) as location:
         if isinstance(source, EncodedImage):
             source = io.BytesIO(source.data)
@@ -309,7 +348,8 @@ def _pictures(source: Source) -> Iterator[tuple[Image.Image, list[int], str]]:
         source.seek(0)
         with Image.open(source, formats=FORMATS) as image:
             # The further frames of an MPO (a photo of many phones) are depth or gain maps of the first.
-            yield image, [0] if image.format == "MPO" else _page_frames(image), location
+            pages = [0] if image.format == "MPO" else _page_frames(image)
+            yield image, pages, location, source
 
 
 def _page_frames(image: Image.Image) -> list[int]:
@@ -327,8 +367,11 @@ def _page_frames(image: Image.Image) -> list[int]:
     return pages or frames
 
 
-def _decode(image: Image.Image, location: str) -> Image.Image:
+def _decode(image: Image.Image, location: str, file: BinaryIO) -> Image.Image:
     image.load()  # before the tag is read: Pillow turns a TIFF itself and then drops the tag
+    fault = image_fault(image, file)
+    if fault:
+        raise ImageError(f"{location}: damaged, parts of the picture are missing ({fault}); a whole picture")
     turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
     if 0 in image.size:
         raise ImageError(f"{location}: {image.width}x{image.height} pixels; at least 1x1")

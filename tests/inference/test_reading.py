@@ -410,6 +410,8 @@ def test_what_builds_tables_is_spared_and_words_are_not(reader):
 
 def test_a_late_page_of_a_tiff_is_opened_alone(scans, monkeypatch):
     decoded, decode = [], images._decode
-    monkeypatch.setattr(images, "_decode", lambda image, where: decoded.append(where) or decode(image, where))
+    monkeypatch.setattr(
+        images, "_decode", lambda image, where, file: decoded.append(where) or decode(image, where, file)
+    )
     Page(str(scans / "fax.tiff"), 2).open()
     assert decoded == [f"{scans}/fax.tiff frame 2"]

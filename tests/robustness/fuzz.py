@@ -20,10 +20,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from got_train.errors import GotError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 HANG_SECONDS = 10
 COLUMNS = ("refused", "accepted", "unclear", "silent wrong", "traceback", "hang")
@@ -294,6 +298,29 @@ def job(folder: Path) -> object:
         return progress
 
 
+def picture(name: str) -> Callable[[Path], object]:
+    def read(folder: Path) -> object:
+        from got_train.images import image_frames, pdf_pages
+
+        return list(pdf_pages(folder / name) if name.endswith(".pdf") else image_frames(folder / name))
+
+    return read
+
+
+def by_sound_pixels(content: bytes) -> bool:
+    """Of a PNG, whose checksums tell every change: the picture is the sound one, or there is none."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as image:
+        return image.convert("RGB").tobytes() == _scan().tobytes()
+
+
+def _scan() -> Image.Image:
+    from PIL import Image
+
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
+
+
 MODEL = Path(__file__).parents[1] / "fixtures" / "got_tiny"
 
 
@@ -301,6 +328,7 @@ def below(read: Callable[[Path], object], name: str) -> Callable[[Path], object]
     return lambda folder: read(folder / name)
 
 
+PICTURES = ("scan.jpg", "scan.tif", "scan.gif", "scan.webp", "scan.bmp", "scan.jp2", "scan.pdf")
 KINDS = (
     Kind("model.safetensors", "model/model.safetensors", below(all_values, "model"), by_safetensors, False),
     Kind("safetensors header", "a.safetensors", below(all_values, "a.safetensors"), by_safetensors),
@@ -322,6 +350,8 @@ KINDS = (
     Kind("records.csv", "records.csv", records("records.csv")),
     Kind("predictions.jsonl", "predictions.jsonl", predictions),
     Kind("journal.jsonl", "job/journal.jsonl", job),
+    Kind("PNG", "scan.png", picture("scan.png"), by_sound_pixels, False),
+    *(Kind(name[5:].upper(), name, picture(name), None, False) for name in PICTURES),
 )
 
 
@@ -390,6 +420,9 @@ def make_sound(folder: Path) -> None:
     (folder / "job").mkdir()
     rows = [{"settings": {"task": "ocr"}}, {"key": "a", "stamp": [[1, 2]], "text": "b"}]
     (folder / "job" / "journal.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+
+    for name in ("scan.png", *PICTURES):
+        _scan().save(folder / name)
 
 
 def _copy_model(source: Path, target: Path, layout: str) -> None:
