@@ -42,19 +42,19 @@ def merge(
     accelerate_if_tuned(model)
     both = probe_logits(model)
     merged = probe_logits(detach(model, fold=True))
-    _check(_difference("merged", both, merged), TOLERANCE * abs(both).max(), adapter)
+    check_difference(print_difference("merged", both, merged), TOLERANCE * abs(both).max(), adapter)
     if dtype != "float32":
         merged = probe_logits(round_weights(model, dtype))
-        _difference(f"merged and rounded to {dtype}", both, merged)
+        print_difference(f"merged and rounded to {dtype}", both, merged)
     result = Path(result).resolve()
     tmp_dir = result.with_name(f".{result.name}.merging")
     shutil.rmtree(tmp_dir, ignore_errors=True)
     try:
-        with _writing(result):
+        with writing(result):
             save_model(model, tmp_dir, layout, dtype, load_tokenizer(adapter))
             copy_characters(adapter, tmp_dir)
         del model  # one of the released size is 2 GB
-        _check(_difference("read back", merged, probe_logits(load_tuned(tmp_dir))), 0, adapter)
+        check_difference(print_difference("read back", merged, probe_logits(load_tuned(tmp_dir))), 0, adapter)
         os.replace(tmp_dir, result)
     finally:
         shutil.rmtree(tmp_dir, ignore_errors=True)
@@ -62,7 +62,7 @@ def merge(
 
 
 @contextmanager
-def _writing(result: Path) -> Iterator[None]:
+def writing(result: Path) -> Iterator[None]:
     from safetensors import SafetensorError
 
     try:
@@ -71,7 +71,7 @@ def _writing(result: Path) -> Iterator[None]:
         raise CheckpointError(f"{result}: cannot be written ({error}); another disk or folder") from error
 
 
-def _difference(what: str, expected: np.ndarray, actual: np.ndarray) -> float:
+def print_difference(what: str, expected: np.ndarray, actual: np.ndarray) -> float:
     largest = float(abs(expected - actual).max())
     print(
         f"{what}: largest difference {largest:.3g} in {expected.shape[0]} x {expected.shape[1]} logits, "
@@ -81,7 +81,7 @@ def _difference(what: str, expected: np.ndarray, actual: np.ndarray) -> float:
     return largest
 
 
-def _check(difference: float, bound: float, adapter: str | os.PathLike) -> None:
+def check_difference(difference: float, bound: float, adapter: str | os.PathLike) -> None:
     if not difference <= bound:
         raise CheckpointError(
             f"{adapter}: merged, the logits move by {difference:.3g}, not by {bound:.3g}; nothing written"

@@ -19,7 +19,7 @@ COMMANDS = {
     "train": "train or fine-tune a model from a YAML file",
     "report": "show a run as one page: verdict, curves, samples, settings",
     "trace": "show which rows went into a step, or which steps saw a row",
-    "merge": "merge a LoRA adapter into its base model",
+    "merge": "merge a LoRA adapter into its base model, or average several runs",
     "infer": "read pages, PDFs, folders or a video",
     "app": "open a local web page to read, compare and correct pages",
     "serve": "answer OpenAI-compatible requests, batched, from one or several models",
