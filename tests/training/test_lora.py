@@ -250,7 +250,7 @@ def test_models_of_one_base_share_its_weights_and_each_computes_what_it_does_alo
     base, two_adapters, logits_of
 ):
     shared, folders = SharedModels(), (*two_adapters, base)
-    models = {folder: shared.load(folder) for folder in folders}
+    models = {folder: load_pipeline(folder, shared=shared).model for folder in folders}
     for folder, model in models.items():
         assert np.array_equal(logits_of(model), logits_of(load_pipeline(folder).model))
     a, b, alone = models.values()
