@@ -255,8 +255,10 @@ class TrainConfig:
     eval_steps: int = 200  # where data.validation is given
     early_stopping_patience: int = 0  # validations without a lower loss after which the run ends; 0: never
     ema_decay: float = 0.0  # decay of a moving average of the weights, for `best` and `final`; 0: none
-    preview_samples: int = 4  # of data.validation, read at each validation for VisualDL
+    preview_samples: int = 4  # of data.validation, read at each validation for VisualDL and trackers
     preview_max_new_tokens: int = 128  # of each of these answers, at most
+    # where curves, pictures and texts go; VisualDL's file is written in any case, as the report reads it
+    report_to: tuple[Literal["visualdl", "tensorboard", "wandb", "swanlab", "mlflow"], ...] = ("visualdl",)
     threads: int = 0  # of one process on the CPU; 0: its share of the cores
     cpu_tuning: bool = True
     deterministic: bool = False  # on a GPU the same bits in every run; a CPU has them in any case
@@ -448,6 +450,7 @@ FREE = (
     "train.save_total_limit",
     "train.preview_samples",
     "train.preview_max_new_tokens",
+    "train.report_to",
     "train.threads",
     "train.cpu_tuning",
     "train.sharding",

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import numpy as np
 import paddle
 from tqdm import tqdm
-from visualdl import LogWriter
 
 from got_train.config.schema import Config
 from got_train.data.mixture import subsample
@@ -38,6 +37,7 @@ from got_train.inference.reader import OcrPipeline
 from got_train.strict_files import reading, strict_json
 
 from .run_files import MEASUREMENTS
+from .trackers import Writers
 
 VALIDATION = "validation"
 NUM_PROBED = 10_000  # records of a set, evenly spaced, whose kinds are found before some are chosen
@@ -319,7 +319,7 @@ class EvalLog:
             yield from (strict_json(line, True) for line in whole.split("\n") if line)  # the last may be torn
 
 
-def log_curves(writer: LogWriter, result: EvalResult) -> None:
+def log_curves(writer: Writers, result: EvalResult) -> None:
     """A curve for each metric of each task of each source."""
     for source, tasks in result.metrics().items():
         for task, values in tasks.items():

@@ -54,6 +54,7 @@ from .sources import (
     source_stamps,
 )
 from .trace import Trace
+from .trackers import Trackers, last_values
 from .trainer import GotTrainer, training_arguments
 
 NUM_PROBED = 16  # rows of which the views are counted, to know what their features take
@@ -194,6 +195,8 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     if config.train.sharding not in ("stage2", "stage3"):  # where a process has some gradients only
         callbacks.append(GradientCheck(model, config, args.output_dir))
     callbacks += [feature_cache] if feature_cache else []
+    if set(config.train.report_to) - {"visualdl"}:
+        callbacks.append(Trackers(config))
     trainer = GotTrainer(
         model=model,
         config=config,
@@ -384,6 +387,16 @@ def _train(config: Config, start: Path | None, lock: FolderLock, signals: Signal
         remove_leftovers(output_dir)
         if warning := warn_no_replay(config):
             print(f"warning: {warning}", file=sys.stderr)
+    trackers = trainer.callback(Trackers)
+    try:
+        return _finish(trainer, start, lock, output_dir)
+    finally:
+        if trackers is not None:
+            trackers.finish()
+
+
+def _finish(trainer: GotTrainer, start: Path | None, lock: FolderLock, output_dir: Path) -> Path:
+    """Train and keep the result; returns its folder."""
     eval_baseline(trainer)
     trainer.train(resume_from_checkpoint=None if start is None else str(start))
     lock.check()
@@ -395,6 +408,10 @@ def _train(config: Config, start: Path | None, lock: FolderLock, signals: Signal
     trainer.wait()
     if trainer.is_world_process_zero():
         note_characters(trainer, tmp_dir)
+        if trackers := trainer.callback(Trackers):
+            trackers.add_text(
+                "last values", last_values(trainer.state.log_history), trainer.state.global_step
+            )
         commit(tmp_dir)
         remove_leftovers(output_dir)
     trainer.wait()  # no process leaves while another still works

@@ -18,6 +18,7 @@ BEST_FILE = "best.json"
 
 # of the run
 AUDIT_FILE = "audit.json"
+TRACKERS_FILE = "trackers.txt"  # the name that trackers know the run by
 MEASUREMENTS = "measurements.jsonl"
 SKILLS_FILE = "skills.json"
 

@@ -18,7 +18,6 @@ from paddle import nn
 from paddlenlp.trainer import Trainer, TrainerCallback, TrainingArguments
 from paddlenlp.trainer.integrations import VisualDLCallback
 from paddlenlp.utils.log import logger
-from visualdl import LogWriter
 
 from got_train.checkpoint.adapters import check_same_adapter, load_adapter_weights, save_adapter
 from got_train.checkpoint.tensor_io import save_tensors
@@ -71,6 +70,7 @@ from .run_state import (
     write_record,
 )
 from .signals import Interrupted, SignalHandler
+from .trackers import Trackers, Writers
 
 Callback = TypeVar("Callback", bound=TrainerCallback)
 
@@ -310,10 +310,12 @@ class GotTrainer(Trainer):
         """Of the update that was made; paddlenlp logs the next one's."""
         return self.lr_scheduler.base_lr * self.lr_scheduler.lr_lambda(self.state.global_step - 1)
 
-    def log_writer(self) -> LogWriter | None:
+    def log_writer(self) -> Writers | None:
         """Where pictures go; on the first process only."""
         callback = self.callback(VisualDLCallback)
-        return None if callback is None else callback.vdl_writer
+        if callback is None or callback.vdl_writer is None:
+            return None
+        return Writers(callback.vdl_writer, self.callback(Trackers))
 
     def callback(self, kind: type[Callback]) -> Callback | None:
         """The callback of a kind, where the run has one."""

@@ -29,6 +29,7 @@ from got_train.evaluation.scores import summary
 from got_train.training.generation_eval import EvalResult, GenerationEval
 from got_train.training.regressions import compare
 from got_train.training.run_files import AFTER, BEFORE, SKILLS, SKILLS_FILE, UNFINISHED
+from got_train.training.trackers import Trackers
 from got_train.training.trainer import GotTrainer
 
 from .validation import Validation
@@ -66,6 +67,8 @@ def eval_final(trainer: GotTrainer, model_folder: Path) -> None:
         }
         write_json(Path(trainer.args.output_dir) / SKILLS_FILE, values)
         print(f"{table}\n", file=sys.stderr, flush=True)
+        if trackers := trainer.callback(Trackers):
+            trackers.add_text("changes", table, step)
 
 
 def _compared(trainer: GotTrainer) -> Validation | None:

@@ -10,7 +10,6 @@ import numpy as np
 import paddle
 from paddlenlp.trainer import TrainerCallback
 from tqdm import tqdm
-from visualdl import LogWriter
 
 from got_train.data.collator import Collator
 from got_train.data.records import Record
@@ -21,6 +20,7 @@ from got_train.training.early_stopping import EarlyStopping
 from got_train.training.generation_eval import EvalLog, EvalResult, GenerationEval, log_curves
 from got_train.training.regressions import regressions
 from got_train.training.run_files import EARLY_STOP, LOSS, VALIDATION_LOSS
+from got_train.training.trackers import Writers
 from got_train.training.trainer import GotTrainer
 
 
@@ -156,7 +156,7 @@ class SamplePreviews:
         self.collator, self.records, self.reader = collator, records, reader
         self._pictured = False
 
-    def show(self, writer: LogWriter | None, step: int, answers: Sequence[str | None] | None = None) -> None:
+    def show(self, writer: Writers | None, step: int, answers: Sequence[str | None] | None = None) -> None:
         """The given answers (None: not read this time), or those of the reader."""
         if writer is None or not self.records:
             return
