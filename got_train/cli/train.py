@@ -79,9 +79,11 @@ def report(config: Config) -> None:
     if int(os.environ.get("PADDLE_TRAINER_ID", "0")) > 0 or not os.path.isdir(config.train.output_dir):
         return
     try:
+        from got_train.run_report.model_card import write_card
         from got_train.run_report.page import write_report
 
         write_report(config.train.output_dir, config)
+        write_card(config.train.output_dir, config)
     except (Exception, KeyboardInterrupt) as error:
         say("train", f"no report.html: {type(error).__name__}: {describe(error)}")
 

@@ -20,7 +20,9 @@ import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
-from prometheus_client.parser import text_string_to_metric_families
+
+pytest.importorskip("python_multipart")
+pytest.importorskip("prometheus_client")
 
 from got_train.app import remote
 from got_train.app.api import Api, ApiConfig
@@ -96,6 +98,8 @@ class Client:
         return answer.status, json.loads(answer.read())
 
     def metrics(self):
+        from prometheus_client.parser import text_string_to_metric_families
+
         text = self.send("GET", "/metrics").read().decode()
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         return {(sample.name, *sorted(sample.labels.values())): sample.value for sample in samples}

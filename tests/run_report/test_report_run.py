@@ -1,5 +1,6 @@
 """The page of a run: what it says beside what the files say, that it asks for nothing, when it is written."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -110,6 +111,32 @@ def tuned(tmp_path_factory):
 def made(tuned, tmp_path):
     """A copy of the run that may be spoilt."""
     return Path(shutil.copytree(tuned, tmp_path / "run"))
+
+
+def test_train_writes_a_model_card_that_says_what_the_files_say(tuned):
+    text = (tuned / "final" / "README.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "|" in line
+    ]
+    checked = json.loads((tuned / "check.json").read_text())
+    skills = json.loads((tuned / "skills.json").read_text())
+    entered = (tuned / "ledger-0.jsonl").read_text().splitlines()
+    base = ROOT / "configs/nano/weights/stage3"
+    assert text.startswith("---\nlibrary_name: paddlepaddle\n")
+    assert f"A LoRA adapter (rank 2) of `{base}`" in text and "complete, 4 steps" in text
+    for source in checked["sources"]:
+        tasks = ", ".join(f"{task} {count:,}" for task, count in source["tasks"].items())
+        median = f"{source['tokens']['median']:,}"
+        assert [source["role"], f"`{source['path']}`", str(source["rows"]), median, tasks] in rows
+    for skill in skills["skills"]:
+        task = skill["task"].replace("<", "&lt;")
+        assert [task, skill["metric"], skill["verdict"]] in [row[:3] for row in rows]
+    assert f"entered {len(entered)} steps" in text
+    assert f"The check said: {checked['verdict']}." in text
+    assert ["steps", "4"] in rows and ["lora.rank", "2"] in rows
+    weights = (tuned / "final" / "adapter.safetensors").read_bytes()
+    assert ["`adapter.safetensors`", f"`{hashlib.sha256(weights).hexdigest()}`"] in rows
+    assert "<b>" not in text and "<script" not in text
 
 
 def test_train_writes_the_page_and_it_says_what_the_files_say(tuned):
