@@ -99,8 +99,17 @@ def _rows(options: argparse.Namespace, losses: Losses) -> Rows:
             raise DataError(f"--{given[0]}: for records; {options.source} has labels, see --tasks")
         return _label_rows(options, losses)
     if options.tasks or options.order:
-        raise DataError(f"--tasks, --order: for labels with positions; {options.source} has records")
+        raise DataError(_no_labels(options.source))
     return _record_rows(options)
+
+
+def _no_labels(source: str) -> str:
+    """Why --tasks and --order are refused: the source has records, or it cannot be read at all."""
+    try:
+        read_records(source, task="ocr")[0]
+    except RecordError as error:
+        return f"no labels that are known here; {error}"
+    return f"--tasks, --order: for labels with positions; {source} has records, leave them out"
 
 
 def _record_rows(options: argparse.Namespace) -> Rows:

@@ -133,8 +133,41 @@ def _table_row(row: dict, location: str) -> dict:
     return {"images": listed, **row}
 
 
+# what other programs write, by keys that only they have, and what to give instead
+_FOREIGN = (
+    ({"Blocks"}, "Amazon Textract's answer", "its positions are not read; write hOCR or ALTO of it"),
+    ({"responses"}, "Google Vision's answer", "it is not read; write hOCR or ALTO of it"),
+    ({"fullTextAnnotation"}, "Google Vision's answer", "it is not read; write hOCR or ALTO of it"),
+    ({"analyzeResult"}, "Azure's answer", "it is not read; write hOCR or ALTO of it"),
+    (
+        {"rec_texts", "rec_scores"},
+        "PaddleOCR's answer",
+        "correct it in PPOCRLabel and give its Label.txt, or write lines of image and text",
+    ),
+    (
+        {"schema_name", "texts"},
+        "a DoclingDocument",
+        "export Markdown of it, and give picture and .md as rows",
+    ),
+    ({"level", "page_num", "conf"}, "Tesseract's TSV", "write hOCR or ALTO (tesseract page.png out hocr)"),
+    ({"data", "annotations"}, "a task of Label Studio in lines", "export JSON, which is one list"),
+    ({"questionId", "answers"}, "questions about a page (DocVQA)", "GOT reads text; give the page's text"),
+    ({"valid_line"}, "CORD's label file", "it is not read; give its rows with the text of the page"),
+    ({"instruction", "output"}, "Alpaca's rows", "name the picture and the answer in columns"),
+)
+
+
+def foreign_rows(keys: Iterable[str]) -> tuple[str, str]:
+    """What rows with these keys are of another program, and what helps; empty if nobody knows them."""
+    names = set(keys)
+    return next(((name, advice) for own, name, advice in _FOREIGN if own <= names), ("", ""))
+
+
 def _check_keys(keys: Iterable[str], known: Sequence[str], location: str, kind: str) -> None:
     keys = list(keys)
+    name, help_with = foreign_rows(keys)
+    if name:
+        raise RecordError(f"{location}: {name}; {help_with}")
     for key in keys:
         if key not in known:
             advice = f"say in columns which to read, such as {_suggested(keys)}"

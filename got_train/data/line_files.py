@@ -37,6 +37,7 @@ ONE_PICTURE = (*prompts.ONE_VIEW, "multi_crop", "multi_crop_ocr")  # tasks of a 
 HEADLESS = ("image", "text")  # what the two columns of a CSV file without a head are
 _DELIMITERS = (",", ";", "\t")
 _BOM, _SPACE = b"\xef\xbb\xbf", b" \t\r\n"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class RecordFile(Sequence):
@@ -192,9 +193,18 @@ def first_bytes(path: str | os.PathLike) -> bytes:
         raise RecordError(f"{path}: no such file; a .jsonl or .json file, or a folder") from error
     except OSError as error:
         raise DataFileError(f"{path}: {error.strerror}; a readable file") from error
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if start.startswith(_UTF16):
         raise RecordError(f"{path}: is UTF-16; save it as UTF-8")
     return start.removeprefix(_BOM).lstrip(_SPACE)
+
+
+def has_utf16_mark(path: str | os.PathLike) -> bool:
+    """Whether a file begins with the byte order mark of UTF-16; false where it cannot be opened."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(2).startswith(_UTF16)
+    except OSError:
+        return False
 
 
 def meta_rows(path: str | os.PathLike) -> dict | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from got_train.data.box_lines import box_format, parse_corners, parse_points, text_lines
+from got_train.data.box_lines import box_format, parser_of, text_lines
 from got_train.data.record import RecordError
 
 from .image_search import image_of
@@ -29,7 +29,7 @@ def box_pages(path: str, image_root: str | None) -> Iterator[LabelledPage | Reco
     except RecordError as error:
         yield error
         return
-    read = parse_points if "x3" in form else parse_corners
+    read = parser_of(form)
     parsed = [(number, line, read(line)) for number, line in enumerate(lines, 1)]
     with_script = "x3" in form and all(
         line is None or line.text.partition(",")[0].strip() in _SCRIPTS for _, _, line in parsed

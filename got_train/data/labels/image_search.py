@@ -13,7 +13,8 @@ from got_train.data.record import RecordError
 from got_train.images import SUFFIXES
 
 IMAGE_FOLDERS = ("img", "imgs", "image", "images", "pictures", "pages", "scans")
-_PREFIXES = ("gt_", "res_")  # of ICDAR: gt_img_1.txt belongs to img_1.jpg
+# of ICDAR and Total-Text: gt_img_1.txt belongs to img_1.jpg
+_PREFIXES = ("gt_", "res_", "poly_gt_")
 
 
 def image_of(path: str, named: str, image_root: str | None, location: str = "") -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from got_train.data.box_lines import box_format, text_lines
-from got_train.data.line_files import first_bytes, forward_lines, json_row
+from got_train.data.line_files import first_bytes, forward_lines, has_utf16_mark, json_row
 from got_train.data.record import RecordError, shorten
 from got_train.images import SUFFIXES, natural_order
 from got_train.strict_files import strict_json
@@ -43,7 +43,11 @@ SAMPLED = 20  # files of a folder by which it is told, and lines of a file
 _TAB = "\t"
 _TEXTS = ("utf8_string", "text", "transcription")
 _PADDLE = re.compile(
-    r"(?:\[.*\]|[^\t]*?\.(?:" + "|".join(suffix[1:] for suffix in SUFFIXES) + r"))(\t|\s)", re.IGNORECASE
+    r"(?:\[.*\]|[^\t]*?\.(?:" + "|".join(suffix[1:] for suffix in SUFFIXES) + r"))(\t|,|\s)", re.IGNORECASE
+)
+# ICDAR's lists of words: `word_1.png, "Tiredness"`
+_WORD = re.compile(
+    r"([^\t,]+?\.(?:" + "|".join(suffix[1:] for suffix in SUFFIXES) + r"))\s*,\s*(\"(.*)\"|.*)", re.IGNORECASE
 )
 
 Read = Iterator[LabelledPage | RecordError]  # a page that cannot be used does not end the others
@@ -106,7 +110,10 @@ def _folder_files(folder: str) -> dict[str, str]:
 
 
 def _format(path: str) -> str:
-    suffix, start = Path(path).suffix.lower(), first_bytes(path)
+    suffix = Path(path).suffix.lower()
+    if suffix == ".xml" and has_utf16_mark(path):  # which XML may be, as no other format here
+        return "XML"
+    start = first_bytes(path)
     if start.startswith(b"<") or suffix == ".xml":
         return "hOCR" if is_hocr(start) else "" if suffix in (".html", ".htm") else "XML"
     if suffix in (".txt", ".csv", ".tsv") and box_format(text_lines(path)):
@@ -215,7 +222,8 @@ def _coco_page(picture: dict, notes: Sequence, location: str, folder: str) -> La
 def _coco_label(note: dict, location: str) -> Label:
     attributes = note.get("attributes") if isinstance(note.get("attributes"), dict) else {}
     legible = all(map(is_legible, (note, attributes)))
-    text = next((keys[key] for keys in (note, attributes) for key in _TEXTS if keys.get(key) is not None), "")
+    named = ({key.lower(): value for key, value in keys.items()} for keys in (note, attributes))
+    text = next((keys[key] for keys in named for key in _TEXTS if keys.get(key) is not None), "")
     points = _flat(note.get("polygon") or note.get("mask") or note.get("segmentation"))
     polygon = corners(points) if points else ()
     given = note.get("bbox")
@@ -241,6 +249,8 @@ def _paddle(path: str, root: str | None) -> Read:
     for location, raw in forward_lines(path):
         try:
             named, tab, label = raw.decode().partition(_TAB)
+            if not tab and (word := _WORD.fullmatch(named)):
+                named, tab, label = word[1], _TAB, word[3] or word[2]
             if not tab:
                 raise RecordError(
                     f"{location}: no tab between picture and text; PaddleOCR's line is picture<TAB>text"
@@ -268,9 +278,11 @@ def _paddle_labels(label: str, location: str) -> tuple[Label, ...]:
     try:
         rows = strict_json(label, allow_nan=True) if label.startswith("[") else None
     except ValueError as error:
-        if re.match(r"\[\s*\{\s*\"", label):  # a list of labels, and no text that begins with a bracket
+        if re.match(r"\[\s*\{\s*[\"']", label):  # a list of labels, and no text that begins with a bracket
             two = " two records run together in one line," if "]" in label and "\t" in label else ""
             what = f"the JSON of its labels is broken,{two} {error}"
+            if re.match(r"\[\s*\{\s*'", label):
+                what = "its labels are Python's, in single quotes, and no JSON (json.dumps writes it)"
             raise RecordError(
                 f"{location}: {what}; a picture, a tab and one list of labels a line"
             ) from error

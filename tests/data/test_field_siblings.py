@@ -1,0 +1,151 @@
+"""Siblings of the field cases: label files of the same kinds in other encodings, marks and shapes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+from got_train.cli import convert_data
+from got_train.data.answers import unusual_answers
+from got_train.data.record import RecordError
+from got_train.data.records import read_records
+
+PAGE = (
+    '<?xml version="1.0" encoding="{encoding}"?><PcGts xmlns="http://schema.primaresearch.org/PAGE/gts/'
+    'pagecontent/2019-07-15"><Page imageFilename="{image}" imageWidth="400" imageHeight="200">'
+    '<TextRegion id="r"><Coords points="0,0 390,0 390,190 0,190"/><TextLine id="l"><Coords '
+    'points="10,10 200,10 200,30 10,30"/><TextEquiv><Unicode>Grüße</Unicode></TextEquiv></TextLine>'
+    "</TextRegion></Page></PcGts>"
+)
+COCO = {"id": 1, "image_id": 1, "bbox": [10, 10, 120, 20]}
+PADDLE = [{"transcription": "one", "points": [[10, 10], [110, 10], [110, 30], [10, 30]], "difficult": False}]
+TOTAL = "x: [[10 100 200]], y: [[20 20 60]], ornt: [u'c'], transcriptions: [u'{}']\n"
+
+
+def page(encoding, python, image="p1.png"):
+    return PAGE.format(encoding=encoding, image=image).encode(python)
+
+
+def coco(**attributes):
+    pictures = [{"id": 1, "file_name": "p1.png", "width": 400, "height": 200}]
+    return json.dumps({"images": pictures, "annotations": [COCO | {"attributes": attributes}]})
+
+
+@pytest.fixture
+def convert(tmp_path, capsys):
+    """A function: exit code, texts and words of got convert-data on files beside pictures."""
+
+    def run(files, source="", pictures=("p1.png",)):
+        for name in pictures:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            image = Image.new("L", (400, 200), 255)
+            ImageDraw.Draw(image).text((20, 20), "harbour", 0)
+            image.save(tmp_path / name)
+        for name, content in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        out = tmp_path / "out"
+        flags = ["--to", "records", "-o", str(out), "--tasks", "ocr"]
+        code = convert_data.main([str(tmp_path / source), *flags])
+        rows = out / "records.jsonl"
+        texts = [json.loads(line)["text"] for line in rows.read_text().splitlines()] if rows.exists() else []
+        said = capsys.readouterr()
+        refused = out / "records.refused.jsonl"
+        return code, texts, said.out + said.err + (refused.read_text() if refused.exists() else "")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "picture", "text"),
+    [
+        ("p1.xml", page("UTF-16", "utf-16"), "p1.png", "Grüße"),
+        ("p1.xml", page("ISO-8859-1", "latin-1"), "p1.png", "Grüße"),
+        ("p1.xml", page("UTF-8", "utf-8-sig", "C:\\scans\\P1.PNG"), "p1.png", "Grüße"),
+        ("gt_a.txt", "10;21;267;21;267;67;10;67;ORANGE\n", "a.jpg", "ORANGE"),
+        ("a.txt", "10\t21\t267\t21\t267\t67\t10\t67\tORANGE\n", "a.jpg", "ORANGE"),
+        ("a.txt", "10 21 267 21 267 67 10 67 ORANGE red\n", "a.jpg", "ORANGE red"),
+        (
+            "a.txt",
+            "10,21,267,21,267,67,10,67,1,000\n10,81,267,81,267,97,10,97,9.00\n",
+            "a.jpg",
+            "1,000\n9.00",
+        ),
+        ("a.txt", "10,21,100,21,267,21,267,67,100,67,10,67,ORANGE\n", "a.jpg", "ORANGE"),
+        ("poly_gt_a.txt", TOTAL.format("ORANGE") + TOTAL.format("#"), "a.jpg", "ORANGE"),
+        ("words.txt", 'rec/w1.png, "Tiredness"\nrec/w1.png, "a, b"\n', "rec/w1.png", "Tiredness|a, b"),
+        ("words.txt", "rec/w1.png,Tiredness\n", "rec/w1.png", "Tiredness"),
+        ("i.json", coco(Transcription="Cap"), "p1.png", "Cap"),
+    ],
+)
+def test_other_encodings_marks_and_shapes_are_read(convert, file, content, picture, text):
+    source = file if file.startswith(("words", "i.json")) else ""
+    code, texts, _ = convert({file: content}, source, (picture,))
+    assert (code, texts) == (0, text.split("|"))
+
+
+@pytest.mark.parametrize("value", ["False", "no", False, 0])
+def test_what_a_tool_calls_not_legible_is_counted_however_it_writes_it(convert, value):
+    code, texts, said = convert({"i.json": coco(transcription="junk", legible=value)}, "i.json")
+    assert (code, texts) == (2, []) and "1 illegible labels left out (1 words)" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("Label.txt", "p1.png\t" + str(PADDLE), "its labels are Python's, in single quotes, and no JSON"),
+        ("Label.txt", "p1.png\t" + json.dumps(PADDLE)[:-9], "the JSON of its labels is broken"),
+        ("Label.txt", "p1.png\t港口".encode("gbk"), "not UTF-8"),
+        (
+            "e.jsonl",
+            json.dumps({"id": 1, "data": {"ocr": "p1.png"}, "annotations": []}),
+            "Label Studio in lines",
+        ),
+        ("p1.json", json.dumps({"DocumentMetadata": {}, "Blocks": []}), "Amazon Textract's answer"),
+        ("p1.json", json.dumps({"responses": [{"fullTextAnnotation": {}}]}), "Google Vision's answer"),
+        ("p1.json", json.dumps({"status": "ok", "analyzeResult": {}}), "Azure's answer"),
+        (
+            "p1.json",
+            json.dumps({"input_path": "p1.png", "rec_texts": [], "rec_scores": []}),
+            "give its Label.txt",
+        ),
+        ("p1.json", json.dumps({"schema_name": "DoclingDocument", "texts": []}), "a DoclingDocument"),
+        ("p1.json", json.dumps({"valid_line": [], "meta": {}}), "CORD's label file"),
+        ("p1.tsv", "level\tpage_num\tconf\ttext\n5\t1\t96\tHarbour\n", "Tesseract's TSV; write hOCR or ALTO"),
+    ],
+)
+def test_what_is_not_read_is_named_as_what_it_is(convert, file, content, words):
+    code, texts, said = convert({file: content}, file)
+    assert code == 2 and texts == [] and words in said
+    assert "unknown key" not in said and "has records" not in said
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("points", [4, 2, 7])
+def test_boxes_are_no_answers_whatever_parts_their_numbers(tmp_path, mark, points):
+    numbers = ["10", "21", "267", "67"] if points == 2 else [str(10 + number) for number in range(2 * points)]
+    lines = [mark.join([*numbers, text]) for text in ("ORANGE", "APPLE")]
+    assert [each.kind for each in unusual_answers(["\n".join(lines)] * 4)] == ["boxes", "equal"]
+    Image.new("L", (300, 100), 255).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    with pytest.raises(RecordError, match=r"its .txt files hold boxes .*; got convert-data makes records"):
+        read_records(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "1 2 3 4 5 6 7 8 9\n9 8 7 6 5 4 3 2 1",  # a table of numbers
+        "12, 14, 15 and 16 are even or not, as you like",
+        "3 apples 4 pears 5 plums 6 figs",
+        "x: the first, y: the second",
+    ],
+)
+def test_texts_with_numbers_stay_texts(answer):
+    assert "boxes" not in [each.kind for each in unusual_answers([answer, answer + "."])]
+
+
+def test_a_folder_that_holds_none_is_not_called_labels(tmp_path):
+    (Path(tmp_path) / "p1.tsv").write_text("image\ttext\np1.png\tHarbour\n")
+    assert len(read_records(tmp_path / "p1.tsv", task="ocr")) == 1
