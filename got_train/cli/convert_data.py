@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from got_train.data.convert import DROPPABLE, NAMES, _out, _refusals, convert
+from got_train.data.convert import DROPPABLE, NAMES, convert, records_out, refusals_of
+from got_train.data.convert_labels import convert_labels, label_refusals, labels_out
+from got_train.data.labels import writers
 from got_train.data.labels.labelled_page import Losses
 from got_train.data.labels.to_spots import ILLEGIBLE, ORDERS
 
@@ -23,12 +25,13 @@ def parser() -> CommandParser:
     command = CommandParser(
         "convert-data",
         description="Convert training data between its formats, row by row; no row is changed on the way.",
-        epilog="Exit codes: 0 all rows converted, 1 some refused (see OUT.refused.jsonl), 2 wrong usage.",
+        epilog="Exit codes: 0 all rows converted, 1 some refused (a file beside OUT tells why), 2 usage.",
     )
     add = command.add_argument
+    formats = f"of records: {', '.join(NAMES)}; of labels: {', '.join(writers.FORMATS)} (docs/formats.md)"
     add("source", help="data that got train reads, or labels: PAGE, ALTO, COCO-Text, PaddleOCR, lines")
-    add("--to", required=True, choices=tuple(NAMES), help="the format to write")
-    add("-o", "--out", required=True, metavar="OUT", help="a .jsonl or .json file, or a folder for it")
+    add("--to", required=True, choices=(*NAMES, *writers.FORMATS), metavar="FORMAT", help=formats)
+    add("-o", "--out", required=True, metavar="OUT", help="the file to write, or a folder for it")
     add(
         "--copy-images",
         action="store_true",
@@ -65,11 +68,12 @@ def parser() -> CommandParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     losses = Losses()
-    written, refused = convert(options, losses)
-    out = _out(options)
-    print(f"{written} rows in {out}")
+    labels = options.to in writers.FORMATS
+    written, refused = (convert_labels if labels else convert)(options, losses)
+    print(f"{written} {'pages' if labels else 'rows'} in {(labels_out if labels else records_out)(options)}")
     for line in losses.lines():
         print(f"  {line}")
     if refused:
-        print(f"{refused} rows refused, see {_refusals(out)}", file=sys.stderr)
+        file = label_refusals(options) if labels else refusals_of(records_out(options))
+        print(f"{refused} {'pages' if labels else 'rows'} refused, see {file}", file=sys.stderr)
     return SOME_REFUSED if refused else CONVERTED

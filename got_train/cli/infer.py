@@ -73,7 +73,7 @@ def _add_output(parser: CommandParser) -> None:
     add("--stream", action="store_true", help="show text while it is read")
     add("--srt", action="store_true", help="write subtitles of a video instead of text")
     add("--render", action="store_true", help="write PAGE.html too, into --output-dir or here")
-    add("--format", choices=FORMATS, help="write PAGE.<format> too, with the drawings it can hold")
+    add("--format", choices=FORMATS, help=f"write PAGE.<format> too: {', '.join(FORMATS)}", metavar="FORMAT")
     add("--tables", choices=("html", "pipes"), help="how --format md writes tables (default html)")
     file = "write that of a single page to FILE instead"
     add("--save-render-file", "--save_render_file", metavar="FILE", help=file)

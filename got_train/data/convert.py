@@ -36,17 +36,17 @@ Rows = Iterator[Record | RecordError]
 
 def convert(options: argparse.Namespace, losses: Losses) -> tuple[int, int]:
     """Writes OUT, and what was refused beside it; the number of rows of each."""
-    out = _out(options)
+    out = records_out(options)
     if out.exists() and any(os.path.exists(file) and out.samefile(file) for file in _read_files(options)):
         raise DataError(f"--out: {out} is the source itself; another file or folder")
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished, refusals = out.with_name(out.name + ".tmp"), _refusals(out)
+    unfinished, refusals = out.with_name(out.name + ".tmp"), refusals_of(out)
     refusals.unlink(missing_ok=True)
     try:
-        with open(unfinished, "w", encoding="utf-8", newline="\n") as file, _Refusals(refusals) as refuse:
+        with open(unfinished, "w", encoding="utf-8", newline="\n") as file, Refusals(refusals) as refuse:
             written, refused = _write(file, refuse, options, losses)
         if not written:
-            raise DataError(f"{options.source}: no row can be converted; {_cause(refusals, losses)}")
+            raise DataError(f"{options.source}: no row can be converted; {first_cause(refusals, losses)}")
         os.replace(unfinished, out)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -56,7 +56,7 @@ def convert(options: argparse.Namespace, losses: Losses) -> tuple[int, int]:
 def _write(
     file: TextIO, refuse: Callable[[RecordError], None], options: argparse.Namespace, losses: Losses
 ) -> tuple[int, int]:
-    folder = _out(options).parent
+    folder = records_out(options).parent
     cuts = bool(set(_tasks(options)) & set(CROPS))  # pictures that stand nowhere yet
     copies = ImageCopier(folder / "images") if options.copy_images or cuts else None
     written = refused = 0
@@ -73,7 +73,7 @@ def _write(
     return written, refused
 
 
-class _Refusals:
+class Refusals:
     """A file of causes that is there only if there are any."""
 
     def __init__(self, path: Path) -> None:
@@ -94,13 +94,11 @@ class _Refusals:
 
 def _rows(options: argparse.Namespace, losses: Losses) -> Rows:
     if os.path.exists(options.source) and are_labels(options.source):
-        given = [name for name in ("task", "columns", "split") if getattr(options, name)]
-        if given:
-            raise DataError(f"--{given[0]}: for records; {options.source} has labels, see --tasks")
+        check_label_flags(options)
         return _label_rows(options, losses)
     if options.tasks or options.order:
         raise DataError(_no_labels(options.source))
-    return _record_rows(options)
+    return record_rows(options)
 
 
 def _no_labels(source: str) -> str:
@@ -112,7 +110,14 @@ def _no_labels(source: str) -> str:
     return f"--tasks, --order: for labels with positions; {source} has records, leave them out"
 
 
-def _record_rows(options: argparse.Namespace) -> Rows:
+def check_label_flags(options: argparse.Namespace) -> None:
+    """Refuse what is said of records where the source has labels."""
+    given = [name for name in ("task", "columns", "split") if getattr(options, name)]
+    if given:
+        raise DataError(f"--{given[0]}: for records; {options.source} has labels, see --tasks")
+
+
+def record_rows(options: argparse.Namespace) -> Rows:
     pairs = [pair.partition("=") for pair in options.columns or ()]
     for key, _, name in pairs:
         if not key or not name:
@@ -185,7 +190,7 @@ def _sayable(record: Record, drop: Sequence[str]) -> Record:
     if record.box is None or record.box_unit == "thousandth":
         return record
     try:
-        box = prompts.thousandths(record.box, _size(record.images[0]))
+        box = prompts.thousandths(record.box, image_size(record.images[0]))
     except PromptError as error:
         raise RecordError(f"{record.location}: {error}") from error
     return replace(record, box=tuple(box), box_unit="thousandth")
@@ -233,7 +238,7 @@ def _plain(record: Record) -> Record:
     return replace(record, images=paths)
 
 
-def _size(image: str | EncodedImage) -> tuple[int, int]:
+def image_size(image: str | EncodedImage) -> tuple[int, int]:
     return open_image(image).size if isinstance(image, EncodedImage) else picture_size(image)
 
 
@@ -243,7 +248,7 @@ def _separator(target: str, written: int) -> str:
     return "\n" if written else ""
 
 
-def _out(options: argparse.Namespace) -> Path:
+def records_out(options: argparse.Namespace) -> Path:
     """OUT itself if it has the ending of its format, else the file of the usual name in it."""
     out, name = Path(options.out), NAMES[options.to]
     if out.suffix in (".json", ".jsonl"):
@@ -258,11 +263,11 @@ def _read_files(options: argparse.Namespace) -> list[str]:
     return [options.source, os.path.join(options.source, NAMES["records"])]
 
 
-def _refusals(out: Path) -> Path:
+def refusals_of(out: Path) -> Path:
     return out.with_name(out.stem + ".refused.jsonl")
 
 
-def _cause(refusals: Path, losses: Losses) -> str:
+def first_cause(refusals: Path, losses: Losses) -> str:
     if not refusals.exists():
         return "; ".join(losses.lines()) or "it has none"
     with open(refusals, encoding="utf-8") as file:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from got_train.errors import UsageError
 
 MAX_BEAMS = 64
-FORMATS = ("html", "md", "docx", "json", "txt")
+FORMATS = ("html", "md", "docx", "json", "txt", "page", "alto", "hocr", "pdf")
+LABELS = ("page", "alto", "hocr")  # with positions where the answer has them
 OCR_TYPES = ("ocr", "format", "spot")
 DRAWINGS = (".png", ".jpg", ".webp")
 # the least of each number, None excepted
@@ -135,6 +136,10 @@ def _check_output(options: InferenceOptions) -> None:
         raise UsageError(f"--draw: {options.draw}; expected a name that ends in {', '.join(DRAWINGS)}")
     if options.render and options.format not in (None, "html"):
         raise UsageError(f"--render: is --format html, not {options.format}; give one of them")
+    if options.format in (*LABELS, "pdf") and options.ocr_type == "format":
+        raise UsageError(f"--format {options.format}: has no markup; use --ocr-type ocr or spot")
+    if options.format in ("page", "alto") and options.group_by == "document":
+        raise UsageError(f"--format {options.format}: is a file a page; leave out --group-by document")
     if options.format == "json" and options.ocr_type == "spot":
         raise UsageError("--format json: answers of --ocr-type spot are JSON already; leave it out")
     suffix = os.path.splitext(options.save_render_file or "")[1].lower().removeprefix(".")
@@ -145,8 +150,8 @@ def _check_output(options: InferenceOptions) -> None:
     if options.group_by == "document":
         if not options.output_dir:
             raise UsageError("--group-by document: writes files; add --output-dir")
-        if options.multi_page or options.ocr_type == "spot":
-            raise UsageError("--group-by document: joins texts of pages; leave out --multi-page and spot")
+        if options.multi_page:
+            raise UsageError("--group-by document: joins pages that are read singly; leave out --multi-page")
         if options.save_render_file:
             raise UsageError("--group-by document: names its files itself; leave out --save-render-file")
     if options.mark_below is not None and (options.stream or options.ocr_type == "spot"):

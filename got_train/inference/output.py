@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from got_train.atomic_write import write_atomic
 
-if TYPE_CHECKING:
-    from got_train.rendering.document import Reading
+from . import label_files
+from .options import LABELS
 
+if TYPE_CHECKING:
     from .journal import ProgressFile
     from .options import InferenceOptions
     from .reader import OcrPipeline, OcrRequest, OcrResult
@@ -45,12 +46,20 @@ def files(options: InferenceOptions, name: str) -> dict[str, Path]:
     """Where `save` writes what of a page, or `write_document` of a document."""
     folder, paths = Path(options.output_dir or "."), {}
     if options.output_dir:
-        paths["text"] = folder / (name + SUFFIXES.get(options.ocr_type, ".txt"))
+        paths["text"] = folder / (name + _suffix(options))
     if options.exports:
-        paths["export"] = Path(options.save_render_file or folder / f"{name}.{options.format or 'html'}")
+        form = options.format or "html"
+        suffix = label_files.SUFFIXES.get(form, form)
+        paths["export"] = Path(options.save_render_file or folder / f"{name}.{suffix}")
     if options.draw:
         paths["boxes"] = Path(options.draw)
     return paths
+
+
+def _suffix(options: InferenceOptions) -> str:
+    if options.ocr_type == "spot" and options.group_by == "document":
+        return ".jsonl"  # a line a page
+    return SUFFIXES.get(options.ocr_type, ".txt")
 
 
 def saved(options: InferenceOptions, name: str) -> bool:
@@ -72,7 +81,7 @@ def save(answer: OcrResult, reader: OcrPipeline, options: InferenceOptions, name
         text = _spots(answer) if options.ocr_type == "spot" else marked_text(answer, reader, options)
         write_atomic(paths["text"], f"{text}\n".encode("utf-8", "backslashreplace"))  # names of files in JSON
     if "export" in paths:
-        _export([_reading(answer, options)], options, paths["export"])
+        _export([(answer.request, answer.text)], options, paths["export"])
     if "boxes" in paths:
         _draw(answer, paths["boxes"])
     return [*paths.values()]
@@ -82,19 +91,22 @@ def write_document(
     name: str, pages: Sequence[OcrRequest], journal: ProgressFile, options: InferenceOptions
 ) -> list[Path]:
     """Writes a document of pages that were read; one that failed leaves a line in its place."""
-    from got_train.rendering.document import Reading
-
     rows = [journal.row(asked.pages) for asked in pages]
-    missing = [f"[{asked}: not read]" for asked in pages]
-    texts = [gap if row is None else row["marked"] for row, gap in zip(rows, missing, strict=True)]
+    spot = options.ocr_type == "spot"
+    missing = ["" if spot else f"[{asked}: not read]" for asked in pages]
     paths = files(options, name)
-    write_atomic(paths["text"], "\n\n".join(texts) + "\n")
-    readings = [
-        Reading(str(asked), gap if row is None else row["text"], options.ocr_type)
-        for asked, row, gap in zip(pages, rows, missing, strict=True)
-    ]
+    if spot:
+        keys = ("file", "page", "lines", "faults")
+        texts = [json.dumps({key: row[key] for key in keys}, ensure_ascii=False) for row in rows if row]
+        write_atomic(
+            paths["text"], "".join(text + "\n" for text in texts).encode("utf-8", "backslashreplace")
+        )
+    else:
+        texts = [gap if row is None else row["marked"] for row, gap in zip(rows, missing, strict=True)]
+        write_atomic(paths["text"], "\n\n".join(texts) + "\n")
+    answers = [gap if row is None else row["text"] for row, gap in zip(rows, missing, strict=True)]
     if "export" in paths:
-        _export(readings, options, paths["export"])
+        _export(list(zip(pages, answers, strict=True)), options, paths["export"])
     return [*paths.values()]
 
 
@@ -138,18 +150,26 @@ def marked_text(answer: OcrResult, reader: OcrPipeline, options: InferenceOption
     return reader.marked(answer, options.mark_below)
 
 
-def _reading(answer: OcrResult, options: InferenceOptions) -> Reading:
+def _export(answers: Sequence[tuple[OcrRequest, str]], options: InferenceOptions, file: Path) -> None:
+    """Pages and their answers in another format, drawn where the format can hold drawings."""
+    from got_train.rendering import searchable_pdf
     from got_train.rendering.document import Reading
-
-    image = answer.request.pages[0].open() if options.ocr_type == "spot" else None
-    return Reading(str(answer.request), answer.text, options.ocr_type, image)
-
-
-def _export(document: Sequence[Reading], options: InferenceOptions, file: Path) -> None:
-    """Pages in another format, drawn where the format can hold drawings."""
     from got_train.rendering.export import export
 
-    write_atomic(file, export(document, options.format or "html", options.tables))
+    form = options.format or "html"
+    if form in LABELS:
+        pages = ((request.pages[0], text) for request, text in answers)
+        write_atomic(file, label_files.label_file(form, pages, options.ocr_type, file))
+        return
+    pictured = form == "pdf" or options.ocr_type == "spot"
+    readings = (
+        Reading(str(request), text, options.ocr_type, request.pages[0].open() if pictured else None)
+        for request, text in answers
+    )
+    if form == "pdf":
+        write_atomic(file, searchable_pdf.pdf(readings))
+    else:
+        write_atomic(file, export(list(readings), form, options.tables))
 
 
 def _spots(answer: OcrResult) -> str:

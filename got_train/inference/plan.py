@@ -62,6 +62,11 @@ def _check_programs(options: InferenceOptions) -> None:
 
         if reason := word.unavailable():
             raise UsageError(f"--format: docx; {reason}")
+    if options.format == "pdf":
+        from got_train.rendering import searchable_pdf
+
+        if reason := searchable_pdf.unavailable():
+            raise UsageError(f"--format: pdf; {reason}")
 
 
 def _paths(names: Sequence[str]) -> list[str]:

@@ -325,7 +325,11 @@ def test_other_sets_are_told_by_their_keys_and_read(tmp_path, name):
     [
         ("a.json", '{"a.png": {"img_dimensions": [1, 1], "polygons": []}}', "docTR detection labels"),
         ("a.xml", "<annotation><object/></annotation>", "Pascal VOC boxes, which have classes"),
-        ("a.xml", "<annotations><image/></annotations>", "CVAT XML; export it as COCO"),
+        (
+            "a.xml",
+            "<annotations><image><box/></image></annotations>",
+            "CVAT XML without texts; give the class",
+        ),
         ("a.xml", "<TEI/>", "TEI, which has no boxes"),
     ],
 )

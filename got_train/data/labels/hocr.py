@@ -10,13 +10,14 @@ from got_train.data.record import RecordError
 from got_train.formats.spots import Spot
 
 from .image_search import image_of
-from .labelled_page import Label, LabelledPage, around_boxes
+from .labelled_page import Label, LabelledPage, Points, around, around_boxes, corners
 
 if TYPE_CHECKING:
     from lxml.html import HtmlElement
 
 LINES = ("ocr_line", "ocr_header", "ocr_footer", "ocr_caption", "ocr_textfloat", "ocrx_line")
 _BOX = re.compile(r"\bbbox\s+(-?\d+(?:\.\d+)?)\s+(-?\d+(?:\.\d+)?)\s+(-?\d+(?:\.\d+)?)\s+(-?\d+(?:\.\d+)?)")
+_POLYGON = re.compile(r"\bpoly((?:\s+-?\d+(?:\.\d+)?){6,})")
 _IMAGE = re.compile(r"\bimage\s+(?:\"([^\"]*)\"|'([^']*)'|([^\s;]+))")
 
 
@@ -64,7 +65,9 @@ def _labels(path: str, page: HtmlElement) -> Iterator[Label]:
         words = words if len(words) == len(elements) > 1 else ()
         box = _box(line) or around_boxes([box for box in boxes if box])
         location = f"{path}:{line.sourceline}"
-        yield Label(" ".join(texts).strip(), box, location=location, words=words)
+        polygon = _polygon(line)
+        text = " ".join(texts).strip()
+        yield Label(text, around(polygon) if polygon else box, polygon, location=location, words=words)
 
 
 def _of_class(element: HtmlElement, names: tuple[str, ...]) -> Iterator[HtmlElement]:
@@ -73,6 +76,14 @@ def _of_class(element: HtmlElement, names: tuple[str, ...]) -> Iterator[HtmlElem
 
 def _has_class(element: HtmlElement, names: tuple[str, ...]) -> bool:
     return isinstance(element.tag, str) and not set(element.get("class", "").split()).isdisjoint(names)
+
+
+def _polygon(element: HtmlElement) -> Points:
+    """The corners that `poly x0 y0 x1 y1 ...` names, if they are no upright rectangle."""
+    match = _POLYGON.search(element.get("title", ""))
+    numbers = [float(number) for number in match[1].split()] if match else []
+    points = list(zip(numbers[::2], numbers[1::2], strict=False))
+    return corners(points) if len(points) > 2 else ()
 
 
 def _box(element: HtmlElement) -> tuple[float, float, float, float] | None:

@@ -24,7 +24,7 @@ from .hocr import hocr_pages, is_hocr
 from .icdar import box_pages
 from .image_search import find_file, find_picture, image_roots
 from .labelled_page import Label, LabelledPage, are_coordinates, around, corners, is_legible
-from .xml import labelled_page
+from .xml import xml_pages
 
 LABEL_SUFFIXES = (".xml", ".txt", ".json", ".csv", ".hocr", ".html")
 PADDLE_MARKS = ("*", "###")  # PaddleOCR's: a text that is there and is not to be learnt
@@ -98,9 +98,10 @@ def _folder_files(folder: str) -> dict[str, str]:
     for suffixes in ((".xml",), (".hocr", ".html", ".htm"), (".json",), (".txt",), (".csv",)):
         files = [os.path.join(folder, name) for name in names if name.lower().endswith(suffixes)]
         files = [file for file in files if os.path.isfile(file)]
+        filled = [file for file in files if os.path.getsize(file) or suffixes != (".txt",)]  # else no text
         if suffixes == (".xml",) and files:
             return {file: label_format(file) for file in files}
-        sample = files[:: max(1, len(files) // SAMPLED)]
+        sample = filled[:: max(1, len(filled) // SAMPLED)]
         forms = [label_format(file) for file in sample]
         if suffixes == (".txt",) and any(form == "PaddleOCR" for form in forms):
             return {file: form for file, form in zip(sample, forms, strict=True) if form == "PaddleOCR"}
@@ -140,10 +141,7 @@ def _json_format(path: str) -> str:
 
 def _read(form: str, path: str, root: str | None) -> Read:
     if form == "XML":
-        try:
-            yield labelled_page(path, root)
-        except RecordError as error:
-            yield error
+        yield from xml_pages(path, root)
     elif form == "COCO":
         yield from _coco(path, root)
     elif form == "PaddleOCR":

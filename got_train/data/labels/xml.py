@@ -1,4 +1,4 @@
-"""Pages of text lines in PAGE XML (2010 to 2019) and ALTO XML (2 to 4), one page a file.
+"""Pages of text lines in PAGE XML (2010 to 2019) and ALTO XML (2 to 4), one page a file; CVAT's by cvat.py.
 
 Knows the two schemas; what becomes of a labelled page is a matter of to_spots.py.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from got_train.data.record import RecordError, shorten
 from got_train.formats.spots import Spot
 
+from .cvat import cvat_pages
 from .image_search import image_of
 from .labelled_page import Label, LabelledPage, around, around_boxes, corners, is_coordinate
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 # what other programs' XML is called, by its root: said of files that are neither PAGE nor ALTO
 OTHER_ROOTS = {
     "annotation": "Pascal VOC boxes, which have classes and no texts",
-    "annotations": "CVAT XML; export it as COCO 1.0, whose attributes are read",
     "document": "ABBYY or pdftoxml output; export ALTO instead",
     "TEI": "TEI, which has no boxes; export PAGE or ALTO instead",
 }
@@ -33,9 +33,19 @@ _LAST = 10**9  # the place of what no order names
 Order = tuple[tuple[float, float, float], ...]
 
 
-def labelled_page(path: str, image_root: str | None = None) -> LabelledPage:
-    """The page of a PAGE or ALTO file with a label for every text line."""
-    root = _parsed(path)
+def xml_pages(path: str, image_root: str | None = None) -> Iterator[LabelledPage | RecordError]:
+    """The page of a PAGE or ALTO file with a label for every text line, or the pages of a CVAT export."""
+    try:
+        root = _parsed(path)
+        if _name(root) == "annotations":
+            yield from cvat_pages(root, path, image_root)
+        else:
+            yield _one_page(path, root, image_root)
+    except RecordError as error:
+        yield error
+
+
+def _one_page(path: str, root: _Element, image_root: str | None) -> LabelledPage:
     if _name(root) not in ("PcGts", "alto"):
         other = OTHER_ROOTS.get(_name(root), "the root of PAGE XML is <PcGts>, that of ALTO <alto>")
         raise RecordError(f"{path}: <{_name(root)}>; {other}")
@@ -74,6 +84,9 @@ def _page(path: str, root: _Element, page: _Element, image_root: str | None) -> 
         lines = sorted(_children(region, "TextLine"), key=lambda line: _custom_index(line, _LAST))
         labels += _region_labels(path, region, lines)
     size = _number(path, page, "imageWidth"), _number(path, page, "imageHeight")
+    if labels and all(label.box == (0, 0, *size) for label in labels):  # a text of the page, without a place
+        lines = [(label, text) for label in labels for text in label.text.splitlines()]
+        labels = [Label(text, None, location=label.location) for label, text in lines]
     image = image_of(path, page.get("imageFilename", ""), image_root)
     return LabelledPage(image, tuple(labels), path, size)
 
