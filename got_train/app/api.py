@@ -10,9 +10,10 @@ import contextlib
 import hmac
 import json
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -25,12 +26,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from got_train.errors import GotError, RequestError
+from got_train.images import EncodedImage
 from got_train.inference.batch import Reading
 from got_train.inference.reader import FailedRequest, OcrRequest, Page, Prompt
 from got_train.inference.scheduler import BusyError, ClosingError, Job, Scheduler
 
 from . import remote
-from .bodies import content_type, json_object, limited
+from .bodies import content_type, json_body, limited, parse_object
 from .chat import Attachment, ChatRequest, Completion, Json, UnknownModelError, parse
 from .guard import Guard
 from .metrics import Metrics
@@ -38,6 +40,8 @@ from .readings import Following, FollowingResponse, message
 from .uploads import Uploads
 
 BODY_SECONDS = 60  # for a body to arrive
+MAX_BODIES = 16  # that are read at once; others wait unread
+MAX_PAGES = 32  # of a file, with task multi_page
 MAX_FILES, MAX_FIELDS = 8, 64  # of a multipart body
 MORE_TEXT = 1 << 20  # bytes of a body beside its pictures
 TEXTS = (
@@ -71,6 +75,7 @@ class Api:
         self.scheduler, self.uploads, self.config = scheduler, uploads, config or ApiConfig()
         self.metrics = Metrics(scheduler)
         self._desk = ThreadPoolExecutor(2, "desk")  # pictures and JSON, off the loop
+        self._bodies = asyncio.Semaphore(MAX_BODIES)
         routes = [
             Route("/v1/chat/completions", self._answered(self.complete), methods=["POST"]),
             Route("/v1/models", self._answered(self.models)),
@@ -119,7 +124,12 @@ class Api:
 
     async def complete(self, request: Request) -> Response:
         with self.scheduler.reserve() as place:
-            asked = await asyncio.wait_for(self._body(request), BODY_SECONDS)
+            try:
+                asked = await asyncio.wait_for(self._body(request), BODY_SECONDS)
+            except asyncio.TimeoutError:
+                raise SlowBodyError(
+                    f"request: no whole body in {BODY_SECONDS} seconds; send it again"
+                ) from None
             request.state.model = asked.model
             prompt = await self._prompt(asked)
             following = Following(
@@ -172,39 +182,38 @@ class Api:
 
     async def _body(self, request: Request) -> ChatRequest:
         """JSON, or a form with files and the same fields."""
-        most = self.uploads.most_bytes
-        if content_type(request) == "multipart/form-data":
-            asked, files = await _form(request, most + MORE_TEXT)
-            chat = await self._at_desk(parse, asked, self.scheduler.models, self.config.default_task, files)
-        else:
-            asked = await json_object(request, most * 4 // 3 + MORE_TEXT)
-            chat = await self._at_desk(parse, asked, self.scheduler.models, self.config.default_task)
-        return chat
+        most, models, task = self.uploads.most_bytes, self.scheduler.models, self.config.default_task
+        async with self._bodies:
+            if content_type(request) == "multipart/form-data":
+                asked, files = await _form(request, most + MORE_TEXT)
+                return await self._at_desk(parse, asked, models, task, files)
+            body = await json_body(request, most * 4 // 3 + MORE_TEXT)
+            return await self._at_desk(lambda: parse(parse_object(body), models, task))
 
     async def _prompt(self, asked: ChatRequest) -> Prompt:
+        most = MAX_PAGES if asked.task == "multi_page" else 1
         pages = [
             Page(picture)
             for attachment in asked.attachments
-            for picture in await self._at_desk(self._pictures, attachment, asked.pages)
+            for picture in await self._at_desk(self._pictures, attachment, asked.pages, most)
         ]
-        if len(pages) > 1 and len(asked.attachments) == 1 and asked.task not in ("multi_page",):
-            raise RequestError(
-                f"pages: {asked.attachments[0].name} has {len(pages)} that were asked for; name one page "
-                "a request, or use task multi_page"
-            )
         request = OcrRequest(
             tuple(pages), asked.task, asked.box, asked.color, asked.box_unit, auto_crop=asked.auto_crop
         )
         prompt = await self._at_desk(self.scheduler.pipelines[asked.model].prepare, request)
         if isinstance(prompt, FailedRequest):
             raise RequestError(prompt.cause)
-        return prompt
+        # the views are made: the files, which may be large, need not wait in the queue
+        names = tuple(Page(EncodedImage(str(page), b"")) for page in pages)
+        return replace(prompt, request=replace(prompt.request, pages=names))
 
-    def _pictures(self, attachment: Attachment, pages: tuple[int, ...] | None) -> list:
+    def _pictures(
+        self, attachment: Attachment, pages: tuple[int, ...] | None, most: int
+    ) -> list[EncodedImage]:
         name, data = attachment.name, attachment.data
         if attachment.url:
             name, data = remote.fetch(attachment.url, self.config.image_hosts, self.uploads.most_bytes)
-        return self.uploads.pages_of(data, name, pages)
+        return self.uploads.pages_of(data, name, pages, most)
 
     def _answered(
         self, answer: Callable[[Request], Awaitable[Response]]
@@ -220,7 +229,7 @@ class Api:
             except Exception as error:
                 status = _status(error)
                 if status == 500:
-                    raise
+                    traceback.print_exception(error)
                 headers = {"Retry-After": RETRY_AFTER} if status == 429 else None
                 response = JSONResponse(_error(status, message(error)), status, headers)
             if request.url.path == "/v1/chat/completions":
@@ -243,12 +252,17 @@ class _KeyError(RequestError):
     """The API key is wrong."""
 
 
+class SlowBodyError(RequestError):
+    """A body that does not arrive."""
+
+
 def _status(error: Exception) -> int:
     statuses = (
         (_KeyError, 401),
         (UnknownModelError, 404),
         (BusyError, 429),
         (ClosingError, 503),
+        (SlowBodyError, 408),
         (TimeoutError, 504),
         (GotError, 400),
     )

@@ -31,10 +31,15 @@ def content_type(request: Request) -> str:
 
 async def json_object(request: Request, most: int) -> dict[str, Any]:
     """The object of JSON in a request's body."""
+    return parse_object(await json_body(request, most))
+
+
+async def json_body(request: Request, most: int) -> bytes:
+    """A body that says it is JSON."""
     if content_type(request) != "application/json":
         raise RequestError("content-type: not application/json")
     too_long = RequestError(f"request: over {most:,} bytes")
-    return parse_object(b"".join([piece async for piece in limited(request, most, too_long)]))
+    return b"".join([piece async for piece in limited(request, most, too_long)])
 
 
 def parse_object(body: bytes | str) -> dict[str, Any]:

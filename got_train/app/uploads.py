@@ -104,8 +104,10 @@ class Uploads:
             except ValueError as error:
                 raise RequestError(str(error).replace(str(upload.pages[0].file), upload.name)) from error
 
-    def pages_of(self, data: bytes, name: str, numbers: Sequence[int] | None) -> list[EncodedImage]:
-        """The pages of a file that is not kept: of all its pages, or of those that are named."""
+    def pages_of(
+        self, data: bytes, name: str, numbers: Sequence[int] | None, most: int
+    ) -> list[EncodedImage]:
+        """The pages of a file that is not kept: all, or those that are named; refused if over `most`."""
         file = self.place(name)
         try:
             if len(data) > self.most_bytes:
@@ -116,8 +118,14 @@ class Uploads:
             for number in numbers or ():
                 if not 1 <= number <= count:
                     raise RequestError(f"{upload.name}: no page {number}; expected 1 to {count}")
+            chosen = numbers or range(1, count + 1)
+            if len(chosen) > most:
+                raise RequestError(
+                    f"pages: {upload.name} has {len(chosen)} that were asked for; expected at most {most}, "
+                    "so name them in pages"
+                )
             with self._lock:
-                return [self._page(upload, number) for number in numbers or range(1, count + 1)]
+                return [self._page(upload, number) for number in chosen]
         except ValueError as error:
             raise RequestError(str(error).replace(str(file), plain_name(name))) from error
         finally:

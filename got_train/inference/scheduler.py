@@ -89,7 +89,7 @@ class Scheduler:
 
     @property
     def is_open(self) -> bool:
-        return not self._closing
+        return not self._closing and self._thread.is_alive()
 
     @property
     def waiting(self) -> int:
@@ -131,7 +131,7 @@ class Scheduler:
             self._changed.notify_all()
 
     def _check_open(self) -> None:
-        if self._closing:
+        if not self.is_open:
             raise ClosingError("the server is shutting down; try another one")
 
     def _submit(self, model: str, reading: Reading, listener: Listener) -> Job:
@@ -230,27 +230,31 @@ class Scheduler:
 
     def _drop(self, batches: dict[str, OcrBatch]) -> None:
         """Take out who has gone, whose time is over, and, from batches, who has ended."""
-        now = time.monotonic()
+        now, told, leaving = time.monotonic(), [], {}
         with self._changed:
-            jobs = [*self._waiting, *(job for jobs in self._running.values() for job in jobs)]
-            for job in jobs:
+            for job in (*self._waiting, *(job for jobs in self._running.values() for job in jobs)):
                 late = now - job.arrived > self.config.timeout_seconds
                 if not job.is_over and (job.cancelled or late):
-                    job.error = CancelledError() if job.cancelled else TimeoutError()
-            gone = [job for job in jobs if job.is_over]
-            if not gone:
-                return
-            for job in gone:
-                if job in self._waiting:
-                    self._waiting.remove(job)
+                    job.error = self._reason(job)
+                    told.append(job)
+            self._waiting = deque(job for job in self._waiting if not job.is_over)
             for name, running in self._running.items():
-                left = [job.reading for job in running if job.error is not None]
+                leaving[name] = [job.reading for job in running if job.error is not None]
                 self._running[name] = [job for job in running if not job.is_over]
-                if left:
-                    batches[name].leave(left)
-        for job in gone:
-            if isinstance(job.error, (CancelledError, TimeoutError)):
-                self._tell(job)
+        for name, readings in leaving.items():  # without the lock, for it may take a while
+            try:
+                if readings:
+                    batches[name].leave(readings)
+            except Exception as error:
+                self._fail(self._running[name], error)
+                batches[name] = self._open_batch(self.pipelines[name])
+        for job in told:
+            self._tell(job)
+
+    def _reason(self, job: Job) -> Exception:
+        if not job.cancelled:
+            return TimeoutError()
+        return ClosingError("the server is shutting down") if self._closing else CancelledError()
 
     def _tell(self, job: Job) -> None:
         job.listener(job)

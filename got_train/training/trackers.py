@@ -68,15 +68,17 @@ class WandB:
             resume="allow",
             mode=known,
         )
+        self.step = 0
 
-    def add_scalars(self, values: Mapping[str, float], step: int) -> None:
-        self.run.log(dict(values), step=step)
+    def add_scalars(self, values: Mapping[str, Any], step: int) -> None:
+        self.step = max(self.step, step)  # W&B drops what is logged of a step before the last
+        self.run.log(dict(values), step=self.step)
 
     def add_image(self, name: str, image: np.ndarray, step: int) -> None:
-        self.run.log({name: self.wandb.Image(image)}, step=step)
+        self.add_scalars({name: self.wandb.Image(image)}, step)
 
     def add_text(self, name: str, text: str, step: int) -> None:
-        self.run.log({name: self.wandb.Html(f"<pre>{_escaped(text)}</pre>")}, step=step)
+        self.add_scalars({name: self.wandb.Html(f"<pre>{_escaped(text)}</pre>")}, step)
 
     def finish(self) -> None:
         self.run.finish()

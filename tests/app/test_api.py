@@ -158,6 +158,7 @@ def test_the_openai_package_reads_a_page_whole_and_in_pieces(client, pipeline, p
         assert "".join(texts) == alone.text
         assert sum(map(bool, texts)) > 1
         assert pieces[-2].choices[0].finish_reason == "stop"
+        assert pieces[-2].choices[0].logprobs.content == tokens
         assert pieces[-1].usage == whole.usage
         box = [30, 50, 70, 80]  # pixels of its 128 x 128
         extra = {"task": "ocr", "box": box}
@@ -264,6 +265,24 @@ def test_requests_that_come_together_share_steps_and_read_what_each_reads_alone(
     assert numbers["got_requests_waiting",] == numbers["got_requests_running",] == 0
 
 
+def test_two_models_take_turns_and_each_reads_as_it_does_alone(pipeline, page, tmp_path):
+    pipelines = {"stage2": load_pipeline(NANO.with_name("stage2")), "stage3": pipeline}
+    asked = [name for name in pipelines for _ in range(4)]
+    with serving(tmp_path / "api", pipelines, SchedulerConfig(batch_size=2)) as client:
+        texts = [None] * len(asked)
+
+        def ask(number):
+            answer = client.ask(body(page) | {"model": asked[number]})[1]
+            texts[number] = answer["model"], answer["choices"][0]["message"]["content"]
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(asked))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert texts == [(name, read_alone(pipelines[name], page).text) for name in asked]
+
+
 def endless(pipeline):
     """A pipeline whose answers come to no end before their limit: no token of it ends one."""
     tokenizer = pipeline.tokenizer
@@ -310,7 +329,8 @@ def test_a_request_that_takes_too_long_ends_with_504_and_leaves(pipeline, page, 
 def test_a_fault_of_one_batch_is_told_and_the_next_request_is_answered(pipeline, page, tmp_path, monkeypatch):
     with serving(tmp_path / "api", {"nano": pipeline}) as client:
         monkeypatch.setattr(OcrBatch, "step", lambda self: 1 / 0)
-        assert client.send("POST", "/v1/chat/completions", body(page)).status == 500
+        status, told = client.ask(body(page))
+        assert (status, told["error"]["message"]) == (500, "ZeroDivisionError: see the server's log")
         monkeypatch.undo()
         assert client.ask(body(page))[0] == 200
 

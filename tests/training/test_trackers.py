@@ -95,7 +95,7 @@ def test_wandb_offline_keeps_what_it_would_send(reported):
             losses[int(items["_step"])] = json.loads(items["train/loss"])
         config |= {item.key: item.value_json for item in record.run.config.update}
     assert sorted(losses) == [1, 2, 3, 4] and all(1 < loss < 10 for loss in losses.values())
-    assert {"train/validation_loss", "picture/0", "answer/0", "last values"} <= keys
+    assert {"train/validation_loss", "picture/0", "answer/0", "last values"} <= keys, keys
     assert json.loads(config["train"])["max_steps"] == 4
     assert list((folder / "wandb").glob("offline-run-*/files/media/images/**/*.png"))
 
