@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
-import resource
 import sys
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # mallopt(3)
@@ -59,7 +59,7 @@ class Heap:
         file = os.open("/proc/self/statm", os.O_RDONLY)  # in half the time of open()
         _, resident, shared, *_ = map(int, os.read(file, 200).split())
         os.close(file)
-        return (resident - shared) * resource.getpagesize()
+        return (resident - shared) * mmap.PAGESIZE
 
     def in_use(self) -> int:
         info = self.libc.mallinfo2()

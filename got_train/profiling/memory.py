@@ -5,7 +5,6 @@ The estimates know sizes only, no model and no device; what they leave out stand
 
 from __future__ import annotations
 
-import resource
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,9 +28,13 @@ _SLICED = 1 << 20  # numbers, above which Paddle's stage 3 slices a parameter
 
 
 def peak_memory() -> int:
-    """Bytes: of the GPU what Paddle has allocated, on the CPU the process's resident memory."""
+    """Bytes: of the GPU what Paddle has allocated, on the CPU resident memory; 0 where nobody tells it."""
     if paddle.get_device().startswith("gpu"):
         return paddle.device.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts in KiB
 
