@@ -13,19 +13,24 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 MAX_CHUNK = 16  # items handed to a process at once
+GRACE_SECONDS = 2  # for a worker whose work is over to end by itself
 
 
-def exit_with_parent(parent: int) -> None:
+def exit_with_parent(parent: int, is_over: Callable[[], object] = lambda: False) -> None:
     """To be called in a worker: Ctrl-C, which reaches the whole group, is for the parent to answer.
 
-    A parent that is killed takes the worker along; by itself it would wait for work for ever.
+    A parent that is killed takes the worker along; by itself it would wait for work for ever. So does one
+    whose work `is_over`, after some seconds in which the worker may end by itself.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_leave_with, args=(parent, is_over), daemon=True).start()
 
 
-def _leave_with(parent: int) -> None:
+def _leave_with(parent: int, is_over: Callable[[], object]) -> None:
     while os.getppid() == parent:
+        if is_over():
+            time.sleep(GRACE_SECONDS)
+            os._exit(0)
         time.sleep(1)
     os._exit(1)
 

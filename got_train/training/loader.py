@@ -120,16 +120,19 @@ class StepLoader:
     def __iter__(self) -> Iterator[dict]:
         batches = self._from_workers() if self.workers else self._from_this_process()
         self.fraction_waiting()  # what was before the run does not count
-        for step in range(self.start, self.schedule.steps):
-            micros = [self._usable(self._next(batches)) for _ in range(self.schedule.accumulation)]
-            if step == self.schedule.steps - 1:
-                next(batches, None)  # the end, at which the workers go; the trainer asks no further
-            counts = self._step_counts(micros)
-            self.tokens += counts["step_tokens"]
-            for micro, batch in enumerate(micros):
-                checksums = batch[CHECKSUMS].tolist()
-                indices = self.schedule.sample_indices(step, micro)
-                yield {**batch, **counts, CHECKSUMS: checksums, INDICES: indices}
+        try:
+            for step in range(self.start, self.schedule.steps):
+                micros = [self._usable(self._next(batches)) for _ in range(self.schedule.accumulation)]
+                if step == self.schedule.steps - 1:
+                    next(batches, None)  # the end, at which the workers go; the trainer asks no further
+                counts = self._step_counts(micros)
+                self.tokens += counts["step_tokens"]
+                for micro, batch in enumerate(micros):
+                    checksums = batch[CHECKSUMS].tolist()
+                    indices = self.schedule.sample_indices(step, micro)
+                    yield {**batch, **counts, CHECKSUMS: checksums, INDICES: indices}
+        finally:
+            batches.close()  # now, not while Python ends, when no thread can tell the workers any more
 
     def fraction_waiting(self) -> float:
         """Of the time since this was last asked, how much the run stood still until it had its batches.
@@ -179,15 +182,18 @@ class StepLoader:
         run_is_over = mmap.mmap(-1, 1)  # a byte shared with the workers
         # set to 1 before Python ends and joins its children
         Finalize(self, run_is_over.__setitem__, (0, 1), exitpriority=1)
-        yield from paddle.io.DataLoader(
-            samples,
-            batch_sampler=map(list, self._schedule_from(self.start)),
-            collate_fn=samples.collate,
-            num_workers=self.workers,
-            worker_init_fn=partial(_stay_until, run_is_over, os.getpid()),
-            prefetch_factor=PREFETCH_FACTOR,
-            return_list=True,
-        )
+        try:
+            yield from paddle.io.DataLoader(
+                samples,
+                batch_sampler=map(list, self._schedule_from(self.start)),
+                collate_fn=samples.collate,
+                num_workers=self.workers,
+                worker_init_fn=partial(_stay_until, run_is_over, os.getpid()),
+                prefetch_factor=PREFETCH_FACTOR,
+                return_list=True,
+            )
+        finally:
+            run_is_over[0] = 1
 
     def _usable(self, batch: dict) -> dict:
         """The batch without its faults, which are written down as rejected samples, or end the run."""
@@ -223,7 +229,9 @@ def first_few(rows: Sequence[str], most: int = 8) -> str:
 def _stay_until(run_is_over: mmap.mmap, run: int, worker: int) -> None:
     """A worker ends with its run and no sooner: it ignores SIGTERM until then, and ends if the run is killed.
 
-    Paddle's own watch for a killed run never acts (3.3.1).
+    Paddle's own watch for a killed run never acts, and its worker waits for work without a time limit: it
+    calls indices_queue.get(5), whose 5 is taken for `block` (3.3.1). A SIGTERM that came before this handler
+    was put here went to the run's own, so a thread looks at the byte too.
     """
 
     def terminate(number: int, frame: object) -> None:
@@ -231,7 +239,7 @@ def _stay_until(run_is_over: mmap.mmap, run: int, worker: int) -> None:
             os._exit(0)
 
     signal.signal(signal.SIGTERM, terminate)
-    processes.exit_with_parent(run)
+    processes.exit_with_parent(run, lambda: run_is_over[0])
 
 
 def _count_supervised(labels: paddle.Tensor) -> int:
