@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.requests import Request
 
 from got_train.errors import RequestError
+from got_train.strict_files import strict_json
+
+BODY_SECONDS = 60  # for a body to arrive
 
 
 async def limited(request: Request, most: int, error: ValueError) -> AsyncIterator[bytes]:
@@ -17,8 +20,16 @@ async def limited(request: Request, most: int, error: ValueError) -> AsyncIterat
     seen = int(size) if size.isdecimal() and len(size) < 19 else most + 1
     if seen > most:
         raise error
-    seen = 0
-    async for piece in request.stream():
+    seen, end = 0, asyncio.get_running_loop().time() + BODY_SECONDS
+    pieces = request.stream()
+    while True:
+        left = end - asyncio.get_running_loop().time()
+        try:
+            piece = await asyncio.wait_for(anext(pieces), max(left, 0))
+        except StopAsyncIteration:
+            return
+        except (TimeoutError, asyncio.TimeoutError) as slow:
+            raise RequestError(f"request: its body took over {BODY_SECONDS} seconds; send it again") from slow
         seen += len(piece)
         if seen > most:
             raise error
@@ -44,8 +55,8 @@ async def json_body(request: Request, most: int) -> bytes:
 
 def parse_object(body: bytes | str) -> dict[str, Any]:
     try:
-        asked = json.loads(body)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        asked = strict_json(body)
+    except (ValueError, RecursionError) as error:  # of numbers of over 4,300 digits too
         raise RequestError(f"request: no JSON ({error})") from error
     if not isinstance(asked, dict):
         raise RequestError("request: no object of JSON")

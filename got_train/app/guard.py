@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -29,6 +28,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+SHORT_BODY = 1 << 16  # bytes; a longer body of a refused request is not waited for
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/]+)(?::\d{1,5})?")
 
 
@@ -49,16 +49,26 @@ class Guard:
             await send({"type": "websocket.close"})
             return
 
+        headers, unread = Headers(scope=scope), True
+
+        async def receive_and_note() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = unread and message["type"] == "http.request" and message.get("more_body", False)
+            return message
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
+                if unread and _has_long_body(headers):  # which the server would read to its end
+                    MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
-        reason = self.refusal(scope["method"], scope["path"], Headers(scope=scope))
+        reason = self.refusal(scope["method"], scope["path"], headers, scope.get("scheme", "http"))
         answer = self.app if reason is None else JSONResponse({"error": reason}, 403)
-        await answer(scope, receive, send_with_headers)
+        await answer(scope, receive_and_note, send_with_headers)
 
-    def refusal(self, method: str, path: str, headers: Headers) -> str | None:
+    def refusal(self, method: str, path: str, headers: Headers, scheme: str = "http") -> str | None:
         """Why a request is refused; None if it is not."""
         given = headers.getlist("host")
         match = _HOST.fullmatch(given[0]) if len(given) == 1 else None
@@ -75,6 +85,12 @@ class Guard:
         origin = headers.get("origin")
         if origin is None and (method in ("GET", "HEAD") or not self.page):
             return None
-        if origin is None or urlsplit(origin).netloc.lower() != given[0].lower():
+        schemes = [scheme] if match[1].lower() in LOOPBACK else [scheme, "https"]  # of a proxy in front
+        if origin is None or origin.lower() not in [f"{scheme}://{given[0].lower()}" for scheme in schemes]:
             return f"origin: {origin!r}; only this page's own requests are answered"
         return None
+
+
+def _has_long_body(headers: Headers) -> bool:
+    size = headers.get("content-length", "0")
+    return "transfer-encoding" in headers or not size.isdecimal() or len(size) > 9 or int(size) > SHORT_BODY

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,7 +61,7 @@ class Server:
         routes = [Route(path, _static(*file)) for path, file in _FILES.items()]
         routes += [
             Route("/about", self.about),
-            Route("/files/{key}/{number:int}", _told(self.preview)),
+            Route("/files/{key}/{number}", _told(self.preview)),
             *(
                 Route(path, _told(answer), methods=["POST"])
                 for path, answer in (
@@ -103,8 +104,10 @@ class Server:
         return JSONResponse({"key": upload.key, "name": upload.name, "pages": len(upload.pages)})
 
     async def preview(self, request: Request) -> Response:
-        asked = request.path_params
-        picture = await self._at_desk(self.uploads.page, asked["key"], asked["number"])
+        key, number = request.path_params["key"], request.path_params["number"]
+        if not re.fullmatch("[0-9]{1,9}", number):
+            raise RequestError(f"number: {number[:60]!r}; expected a whole number")
+        picture = await self._at_desk(self.uploads.page, key, int(number))
         return Response(await self._at_desk(preview, picture), media_type="image/jpeg")
 
     async def read(self, request: Request) -> Response:

@@ -5,25 +5,30 @@ They lie in a folder of their own under names of our making; no path comes from 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import secrets
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from got_train import images
+from got_train.cpu.heap import give_back_memory
 from got_train.errors import RequestError
 from got_train.images import EncodedImage
 from got_train.inference.pages import Page, find_pages
+from got_train.inference.scheduler import BusyError
 
 KINDS = (*images.SUFFIXES, ".pdf")
 MOST_FILES = 20  # that are kept; the oldest goes
+MOST_UNFINISHED = 8  # that are on their way at once
+LARGE = 20_000_000  # pixels, after which memory is given back
 MOST_PAGES = 500  # of a file
 MOST_PIXELS = 100_000_000  # of a picture: 300 MB as RGB
 PREVIEW_SIDE = 1600  # pixels
@@ -47,6 +52,7 @@ class Uploads:
         self.most_bytes = most_bytes
         self._folder = folder
         self._kept: OrderedDict[str, Upload] = OrderedDict()
+        self._unfinished: set[Path] = set()
         self._lock = threading.Lock()
 
     def place(self, name: str) -> Path:
@@ -57,6 +63,10 @@ class Uploads:
                 f"{plain_name(name)}: not a picture or PDF; expected one of {', '.join(KINDS)}"
             )
         folder = self._folder / secrets.token_urlsafe(16)
+        with self._lock:
+            if len(self._unfinished) >= MOST_UNFINISHED:
+                raise BusyError(f"{len(self._unfinished)} files are on their way; send this one later")
+            self._unfinished.add(folder)
         folder.mkdir(mode=0o700)
         return folder / f"file{suffix}"
 
@@ -71,8 +81,8 @@ class Uploads:
             with self._lock:
                 self._page(upload, 1)
                 self._kept[upload.key] = upload
-                while len(self._kept) > MOST_FILES:
-                    self.drop(self._kept.popitem(last=False)[1].folder)
+                self._unfinished.discard(upload.folder)
+                self._keep_quota(upload)
                 return upload
         except ValueError as error:
             self.drop(file.parent)
@@ -89,7 +99,22 @@ class Uploads:
         return upload
 
     def drop(self, folder: Path) -> None:
+        self._unfinished.discard(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+    def _keep_quota(self, newest: Upload) -> None:
+        """All files together, drawn pages too, have room for MOST_FILES of the largest; the oldest go."""
+        while len(self._kept) > 1 and (
+            len(self._kept) > MOST_FILES or self._bytes() > self.most_bytes * MOST_FILES
+        ):
+            oldest = next(upload for upload in self._kept.values() if upload is not newest)
+            self.drop(self._kept.pop(oldest.key).folder)
+        if self._bytes() > self.most_bytes * MOST_FILES:
+            for drawn in newest.folder.glob("[0-9]*.png"):
+                drawn.unlink()
+
+    def _bytes(self) -> int:
+        return sum(file.stat().st_size for upload in self._kept.values() for file in upload.folder.iterdir())
 
     def page(self, key: str, number: int) -> EncodedImage:
         """A page as a picture file of its own, named after the upload; numbers count from 1."""
@@ -134,23 +159,40 @@ class Uploads:
     def _page(self, upload: Upload, number: int) -> EncodedImage:
         page = upload.pages[number - 1]
         if page.number is None:
-            page.open()  # refused here if it is none
+            with _memory_given_back(page.open()):  # refused here if it is none
+                pass
             return EncodedImage(upload.name, Path(page.file).read_bytes())
         drawn = upload.folder / f"{number}.png"
         if not drawn.exists():
             unfinished = drawn.with_suffix(".tmp")
-            page.open().save(unfinished, "PNG", compress_level=1)
+            with _memory_given_back(page.open()) as picture:
+                picture.save(unfinished, "PNG", compress_level=1)
             unfinished.replace(drawn)
+            content = drawn.read_bytes()
+            self._keep_quota(upload)
+            return EncodedImage(f"{Path(upload.name).stem}_{number:04d}.png", content)
         return EncodedImage(f"{Path(upload.name).stem}_{number:04d}.png", drawn.read_bytes())
 
 
 def preview(picture: EncodedImage) -> bytes:
     """A JPEG of the page that is no larger than a screen."""
-    small = images.open_image(picture)
-    small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=88)
+    with _memory_given_back(images.open_image(picture)) as small:
+        small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        small.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _memory_given_back(picture: Image.Image) -> Iterator[Image.Image]:
+    """A picture that is closed afterwards; of a large one the C library would keep the memory for later."""
+    large = picture.width * picture.height > LARGE
+    try:
+        yield picture
+    finally:
+        picture.close()
+        if large:
+            give_back_memory()
 
 
 def plain_name(name: str) -> str:
@@ -159,13 +201,18 @@ def plain_name(name: str) -> str:
 
 
 def _check_pixels(file: Path, name: str) -> None:
-    """Before decoding, for a small file can hold a huge picture. What is no picture fails later."""
+    """Before decoding, for a small file can hold a huge picture, in any frame. What is none fails later."""
+    sizes = []
     try:
         with Image.open(file, formats=images.FORMATS) as picture:
-            width, height = picture.size
+            sizes.append(picture.size)
+            for frame in range(1, getattr(picture, "n_frames", 1)):
+                picture.seek(frame)
+                sizes.append(picture.size)
     except Exception:  # Pillow raises nearly every built-in exception on damaged files
-        return
-    if width * height > MOST_PIXELS:
-        raise RequestError(
-            f"{name}: {width} x {height} pixels; expected at most {MOST_PIXELS:,}, so scale it down"
-        )
+        pass
+    for width, height in sizes:
+        if width * height > MOST_PIXELS:
+            raise RequestError(
+                f"{name}: {width} x {height} pixels; expected at most {MOST_PIXELS:,}, so scale it down"
+            )

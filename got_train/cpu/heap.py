@@ -1,4 +1,4 @@
-"""The C heap of a process that trains: memory that glibc keeps, and when it is trimmed. Computes nothing."""
+"""The C heap of a process: memory that glibc keeps, and when it is trimmed. Computes nothing."""
 
 from __future__ import annotations
 
@@ -38,6 +38,13 @@ def trim_heap(ahead: int = 0) -> bool:
     asked for in one piece, for which no free block can be counted on.
     """
     return _heap is not None and _heap.trim(ahead)
+
+
+def give_back_memory() -> None:
+    """Return all free memory inside the heap, after something large was done once; glibc would keep it."""
+    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 class _Mallinfo(ctypes.Structure):

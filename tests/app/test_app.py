@@ -22,6 +22,7 @@ from PIL import Image
 
 from got_train.app import uploads as limits
 from got_train.app.corrections import Corrections
+from got_train.app.listening import uvicorn_config
 from got_train.app.server import Server
 from got_train.app.uploads import Uploads, plain_name
 from got_train.cli import app as command
@@ -130,9 +131,7 @@ def serving(folder, load, models, most_bytes=1 << 20):
     opened = socket.socket()
     opened.bind(("127.0.0.1", 0))
     opened.listen()
-    server = uvicorn.Server(
-        uvicorn.Config(made.app, log_level="warning", timeout_graceful_shutdown=1, server_header=False)
-    )
+    server = uvicorn.Server(uvicorn_config(made.app, connections=100, shutdown_seconds=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
     thread.start()
     try:
