@@ -23,6 +23,7 @@ from .cpu.resize import resize
 from .errors import ImageError
 from .image_integrity import image_fault, pdf_content_fault, pdf_count_fault, pdf_page_fault
 from .modeling.config import MEAN, STD
+from .strict_files import printable
 
 if TYPE_CHECKING:
     import pypdfium2
@@ -223,26 +224,26 @@ def pdf_pages(
 
     if not 0 < dpi < float("inf"):
         raise ImageError(f"dpi: {dpi}; a positive number, 144 gives an A4 page of 1191 x 1684 pixels")
-    with _named(path):
+    with _named(path) as name:
         with open(path, "rb") as file:
             if not file.read(1):
-                raise ImageError(f"{path}: an empty file; a PDF")
+                raise ImageError(f"{name}: an empty file; a PDF")
         try:
             document = pypdfium2.PdfDocument(path)
             document.init_forms()  # the values of fields and check boxes are drawn with the page
         except pypdfium2.PdfiumError as error:
             if "password" in str(error).lower():
-                raise ImageError(f"{path}: encrypted; save it without its password") from error
-            raise ImageError(f"{path}: not a PDF, damaged or without pages ({error}); a whole PDF") from error
+                raise ImageError(f"{name}: encrypted; save it without its password") from error
+            raise ImageError(f"{name}: not a PDF, damaged or without pages ({error}); a whole PDF") from error
     try:
-        with _whole_pdf(path, len(document)) as check:
+        with _whole_pdf(path, name, len(document)) as check:
             count = len(document)
             numbers = list(range(1, count + 1) if pages is None else pages)
             for number in numbers:
                 if not 1 <= number <= count:
-                    raise ImageError(f"{path}: no page {number}; pages 1 to {count}")
+                    raise ImageError(f"{name}: no page {number}; pages 1 to {count}")
             for number in numbers:
-                location = f"{path} page {number}"
+                location = f"{name} page {number}"
                 check(number, location, None)
                 picture = _draw(document, number, dpi, location)
                 check(number, location, picture)
@@ -253,7 +254,7 @@ def pdf_pages(
 
 @contextmanager
 def _whole_pdf(
-    path: str | os.PathLike, count: int
+    path: str | os.PathLike, name: str, count: int
 ) -> Iterator[Callable[[int, str, Image.Image | None], None]]:
     """A check of a page: before it is drawn, that its streams are whole; after, why nothing is to be seen."""
     import pikepdf
@@ -263,9 +264,9 @@ def _whole_pdf(
             pdf = pikepdf.open(file)
             fault = pdf_count_fault(pdf, count)
         except pikepdf.PdfError as error:
-            raise ImageError(f"{path}: a damaged PDF ({error}); a whole PDF") from error
+            raise ImageError(f"{name}: a damaged PDF ({error}); a whole PDF") from error
         if fault:
-            raise ImageError(f"{path}: damaged, pages are missing ({fault}); a whole PDF")
+            raise ImageError(f"{name}: damaged, pages are missing ({fault}); a whole PDF")
 
         def check(number: int, location: str, picture: Image.Image | None) -> None:
             try:
@@ -308,7 +309,7 @@ def parse_pages(text: str) -> list[int]:
 @contextmanager
 def _named(source: Source) -> Iterator[str]:
     """Turns what Pillow and the system raise on a bad file into an ImageError that names the file."""
-    location = str(getattr(source, "name", "image") if hasattr(source, "read") else source)
+    location = printable(getattr(source, "name", "image") if hasattr(source, "read") else source)
     try:
         yield location
     except (ImageError, MemoryError):
@@ -368,6 +369,8 @@ def _page_frames(image: Image.Image) -> list[int]:
 
 
 def _decode(image: Image.Image, location: str, file: BinaryIO) -> Image.Image:
+    if image.width * image.height > 2 * (Image.MAX_IMAGE_PIXELS or float("inf")):  # Pillow sees frame 1 only
+        raise ImageError(f"{location}: {image.width}x{image.height} pixels; scale it down first")
     image.load()  # before the tag is read: Pillow turns a TIFF itself and then drops the tag
     fault = image_fault(image, file)
     if fault:

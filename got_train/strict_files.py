@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import stat
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -102,7 +103,10 @@ def read_json(
 def strict_json(text: str | bytes, allow_nan: bool = False) -> Any:
     """json.loads, but a key that stands twice in an object is refused, and so is NaN. Raises ValueError."""
     settings: dict[str, Callable] = {} if allow_nan else {"parse_constant": _refuse_constant}
-    return json.loads(text, object_pairs_hook=unique_keys, **settings)
+    try:
+        return json.loads(text, object_pairs_hook=unique_keys, **settings)
+    except RecursionError as error:
+        raise ValueError(explain(error)) from error
 
 
 def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -131,8 +135,18 @@ def check_inside(path: Path, folder: Path, error: type[GotError] = CheckpointErr
 
 
 def printable(text: object) -> str:
-    """A file's name as it may be printed: control characters, which terminals obey, are escaped."""
+    """A file's name on one line, as it may be printed: what steers a terminal or turns text is escaped."""
     return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "backslashreplace").decode()
+        letter.encode("unicode_escape", "backslashreplace").decode() if _is_control(letter) else letter
         for letter in str(text)
     )
+
+
+def printable_lines(text: str) -> str:
+    """The same of a text with lines of its own."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _is_control(letter: str) -> bool:
+    category = unicodedata.category(letter)
+    return category[0] == "C" or category in ("Zl", "Zp")

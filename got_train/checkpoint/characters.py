@@ -6,11 +6,9 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
-
+from got_train.errors import CheckpointError
+from got_train.strict_files import read_json
 
 CHARACTERS_FILE = "characters.json"
 
@@ -23,10 +21,12 @@ def save_characters(folder: str | os.PathLike, characters: frozenset[str]) -> No
 def load_characters(folder: str | os.PathLike) -> frozenset[str] | None:
     """Those that a model was trained on; None where its folder does not say."""
     file = Path(folder) / CHARACTERS_FILE
-    try:
-        return frozenset(json.loads(file.read_text(encoding="utf-8"))["characters"])
-    except (OSError, ValueError, KeyError, TypeError):
+    if not file.exists():
         return None
+    characters = read_json(file).get("characters")
+    if not isinstance(characters, str):
+        raise CheckpointError(f"{file}: no characters; expected an object with them in one string")
+    return frozenset(characters)
 
 
 def copy_characters(source: str | os.PathLike, target: str | os.PathLike) -> None:

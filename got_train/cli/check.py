@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 
 from got_train.errors import ConfigError
+from got_train.strict_files import printable_lines
 
 from .arguments import CommandParser, count
 from .exits import handle_errors
@@ -56,5 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcome = check(config, workers, options.sample, not options.no_measure)
     except ConfigError as error:
         outcome = refused(error)
-    print(json.dumps(outcome, ensure_ascii=False, indent=1) if options.json else verdict.text(outcome))
+    text = verdict.text(outcome)
+    print(json.dumps(outcome, ensure_ascii=False, indent=1) if options.json else printable_lines(text))
     return NOT_READY if outcome["verdict"] == verdict.NOT_READY else READY

@@ -37,6 +37,11 @@ def parser() -> CommandParser:
         action="store_true",
         help="copy the images next to OUT; without it they stay where they are",
     )
+    add(
+        "--copy-from-anywhere",
+        action="store_true",
+        help="copy images too that are not below --image-root, or else the source's own folder",
+    )
     add("--image-root", metavar="FOLDER", help="where relative image paths of the source start")
     add("--task", help="task of rows that name none")
     add("--columns", nargs="+", metavar="KEY=NAME", help="what keys are called in the source, as text=ocr")

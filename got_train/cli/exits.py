@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from got_train.errors import ConfigError, GotError, UsageError
+from got_train.strict_files import printable_lines
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -49,7 +50,7 @@ def handle_errors(
 
 
 def say(command: str, message: str) -> None:
-    print(f"{command}: {message}", file=sys.stderr, flush=True)
+    print(f"{command}: {printable_lines(message)}", file=sys.stderr, flush=True)
 
 
 def describe(error: Exception) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from got_train import prompts
 from got_train.errors import UsageError
+from got_train.strict_files import printable_lines
 
 from .arguments import CommandParser, count
 from .exits import DONE, FAILED, handle_errors
@@ -101,5 +102,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         workers=workers,
     )
     report = init(init_options)
-    print(report.text)
+    print(printable_lines(report.text))
     return DONE if report.ready else FAILED

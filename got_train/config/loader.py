@@ -72,6 +72,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         values = yaml.load(read_text(path, ConfigError), strict_loader()) or {}
         require(isinstance(values, dict), f"holds {values!r}; sections such as model, data, train are needed")
+        keys = [override.partition("=")[0] for override in overrides]
+        twice = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
+        require(twice is None, f"{twice}: is set twice among the overrides; keep one of them")
         for override in overrides:
             apply_override(values, override)
         return build(Config, values)

@@ -58,7 +58,7 @@ def _write(
 ) -> tuple[int, int]:
     folder = records_out(options).parent
     cuts = bool(set(_tasks(options)) & set(CROPS))  # pictures that stand nowhere yet
-    copies = ImageCopier(folder / "images") if options.copy_images or cuts else None
+    copies = ImageCopier(folder / "images", _root(options)) if options.copy_images or cuts else None
     written = refused = 0
     for record in _rows(options, losses):
         try:
@@ -71,6 +71,14 @@ def _write(
         written += 1
     file.write("\n]\n" if options.to == "got" else "\n")
     return written, refused
+
+
+def _root(options: argparse.Namespace) -> str | None:
+    """The folder below which pictures are copied: that of the data. None: from anywhere."""
+    if options.copy_from_anywhere or not os.path.exists(options.source):  # a data set of a library
+        return None
+    beside = options.source if os.path.isdir(options.source) else os.path.dirname(options.source) or "."
+    return options.image_root or beside
 
 
 class Refusals:

@@ -64,6 +64,7 @@ class Record:
         for glyph in self.glyphs:
             box = glyph[1:] if isinstance(glyph, tuple) else ()
             numbers = len(box) == 4 and all(type(value) in (int, float) for value in box)
+            numbers = numbers and all(map(math.isfinite, box))
             if not numbers or not isinstance(glyph[0], str) or len(glyph[0]) != 1:
                 raise RecordError(f"{self.location}: glyph {shorten(glyph)}; a character and x1, y1, x2, y2")
 

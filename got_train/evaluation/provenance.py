@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from got_train.atomic_write import write_atomic
 from got_train.errors import EvaluationError, PromptError
+from got_train.strict_files import strict_json
 
 if TYPE_CHECKING:
     from got_train.inference.reader import OcrPipeline
@@ -165,7 +166,7 @@ def _words(task: str, template: str) -> str | None:
 
 def read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return strict_json(path.read_text(encoding="utf-8"), allow_nan=True)
     except ValueError as error:
         raise EvaluationError(
             f"{path}: not JSON: {error}; expected a file that this command wrote"

@@ -15,6 +15,7 @@ from got_train.atomic_write import write_atomic
 from got_train.checkpoint.stamp import model_stamp
 from got_train.cpu import settings as cpu
 from got_train.errors import ImageError, InferenceError, UsageError
+from got_train.strict_files import printable_lines
 
 from . import output, video
 from .journal import ProgressFile
@@ -203,4 +204,4 @@ def _progress(options: InferenceOptions) -> ProgressFile | contextlib.nullcontex
 
 
 def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    print(printable_lines(message), file=sys.stderr, flush=True)

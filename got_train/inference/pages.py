@@ -15,6 +15,7 @@ from PIL import Image
 
 from got_train import images
 from got_train.errors import ImageError, InferenceError
+from got_train.strict_files import printable
 
 PDF, TIFF = (".pdf",), (".tif", ".tiff")
 
@@ -27,7 +28,8 @@ class Page:
     number: int | None = None
 
     def __str__(self) -> str:
-        return str(self.file) if self.number is None else f"{self.file} page {self.number}"
+        name = printable(self.file)
+        return name if self.number is None else f"{name} page {self.number}"
 
     @property
     def name(self) -> str:

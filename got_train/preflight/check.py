@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -24,10 +25,10 @@ from . import config_checks, duplicates, verdict
 from .answers import answer_findings
 from .findings import ERROR, WARNING, Finding, Findings
 from .rows import RowChecker
-from .scan import HELD_OUT, ScanResult, Source, scan
+from .scan import HELD_OUT, FindingsFile, ScanResult, Source, scan
 from .statistics import Statistics, merged, plain_scripts
 
-QUARANTINE = "quarantine.jsonl"
+QUARANTINE, FINDINGS = "quarantine.jsonl", "findings.jsonl"
 
 
 def check(config: Config, workers: int = 0, sample: int = 0, measure: bool = True) -> dict[str, Any]:
@@ -36,21 +37,22 @@ def check(config: Config, workers: int = 0, sample: int = 0, measure: bool = Tru
     `sample`: rows of each source at most, evenly spaced (0: all). `workers` 0: in this process alone.
     """
     output = make_output_dir(config)
-    report = examine(config, workers, sample, measure, output / QUARANTINE)
-    report["quarantine"] = str(output / QUARANTINE) if (output / QUARANTINE).exists() else ""
+    report = examine(config, workers, sample, measure, output)
+    for key, name in (("quarantine", QUARANTINE), ("all_findings", FINDINGS)):
+        report[key] = str(output / name) if (output / name).exists() else ""
     report["report"] = str(output / verdict.FILE)
     _write(report, output / verdict.FILE)
     return report
 
 
 def examine(
-    config: Config, workers: int = 0, sample: int = 0, measure: bool = True, quarantine: Path | None = None
+    config: Config, workers: int = 0, sample: int = 0, measure: bool = True, output: Path | None = None
 ) -> dict[str, Any]:
-    """The same without a file, but for the bad rows in `quarantine` if it is given."""
+    """The same without check.json; bad rows and all findings go into files in `output` if it is given."""
     began, findings = time.monotonic(), Findings()
     report: dict[str, Any] = {"verdict": "", "config_sha256": _hash(config), "sample": sample}
     findings.extend(config_checks.config_warnings(config))
-    result = _scanned(config, findings, workers, sample, quarantine)
+    result = _scanned(config, findings, workers, sample, output)
     if result is None:
         report |= {"sources": [], "scripts": {}, "unmeasured": "the rows could not be looked at"}
     else:
@@ -74,7 +76,7 @@ def refused(error: Exception) -> dict[str, Any]:
 
 
 def _scanned(
-    config: Config, findings: Findings, workers: int, sample: int, quarantine: Path | None
+    config: Config, findings: Findings, workers: int, sample: int, output: Path | None
 ) -> ScanResult | None:
     try:
         tokenizer = find_tokenizer(config.model)
@@ -89,11 +91,19 @@ def _scanned(
     bad = WARNING if config.data.on_error == "skip" else ERROR
     level = {index: bad for index, source in enumerate(sources) if source.role not in HELD_OUT}
     trained = load_characters(config.model.init_from) if config.model.init_from else None
-    seen = _scan(sources, RowChecker(collator, level, trained=trained), workers, quarantine)
-    for kind in seen.findings.kinds():
-        findings.merge(kind)
-    for finding, count in duplicates.findings(seen):
-        findings.add(finding, count)
+    checker = RowChecker(collator, level, trained=trained)
+    with contextlib.ExitStack() as files:
+        quarantine, all_findings = None, None
+        if output is not None:
+            quarantine = files.enter_context(FindingsFile(output / QUARANTINE, bad=True))
+            all_findings = files.enter_context(FindingsFile(output / FINDINGS))
+        seen = _scan(sources, checker, workers, quarantine, all_findings)
+        for kind in seen.findings.kinds():
+            findings.merge(kind)
+        for finding in duplicates.findings(seen):
+            findings.add(finding)
+            if all_findings is not None:
+                all_findings.add(finding)
     findings.extend(_said_of(config, seen, sizes))
     findings.extend(_unfamiliar(seen, trained is not None))
     for source in sources:
@@ -103,14 +113,18 @@ def _scanned(
 
 
 def _scan(
-    sources: Sequence[Source], checker: RowChecker, workers: int, quarantine: Path | None
+    sources: Sequence[Source],
+    checker: RowChecker,
+    workers: int,
+    quarantine: FindingsFile | None,
+    all_findings: FindingsFile | None,
 ) -> ScanResult:
     from tqdm import tqdm
 
     counted = [source.rows() for source in sources]
     total = None if any(rows is None for rows in counted) else sum(map(len, counted))
     with tqdm(total=total, unit="row", file=sys.stderr, disable=None) as bar:
-        return scan(sources, checker, workers, quarantine, bar.update)
+        return scan(sources, checker, workers, quarantine, bar.update, all_findings)
 
 
 def _sources(config: Config, findings: Findings, sample: int) -> list[Source]:

@@ -5,7 +5,6 @@ Reads sizes from the headers of weight files; loads no weight and needs no Paddl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from got_train.data.collator import Collator
 from got_train.errors import ConfigError
 from got_train.evaluation.scored import metric_error
 from got_train.modeling.config import GotConfig
+from got_train.strict_files import read_json
 from got_train.tokenizer import Tokenizer
 from got_train.training.checkpoints import checkpoints
 from got_train.training.run_files import FINAL
@@ -81,7 +81,7 @@ def base_of(folder: str) -> str:
     if not card.is_file():
         return folder
     try:
-        base = json.loads(card.read_text(encoding="utf-8"))["base"]
+        base = read_json(card)["base"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{card}: not an adapter ({error!r}); a folder that a LoRA run wrote") from error
     if not Path(base).is_dir():

@@ -11,8 +11,6 @@ from . import fingerprints
 from .findings import WARNING, Finding
 from .scan import HELD_OUT, ScanResult
 
-SHOWN = 200  # pairs of each kind whose places are looked up
-
 _LEAK = "take one of them out: what is trained on must not be in data.validation, nor in a probe"
 _TWICE = "leave one out, unless it is meant to count more"
 _ANSWERS = "keep the right one: the model cannot learn both"
@@ -62,14 +60,12 @@ def find_pairs(seen: ScanResult) -> list[PairGroup]:
     return [pair for pair in pairs if len(pair.places)]
 
 
-def findings(seen: ScanResult) -> Iterator[tuple[Finding, int]]:
-    """What the pairs say, with how many more of the kind each stands for."""
+def findings(seen: ScanResult) -> Iterator[Finding]:
+    """What the pairs say, one after another."""
     for pair in find_pairs(seen):
-        shown = pair.places[:SHOWN]
-        for index, (first, later) in enumerate(shown):
-            here, there = _ordered(seen, int(first), int(later))
-            more = len(pair.places) - len(shown) if index == len(shown) - 1 else 0
-            yield Finding(WARNING, pair.subject, here, f"{pair.what} as {there}", pair.fix), 1 + more
+        for first, later in pair.places.tolist():
+            here, there = _ordered(seen, first, later)
+            yield Finding(WARNING, pair.subject, here, f"{pair.what} as {there}", pair.fix)
 
 
 def _ordered(seen: ScanResult, first: int, later: int) -> tuple[str, str]:

@@ -5,6 +5,7 @@ Runs in processes of its own, without Paddle.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,6 +49,56 @@ class ChunkResult:
         self.findings.append(finding)
 
 
+@dataclass
+class Pictures:
+    """What the rows of one page share, so that it is decoded once; of the pixels it keeps only numbers."""
+
+    images: tuple[str | EncodedImage, ...]
+    size: tuple[int, int]  # of the first
+    has_ink: bool  # any of them
+    content: int  # a hash of the files
+    dhash: np.ndarray
+    grey: Image.Image | None  # the first, until pictures of another row are opened
+
+    @cached_property
+    def text_height(self) -> text_height.TextHeight | None:
+        return text_height.measure_text_height(self._grey())
+
+    @cached_property
+    def ink_box(self) -> tuple[int, int, int, int] | None:
+        """The box around what is written, of a picture of one line."""
+        return text_height.ink_box(self._grey())
+
+    def _grey(self) -> Image.Image:
+        return self.grey or images.open_image(self.images[0]).convert("L")
+
+
+class OpenedPictures:
+    """Those of the latest rows: rows of one page need not follow each other."""
+
+    def __init__(self, most: int = 4096) -> None:
+        self.most = most
+        self._kept: OrderedDict[tuple[str, ...], Pictures] = OrderedDict()
+        self._last: Pictures | None = None
+
+    def pictures(self, record: Record) -> Pictures:
+        if self._last is not None and self._last.images == record.images:
+            return self._last
+        are_files = all(isinstance(image, str) for image in record.images)
+        if are_files and record.images in self._kept:
+            self._kept.move_to_end(record.images)
+            return self._kept[record.images]
+        if self._last is not None:
+            self._last.grey = None
+            self._last = None  # before the next is decoded
+        self._last = opened = open_pictures(record)
+        if are_files:
+            self._kept[record.images] = opened
+            if len(self._kept) > self.most:
+                self._kept.popitem(last=False)
+        return opened
+
+
 @dataclass(frozen=True)
 class RowChecker:
     """Looks at rows; `stride` of a source says at which of them more closely (lines of text, scripts)."""
@@ -56,20 +107,18 @@ class RowChecker:
     level: dict[int, str] = field(default_factory=dict)  # of a bad row in each source; ERROR otherwise
     keep: int = 16  # of the longest rows of each piece
     trained: frozenset[str] | None = None  # characters that the model knows, where its folder says so
+    opened: OpenedPictures = field(default_factory=OpenedPictures, repr=False, compare=False)
 
     def check(
         self, source: int, rows: Iterable[tuple[int, Record | RecordError]], stride: int
     ) -> ChunkResult:
         result = ChunkResult(source)
-        pictures: Pictures | None = None  # of the row before: many boxes are rows of one page
         for row, record in rows:
             result.statistics.rows += 1
             try:
                 if isinstance(record, RecordError):
                     raise record
-                if pictures is None or pictures.images != record.images:
-                    pictures = None
-                    pictures = open_pictures(record)
+                pictures = self.opened.pictures(record)
                 self._record(result, row, record, pictures, closely=row % stride == 0)
             except Exception as error:  # whatever a row does, the others are still looked at
                 result.statistics.bad += 1
@@ -148,33 +197,6 @@ class RowChecker:
             stats.scripts.setdefault(script, ScriptTokens()).merge(fitness)
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """What the rows of one page share, so that it is decoded once."""
-
-    images: tuple[str | EncodedImage, ...]
-    grey: Image.Image
-    has_ink: bool  # any of them
-    content: int  # a hash of the files
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.grey.size
-
-    @cached_property
-    def dhash(self) -> np.ndarray:
-        return fingerprints.dhash(self.grey)
-
-    @cached_property
-    def text_height(self) -> text_height.TextHeight | None:
-        return text_height.measure_text_height(self.grey)
-
-    @cached_property
-    def ink_box(self) -> tuple[int, int, int, int] | None:
-        """The box around what is written, of a picture of one line."""
-        return text_height.ink_box(self.grey)
-
-
 def open_pictures(record: Record) -> Pictures:
     try:
         pages = [images.open_image(path).convert("L") for path in record.images]
@@ -182,7 +204,7 @@ def open_pictures(record: Record) -> Pictures:
     except (OSError, ValueError) as error:
         raise RecordError(f"{record.location}: {error}") from error
     ink = any(high - low >= BLANK for low, high in (page.getextrema() for page in pages))
-    return Pictures(record.images, pages[0], ink, content)
+    return Pictures(record.images, pages[0].size, ink, content, fingerprints.dhash(pages[0]), pages[0])
 
 
 def is_line_crop(record: Record, size: tuple[int, int]) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 
 from got_train import workers as processes
 from got_train.config.schema import SourceConfig
+from got_train.data.line_files import RecordFile
 from got_train.data.record import location_of
 from got_train.data.records import DataFileError, Record, RecordError, RecordStream
 from got_train.errors import DataError
@@ -57,6 +58,8 @@ class Source:
         return (np.arange(self.sample) * (total / self.sample)).astype(int).tolist()
 
     def location(self, row: int) -> str:
+        if isinstance(self.records, RecordFile):  # which need not read the row for it
+            return self.records.location(row)
         return location_of(self.records, row)
 
 
@@ -82,19 +85,22 @@ def scan(
     sources: Sequence[Source],
     checker: RowChecker,
     workers: int = 0,
-    quarantine: Path | None = None,
+    quarantine: FindingsFile | None = None,
     progress: Callable[[int], object] = lambda rows: None,
+    all_findings: FindingsFile | None = None,
 ) -> ScanResult:
-    """Look at every row. Bad ones go to `quarantine` as they are met, a line each, in their order."""
+    """Look at every row. What is found goes to `all_findings` as it is met, a line each, bad rows to both."""
     seen = ScanResult(sources, [Statistics() for _ in sources])
     parts: list[np.ndarray] = []
     pool = _InProcess(sources, checker) if workers == 0 else _Pool(sources, checker, workers)
-    with _Quarantine(quarantine) as bad, pool:
+    files = [file for file in (quarantine, all_findings) if file is not None]
+    with pool:
         for look in pool.looks(_chunks(sources)):
             seen.statistics[look.source].merge(look.statistics)
             for finding in look.findings:
                 seen.findings.add(finding)
-                bad.add(finding)
+                for file in files:
+                    file.add(finding)
             parts.append(np.array(look.fingerprints, fingerprints.FINGERPRINT))
             for tokens, row in look.longest:
                 heapq.heappush(seen.longest, (tokens, look.source, row))
@@ -213,35 +219,35 @@ class _Pool:
             ) from error
 
 
-class _Quarantine:
-    """A JSONL file of the rows that cannot be used, as a run writes it, with what would mend them."""
+class FindingsFile:
+    """A JSONL file of findings, there if there are any: of bad rows as a run writes them, or all."""
 
-    def __init__(self, path: Path | None) -> None:
-        self.path, self._file = path, None
+    def __init__(self, path: Path, bad: bool = False) -> None:
+        self.path, self.bad, self._file = path, bad, None
+        self._unfinished = path.with_name(path.name + ".tmp")
 
-    def __enter__(self) -> _Quarantine:
-        if self.path is not None:
-            self._made = self.path.with_name(self.path.name + ".tmp")
+    def __enter__(self) -> FindingsFile:
         return self
 
     def add(self, finding: Finding) -> None:
-        if self.path is None or finding.usable:
+        if self.bad and finding.usable:
             return
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self._made, "w", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
+            self._file = open(self._unfinished, "w", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
         cause = f"{finding.cause}; {finding.fix}" if finding.fix else finding.cause
         line = {"location": finding.location, "cause": cause, "fix": finding.fix}
+        if not self.bad:
+            line = {"level": finding.level, "subject": finding.subject, **line}
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def __exit__(self, failed: object, *_: object) -> None:
-        if self.path is None:
-            return
         if self._file is None:
-            self.path.unlink(missing_ok=True)  # of a former check
+            if failed is None:
+                self.path.unlink(missing_ok=True)  # of a former check
             return
         self._file.close()
         if failed is None:
-            os.replace(self._made, self.path)
+            os.replace(self._unfinished, self.path)
         else:
-            self._made.unlink(missing_ok=True)
+            self._unfinished.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ def text(verdict: Mapping[str, Any]) -> str:
         _lines(verdict["sources"]),
         _base(verdict.get("base")),
         _needs(verdict.get("needs"), verdict.get("unmeasured", "")),
-        _faults(verdict["findings"]),
+        _faults(verdict["findings"], bool(verdict.get("all_findings"))),
         [_ending(verdict)],
     ]
     return "\n\n".join("\n".join(lines) for lines in map(list, parts) if lines)
@@ -98,7 +98,7 @@ def _needs(needs: Mapping[str, Any] | None, unmeasured: str) -> Iterator[str]:
     yield f"disk       {size(needs['disk_bytes'])} of checkpoints; {size(needs['free_bytes'])} are free"
 
 
-def _faults(findings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _faults(findings: Sequence[Mapping[str, Any]], has_file: bool) -> Iterator[str]:
     for kind in findings:
         fix = f"; {kind['fix']}" if kind["fix"] else ""
         if kind["count"] == 1:
@@ -109,17 +109,17 @@ def _faults(findings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         for example in shown:
             yield f"    {example['location']}: {example['cause']}"
         if kind["count"] > len(shown):
-            yield f"    ... and {kind['count'] - len(shown):,} more"
+            yield f"    ... and {kind['count'] - len(shown):,} more" + " (see all findings)" * has_file
 
 
 def _ending(verdict: Mapping[str, Any]) -> str:
-    errors, warnings = (
-        sum(kind["count"] for kind in verdict["findings"] if kind["level"] == level)
-        for level in ("error", "warning")
-    )
-    counted = [f"{errors:,} error{'s' * (errors != 1)}"] * bool(errors)
-    counted += [f"{warnings:,} warning{'s' * (warnings != 1)}"] * bool(warnings)
-    files = [f"{name}: {verdict[name]}" for name in ("report", "quarantine") if verdict.get(name)]
+    counted = []
+    for level in ("error", "warning"):
+        counts = [kind["count"] for kind in verdict["findings"] if kind["level"] == level]
+        kinds = f" of {len(counts)} kind{'s' * (len(counts) != 1)}" * (max(counts, default=0) > SHOWN)
+        counted += [f"{sum(counts):,} {level}{'s' * (sum(counts) != 1)}{kinds}"] * bool(counts)
+    names = {"report": "report", "quarantine": "quarantine", "all_findings": "all findings"}
+    files = [f"{said}: {verdict[name]}" for name, said in names.items() if verdict.get(name)]
     return "\n".join([*files, ": ".join([verdict["verdict"], ", ".join(counted)] if counted else [READY])])
 
 

@@ -6,7 +6,6 @@ Knows files, no page.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from got_train.config.schema import Config
 from got_train.errors import TrainingError
 from got_train.evaluation.provenance import SAMPLES, SETTINGS
 from got_train.preflight.verdict import FILE as CHECK_FILE
+from got_train.strict_files import strict_json
 from got_train.training.checkpoints import checkpoints, step_of
 from got_train.training.ledger import StepRecord, read_sample_log
 from got_train.training.run_files import (
@@ -128,7 +128,7 @@ def _json(path: Path) -> Any:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return strict_json(path.read_text(encoding="utf-8"), allow_nan=True)
     except ValueError as error:
         raise TrainingError(
             f"{path}: not JSON ({error}); delete it, and the page is made without it"
@@ -143,7 +143,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(whole.split("\n"), 1):
         try:
             if line:
-                yield json.loads(line)
+                yield strict_json(line, allow_nan=True)
         except ValueError as error:
             raise TrainingError(f"{path}:{number}: not JSON ({error}); take the line out") from error
 

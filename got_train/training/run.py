@@ -177,6 +177,8 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         rank,
         ranks,
     )
+    if checkpoint is not None and record.step > schedule.steps:
+        raise ConfigError(f"--resume: {checkpoint} is beyond the run's {schedule.steps} steps; delete it")
     args = training_arguments(config, schedule.steps, schedule.accumulation, device)
     paddle.seed(config.train.seed)  # here, as fleet has set one of its own
     model = build_model(config.model, tokenizer, lora=config.lora.rank > 0)

@@ -113,8 +113,9 @@ def test_an_override_fills_a_section_that_the_file_leaves_empty(load):
     )
 
 
-def test_the_last_of_two_overrides_wins(load):
-    assert load("", "train.seed=1", "train.seed=2").train.seed == 2
+def test_two_overrides_of_one_key_are_refused(load):
+    with pytest.raises(ConfigError, match="train.max_steps: is set twice among the overrides; keep one"):
+        load("", "train.max_steps=5", "train.seed=1", "train.max_steps=6")
 
 
 # ---- what is refused

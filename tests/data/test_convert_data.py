@@ -535,3 +535,22 @@ def test_a_label_file_in_place_of_records_is_told_what_to_do(labels):
         told = rf"labels with positions \({form}\); got convert-data makes records"
         with pytest.raises(RecordError, match=told):
             read_records(labels / name)
+
+
+def test_only_pictures_below_the_folder_of_the_data_are_copied(convert, tmp_path):
+    data, secret = tmp_path / "data", tmp_path / "private.png"
+    data.mkdir()
+    (data / "notes.png").write_text("password")
+    for path in (secret, data / "a.png"):
+        Image.new("L", (8, 8)).save(path)
+    (data / "link.png").symlink_to(secret)
+    names = ("/etc/passwd", "notes.png", "../private.png", "link.png", str(secret), "a.png")
+    rows = [json.dumps({"images": [name], "task": "ocr", "text": "a"}) for name in names]
+    (data / "rows.jsonl").write_text("\n".join(rows))
+    code, found, causes = convert(data / "rows.jsonl", "records", "--copy-images")
+    assert (code, len(found), len(causes)) == (1, 1, 5)
+    assert [path.name for path in (tmp_path / "out/images").iterdir()] == ["a.png"]
+    assert [cause.count("is not copied; use --copy-from-anywhere") for cause in causes] == [1, 0, 1, 1, 1]
+    assert "notes.png: not a picture" in causes[1]
+    code, found, causes = convert(data / "rows.jsonl", "records", "--copy-images", "--copy-from-anywhere")
+    assert (code, len(found), len(causes)) == (1, 4, 2)  # the two that are no pictures stay out

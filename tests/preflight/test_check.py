@@ -133,6 +133,31 @@ def test_a_run_that_drops_bad_rows_is_ready_with_warnings_and_a_clean_one_is_rea
     assert run(*words, "data.on_error=skip")[0] == 1  # rows of validation are never dropped
 
 
+def test_findings_of_a_kind_are_summed_up_with_three_places_and_a_file_has_them_all(run):
+    lines = {f"l{line}": row(run, line, text="x", task="orc") for line in range(1, 31)}
+    edit(run, **lines, l40=row(run, 41), l42=row(run, 41))  # a question to one picture, three times
+    code, found, out = run()
+    assert code == 1
+    kind = next(kind for kind in found["findings"] if kind["count"] == 30)
+    assert len(kind["examples"]) == 20
+    said = out.split("error: row, 30 times; did you mean ocr?\n")[1].splitlines()
+    assert [line.partition(": ")[0].rpartition("/")[2] for line in said[:3]] == [
+        f"data.jsonl:{line}" for line in (1, 2, 3)
+    ]
+    assert said[3] == "    ... and 27 more (see all findings)"
+    assert "not ready: 30 errors of 1 kind, " in out
+    file = run.folder / "run" / "findings.jsonl"
+    assert f"all findings: {file}\n" in out
+    kept = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [each["location"].rpartition(":")[2] for each in kept if each["level"] == "error"] == [
+        str(line) for line in range(1, 31)
+    ]
+    assert sum(each["subject"] == "duplicate" for each in kept) == 2
+    edit(run, **{f"l{line}": row(run, line, task="ocr", text=f"answer {line}") for line in range(1, 31)})
+    run()
+    assert all(json.loads(line)["level"] == "warning" for line in file.read_text().splitlines())
+
+
 def test_lengths_are_those_of_the_samples(run):
     _, found, _ = run()
     settings = json.loads((run.folder / "run.yaml").read_text())
@@ -469,6 +494,29 @@ def test_a_page_of_many_boxes_is_decoded_once(tmp_path, monkeypatch):
             records.append(Record((str(tmp_path / f"{number}.png"),), "ocr", text, box=(0, row, 90, row + 9)))
     result = looked_at(records)
     assert (len(result.fingerprints), len(opened)) == (40, 2)
+
+
+def test_rows_of_few_pictures_in_any_order_decode_each_once_and_see_what_they_would_alone(
+    tmp_path, monkeypatch
+):
+    from got_train import images
+
+    opened = []
+    whole = images.open_image
+    monkeypatch.setattr(images, "open_image", lambda path: (opened.append(path), whole(path))[1])
+    files = []
+    for number in range(4):
+        image, text = page(15 + number)
+        files.append((str(tmp_path / f"{number}.png"), text))
+        image.save(files[-1][0])
+    records = [Record((path,), "ocr", f"{text} {row}") for row in range(6) for path, text in files]
+    result, seen = looked_at(records), len(opened)
+    alone = [looked_at([record]) for record in records]
+    assert (len(result.fingerprints), seen) == (24, 4)
+    for name in result.fingerprints.dtype.names[2:]:  # after source and row
+        expected = np.concatenate([one.fingerprints[name] for one in alone])
+        assert np.array_equal(result.fingerprints[name], expected), name
+    assert result.statistics[0].lines.total == sum(one.statistics[0].lines.total for one in alone) == 24
 
 
 def test_pages_of_one_document_in_training_and_validation_are_a_leak(tmp_path):

@@ -6,7 +6,6 @@ Japanese fail `baseline` unless check_disallowed_characters is false. A result t
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +18,7 @@ from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
 
 from got_train.errors import EvaluationError, RequirementError
+from got_train.strict_files import strict_json
 
 from . import math_inclusion
 
@@ -119,7 +119,7 @@ def _overlapping(matches: Sequence[tuple[int, int, int]]) -> list[list[tuple[int
 
 def _row(line: str, location: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = strict_json(line, allow_nan=True)
     except ValueError as error:
         raise EvaluationError(f"{location}: not JSON: {error}; one check a line") from error
     if not isinstance(row, dict) or row.get("type") not in TYPES:

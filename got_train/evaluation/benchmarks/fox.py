@@ -6,7 +6,6 @@ questions, regions of several pages) is counted as not asked.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from got_train import prompts
 from got_train.data.record import Record, RecordError
 from got_train.errors import EvaluationError
+from got_train.strict_files import strict_json
 
 VERSIONS = ("2024-05",)  # the date of the official code
 
@@ -78,7 +78,7 @@ def read_answers(path: str, file: DataFile) -> list[str | None]:
 
 def _rows(file: Path) -> list[dict[str, Any]]:
     try:
-        rows = json.loads(file.read_text(encoding="utf-8-sig"))
+        rows = strict_json(file.read_text(encoding="utf-8-sig"), allow_nan=True)
     except ValueError as error:
         raise EvaluationError(f"{file}: not JSON: {error}; one of Fox's files") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

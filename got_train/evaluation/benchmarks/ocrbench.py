@@ -6,7 +6,6 @@ The published list has rows with type, image_path, question and answers; an answ
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -21,6 +20,7 @@ from rapidfuzz.distance import Levenshtein
 from got_train.data.record import Record
 from got_train.errors import AnswerError, EvaluationError
 from got_train.evaluation.metrics import teds, text
+from got_train.strict_files import strict_json
 
 if TYPE_CHECKING:
     from got_train.evaluation.predictions import DataFile, Prediction
@@ -69,7 +69,7 @@ def open_records(path: str, image_root: str | None = None, **_: Any) -> tuple[li
 
 def _rows(file: str) -> list[dict[str, Any]]:
     try:
-        rows = json.loads(Path(file).read_text(encoding="utf-8-sig"))
+        rows = strict_json(Path(file).read_text(encoding="utf-8-sig"), allow_nan=True)
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{file}: {error}; expected {FILE}, a list of rows") from error
     keys = {"type", "image_path", "question", "answers"}
@@ -86,7 +86,7 @@ def _box(question: str) -> tuple[int, ...] | None:
 def read_answers(path: str, file: DataFile) -> list[str | None]:
     """The answers of the list with `predict`, in the order of the rows; None for rows without one."""
     try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        rows = strict_json(Path(path).read_text(encoding="utf-8-sig"), allow_nan=True)
         by_id = {str(row.get("id", index)): row.get("predict") for index, row in enumerate(rows)}
     except (OSError, ValueError, AttributeError) as error:
         raise EvaluationError(f"{path}: {error}; expected a list of rows with id and predict") from error

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from got_train.data.record import Record
 from got_train.errors import EvaluationError
 from got_train.evaluation.metrics import charts
+from got_train.strict_files import strict_json
 
 VERSIONS = ("2025-02",)  # the date of the official code
 
@@ -75,7 +76,7 @@ def scores(file: DataFile, predictions: Sequence[Prediction], output_dir: Path |
 
 def _rows(path: str, keys: tuple[str, str]) -> list[dict[str, Any]]:
     try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        rows = strict_json(Path(path).read_text(encoding="utf-8-sig"), allow_nan=True)
     except ValueError as error:
         raise EvaluationError(
             f"{path}: not JSON: {error}; a list of objects with {' and '.join(keys)}"

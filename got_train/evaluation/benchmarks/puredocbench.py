@@ -7,13 +7,13 @@ by OmniDocBench's code; so do we, by the rule of 1.6. `preset` is not used; the 
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from got_train.data.record import Record
 from got_train.errors import EvaluationError
+from got_train.strict_files import strict_json
 
 from . import omnidocbench
 from .omnidocbench import official, runner, truth
@@ -78,7 +78,7 @@ def _pages(path: str) -> list[tuple[dict[str, str], dict[str, Any]]]:
 def _page(file: Path, row: dict[str, str]) -> dict[str, Any]:
     """A page of the truth, with its row's attributes."""
     try:
-        page = json.loads(file.read_text(encoding="utf-8"))
+        page = strict_json(file.read_text(encoding="utf-8"), allow_nan=True)
         blocks = page["layout_dets"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EvaluationError(

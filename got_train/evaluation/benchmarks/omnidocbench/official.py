@@ -5,7 +5,6 @@ The export has one file <image stem>.md a page, with tables as HTML, which every
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from rapidfuzz.distance import Levenshtein
 from got_train.errors import EvaluationError
 from got_train.evaluation.provenance import METRICS, read_json
 from got_train.formats.tables import with_html_tables
+from got_train.strict_files import strict_json
 
 SAME = 1e-4  # below this two values of a page are the same
 _EDITS = {"text_block": "text_edit", "display_formula": "formula_edit", "reading_order": "order_edit"}
@@ -83,7 +83,7 @@ def page_values(folder: str) -> dict[str, dict[str, Any]]:
 
 def _by_page(file: Path) -> dict[str, list[dict[str, Any]]]:
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
+        rows = strict_json(file.read_text(encoding="utf-8"), allow_nan=True)
         pages: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in rows:
             name = str(row["img_id"])

@@ -19,6 +19,7 @@ from typing import Any
 
 from got_train.evaluation.metrics import cdm
 from got_train.evaluation.provenance import code_version
+from got_train.strict_files import strict_json
 from got_train.workers import in_processes
 
 from . import latexml
@@ -96,7 +97,7 @@ def _kept(file: Path | None) -> dict[str, dict[str, Any]]:
         return kept
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            row = json.loads(line)
+            row = strict_json(line, allow_nan=True)
             kept[row["key"]] = row["values"]
         except (ValueError, KeyError, TypeError):
             continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from got_train.errors import EvaluationError
 from got_train.formats.tables import to_html
+from got_train.strict_files import strict_json
 
 from .rules import Rule
 
@@ -45,7 +45,7 @@ class Element:
 def read_pages(path: str) -> list[dict[str, Any]]:
     """The pages of a file, each image once."""
     try:
-        pages = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        pages = strict_json(Path(path).read_text(encoding="utf-8-sig"), allow_nan=True)
         names = [stem(page) for page in pages if page["layout_dets"] is not None]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise EvaluationError(
