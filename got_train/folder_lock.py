@@ -22,8 +22,11 @@ LOCK_FILE, OWNER_FILE = ".lock", ".owner.json"
 class FolderLock:
     """Held from `acquire` to `release`; `check` tells when the folder was deleted or replaced meanwhile."""
 
-    def __init__(self, folder: str | os.PathLike, key: str, error: type[GotError]) -> None:
-        self.folder, self.key, self.error = Path(folder), key, error  # the setting that names the folder
+    def __init__(
+        self, folder: str | os.PathLike, key: str, error: type[GotError], lost: type[GotError] | None = None
+    ) -> None:
+        """`key` is the setting that names the folder; `error` refuses it, `lost` ends what goes on in it."""
+        self.folder, self.key, self.error, self.lost = Path(folder), key, error, lost or error
         self._lock = None
         self._identity: tuple[int, int] | None = None
 
@@ -72,7 +75,7 @@ class FolderLock:
             state = None
         if state is None or (state.st_dev, state.st_ino) != self._identity:
             what = "was deleted" if state is None else "was deleted and made again"
-            raise self.error(f"{self.key} {self.folder}: {what} while it was in use; start again")
+            raise self.lost(f"{self.key} {self.folder}: {what} while it was in use; start again")
 
     def release(self) -> None:
         if self._lock is not None:

@@ -168,8 +168,8 @@ def _look_at_output_dir(config: Config, resume: bool) -> None:
     folder = Path(config.train.output_dir)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        check_output_dir(config, resume)
         FolderLock(folder, "train.output_dir", ConfigError).refuse_if_held()
+        check_output_dir(config, resume)
     finally:
         for path in missing:
             with suppress(OSError):

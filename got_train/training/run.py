@@ -18,7 +18,7 @@ from got_train.data.characters import characters_of
 from got_train.data.collator import Collator
 from got_train.data.mixture import Mixture
 from got_train.data.records import RecordError
-from got_train.errors import ConfigError
+from got_train.errors import ConfigError, TrainingError
 from got_train.folder_lock import FolderLock
 from got_train.modeling.config import GotConfig
 from got_train.modeling.cpu.accelerate import accelerate
@@ -365,7 +365,7 @@ def train(config: Config, resume: bool = False, signals: SignalHandler | None = 
     A folder with results is refused otherwise. A run that is complete stays as it is. With `signals` one of
     them ends the run after its step, with a checkpoint, by KeyboardInterrupt.
     """
-    lock = FolderLock(config.train.output_dir, "train.output_dir", ConfigError)
+    lock = FolderLock(config.train.output_dir, "train.output_dir", ConfigError, lost=TrainingError)
     make_output_dir(config)
     if paddle.distributed.get_rank() == 0:
         lock.acquire()
