@@ -58,7 +58,7 @@ def _write(
 ) -> tuple[int, int]:
     folder = records_out(options).parent
     cuts = bool(set(_tasks(options)) & set(CROPS))  # pictures that stand nowhere yet
-    copies = ImageCopier(folder / "images", _root(options)) if options.copy_images or cuts else None
+    copies = ImageCopier(folder / "images", copy_root(options)) if options.copy_images or cuts else None
     written = refused = 0
     for record in _rows(options, losses):
         try:
@@ -73,11 +73,13 @@ def _write(
     return written, refused
 
 
-def _root(options: argparse.Namespace) -> str | None:
+def copy_root(options: argparse.Namespace) -> str | None:
     """The folder below which pictures are copied: that of the data. None: from anywhere."""
     if options.copy_from_anywhere or not os.path.exists(options.source):  # a data set of a library
         return None
     beside = options.source if os.path.isdir(options.source) else os.path.dirname(options.source) or "."
+    if are_labels(options.source):  # whose pictures may stand one folder up
+        beside = os.path.join(beside, os.pardir)
     return options.image_root or beside
 
 

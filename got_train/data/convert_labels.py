@@ -16,7 +16,7 @@ from got_train.errors import DataError
 from got_train.formats import spots as spotting
 from got_train.images import EncodedImage
 
-from .convert import Refusals, check_label_flags, first_cause, image_size, record_rows
+from .convert import Refusals, check_label_flags, copy_root, first_cause, image_size, record_rows
 from .image_copies import ImageCopier
 from .labels.labelled_page import Label, LabelledPage, Losses, in_pixels, picture_size
 from .labels.readers import are_labels, label_files, labelled_pages
@@ -35,7 +35,7 @@ def convert_labels(options: argparse.Namespace, losses: Losses) -> tuple[int, in
     folder = out if FORMATS[options.to].suffix else out.parent
     folder.mkdir(parents=True, exist_ok=True)
     refusals.unlink(missing_ok=True)
-    copies = ImageCopier(folder / "images") if options.copy_images else None
+    copies = ImageCopier(folder / "images", copy_root(options)) if options.copy_images else None
     with Refusals(refusals) as refuse:
         pages: list[LabelledPage] = []
         refused = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import PurePath
 
 from got_train.errors import UsageError
@@ -51,32 +52,36 @@ def documents_of(records: Iterable[Record], rule: str = "") -> tuple[list[str], 
     return files, BY_FILE
 
 
-def _path(record: Record) -> PurePath:
+def _path(record: Record) -> str:
     image = record.images[0]
     if isinstance(image, EncodedImage) and image.name.startswith("images["):  # bytes that have no name
-        return PurePath(hashlib.sha256(image.data).hexdigest())
-    return PurePath(str(image))
+        return hashlib.sha256(image.data).hexdigest()
+    return str(image)
 
 
 def _file(record: Record) -> str:
-    path = _path(record)
-    return str(path.parent / path.stem)
+    return _file_and_name(_path(record))[0]
 
 
 def _named(record: Record) -> str:
-    """By a word for a page or crop and its number; a second time, as in deed_page3_line12."""
-    path = _path(record)
+    return _file_and_name(_path(record))[1]
+
+
+@lru_cache(8192)  # many rows show one page
+def _file_and_name(image: str) -> tuple[str, str]:
+    """Without its suffix, and without a word for a page or crop and its number, twice: deed_page3_line12."""
+    path = PurePath(image)
     stem = path.stem
     for _ in range(2):
         match = _NAMED.match(stem)
         if match is None or not match[1].strip("-_. "):
             break
         stem = match[1].rstrip("-_. ")
-    return str(path.parent / stem)
+    return str(path.parent / path.stem), str(path.parent / stem)
 
 
 def _numbered(record: Record) -> str:
-    path = _path(record)
+    path = PurePath(_path(record))
     match = _NUMBERED.match(path.stem)
     return str(path.parent / (match[1] if match else path.stem))
 
@@ -102,7 +107,7 @@ def check_rule(rule: str) -> None:
 
 
 def _by_rule(record: Record, rule: str) -> str:
-    path = _path(record)
+    path = PurePath(_path(record))
     if rule == "folder":
         return str(path.parent)
     match = None if rule == "file" else re.search(rule, str(path))

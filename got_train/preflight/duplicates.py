@@ -61,23 +61,18 @@ def find_pairs(seen: ScanResult) -> list[PairGroup]:
 
 
 def findings(seen: ScanResult) -> Iterator[Finding]:
-    """What the pairs say, one after another."""
+    """What the pairs say, one after another; the row to act on first, which is the one held out."""
+    source, row = (seen.fingerprints[name].tolist() for name in ("source", "row"))
+    held_out = [each.role in HELD_OUT for each in seen.sources]
+
+    def where(index: int) -> str:
+        return seen.sources[source[index]].location(row[index])
+
     for pair in find_pairs(seen):
         for first, later in pair.places.tolist():
-            here, there = _ordered(seen, first, later)
-            yield Finding(WARNING, pair.subject, here, f"{pair.what} as {there}", pair.fix)
-
-
-def _ordered(seen: ScanResult, first: int, later: int) -> tuple[str, str]:
-    """The rows as the message names them: the one to act on first, which is the one held out."""
-    out = [seen.sources[seen.fingerprints["source"][index]].role in HELD_OUT for index in (first, later)]
-    act, other = (first, later) if out[0] and not out[1] else (later, first)
-    return _where(seen, act), _where(seen, other)
-
-
-def _where(seen: ScanResult, index: int) -> str:
-    row = seen.fingerprints[index]
-    return seen.sources[int(row["source"])].location(int(row["row"]))
+            swap = held_out[source[first]] and not held_out[source[later]]
+            act, other = (first, later) if swap else (later, first)
+            yield Finding(WARNING, pair.subject, where(act), f"{pair.what} as {where(other)}", pair.fix)
 
 
 def _same_questions(rows: np.ndarray, held_out: np.ndarray) -> Iterator[PairGroup]:
