@@ -15,7 +15,7 @@ import pytest
 
 from got_train.cpu import settings as cpu
 
-GOT_TINY = Path(__file__).parent / "fixtures" / "got_tiny"
+GOT_TINY = Path(__file__).parents[1] / "got_train" / "doctor" / "got_tiny"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,6 +30,7 @@ COMMANDS = {
     "convert": "write a checkpoint in another layout, and check that it computes the same",
     "convert-data": "write training data in another format",
     "nano": "make the nano checkpoints of this repository again, from nothing",
+    "doctor": "show what the machine has, and test that everything computes here as it should",
     "precompile": "compile the CPU kernels now, so that the first run need not",
 }
 

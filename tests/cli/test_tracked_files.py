@@ -10,11 +10,11 @@ MOST_BYTES = 1_000_000
 MEANT = {  # larger files, each with its reason
     "configs/nano/weights/stage2/model.safetensors": "the quickstart starts from it",
     "configs/nano/weights/stage3/model.safetensors": "fine-tuning examples start from it",
-    "tests/fixtures/got_tiny/model.safetensors": "the peer's tiny model",
-    "tests/fixtures/got_tiny/original/model.safetensors": "the same in the original layout",
-    "tests/fixtures/got_tiny/batch_grads.safetensors": "the peer's gradients of a batch",
-    "tests/fixtures/got_tiny/multi_grads.safetensors": "of several views",
-    "tests/fixtures/got_tiny/single_grads.safetensors": "of one view",
+    "got_train/doctor/got_tiny/model.safetensors": "the peer's tiny model",
+    "got_train/doctor/got_tiny/original/model.safetensors": "the same in the original layout",
+    "got_train/doctor/got_tiny/batch_grads.safetensors": "the peer's gradients of a batch",
+    "got_train/doctor/got_tiny/multi_grads.safetensors": "of several views",
+    "got_train/doctor/got_tiny/single_grads.safetensors": "of one view",
 }
 
 

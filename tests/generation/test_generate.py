@@ -20,7 +20,7 @@ from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 from got_train.modeling.cpu.accelerate import accelerate
 from got_train.modeling.got import Got
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "got_tiny"
+FIXTURES = Path(__file__).parents[2] / "got_train" / "doctor" / "got_tiny"
 CASES = {"single": [0], "multi": [0, 1, 2], "batch_left_padded": [0, 1, 2]}  # the views of each
 IMAGE = 59
 

@@ -1,4 +1,4 @@
-"""The model against transformers' numbers (fixtures/got_tiny): every stage, gradient and training step.
+"""The model against transformers' numbers (doctor/got_tiny): every stage, gradient and training step.
 
 Differences are relative to a tensor's largest value; transformers' own float32 is up to 5e-6 from float64.
 """

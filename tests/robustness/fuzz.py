@@ -321,7 +321,7 @@ def _scan() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
 
 
-MODEL = Path(__file__).parents[1] / "fixtures" / "got_tiny"
+MODEL = Path(__file__).parents[2] / "got_train" / "doctor" / "got_tiny"
 
 
 def below(read: Callable[[Path], object], name: str) -> Callable[[Path], object]:

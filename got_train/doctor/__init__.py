@@ -1,0 +1,1 @@
+"""`got doctor`: what this machine is, and whether everything computes here what it should."""
