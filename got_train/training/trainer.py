@@ -122,7 +122,8 @@ class TrainingLoss(nn.Layer):
         features = got.projector(got.vision.features(neck_map))
         output = got.decode(input_ids, features, attention_mask, labels, position_ids)
         loss = output.loss_sum / step_tokens
-        logits = self.glyph_head(neck_map)  # (V, S, S, vocabulary)
+        # float32, as Paddle's kernel of the next may have no bfloat16 on a GPU
+        logits = self.glyph_head(neck_map).astype("float32")  # (V, S, S, vocabulary)
         char_loss_sum = F.cross_entropy(
             logits.flatten(0, 2), glyph_labels.flatten(), ignore_index=IGNORED, reduction="sum"
         )
