@@ -160,20 +160,23 @@ class SharedModels:
 
     def __init__(self, dtype: str = "float32") -> None:
         self.dtype = dtype
-        self._bases: dict[Path, Got] = {}
+        self._bases: dict[tuple[Path, bool], Got] = {}  # and whether the decoder stays in int8
 
     def load(self, folder: str | os.PathLike) -> Got:
         """The model of a checkpoint folder, or of an adapter's with the adapter on."""
         adapter = read_adapter(folder) if is_adapter(folder) else None
         base = Path(folder if adapter is None else base_folder(folder)).resolve()
-        if base not in self._bases:
-            self._bases[base] = load_model(base, self.dtype)
+        keep_int8 = adapter is None and paddle.get_device() == "cpu" and bool(WeightFile(base).int8)
+        held = base, keep_int8
+        if held not in self._bases:
+            self._bases[held] = load_model(base, self.dtype, keep_int8)
+        whole = self._bases[held]
         shared = {
             id(value): value
-            for name, value in self._bases[base].named_parameters()
+            for name, value in (*whole.named_parameters(), *whole.named_buffers())
             if adapter is None or not _is_kept(name, adapter)
         }
-        model = copy.deepcopy(self._bases[base], shared)
+        model = copy.deepcopy(whole, shared)
         if adapter is not None:
             Adapters(model, base).use(folder)
         return model

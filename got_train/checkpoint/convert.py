@@ -26,7 +26,9 @@ def check_paths(source: Path, result: Path) -> None:
         raise CheckpointError(f"{result}: exists and is not an empty folder; give a new one")
 
 
-def convert(source: Path, result: Path, layout: str, dtype: str | None = None) -> None:
+def convert(
+    source: Path, result: Path, layout: str, dtype: str | None = None, quantized: str | None = None
+) -> None:
     """Convert and print every finding; raises ConvertError if the result is not equal to its source."""
     import numpy as np
 
@@ -39,13 +41,17 @@ def convert(source: Path, result: Path, layout: str, dtype: str | None = None) -
     tokenizer = _tokenizer_of(file.folder)
     stored = widest_dtype(file)
     dtype = dtype or stored
-    print(f"{result}: layout {layout}, {dtype}{'' if tokenizer else '; no tokenizer beside the source'}")
-    expected = probe_logits(model)
+    kind = f"{dtype}, the decoder's matrices {quantized}" if quantized else dtype
+    print(f"{result}: layout {layout}, {kind}{'' if tokenizer else '; no tokenizer beside the source'}")
+    expected = exact = probe_logits(model)
     if dtype not in ("float32", stored):
-        exact, expected = expected, probe_logits(round_weights(model, dtype))
+        expected = probe_logits(round_weights(model, dtype))
+    save_model(model, result, layout, dtype, tokenizer, int8=quantized == "int8")
+    if quantized:
+        expected = probe_logits(round_matrices(model))
+    if expected is not exact:
         moved, largest = np.abs(expected - exact).max(), np.abs(exact).max()
-        print(f"rounding to {dtype} moves the probe's logits by up to {moved:.3g}; they reach {largest:.3g}")
-    save_model(model, result, layout, dtype, tokenizer)
+        print(f"rounding to {kind} moves the probe's logits by up to {moved:.3g}; they reach {largest:.3g}")
     copy_characters(source, result)
     del model  # one of the released size is 2 GB
     difference = np.abs(probe_logits(load_tuned(result)) - expected).max()
@@ -72,7 +78,7 @@ def describe_weights(file: WeightFile) -> str:
 
 def widest_dtype(file: WeightFile) -> str:
     """The dtype that loses nothing of the file."""
-    dtypes = {tensor.dtype for tensor in file.tensors.values()}
+    dtypes = {tensor.dtype for name, tensor in file.tensors.items() if name not in file.int8}
     return dtypes.pop() if len(dtypes) == 1 and "float64" not in dtypes else "float32"
 
 
@@ -104,6 +110,22 @@ def probe_logits(model: Got) -> np.ndarray:
 def round_weights(model: Got, dtype: str) -> Got:
     for parameter in model.parameters():
         parameter.set_value(parameter.astype(dtype).astype(parameter.dtype))
+    return model
+
+
+def round_matrices(model: Got) -> Got:
+    """The decoder's matrices as int8 and a scale for each row hold them."""
+    from got_train.modeling.int8 import dequantize, quantize
+    from got_train.modeling.layers import linear_names
+
+    from .weights import int8_matrices
+
+    linears, names = linear_names(model), int8_matrices(model)
+    for name, parameter in model.named_parameters():
+        if name in names:
+            matrix = parameter.numpy()
+            rounded = dequantize(*quantize(matrix.T if name in linears else matrix))
+            parameter.set_value(rounded.T if name in linears else rounded)
     return model
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,13 @@ from got_train.atomic_write import sync_folder, sync_tree
 from got_train.errors import CheckpointError
 from got_train.modeling.config import GotConfig
 from got_train.modeling.got import MEAN, STD, Got
+from got_train.modeling.int8 import quantize
 from got_train.modeling.layers import linear_names
 
 from . import layouts
 from .foreign import refuse_adapter_names, refuse_foreign
 from .hf_config import check_decoder, config_json, read_config
+from .int8 import SCALE, split_int8
 from .tensor_io import TensorEntry, save_tensors, tensor_entries
 
 SHARD_BYTES = 5 << 30
@@ -40,7 +42,7 @@ class WeightFile:
         if (self.path / "adapter.json").is_file():
             raise CheckpointError(f"{self.path}: an adapter, not a whole model; got merge makes one of it")
         refuse_foreign(self.path)
-        stored = self._by_canonical_name()
+        stored, self.int8 = split_int8(self._by_canonical_name(), self.path)
         self.layout = layouts.detect(list(stored))
         if self.layout is None:
             refuse_adapter_names(self.path, stored)
@@ -55,6 +57,7 @@ class WeightFile:
         self.extra = [name for name, ours in named.items() if ours is None]
         self.tensors = {ours: stored[name] for name, ours in named.items() if ours is not None}
         self.transposed = self._is_transposed()
+        self.int8 = {ours: self.int8[name] for name, ours in named.items() if name in self.int8 and ours}
 
     @property
     def folder(self) -> Path:
@@ -130,8 +133,11 @@ _NORM_BEFORE = [
 ]
 
 
-def load_model(folder: str | os.PathLike, dtype: str = "float32") -> Got:
-    """The GOT model of a checkpoint folder in any layout (original, transformers, PaddleMIX, stage 1)."""
+def load_model(folder: str | os.PathLike, dtype: str = "float32", keep_int8: bool = False) -> Got:
+    """The GOT model of a checkpoint folder in any layout (original, transformers, PaddleMIX, stage 1).
+
+    A decoder in int8 becomes one of `dtype`, or with `keep_int8` stays so, for reading on a CPU.
+    """
     _check_dtype(dtype)
     source = WeightFile(folder)
     if source.layout not in layouts.LAYOUTS:
@@ -141,8 +147,21 @@ def load_model(folder: str | os.PathLike, dtype: str = "float32") -> Got:
     with empty_init(dtype):
         model = Got(config)
     source.check_head(_embedding(model))
+    if keep_int8 and source.int8:
+        take_int8(model, source)
     load_state_dict(model, source)
     return model.eval()
+
+
+def take_int8(model: Got, source: WeightFile) -> None:
+    """Have the decoder hold what the file has in int8, which is not to be read again."""
+    from got_train.modeling.cpu.int8_decoder import quantize_decoder
+
+    prefix, stored = "decoder.", {}
+    for name, (rows, scale) in source.int8.items():
+        stored[name.removeprefix(prefix)] = (rows.read(), scale.read())
+        del source.tensors[name]
+    quantize_decoder(model.decoder, stored)
 
 
 def check_size(config: GotConfig, source: WeightFile) -> None:
@@ -241,11 +260,13 @@ def save_model(
     layout: str | None = None,
     dtype: str | None = None,
     tokenizer: object | None = None,
+    int8: bool = False,
 ) -> None:
     """Write weights and config.json in `layout`, with the tokenizer's files beside them.
 
     A stage-1 model (OPT) has one layout, "vary"; others are written in "original" where nothing is said, as
     the dtype is the parameters' own. All is made beside the folder first: a killed save changes nothing.
+    With `int8` the decoder's matrices are rounded, see int8_matrices.
     """
     allowed = ("vary",) if model.config.decoder.kind == "opt" else ("original", "transformers", "paddlemix")
     layout = layout or allowed[0]
@@ -256,14 +277,19 @@ def save_model(
             f"layout transformers: vision.out_width ({model.config.vision.out_width}) must be decoder.width "
             f"({model.config.decoder.width}) there; use original"
         )
+    if int8 and layout == "paddlemix":
+        raise CheckpointError("int8 with layout paddlemix: its matrices stand the other way; use original")
     dtype = dtype or str(model.projector.weight.dtype).split(".")[-1]
     folder = Path(folder).resolve()
     tmp_dir = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(tmp_dir, ignore_errors=True)
     tmp_dir.mkdir(parents=True)
     try:
-        _write_json(tmp_dir / "config.json", config_json(model.config, layout, dtype))
-        _write_weights(model, tmp_dir, layout, dtype)
+        config = config_json(model.config, layout, dtype)
+        if int8:
+            config["quantization_config"] = {"quant_method": "got_train", "bits": 8, "scales": "row"}
+        _write_json(tmp_dir / "config.json", config)
+        _write_weights(model, tmp_dir, layout, dtype, int8_matrices(model) if int8 else frozenset())
         if layout == "transformers":
             _write_json(tmp_dir / "preprocessor_config.json", _preprocessor(model.config))
             _write_json(tmp_dir / "generation_config.json", _generation(model.config))
@@ -297,11 +323,11 @@ def _commit(tmp_dir: Path, folder: Path, replaced: tuple[str, ...]) -> None:
     tmp_dir.rmdir()
 
 
-def _write_weights(model: Got, folder: Path, layout: str, dtype: str) -> None:
+def _write_weights(model: Got, folder: Path, layout: str, dtype: str, int8: Collection[str]) -> None:
     """model.safetensors, or shards of 5 GB and their index."""
     shards: list[dict] = [{}]
     room = SHARD_BYTES
-    for name, tensor in _renamed(model, layout, dtype):
+    for name, tensor in _renamed(model, layout, dtype, int8):
         size = tensor.size * tensor.element_size()
         if shards[-1] and size > room:
             shards.append({})
@@ -321,13 +347,27 @@ def _write_weights(model: Got, folder: Path, layout: str, dtype: str) -> None:
     _write_json(folder / "model.safetensors.index.json", index)
 
 
-def _renamed(model: Got, layout: str, dtype: str) -> Iterator[tuple[str, paddle.Tensor]]:
+def int8_matrices(model: Got) -> set[str]:
+    """The decoder's linear weights and word embeddings, which a token reads whole."""
+    names = {name for name in linear_names(model) if name.startswith("decoder.")}
+    return names | {_embedding(model)}
+
+
+def _renamed(
+    model: Got, layout: str, dtype: str, int8: Collection[str]
+) -> Iterator[tuple[str, paddle.Tensor]]:
     linears = linear_names(model)
     for name, parameter in model.named_parameters():
+        if name in int8:
+            matrix = parameter.numpy()
+            rows, scale = quantize(matrix.T if name in linears else matrix)
+            yield layouts.to_theirs(name, layout), paddle.to_tensor(rows)
+            yield layouts.to_theirs(name, layout) + SCALE, paddle.to_tensor(scale)
+            continue
         tensor = parameter.detach().astype(dtype)
         turn = name in linears and layout != "paddlemix"
         yield layouts.to_theirs(name, layout), tensor.t().contiguous() if turn else tensor
-    if layout == "original":  # the released file holds the tied head a second time
+    if layout == "original" and not int8:  # the released file holds the tied head a second time
         yield layouts.LM_HEAD_KEYS[layout], model.decoder.head.detach().astype(dtype).clone()
 
 

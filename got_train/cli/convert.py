@@ -29,6 +29,11 @@ def parser() -> CommandParser:
     parser.add_argument("result", metavar="DST", help="the folder to make; must be new or empty")
     parser.add_argument("--layout", required=True, choices=LAYOUTS, help="whose names to write")
     parser.add_argument("--dtype", choices=DTYPES, help="of the weights written; SRC's own if not given")
+    parser.add_argument(
+        "--quantize",
+        choices=("int8",),
+        help="the decoder's matrices: a quarter of the bytes, for got infer on a CPU",
+    )
     return parser
 
 
@@ -38,5 +43,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_paths(Path(options.source), Path(options.result))
     need_paddle()
     settings.tune()
-    convert(Path(options.source), Path(options.result), options.layout, options.dtype)
+    convert(Path(options.source), Path(options.result), options.layout, options.dtype, options.quantize)
     return DONE

@@ -100,8 +100,8 @@ def _add_machine(parser: CommandParser) -> None:
     add("--dtype", choices=("float32", "bfloat16", "float16"), help="compute in this type (default float32)")
     narrow = "bfloat16 takes half the encoder's time on CPUs with bfloat16 units (default float32)"
     add("--encoder-dtype", choices=("float32", "bfloat16"), help=narrow)
-    narrow = "bfloat16 takes half the decoder's memory on a CPU, and less time (default float32)"
-    add("--decoder-dtype", choices=("float32", "bfloat16"), help=narrow)
+    narrow = "bfloat16 halves the decoder's memory on a CPU, int8 again, and less time (default float32)"
+    add("--decoder-dtype", choices=("float32", "bfloat16", "int8"), help=narrow)
     add("--threads", type=int, metavar="N", help="use N CPU threads (default: all cores)")
     tuning = "leave Paddle's CPU settings as they are"
     add("--no-cpu-tuning", dest="cpu_tuning", action="store_false", help=tuning)

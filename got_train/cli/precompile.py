@@ -27,12 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
     from got_train.modeling.cpu.accelerate import accelerate
     from got_train.modeling.cpu.bf16_decoder import cast_decoder_to_bf16
+    from got_train.modeling.cpu.int8_decoder import quantize_decoder
     from got_train.modeling.got import Got
 
     small = {"image_side": 64, "patch": 8, "width": 8, "heads": 2, "mlp_width": 8, "neck_width": 4}
     vision = VisionConfig(layers=2, window=3, global_layers=(1,), **small)
     decoder = DecoderConfig(vocab_size=16, width=vision.out_width, layers=1, heads=2, mlp_width=8)
-    model = Got(GotConfig(vision=vision, decoder=decoder, image_token=15))
+    config = GotConfig(vision=vision, decoder=decoder, image_token=15)
+    model, rounded = Got(config), Got(config)
     accelerate(model)
     seen = paddle.ones([3, 8], dtype="int64")
     ids, views = seen.clone(), paddle.zeros([3, 3, 64, 64])
@@ -42,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         DecodingState(model, ids.numpy(), views, seen.numpy()).step([1, 2, 3])
         cast_decoder_to_bf16(model.decoder)
         DecodingState(model, ids.numpy(), views, seen.numpy()).step([1, 2, 3])
+        accelerate(rounded)
+        quantize_decoder(rounded.decoder)
+        DecodingState(rounded, ids.numpy(), views, seen.numpy()).step([1, 2, 3])
 
     for size in ((9, 20), (20, 9), (8, 8)):  # the height first, the width first, neither
         images.view(Image.new("RGB", size), 8)

@@ -25,7 +25,11 @@ from .jit import jit
 # sums in any order and fused products; nan and inf stay what they are, as training looks for them
 RELAXED = {"reassoc", "contract", "arcp", "nsz", "afn"}
 
-_TYPES = {paddle.float32: (ctypes.c_float, np.float32), paddle.bfloat16: (ctypes.c_uint16, np.uint16)}
+_TYPES = {
+    paddle.float32: (ctypes.c_float, np.float32),
+    paddle.bfloat16: (ctypes.c_uint16, np.uint16),
+    paddle.int8: (ctypes.c_int8, np.int8),
+}
 
 _compiles_here = False  # whether kernels that are not in the cache are compiled in this process
 _threads = 1  # Paddle starts with one, too
@@ -51,7 +55,7 @@ def _share_threads() -> None:
 def as_numpy(x: paddle.Tensor) -> np.ndarray:
     """The memory of a tensor on the CPU, or of a contiguous copy, as an array of its shape.
 
-    Of float32, or the bits of bfloat16, which are the upper half of a float32's.
+    Of float32, int8, or the bits of bfloat16, which are the upper half of a float32's.
     """
     x = x if x.is_contiguous() else x.contiguous()
     shape = x.shape

@@ -56,6 +56,10 @@ def load(options: InferenceOptions) -> OcrPipeline:
         from got_train.modeling.cpu.bf16_decoder import cast_decoder_to_bf16
 
         cast_decoder_to_bf16(pipeline.model.decoder)
+    if options.decoder_dtype == "int8":
+        from got_train.modeling.cpu.int8_decoder import quantize_decoder
+
+        quantize_decoder(pipeline.model.decoder)
     template = pipeline.prompt_template
     if options.prompt_template not in (None, template):
         raise UsageError(f"--prompt-template: {options.prompt_template}; this checkpoint needs {template}")

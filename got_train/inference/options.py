@@ -164,8 +164,9 @@ def _check_decoding(options: InferenceOptions) -> None:
     if options.stream and options.num_beams > 1:
         raise UsageError(f"--stream: no word is final with --num-beams {options.num_beams}; give one of them")
     for part in ("encoder", "decoder"):
-        if getattr(options, f"{part}_dtype") == "bfloat16" and options.dtype != "float32":
-            raise UsageError(f"--{part}-dtype bfloat16: got --dtype {options.dtype}; use --dtype float32")
+        narrow = getattr(options, f"{part}_dtype")
+        if narrow != "float32" and options.dtype != "float32":
+            raise UsageError(f"--{part}-dtype {narrow}: got --dtype {options.dtype}; use --dtype float32")
 
 
 def _check_video(options: InferenceOptions) -> None:

@@ -462,6 +462,8 @@ def load_pipeline(
     With `adapter` the folder is the base, wherever it is now; `shared` holds bases that others have loaded.
     `settings` are fields of OcrPipeline.
     """
+    from paddle import get_device
+
     from got_train.checkpoint.adapters import is_adapter, load_adapted
     from got_train.checkpoint.foreign import refuse_foreign
     from got_train.checkpoint.weights import load_model
@@ -481,7 +483,7 @@ def load_pipeline(
     elif is_adapter(folder):
         model = load_adapted(folder, dtype=dtype)
     else:
-        model = load_model(folder, dtype=dtype)
+        model = load_model(folder, dtype, keep_int8=get_device() == "cpu")
     accelerate_if_tuned(model)
     accelerate_on_gpu(model)
     if "calibration" not in settings:

@@ -72,7 +72,7 @@ def test_the_trained_nano_reads_8_pages_to_the_same_text(tmp_path, capfd, part):
     capfd.readouterr()
     texts = []
     for kind in ("float32", "bfloat16"):
-        arguments = ["--model_name_or_path", str(NANO), f"--{part}_dtype", kind, "--image_file", *pages]
+        arguments = ["--model-name-or-path", str(NANO), f"--{part}-dtype", kind, "--image-file", *pages]
         assert main([*arguments, "--max-new-tokens", "48"]) == 0
         texts.append(capfd.readouterr().out)
     assert len(pages) == 8 and len(set(texts[0].split())) > 20

@@ -17,6 +17,7 @@ from got_train.modeling.decoder import Decoder
 
 from .accelerate import CpuLinear, accelerate
 from .autograd import lm_head_logits
+from .int8_decoder import is_int8
 
 
 class BF16Linear(nn.Layer):
@@ -41,6 +42,8 @@ def cast_decoder_to_bf16(decoder: Decoder) -> None:
         raise RequirementError(
             f"decoder in bfloat16: {paddle.get_device()} is not a CPU; use --dtype bfloat16 there"
         )
+    if is_int8(decoder):
+        raise RequirementError("decoder in bfloat16: this checkpoint's is int8 already; leave it so")
     accelerate(decoder)  # Paddle computes nothing with such weights on the CPU
     for parent in decoder.sublayers(include_self=True):
         for name, layer in parent.named_children():
