@@ -61,7 +61,16 @@ def training(trains: Sequence[str], config: GotConfig = GOT, work: flops.Work = 
     return float(flops.training(config, work, trains).useful)
 
 
+PAGE = "an A4 page, file to text, {} tokens: our int8 to its bfloat16{}"
 CASES = {
+    "page": Case(PAGE.format("1,000", ""), "page_1000", "page_1000", weights=1000 * TOKEN / 4),
+    "page-static": Case(
+        PAGE.format("1,000", ", static cache"), "page_1000", "page_1000_static", weights=1000 * TOKEN / 4
+    ),
+    "page-short": Case(PAGE.format("32", ""), "page_32", "page_32", weights=32 * TOKEN / 4),
+    "page-short-static": Case(
+        PAGE.format("32", ", static cache"), "page_32", "page_32_static", weights=32 * TOKEN / 4
+    ),
     "matmul": Case("product 4096x768x3072 (the machine)", "matmul", "matmul", flops=2.0 * 4096 * 768 * 3072),
     "stream": Case("a row times a matrix of 1 GiB (the machine)", "stream", "stream", weights=2.0**30),
     "encoder": Case("encoder forward, one view, float32", "encoder", "encoder", flops=VIEW),
@@ -83,6 +92,20 @@ CASES = {
         "decode_8_bf16",
         8 * 16,
         weights=8 * TOKEN,
+    ),
+    "decode-1-int8": Case(
+        "decode, 1 sequence, int8 to its bfloat16",
+        "decode_1_int8",
+        "decode_1_bf16",
+        32,
+        weights=8 * TOKEN,
+    ),
+    "decode-8-int8": Case(
+        "decode, 8 sequences, int8 to its bfloat16",
+        "decode_8_int8",
+        "decode_8_bf16",
+        8 * 16,
+        weights=4 * TOKEN,
     ),
     "train": Case(
         "train step, 287 + 512 tokens, all parts", "train", "train", alone=True, flops=training(flops.PARTS)
@@ -197,7 +220,8 @@ def main() -> None:
     print("| work | ours | transformers | ratio | share of the peak | GB ours | GB transformers | ratio |")
     print("|---|---|---|---|---|---|---|---|")
     peaks: dict[str, float] = {}
-    wanted = [name for name in options.cases or CASES if name not in PEAKS]
+    every = [name for name in CASES if not name.startswith("page-short")]  # these are trials
+    wanted = [name for name in options.cases or every if name not in PEAKS]
     for name in (*PEAKS, *wanted):
         found = compare(CASES[name], options.reference, options.repeats, options.threads)
         print(row(CASES[name], *found, peaks), flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from turns import repeated, take_turns
+from turns import a4_page, repeated, take_turns
 
 from got_train.cpu import settings
 
@@ -18,15 +18,18 @@ if __name__ == "__main__":
 import paddle
 
 from benchmarks.cpu_settings import nano_step
+from got_train.inference.reader import OcrPipeline, OcrRequest, Page
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 from got_train.modeling.cpu.accelerate import accelerate
 from got_train.modeling.cpu.bf16_decoder import cast_decoder_to_bf16
 from got_train.modeling.cpu.bf16_encoder import ExportedVisionEncoder
+from got_train.modeling.cpu.int8_decoder import quantize_decoder
 from got_train.modeling.cpu.trim_hooks import trim_between_layers
 from got_train.modeling.decoder import build_decoder
 from got_train.modeling.got import Got
 from got_train.modeling.loss import fused_linear_cross_entropy
 from got_train.modeling.vision import Vision
+from got_train.tokenizer import GOT_RANKS, Tokenizer
 from got_train.training.optimizer import AdamW
 
 IMAGE, PROMPT, ANSWER = 151859, 287, 512
@@ -57,19 +60,21 @@ def encoder_bf16() -> Callable:
     return lambda: read(views)
 
 
-def started(batch: int, in_bfloat16: bool = False) -> tuple:
-    """A decoder and a cache that holds a prompt."""
+def started(batch: int, held: str = "float32") -> tuple:
+    """A decoder, with its weights held so, and a cache that holds a prompt."""
     decoder = build_decoder(DecoderConfig(vocab_size=151860))
     decoder.eval()
     accelerate(decoder)
-    if in_bfloat16:
+    if held == "bfloat16":
         cast_decoder_to_bf16(decoder)
+    if held == "int8":
+        quantize_decoder(decoder)
     mask = paddle.ones([batch, PROMPT], dtype="int64")
     return decoder, decoder.new_cache(mask), mask
 
 
-def prefill(in_bfloat16: bool = False) -> Callable:
-    decoder, _, mask = started(1, in_bfloat16)
+def prefill(held: str = "float32") -> Callable:
+    decoder, _, mask = started(1, held)
     embeddings = paddle.randn([1, PROMPT, 1024])
     places = paddle.arange(PROMPT).unsqueeze(0)
 
@@ -80,8 +85,8 @@ def prefill(in_bfloat16: bool = False) -> Callable:
     return paddle.no_grad()(run)
 
 
-def decode(batch: int, tokens: int, in_bfloat16: bool = False) -> Callable:
-    decoder, cache, _ = started(batch, in_bfloat16)
+def decode(batch: int, tokens: int, held: str = "float32") -> Callable:
+    decoder, cache, _ = started(batch, held)
     with paddle.no_grad():
         ids = paddle.randint(0, 151643, [batch, PROMPT])
         decoder.step(decoder.embed(ids), paddle.arange(PROMPT).expand([batch, PROMPT]), cache)
@@ -94,6 +99,26 @@ def decode(batch: int, tokens: int, in_bfloat16: bool = False) -> Callable:
             token = decoder.lm_head(hidden).argmax(-1, keepdim=True)
 
     return paddle.no_grad()(run)
+
+
+def page(tokens: int) -> Callable:
+    """From the file of a page to its text, with an answer of so many tokens, by the fastest settings."""
+    words = {number.to_bytes(1 + (number > 255) * 2, "big"): number for number in range(GOT_RANKS)}
+    tokenizer = Tokenizer(words)
+    model = Got(GotConfig(decoder=DecoderConfig(vocab_size=tokenizer.size), stop_tokens=()))
+    model.eval()
+    accelerate(model)
+    if settings.has_bfloat16():
+        ExportedVisionEncoder(model.vision, int(sys.argv[2])).attach()
+    quantize_decoder(model.decoder)
+    pipeline = OcrPipeline(model, tokenizer, max_new_tokens=tokens, stop_loops=False)
+    request = OcrRequest((Page(str(a4_page())),), "ocr")
+
+    def run() -> None:
+        (answer,) = pipeline.read([request])
+        assert len(answer.ids) == tokens, len(answer.ids)
+
+    return run
 
 
 def step_of(model: Got, forward: Callable) -> Callable:
@@ -154,13 +179,17 @@ CASES = {
     "encoder": encoder,
     "encoder_bf16": encoder_bf16,
     "prefill": prefill,
-    "prefill_bf16": lambda: prefill(in_bfloat16=True),
+    "prefill_bf16": lambda: prefill("bfloat16"),
     "decode_1": lambda: decode(1, 32),
     "decode_8": lambda: decode(8, 16),
     "decode_12": lambda: decode(12, 10),
     "decode_32": lambda: decode(32, 8),
-    "decode_1_bf16": lambda: decode(1, 32, in_bfloat16=True),
-    "decode_8_bf16": lambda: decode(8, 16, in_bfloat16=True),
+    "decode_1_bf16": lambda: decode(1, 32, "bfloat16"),
+    "decode_8_bf16": lambda: decode(8, 16, "bfloat16"),
+    "decode_1_int8": lambda: decode(1, 32, "int8"),
+    "decode_8_int8": lambda: decode(8, 16, "int8"),
+    "page_1000": lambda: page(1000),
+    "page_32": lambda: page(32),
     "train": train,
     "train_frozen": lambda: train(frozen=True),
     "train_cached": lambda: train(frozen=True, cached=True),

@@ -9,9 +9,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from transformers import GotOcr2Config, GotOcr2ForConditionalGeneration, Qwen2Config, Qwen2ForCausalLM
+from PIL import Image
+from transformers import (
+    GotOcr2Config,
+    GotOcr2ForConditionalGeneration,
+    GotOcr2ImageProcessor,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 from transformers.models.got_ocr2.modeling_got_ocr2 import GotOcr2VisionEncoder
-from turns import repeated, take_turns
+from turns import a4_page, repeated, take_turns
 
 IMAGE, PROMPT, ANSWER = 151859, 287, 512
 
@@ -56,6 +63,27 @@ def decode(batch: int, tokens: int, dtype: torch.dtype = torch.float32) -> Calla
         for _ in range(tokens):
             token = model(token, past_key_values=past, use_cache=True).logits[:, -1:].argmax(-1)
         past.crop(-tokens)  # back to the prompt
+
+    return run
+
+
+def page(tokens: int, cache: str | None = None) -> Callable:
+    """From the file of a page to its ids (a tokenizer would take a millisecond), in bfloat16 with sdpa."""
+    config = GotOcr2Config()
+    config._attn_implementation = "sdpa"
+    model = GotOcr2ForConditionalGeneration(config).to(torch.bfloat16).eval()
+    processor = GotOcr2ImageProcessor(size={"height": 1024, "width": 1024})
+    ids = torch.randint(0, 151643, (1, PROMPT))
+    ids[:, 20:276] = IMAGE
+    path = a4_page()
+    options = {"do_sample": False, "max_new_tokens": tokens, "min_new_tokens": tokens, "pad_token_id": 0}
+    options |= {"cache_implementation": cache} if cache else {}
+
+    @torch.no_grad()
+    def run() -> None:
+        pixels = processor(Image.open(path), return_tensors="pt")["pixel_values"].to(torch.bfloat16)
+        answer = model.generate(input_ids=ids, pixel_values=pixels, no_repeat_ngram_size=20, **options)
+        assert answer.shape[1] == PROMPT + tokens, answer.shape
 
     return run
 
@@ -134,6 +162,10 @@ CASES = {
     "decode_32": lambda: decode(32, 8),
     "decode_1_bf16": lambda: decode(1, 32, torch.bfloat16),
     "decode_8_bf16": lambda: decode(8, 16, torch.bfloat16),
+    "page_1000": lambda: page(1000),
+    "page_32": lambda: page(32),
+    "page_1000_static": lambda: page(1000, "static"),
+    "page_32_static": lambda: page(32, "static"),
     "train": train,
     "train_bf16": lambda: train(dtype=torch.bfloat16),
     "train_frozen": lambda: train(frozen=True),

@@ -5,10 +5,25 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image, ImageDraw
 
 NANO_STEPS = 10  # of training in a turn: one alone would be timed with cold caches and sleeping threads
+
+
+def a4_page() -> Path:
+    """The file of an A4 page at 150 dpi with lines of words, the same on both sides."""
+    page = Image.new("RGB", (1240, 1754), "white")
+    draw = ImageDraw.Draw(page)
+    for line in range(60):
+        draw.text((90, 80 + 26 * line), f"line {line}: " + "words that stand on a page " * 6, fill="black")
+    path = Path(tempfile.mkdtemp()) / "page.jpg"
+    page.save(path, quality=90)
+    return path
 
 
 def repeated(step: Callable[[], object]) -> Callable[[], None]:
