@@ -152,17 +152,19 @@ def decoder_activations(
     """Of rows of so many tokens, padded or packed, through a decoder; an estimate by counting tensors.
 
     A Qwen2 layer keeps on a GPU 11 D + 3 F numbers a token, of which its two norms keep 2 D in float32
-    whatever the precision; its fused attention keeps no weights. Our layers on the CPU keep 8 D + 2 F. OPT's
-    keep 8 D + F a token and H T^2 weights of attention a row, in half precision again as float32; dropout
-    keeps a byte for each number that it saw, and the weights once more. With recompute a layer keeps D, its
-    input, and one exists at a time. All layers together keep D + 2 d: what the last norm gets, and angles.
+    whatever the precision; its attention keeps no weights, FlashMask's for packed rows neither. Our layers on
+    the CPU keep 8 D + 2 F. OPT's keep 8 D + F a token, on the CPU H T^2 weights of attention a row besides;
+    dropout keeps a byte for each number that it saw, and the weights once more. With recompute a layer keeps
+    D, its input, and one exists at a time. All layers together keep D + 2 d: what the last norm gets, and
+    angles.
     """
     number, tokens = _number(precision), sum(rows)
     width, hidden, dropped = config.width, config.mlp_width, config.dropout > 0
     if config.kind == "opt":
         layer = tokens * (number * (8 * width + hidden) + 2 * width * dropped)
-        score = (number if number == 4 else 4 + number) + (number + 1) * dropped
-        layer += config.heads * sum(row**2 for row in rows) * score
+        if device == "cpu":
+            score = (number if number == 4 else 4 + number) + (number + 1) * dropped
+            layer += config.heads * sum(row**2 for row in rows) * score
     elif device == "gpu":
         layer = tokens * (number * (11 * width + 3 * hidden) + (4 - number) * 2 * width)
     else:

@@ -13,6 +13,7 @@ from got_train.config.loader import load_config
 from got_train.modeling.config import PARTS, DecoderConfig, GotConfig, VisionConfig
 from got_train.modeling.cpu.accelerate import accelerate
 from got_train.modeling.decoder import build_decoder
+from got_train.modeling.gpu.accelerate import accelerate as accelerate_on_gpu
 from got_train.modeling.vision import Block
 from got_train.profiling.memory import decoder_activations, head_bytes, state_bytes, view_activations
 from got_train.training.loader import BatchSchedule
@@ -152,6 +153,21 @@ def test_decoders_keep_on_the_cpu_what_is_counted(kind, dropout):
     assert decoder_activations(decoder.config, [256]).kept == pytest.approx(kept, rel=0.07)
 
 
+@pytest.mark.parametrize("kind", ["qwen2", "opt"])
+def test_a_gpus_attention_keeps_nothing_that_is_quadratic_in_tokens(kind):
+    """Two samples packed into a row, through the blocks that float32 takes there."""
+    sizes = {"vocab_size": 50, "width": 64, "layers": 2, "heads": 4, "mlp_width": 176, "kind": kind}
+    kept = []
+    for tokens in (128, 512):
+        decoder, x = build_decoder(DecoderConfig(**sizes)), paddle.randn([1, tokens, 64])
+        x.stop_gradient = False
+        accelerate_on_gpu(decoder)
+        decoder.train()
+        mask = paddle.to_tensor([[1] * (tokens // 2) + [2] * (tokens // 2)])
+        kept.append(kept_by(lambda decoder=decoder, x=x, mask=mask: decoder(x, mask), decoder.parameters()))
+    assert kept[1] < 4.1 * kept[0]
+
+
 def test_activations_on_a_gpu_are_near_what_paddles_own_kernels_keep():
     """Bytes that one layer in float32 kept, by saved_tensors_hooks, before the CPU had kernels of ours."""
     sizes = {"vocab_size": 50, "width": 64, "layers": 1, "heads": 4, "mlp_width": 176}
@@ -168,6 +184,8 @@ def test_activations_worked_by_hand():
     assert decoder_activations(opt, [9], recompute=True).kept == 9 * (13 * 768 + 2 * 64) * 4
     scores = decoder_activations(opt, [200]).kept - 2 * decoder_activations(opt, [100]).kept
     assert scores == 12 * 12 * (200**2 - 2 * 100**2) * (4 + 4 + 1)  # weights, dropped weights, their mask
+    on_gpu = [decoder_activations(opt, [size], "bfloat16", device="gpu").kept for size in (100, 200)]
+    assert on_gpu[1] == 2 * on_gpu[0] == 200 * (12 * (2 * (8 * 768 + 3072) + 2 * 768) + 2 * (768 + 2 * 64))
     rows = 2 * 4 * 1024 * 4096  # of the head's gradient that are made at once, and as they are added
     assert head_bytes(FULL.decoder, "bfloat16") == 3 * 2**26 + 6 * 155_504_640 + rows
     assert head_bytes(FULL.decoder, supervised=10) == 10 * 4 * 151_860 + 4 * 155_504_640 + rows
