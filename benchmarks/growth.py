@@ -238,7 +238,7 @@ def processes(number: int) -> Work:
     return run
 
 
-POWERS, ROWS = (256, 512, 1024, 2048, 4096, 8192), (1_000, 10_000, 100_000, 1_000_000)
+POWERS, ROWS = (256, 512, 1024, 2048, 4096, 8192), (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 BEGUN = "from the start to the first batch of 16"
 PASSES = f"forward and backward pass of {LAYERS} of the decoder's 24 layers and the loss"
 CURVES = {
