@@ -41,7 +41,6 @@ def usage() -> str:
     return "\n".join(
         [
             "usage: got <command> [arguments]",
-            "",
             "Train, fine-tune, run and evaluate GOT-OCR2.0 on PaddlePaddle.",
             "",
             *lines,
