@@ -280,7 +280,11 @@ def no_worker(monkeypatch, tmp_path):
     [
         (no_number, r"step 4: loss nan, gradient norm nan; nothing was updated; rows {rows} and 0 more"),
         (no_picture, r"{rows}: .*\.png"),
-        (no_room, r".*/checkpoint-4: could not be written \(.*File too large.*\); --resume continues from checkpoint-3"),
+        (
+            no_room,
+            r".*/checkpoint-4: could not be written \(.*File too large.*\); "
+            r"--resume continues from checkpoint-3",
+        ),
         (no_worker, r"step 4: a process of data.num_workers died \(.*pid.*killed.*\); .*rows {rows}"),
     ],
 )
