@@ -51,7 +51,8 @@ def convert(
         expected = probe_logits(round_matrices(model))
     if expected is not exact:
         moved, largest = np.abs(expected - exact).max(), np.abs(exact).max()
-        print(f"rounding to {kind} moves the probe's logits by up to {moved:.3g}; they reach {largest:.3g}")
+        what = f"the decoder's matrices to {quantized}" if quantized else f"to {dtype}"
+        print(f"rounding {what} moves the probe's logits by up to {moved:.3g}; they reach {largest:.3g}")
     copy_characters(source, result)
     del model  # one of the released size is 2 GB
     difference = np.abs(probe_logits(load_tuned(result)) - expected).max()
