@@ -102,7 +102,9 @@ def _files(path: Path) -> list[Path]:
         shards = sorted(path.glob("*.parquet"))
         files = shards or sorted(path.glob("records.jsonl"))
         if not files:
-            raise DataError(f"--records {path}: neither *.parquet nor records.jsonl; a folder of records")
+            raise DataError(
+                f"--records {path}: neither *.parquet nor records.jsonl; expected a folder of records"
+            )
         return files
     if not path.is_file() or path.suffix not in (".parquet", ".jsonl"):
         raise DataError(f"--records {path}: no such folder, .parquet or .jsonl file; name what was written")
@@ -136,13 +138,13 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise DataError(f"{where}: not JSON ({error}); one object a line") from None
+        raise DataError(f"{where}: not JSON ({error}); expected one object a line") from None
     if (
         not isinstance(row, dict)
         or not isinstance(row.get("text"), str)
         or not isinstance(row.get("images"), list)
     ):
-        raise DataError(f"{where}: not a record; an object with images, task and text")
+        raise DataError(f"{where}: not a record; expected an object with images, task and text")
     return row
 
 
@@ -158,7 +160,7 @@ def _row(file: Path, position: int) -> Made:
             row, where = _parsed(lines.readline(), f"{file}, byte {position}"), f"{file}, byte {position}"
         pictures = [_read(file.parent / name, where) for name in row["images"]]
     if len(pictures) != 1:
-        raise DataError(f"{where}: {len(pictures)} images; records of one page each")
+        raise DataError(f"{where}: {len(pictures)} images; expected records of one page each")
     name = row.get("id") or Path(pictures[0].name).stem
     return Made(
         where, name, pictures[0], row["task"], row["text"], glyphs=row.get("glyphs") or [],
@@ -170,7 +172,7 @@ def _read(path: Path, where: str) -> produce.Picture:
     try:
         return produce.Picture(path.name, path.read_bytes())
     except OSError as error:
-        raise DataError(f"{where}: {path}: {error.strerror}; a readable picture") from None
+        raise DataError(f"{where}: {path}: {error.strerror}; expected a readable picture") from None
 
 
 @functools.lru_cache(maxsize=8)

@@ -102,7 +102,7 @@ def parse_question(text: str) -> tuple[str, list[int] | None, str | None]:
     task = next((task for task in TASKS if WORDS[task] == words), None)
     if task is None:
         raise PromptError(
-            f"query: {text!r} is not known; nearest, with its spaces: {nearest_question(text)!r}"
+            f"query: {text!r} is not known; the nearest, with its spaces, is {nearest_question(text)!r}"
         )
     box = parse_box(region) if region is not None and "," in region else None
     color = region if box is None else None

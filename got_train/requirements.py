@@ -18,10 +18,10 @@ def need_paddle() -> None:
     """
     if find_spec("paddle") is None:
         raise RequirementError(
-            "PaddlePaddle is not installed; on a CPU: pip install 'got_train[cpu]', on a GPU: install "
-            "paddlepaddle-gpu for your CUDA"
+            'PaddlePaddle is not installed; on a CPU use `pip install -e ".[cpu]"` in the clone, on a GPU '
+            "install paddlepaddle-gpu for your CUDA"
         )
     if find_spec("paddlenlp") is None:
-        raise RequirementError("paddlenlp is not installed; pip install got_train brings it")
+        raise RequirementError("paddlenlp is not installed; use `pip install -e .` in the clone")
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)

@@ -205,7 +205,9 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer of a folder: GOT's original files, those of transformers, or OPT's."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder; one with a tokenizer, such as a checkpoint")
+        raise CheckpointError(
+            f"{folder}: no such folder; expected one with a tokenizer, such as a checkpoint"
+        )
     for files, read in (
         ((RANKS_FILE,), _from_ranks),
         ((TRANSFORMERS_FILE,), _from_transformers),

@@ -159,8 +159,8 @@ def test_normalise_gives_hand_computed_values():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda image: tile(image, 0, 6), "min_crops: 0; a whole number, at least 1"),
-        (lambda image: tile(image, 4, 3), "max_crops: 3; a whole number, at least 4"),
+        (lambda image: tile(image, 0, 6), "min_crops: 0; expected a whole number, at least 1"),
+        (lambda image: tile(image, 4, 3), "max_crops: 3; expected a whole number, at least 4"),
         (lambda image: tile(image, 1.0, 3), "min_crops: 1.0; a whole number"),
         (lambda image: grid((8, 8), 1, True), "max_crops: True; a whole number"),
         (lambda image: view(image, 0), "side: 0; a whole number"),
@@ -288,7 +288,9 @@ def test_a_tiff_of_3_pages_gives_3_frames(tmp_path):
         ((11, 5), 50),
         ((12, 5), 100),
     ]
-    with pytest.raises(ImageError, match=r"scan.tif: 3 frames in a TIFF; one picture, or image_frames\(\)"):
+    with pytest.raises(
+        ImageError, match=r"scan.tif: 3 frames in a TIFF; expected one picture, or image_frames"
+    ):
         open_image(path)
 
 
@@ -328,15 +330,15 @@ def damaged(folder):
         (folder / name).write_bytes(file.getvalue()[: len(file.getvalue()) // 2])
         yield name, what
     (folder / "empty.png").touch()
-    yield "empty.png", "an empty file; a picture"
+    yield "empty.png", "an empty file; expected a picture"
     (folder / "text.png").write_text("not pixels")
-    yield "text.png", "not a picture, or damaged at its start; one of PNG, JPEG"
+    yield "text.png", "not a picture, or damaged at its start; expected one of PNG, JPEG"
     (folder / "shell.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     yield "shell.eps", "not a picture, or damaged at its start"
     (folder / "page.png").write_bytes(b"%PDF-1.4\n")
     yield "page.png", r"a PDF, not a picture; pdf_pages\(\) draws its pages"
     (folder / "folder.png").mkdir()
-    yield "folder.png", "a folder; a single file"
+    yield "folder.png", "a folder; expected a single file"
     yield "absent.png", "no such file"
     frames = [Image.new("L", (4, 4), 60 * number) for number in range(3)]
     frames[0].save(folder / "moves.gif", save_all=True, append_images=frames[1:])
@@ -350,7 +352,7 @@ def damaged(folder):
     (folder / "bomb.pbm").write_bytes(b"P4 20000 20000\n")
     yield "bomb.pbm", r"too large \(Image size \(400000000 pixels\) exceeds limit"
     (folder / "zero.ppm").write_bytes(b"P6 0 3 255\n")
-    yield "zero.ppm", "(0x3 pixels; at least 1x1|not a picture|damaged)"
+    yield "zero.ppm", "(0x3 pixels; expected at least 1x1|not a picture|damaged)"
 
 
 def test_damaged_files_are_refused_by_name(tmp_path):
@@ -444,7 +446,7 @@ def test_pdfs_that_cannot_be_drawn_are_refused_by_name(tmp_path, pdf):
     pypdfium2.PdfDocument.new().save(none)
     huge = bare_pdf().replace(b"72 36", b"14400 14400")
     for name, data, what in (
-        ("empty.pdf", b"", "an empty file; a PDF"),
+        ("empty.pdf", b"", "an empty file; expected a PDF"),
         ("text.pdf", b"hello", "not a PDF, damaged or without pages"),
         ("cut.pdf", pdf.read_bytes()[:60], "not a PDF, damaged or without pages"),
         ("none.pdf", none.getvalue(), "not a PDF, damaged or without pages"),
@@ -487,7 +489,7 @@ def test_page_lists_are_read_as_written():
         ("-3", "'-3' in '-3'; numbers and ranges"),
         ("1.5", "'1.5' in '1.5'; numbers and ranges"),
         ("1-999999999", "'1-999999999' names over 100,000 pages"),
-        ("2,1-3", "'2,1-3' names page 2 twice; each page once"),
+        ("2,1-3", "'2,1-3' names page 2 twice; expected each page once"),
     ],
 )
 def test_page_lists_that_make_no_sense_are_refused(text, what):

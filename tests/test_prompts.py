@@ -231,7 +231,7 @@ def test_a_region_thinner_than_a_thousandth_is_read_back():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("OCR:", "query: 'OCR:' is not known; nearest, with its spaces: 'OCR: '"),
+        ("OCR:", "query: 'OCR:' is not known; the nearest, with its spaces, is 'OCR: '"),
         ("[red] OCR:", r"query: .* nearest, with its spaces: '\[red\] OCR: '"),
         (" OCR: ", "query: .* nearest, with its spaces: 'OCR: '"),
         ("ocr with format: ", "query: .* nearest, with its spaces: 'OCR with format: '"),

@@ -90,7 +90,7 @@ def degrade(
 
     if not 0 <= strength <= 1 or not text_height > 0:
         raise DrawingError(
-            f"degrade: strength {strength} and text_height {text_height} do not go; 0..1 and pixels above 0"
+            f"degrade: strength {strength} and text_height {text_height}; expected 0..1 and pixels above 0"
         )
     pixels = numpy.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     chosen = dict(zip((*_STEPS, "warp"), (rng.random(len(_STEPS) + 1) < 0.5).tolist(), strict=True))

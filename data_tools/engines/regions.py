@@ -278,14 +278,16 @@ def told_regions(record: record_source.Made) -> list[Region]:
     if not boxes:
         return []
     if len(boxes) != len(texts):
-        raise DataError(f"{record.where}: {len(boxes)} line_boxes for {len(texts)} lines of text; one a line")
+        raise DataError(
+            f"{record.where}: {len(boxes)} line_boxes for {len(texts)} lines of text; expected one a line"
+        )
     lines = [Region(text, _corners(record, box), "line", 1) for text, box in zip(texts, boxes, strict=True)]
     return lines + _paragraphs(record, lines)
 
 
 def _corners(record: record_source.Made, box: Sequence[float]) -> tuple[int, int, int, int]:
     if len(box) != 4 or not box[0] < box[2] or not box[1] < box[3]:
-        raise DataError(f"{record.where}: box {list(box)} has no area; x1, y1, x2, y2")
+        raise DataError(f"{record.where}: box {list(box)} has no area; expected x1, y1, x2, y2")
     x1, y1, x2, y2 = (int(value) for value in box)
     return x1, y1, x2, y2
 

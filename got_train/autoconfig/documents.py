@@ -41,7 +41,7 @@ class Document:
 def find_documents(folder: str, task: str) -> tuple[list[Document], list[str]]:
     """Candidates for sources in a folder, or a file, and what is to be told about all else."""
     if not os.path.exists(folder):
-        raise RecordError(f"{folder}: no such folder; a folder of documents, or a file of rows")
+        raise RecordError(f"{folder}: no such folder; expected a folder of documents, or a file of rows")
     if os.path.isfile(folder):
         return [Document(folder, "labels" if readers.label_format(folder) else "file", task=task)], []
     try:

@@ -62,7 +62,7 @@ def init(options: InitOptions) -> InitReport:
     names = ("train", "validation") if options.split else ("records",)
     for file in (options.out, *map(options.file, names)):
         if file.exists():
-            raise ConfigError(f"{file}: exists already; another name for the config, or delete it")
+            raise ConfigError(f"{file}: exists already; use another name for the config, or delete it")
     config = Config(model=ModelConfig(init_from=options.init_from))
     try:
         tokenizer = find_tokenizer(config.model)
@@ -95,7 +95,7 @@ def init(options: InitOptions) -> InitReport:
         choices, files = _files(options, choices, documents, result)
         write(options.out, choices)
     except OSError as error:
-        raise DataError(f"{options.out}: cannot be written ({error}); another folder") from error
+        raise DataError(f"{options.out}: cannot be written ({error}); use another folder") from error
     checked = examine(load_config(options.out), options.workers, SAMPLE, measure=False)
     lines = [_table(documents, result), *_seen(result), *notes, files, *choices.report_lines()]
     return InitReport(

@@ -68,7 +68,7 @@ def writing(result: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{result}: cannot be written ({error}); another disk or folder") from error
+        raise CheckpointError(f"{result}: cannot be written ({error}); use another disk or folder") from error
 
 
 def print_difference(what: str, expected: np.ndarray, actual: np.ndarray) -> float:
@@ -84,5 +84,5 @@ def print_difference(what: str, expected: np.ndarray, actual: np.ndarray) -> flo
 def check_difference(difference: float, bound: float, adapter: str | os.PathLike) -> None:
     if not difference <= bound:
         raise CheckpointError(
-            f"{adapter}: merged, the logits move by {difference:.3g}, not by {bound:.3g}; nothing written"
+            f"{adapter}: merged, the logits move by {difference:.3g}, not by {bound:.3g}; nothing was written"
         )

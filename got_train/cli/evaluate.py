@@ -219,7 +219,7 @@ def _take_benchmark(options: argparse.Namespace) -> None:
 def _check_options(options: argparse.Namespace) -> None:
     if options.benchmark and not options.data:
         raise EvaluationError(
-            f"--benchmark {options.benchmark}: --data is missing; the benchmark's file or folder"
+            f"--benchmark {options.benchmark}: --data is missing; expected the benchmark's file or folder"
         )
     if options.model:
         for name in ("data", "output_dir"):
@@ -235,4 +235,6 @@ def _limit(given: str) -> tuple[str, float]:
     try:
         return name, float(value)
     except ValueError:
-        raise EvaluationError(f"--fail-under {given}: no number; like edit_distance=0.2") from None
+        raise EvaluationError(
+            f"--fail-under {given}: not a number; expected one such as edit_distance=0.2"
+        ) from None

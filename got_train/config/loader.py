@@ -81,10 +81,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1
         raise ConfigError(
-            f"{path}:{line}: not YAML ({error.problem}); key: value, indented with spaces"
+            f"{path}:{line}: not YAML ({error.problem}); expected key: value, indented with spaces"
         ) from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}); a text file") from error
+        raise ConfigError(
+            f"{path}: not YAML ({' '.join(str(error).split())}); expected a text file"
+        ) from error
     except ConfigError as error:
         raise ConfigError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except (ValueError, TypeError, RecursionError, OverflowError) as error:  # of PyYAML, on what it reads

@@ -105,13 +105,13 @@ class RowReader:
         """The record, if it has an answer and its images are there."""
         if not self.allow_empty and not record.text.strip():
             raise RecordError(
-                f"{record.location}: empty answer; the text seen, or allow_empty for blank pages"
+                f"{record.location}: empty answer; give the text seen, or allow_empty for blank pages"
             )
         paths = [image for image in record.images if self.check_files and isinstance(image, str)]
         missing = [path for path in paths if not os.path.isfile(path)]
         if missing:
             raise RecordError(
-                f"{record.location}: no file {missing[0]}; relative to the data file or image_root"
+                f"{record.location}: no file {missing[0]}; paths are relative to the data file or image_root"
             )
         return record
 
@@ -235,7 +235,7 @@ def _conversation(row: dict, location: str, root: str) -> Record:
     images = _opened(root, listed, location)
     marks = asked.count(_IMAGE)
     if marks not in (1, len(images)):
-        raise RecordError(f"{location}: {marks} {_IMAGE} in the question; one, before the query")
+        raise RecordError(f"{location}: {marks} {_IMAGE} in the question; expected one, before the query")
     return _asked(asked, answer, _expanded(images, location), location)
 
 
@@ -258,7 +258,7 @@ def task_of_prompt(prompt: str) -> str:
 
 def _asked_task(prompt: object, location: str) -> str:
     if not isinstance(prompt, str):
-        raise RecordError(f"{location}: the prompt is {shorten(prompt)}; a string")
+        raise RecordError(f"{location}: the prompt is {shorten(prompt)}; expected a string")
     if task := task_of_prompt(prompt):
         return task
     known = ", ".join(words.strip() for words in prompts.WORDS.values())
@@ -317,7 +317,9 @@ def _paddleocr_vl(row: dict, location: str, root: str) -> Record:
     prompt, answer = (text for _, text in turns)
     if not isinstance(prompt, str) or prompt.strip() not in _PADDLE_PROMPTS:
         known = ", ".join(_PADDLE_PROMPTS)
-        raise RecordError(f"{location}: the question {shorten(prompt)} of an ERNIEKit row; one of {known}")
+        raise RecordError(
+            f"{location}: the question {shorten(prompt)} of an ERNIEKit row; expected one of {known}"
+        )
     task = row.get("task") or _PADDLE_PROMPTS[prompt.strip()]
     return Record(_opened(root, images, location), task, answer, location=location)
 
@@ -359,12 +361,12 @@ def _swift(row: dict, asked: object, answer: object, location: str, root: str) -
             raise RecordError(f"{location}: {key} is {shorten(row[key])}; {advice}")
     for name, value in (("question", asked), ("answer", answer)):
         if not isinstance(value, str):
-            raise RecordError(f"{location}: the {name} is {shorten(value)}; a string")
+            raise RecordError(f"{location}: the {name} is {shorten(value)}; expected a string")
     listed = row.get("images") or row.get("image") or []
     images = _opened(root, [listed] if isinstance(listed, (str, bytes, dict)) else listed, location)
     if asked.count(_IMAGE) != len(images):
         marks = f"{asked.count(_IMAGE)} {_IMAGE}"
-        raise RecordError(f"{location}: {marks} for {len(images)} image(s); one {_IMAGE} an image")
+        raise RecordError(f"{location}: {marks} for {len(images)} image(s); expected one {_IMAGE} an image")
     return _asked(asked, answer, images, location)
 
 
@@ -387,16 +389,18 @@ def _turns(
         raise RecordError(f"{location}: {key} is {shorten(turns)}; a list of turns")
     if len(turns) > 2 and turns[0].get(speaker) == speakers[0]:
         raise RecordError(
-            f"{location}: {len(turns)} turns; one question and one answer, no further rounds yet"
+            f"{location}: {len(turns)} turns; expected one question and one answer, no further rounds yet"
         )
     sides = tuple(turn.get(speaker) for turn in turns)
     if sides != speakers:
         named = ", ".join(map(str, sides)) or "nobody"
-        raise RecordError(f"{location}: turns of {named}; one of {speakers[0]}, then one of {speakers[1]}")
+        raise RecordError(
+            f"{location}: turns of {named}; expected one of {speakers[0]}, then one of {speakers[1]}"
+        )
     for turn in turns:
         if not isinstance(turn.get(said), str):
             raise RecordError(
-                f"{location}: the {said} of {turn[speaker]} is {shorten(turn.get(said))}; a string"
+                f"{location}: the {said} of {turn[speaker]} is {shorten(turn.get(said))}; expected a string"
             )
     return [turn[said] for turn in turns]
 
@@ -409,7 +413,9 @@ def _expanded(paths: tuple, location: str) -> tuple:
         return paths
     files = tuple(pictures.image_files(paths[0]))
     if not files:
-        raise RecordError(f"{location}: no pictures in the folder {paths[0]}; tiles or pages as PNG files")
+        raise RecordError(
+            f"{location}: no pictures in the folder {paths[0]}; expected tiles or pages as PNG files"
+        )
     return files
 
 

@@ -57,7 +57,7 @@ class RecordFile(Sequence):
         starts, blanks = (_list_starts(self.path), array("q")) if self._is_list else self._line_starts()
         self._starts, self._blanks = np.array(starts, np.int64), np.array(blanks, np.int64)
         if len(self._starts) < 2:
-            raise RecordError(f"{path}: holds no records; at least one")
+            raise RecordError(f"{path}: holds no records; expected at least one")
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -104,7 +104,7 @@ class RecordFile(Sequence):
                 file.seek(start)
                 return file.read(end - start).strip(_SPACE)
         except OSError as error:
-            raise DataFileError(f"{self.path}: {error.strerror}; a readable file") from error
+            raise DataFileError(f"{self.path}: {error.strerror}; expected a readable file") from error
 
 
 class TextFolder(Sequence):
@@ -120,25 +120,27 @@ class TextFolder(Sequence):
         self._reader = RowReader(root=root, **options)
         self._folder, self._task = str(folder), self._reader.task or "ocr"
         if self._task not in ONE_PICTURE:
-            raise RecordError(f"{folder}: task is {self._task!r}; one of {', '.join(ONE_PICTURE)}")
+            raise RecordError(f"{folder}: task is {self._task!r}; expected one of {', '.join(ONE_PICTURE)}")
         texts = {Path(name).stem for name in os.listdir(folder) if name.endswith(".txt") and name[0] != "."}
         if not os.path.isdir(root):
-            raise RecordError(f"{root}: no such folder; the folder of the images")
+            raise RecordError(f"{root}: no such folder; expected the folder of the images")
         self._images = pictures.image_files(root)
         stems = [Path(image).stem for image in self._images]
         if not texts and not stems:
-            raise RecordError(f"{folder}: holds no records; {FOLDER_FORMS}")
+            raise RecordError(f"{folder}: holds no records; expected {FOLDER_FORMS}")
         for alone, other, ending in (
             (set(stems) - texts, folder, ".txt"),
             (texts - set(stems), root, " picture"),
         ):
             if alone:
                 first = min(alone, key=pictures.natural_order)
-                raise RecordError(f"{other}: no {first}{ending} ({len(alone)} missing); one text a picture")
+                raise RecordError(
+                    f"{other}: no {first}{ending} ({len(alone)} missing); expected one text a picture"
+                )
         self._refuse_boxes()
         if len(set(stems)) < len(stems):
             twice = next(stem for stem in stems if stems.count(stem) > 1)
-            raise RecordError(f"{root}: {stems.count(twice)} pictures {twice}; one a text")
+            raise RecordError(f"{root}: {stems.count(twice)} pictures {twice}; expected one a text")
 
     def _refuse_boxes(self) -> None:
         """A .txt beside a picture is its answer, unless it holds boxes: nobody means these as text."""
@@ -164,7 +166,7 @@ class TextFolder(Sequence):
         except UnicodeDecodeError as error:
             raise RecordError(f"{location}: not UTF-8 ({error}); save it as UTF-8") from error
         except OSError as error:
-            raise RecordError(f"{location}: {error.strerror}; a readable file") from error
+            raise RecordError(f"{location}: {error.strerror}; expected a readable file") from error
         return self._reader.validate(Record((image,), self._task, text, location=location))
 
 
@@ -190,9 +192,9 @@ def first_bytes(path: str | os.PathLike) -> bytes:
         with open(path, "rb") as file:
             start = file.read(4096)
     except FileNotFoundError as error:
-        raise RecordError(f"{path}: no such file; a .jsonl or .json file, or a folder") from error
+        raise RecordError(f"{path}: no such file; expected a .jsonl or .json file, or a folder") from error
     except OSError as error:
-        raise DataFileError(f"{path}: {error.strerror}; a readable file") from error
+        raise DataFileError(f"{path}: {error.strerror}; expected a readable file") from error
     if start.startswith(_UTF16):
         raise RecordError(f"{path}: is UTF-16; save it as UTF-8")
     return start.removeprefix(_BOM).lstrip(_SPACE)
@@ -282,7 +284,7 @@ def json_row(location: str, raw: bytes, in_list: bool = False) -> dict:
             f"{location}: not JSON: {error}; one object a line, or a list of objects"
         ) from error
     if not isinstance(row, dict):
-        raise RecordError(f"{location}: {shorten(row)}; an object with images, task and text")
+        raise RecordError(f"{location}: {shorten(row)}; expected an object with images, task and text")
     return row
 
 
@@ -305,7 +307,7 @@ def csv_row(location: str, raw: bytes, header: Sequence[str], delimiter: str = "
     if tuple(header) == HEADLESS and len(cells) > 2:  # a text with commas that nobody quoted
         cells = [cells[0], delimiter.join(cells[1:])]
     if len(cells) != len(header):
-        raise RecordError(f"{location}: {len(cells)} cells; {len(header)}, as in the first line")
+        raise RecordError(f"{location}: {len(cells)} cells; expected {len(header)}, as in the first line")
     return dict(zip(header, cells, strict=True))
 
 
@@ -314,7 +316,9 @@ def csv_cells(location: str, raw: bytes, delimiter: str = ",") -> list[str]:
         text = io.StringIO(_text(location, raw), newline="")
         return next(csv.reader(text, strict=True, delimiter=delimiter))
     except csv.Error as error:
-        raise RecordError(f"{location}: not CSV: {error}; cells with commas or quotes in quotes") from error
+        raise RecordError(
+            f"{location}: not CSV: {error}; put cells with commas or quotes in quotes"
+        ) from error
 
 
 def _text(location: str, raw: bytes) -> str:
@@ -333,7 +337,7 @@ def forward_lines(path: str) -> Iterator[tuple[str, bytes]]:
                 if line.strip(_SPACE):
                     yield f"{path}:{number}", line.strip(_SPACE)
     except OSError as error:
-        raise DataFileError(f"{path}: {error.strerror}; a readable file") from error
+        raise DataFileError(f"{path}: {error.strerror}; expected a readable file") from error
 
 
 def checked_index(index: int, count: int) -> int:

@@ -32,9 +32,11 @@ class Mixture:
         if not sources:
             raise ValueError("data.train: no sources; give a file of records")
         if weights is not None and len(weights) != len(sources):
-            raise ValueError(f"data.train: {len(weights)} weights for {len(sources)} sources; one for each")
+            raise ValueError(
+                f"data.train: {len(weights)} weights for {len(sources)} sources; expected one for each"
+            )
         if weights is not None and len(weights) > BLOCK:
-            raise ValueError(f"data.train: {len(weights)} weighted sources; at most {BLOCK}")
+            raise ValueError(f"data.train: {len(weights)} weighted sources; expected at most {BLOCK}")
         streams = [isinstance(source, RecordStream) for source in sources]
         if weights is None and any(streams):
             raise ValueError(

@@ -50,7 +50,7 @@ class ParquetRecords(Sequence):
         self._groups = np.array(groups, np.int64).reshape(-1, 4)
         self._ends = np.cumsum(self._groups[:, 3])
         if not len(self):
-            raise RecordError(f"{paths[0]}: holds no records; at least one")
+            raise RecordError(f"{paths[0]}: holds no records; expected at least one")
         self._copy = _arrow_copy(self._paths, reader) if largest > GROUP_BYTES else None
         self._kept: tuple[tuple[str, int], pyarrow.Table] | None = None  # the group last read
 
@@ -102,7 +102,7 @@ class SavedRecords(Sequence):
             "arrow"
         )
         if not len(self):
-            raise RecordError(f"{folder}: holds no records; at least one")
+            raise RecordError(f"{folder}: holds no records; expected at least one")
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -66,7 +66,9 @@ class Record:
             numbers = len(box) == 4 and all(type(value) in (int, float) for value in box)
             numbers = numbers and all(map(math.isfinite, box))
             if not numbers or not isinstance(glyph[0], str) or len(glyph[0]) != 1:
-                raise RecordError(f"{self.location}: glyph {shorten(glyph)}; a character and x1, y1, x2, y2")
+                raise RecordError(
+                    f"{self.location}: glyph {shorten(glyph)}; expected a character and x1, y1, x2, y2"
+                )
 
     def _check_words(self, location: str) -> None:
         check_choice(location, "task", self.task, prompts.TASKS)
@@ -74,23 +76,27 @@ class Record:
         if self.color is not None:
             check_choice(location, "color", self.color, prompts.COLORS)
         if self.box is not None and self.color is not None:
-            raise RecordError(f"{location}: box and color together; one region, named by one of them")
+            raise RecordError(
+                f"{location}: box and color together; expected one region, named by one of them"
+            )
         if self.task not in prompts.REGIONAL and (self.box, self.color) != (None, None):
             named = "box" if self.color is None else "color"
             raise RecordError(f"{location}: {named} with task {self.task}; only ocr and format read a region")
         if not isinstance(self.text, str):
-            raise RecordError(f"{location}: text is {shorten(self.text)}; a string")
+            raise RecordError(f"{location}: text is {shorten(self.text)}; expected a string")
         _check_unicode(location, "text", self.text)
         if self.task == "spot":
             _check_spots(location, self.text)
 
     def _check_images(self, location: str) -> None:
         if not isinstance(self.images, tuple):
-            raise RecordError(f"{location}: images is {shorten(self.images)}; a tuple of paths")
+            raise RecordError(f"{location}: images is {shorten(self.images)}; expected a tuple of paths")
         check_images(location, self.images)
         if len(self.images) > 1 and self.task in prompts.ONE_VIEW:
             several = f"{len(self.images)} images with task {self.task}"
-            raise RecordError(f"{location}: {several}; one, or task multi_page (pages) or multi_crop (tiles)")
+            raise RecordError(
+                f"{location}: {several}; expected one, or task multi_page (pages) or multi_crop (tiles)"
+            )
 
     def _check_box(self, location: str, box: tuple[float, ...]) -> None:
         numbers = isinstance(box, tuple) and all(type(number) in (int, float) for number in box)
@@ -99,12 +105,16 @@ class Record:
                 f"{location}: box is {shorten(box)}; four numbers x1, y1, x2, y2, or a point x, y"
             )
         if min(box) < 0:
-            raise RecordError(f"{location}: box {list(box)} begins outside the image; no number below 0")
+            raise RecordError(
+                f"{location}: box {list(box)} begins outside the image; expected no number below 0"
+            )
         cut = self.box_unit == "thousandth"  # down to whole thousandths: a thin box may have lost its width
         if cut and not all(type(number) is int and number <= 1000 for number in box):
-            raise RecordError(f"{location}: box {list(box)} in thousandths; whole numbers from 0 to 1000")
+            raise RecordError(
+                f"{location}: box {list(box)} in thousandths; expected whole numbers from 0 to 1000"
+            )
         if any(low > high or (low == high and not cut) for low, high in zip(box, box[2:], strict=False)):
-            raise RecordError(f"{location}: box {list(box)} has no area; x1 < x2 and y1 < y2")
+            raise RecordError(f"{location}: box {list(box)} has no area; expected x1 < x2 and y1 < y2")
 
 
 def _check_spots(location: str, text: str) -> None:
@@ -116,10 +126,12 @@ def _check_spots(location: str, text: str) -> None:
     for number, (line, expected) in enumerate(zip(lines, written, strict=False), 1):
         if line != expected:
             raise RecordError(
-                f"{location}: text of task spot, line {number}: {shorten(line)}; {shorten(expected)}"
+                f"{location}: text of task spot, line {number}: {shorten(line)}; expected {shorten(expected)}"
             )
     if len(lines) != len(written):
-        raise RecordError(f"{location}: text of task spot has {len(lines) - len(written)} blank lines; none")
+        raise RecordError(
+            f"{location}: text of task spot has {len(lines) - len(written)} blank lines; expected none"
+        )
 
 
 def check_choice(location: str, name: str, value: object, choices: Sequence[str]) -> None:
@@ -135,12 +147,14 @@ def nearest_choice(value: object, choices: Sequence[str]) -> str:
 
 def check_images(location: str, paths: Sequence) -> None:
     if not paths:
-        raise RecordError(f"{location}: images is empty; at least one path")
+        raise RecordError(f"{location}: images is empty; expected at least one path")
     for index, path in enumerate(paths):
         if isinstance(path, EncodedImage):
             continue
         if not isinstance(path, str) or not path:
-            raise RecordError(f"{location}: images[{index}] is {shorten(path)}; the path of an image")
+            raise RecordError(
+                f"{location}: images[{index}] is {shorten(path)}; expected the path of an image"
+            )
         _check_unicode(location, f"images[{index}]", path)
 
 
@@ -149,7 +163,9 @@ def _check_unicode(location: str, name: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         half = ascii(text[error.start])
-        raise RecordError(f"{location}: {name} holds half a character, {half}; whole ones") from error
+        raise RecordError(
+            f"{location}: {name} holds half a character, {half}; expected whole ones"
+        ) from error
 
 
 def shorten(value: object) -> str:

@@ -100,7 +100,9 @@ def open_stream(
         _refuse_split(path, split)
     for file in files:
         if not tables and Path(file).suffix.lower() not in (".jsonl", ".json"):
-            raise RecordError(f"{file}: cannot be streamed; .jsonl or .parquet files, all of one kind")
+            raise RecordError(
+                f"{file}: cannot be streamed; expected .jsonl or .parquet files, all of one kind"
+            )
     return RecordStream(files, _reader(files[0], image_root, table=tables, **options))
 
 
@@ -140,7 +142,7 @@ def write_records(path: str | os.PathLike, records: Iterable[Record]) -> int:
                 file.write(json.dumps(as_row(record, path.parent), ensure_ascii=False) + "\n")
                 count += 1
         if not count:
-            raise RecordError(f"{path}: no records to write; at least one")
+            raise RecordError(f"{path}: no records to write; expected at least one")
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -204,7 +206,7 @@ def _matches(path: str) -> list[str]:
         return [path]
     files = sorted(filter(os.path.isfile, glob.glob(path, recursive=True)), key=natural_order)
     if not files:
-        raise RecordError(f"{path}: no file fits this pattern; such as shards/*.parquet")
+        raise RecordError(f"{path}: no file fits this pattern; use one such as shards/*.parquet")
     return files
 
 
@@ -216,7 +218,7 @@ def _metadata(folder: str) -> dict[str, str]:
             path = os.path.join(folder, split, name)
             if os.path.isfile(path):
                 if split in files:
-                    raise RecordError(f"{folder}: both {' and '.join(_METADATA)}; one of them")
+                    raise RecordError(f"{folder}: both {' and '.join(_METADATA)}; keep one: one of them")
                 files[split] = path
     return {"": files[""]} if "" in files else files
 
@@ -228,7 +230,7 @@ def _is_saved(folder: str) -> bool:
 def _stream_files(folder: str) -> list[str]:
     lines, tables = os.path.join(folder, "records.jsonl"), all_parquet(folder)
     if os.path.isfile(lines) == bool(tables):
-        raise RecordError(f"{folder}: cannot be streamed; records.jsonl, or parquet files")
+        raise RecordError(f"{folder}: cannot be streamed; expected records.jsonl, or parquet files")
     return tables or [lines]
 
 

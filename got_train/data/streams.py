@@ -82,7 +82,7 @@ class RecordStream:
         self._window = list(islice(self._items, WINDOW))
         self._number = number
         if self.rows == 0:
-            raise RecordError(f"{self.paths[0]}: holds no records; at least one")
+            raise RecordError(f"{self.paths[0]}: holds no records; expected at least one")
         return self._window
 
     def _forward(self, first: int) -> Iterator[Row]:

@@ -57,7 +57,7 @@ def unavailable() -> str | None:
     try:
         import quickjs  # noqa: F401
     except ImportError:
-        return 'quickjs is not installed; `pip install -e ".[formulas]"` in the clone'
+        return 'quickjs is not installed; use `pip install -e ".[formulas]"` in the clone'
     if not any(folder.is_file() for folder in PLACES):
         return f"katex.min.js is not there; `{node_packages.COMMAND}` or `make data-tools` installs it"
     return None

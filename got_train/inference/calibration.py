@@ -81,7 +81,9 @@ def calibrate(reader: OcrPipeline, records: Sequence[Record], batch_size: int) -
         else:
             readings.append((reader.token_texts(answer), record.text))
     if len(readings) < 2:
-        raise InferenceError(f"{len(readings)} records were read; at least 2, better 100 ({causes[:1]})")
+        raise InferenceError(
+            f"{len(readings)} records were read; expected at least 2, better 100 ({causes[:1]})"
+        )
     levels, left_out = {}, {}
     for level, observed in observe(readings).items():
         try:

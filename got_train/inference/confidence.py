@@ -82,7 +82,7 @@ def load_calibration(folder: str | os.PathLike) -> Calibration | None:
     if not result or not all(
         0 < points.temperature < math.inf and math.isfinite(points.shift) for points in result.values()
     ):
-        raise InferenceError(f"{file}: {result}; a positive temperature and a shift by level")
+        raise InferenceError(f"{file}: {result}; expected a positive temperature and a shift by level")
     return Calibration(result)
 
 

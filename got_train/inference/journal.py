@@ -104,13 +104,13 @@ class ProgressFile:
         before = row.get("settings")
         if not isinstance(before, dict):
             raise InferenceError(
-                f"{self.path}:1: no settings; the journal of another program? another folder"
+                f"{self.path}:1: no settings, so it may be another program's; use another folder"
             )
         for name in {**before, **self.settings}:
             old, new = before.get(name), self.settings.get(name)
             if old != new:
                 raise InferenceError(
-                    f"{self.path}: read with {name} {json.dumps(old)}, now {json.dumps(new)}; another "
+                    f"{self.path}: read with {name} {json.dumps(old)}, now {json.dumps(new)}; use another "
                     "--output-dir, or the same settings to go on"
                 )
 

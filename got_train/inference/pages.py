@@ -90,7 +90,7 @@ def _files(name: str) -> list[str]:
     files = [file for file in glob.glob(name, recursive=True) if os.path.isfile(file)]
     if not files:
         raise InferenceError(
-            f"{name}: no such file; a picture, a PDF, a folder or a pattern like scans/*.png"
+            f"{name}: no such file; expected a picture, a PDF, a folder or a pattern like scans/*.png"
         )
     return sorted(files, key=images.natural_order)
 

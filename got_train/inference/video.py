@@ -52,7 +52,7 @@ def unavailable() -> str | None:
     try:
         import av  # noqa: F401
     except ImportError:
-        return "PyAV is not installed; pip install av, or the extra `video`"
+        return 'PyAV is not installed; use `pip install -e ".[video]"` in the clone'
     return None
 
 
@@ -73,7 +73,7 @@ def frames(path: str | os.PathLike, every: float = EVERY) -> Iterator[Frame]:
             yield Frame(before[0], time, _upright(before[1]))
         before, seen = (time, frame), squares
     if before is None:
-        raise InferenceError(f"{path}: no frame in it; a whole video file")
+        raise InferenceError(f"{path}: no frame in it; expected a whole video file")
     yield Frame(before[0], time + every, _upright(before[1]))
 
 
@@ -120,7 +120,7 @@ def _sampled(path: str | os.PathLike, every: float) -> Iterator[tuple[float, av.
     try:
         with av.open(os.fspath(path)) as container:
             if not container.streams.video:
-                raise InferenceError(f"{path}: no video in it; a file with moving pictures")
+                raise InferenceError(f"{path}: no video in it; expected a file with moving pictures")
             first, due = None, 0.0
             for frame in container.decode(container.streams.video[0]):
                 if frame.time is None:
@@ -130,7 +130,9 @@ def _sampled(path: str | os.PathLike, every: float) -> Iterator[tuple[float, av.
                     due = time + every
                     yield time, frame
     except (av.FFmpegError, OSError) as error:
-        raise InferenceError(f"{path}: cannot be read ({error}); a whole video file such as MP4") from error
+        raise InferenceError(
+            f"{path}: cannot be read ({error}); expected a whole video file such as MP4"
+        ) from error
 
 
 def _change(before: np.ndarray, now: np.ndarray) -> float:

@@ -97,7 +97,9 @@ def _lora_linear(linear: nn.Linear, adapter: Adapter) -> nn.Linear:
 def _layer(model: nn.Layer, name: str) -> nn.Layer:
     for step in name.split("."):
         if not hasattr(model, step):
-            raise CheckpointError(f"adapter: this model has no layer {name}; an adapter of the same sizes")
+            raise CheckpointError(
+                f"adapter: this model has no layer {name}; expected an adapter of the same sizes"
+            )
         model = getattr(model, step)
     return model
 

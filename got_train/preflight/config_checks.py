@@ -42,7 +42,7 @@ def model_sizes(config: Config, tokenizer: Tokenizer) -> GotConfig:
         size = model.decoder.vocab_size or tokenizer.size
         if size != tokenizer.size:
             raise ConfigError(
-                f"model.decoder.vocab_size ({size}) must be the tokenizer's {tokenizer.size}; or 0"
+                f"model.decoder.vocab_size ({size}) must be the tokenizer's {tokenizer.size}, or 0"
             )
         return GotConfig(
             vision=vision,
@@ -91,14 +91,16 @@ def base_of(folder: str) -> str:
 
 def stored_sizes(folder: str) -> GotConfig:
     if not Path(folder).is_dir():
-        raise ConfigError(f"model.init_from: no folder {folder}; a whole checkpoint, in any layout")
+        raise ConfigError(f"model.init_from: no folder {folder}; expected a whole checkpoint, in any layout")
     return read_config(Path(folder), _shapes(folder))
 
 
 def stored_vision(path: str, config: Config) -> object:
     """Of an encoder alone; of another family (SAM) those that the config gives."""
     if not Path(path).exists():
-        raise ConfigError(f"model.vision_from: no file or folder {path}; a stage-1, GOT or SAM checkpoint")
+        raise ConfigError(
+            f"model.vision_from: no file or folder {path}; expected a stage-1, GOT or SAM checkpoint"
+        )
     shapes = _shapes(path)
     return vision_from_shapes(shapes) if "vision.net_3.weight" in shapes else config.model.vision
 
@@ -107,7 +109,9 @@ def _shapes(path: str) -> dict[str, list[int]]:
     stored = {layouts.canonical(name): tensor for name, tensor in tensor_entries(Path(path)).items()}
     layout = layouts.detect(list(stored))
     if layout is None:
-        raise ConfigError(f"{path}: no known layout has names like {', '.join(sorted(stored)[:3])}; GOT's")
+        raise ConfigError(
+            f"{path}: no known layout has names like {', '.join(sorted(stored)[:3])}; use GOT's names"
+        )
     named = {layouts.to_ours(name, layout): tensor.shape for name, tensor in stored.items()}
     return {name: shape for name, shape in named.items() if name is not None}
 
@@ -117,7 +121,7 @@ def build_collator(config: Config, sizes: GotConfig, tokenizer: Tokenizer) -> Co
     places = sizes.decoder.max_positions
     if config.data.max_tokens > places:
         raise ConfigError(
-            f"data.max_tokens ({config.data.max_tokens}): the decoder has {places} positions; at most these"
+            f"data.max_tokens ({config.data.max_tokens}): the decoder has {places} positions; use fewer"
         )
     return Collator(
         tokenizer=tokenizer,

@@ -2,9 +2,9 @@
 
 A row is FINGERPRINT.itemsize bytes, whatever its picture and its answer hold. Knows no file and no config.
 
-Libraries were tried. datasketch needs 2.4 ms for a sketch of 2,000 characters, this one 0.06 ms. imagehash's dhash
-sees margins: of 225 bits 64 differ when a page is cropped and resized, and 26 between two pages; here they are
-38 and 56 of 240 (30 drawn pages).
+Libraries were tried. datasketch needs 2.4 ms for a sketch of 2,000 characters, this one 0.06 ms. imagehash's
+dhash sees margins: of 225 bits 64 differ when a page is cropped and resized, and 26 between two pages; here
+they are 38 and 56 of 240 (30 drawn pages).
 """
 
 from __future__ import annotations

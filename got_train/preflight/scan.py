@@ -215,7 +215,7 @@ class _Pool:
         except BrokenProcessPool as error:
             raise DataError(
                 f"--workers {self.workers}: a process was ended from outside, perhaps for want of memory; "
-                "fewer workers, or 0"
+                "use fewer workers, or 0"
             ) from error
 
 

@@ -72,10 +72,10 @@ class Work:
         }
         for name, value in numbers.items():
             if value < 0:
-                raise ConfigError(f"flops: {name} holds {value}; numbers from 0")
+                raise ConfigError(f"flops: {name} holds {value}; expected numbers from 0")
         if self.supervised > sum(self.samples):
             raise ConfigError(
-                f"flops: {self.supervised} supervised tokens of {sum(self.samples)}; at most as many"
+                f"flops: {self.supervised} supervised tokens of {sum(self.samples)}; expected at most as many"
             )
 
 
@@ -196,7 +196,9 @@ def training(
     """
     wrong = [name for name in trains if name not in PARTS]
     if wrong or not trains:
-        raise ConfigError(f"flops: trains holds {', '.join(wrong) or 'nothing'}; some of {', '.join(PARTS)}")
+        raise ConfigError(
+            f"flops: trains holds {', '.join(wrong) or 'nothing'}; expected some of {', '.join(PARTS)}"
+        )
     vision_trains, projector_trains, decoder_trains = (part in trains for part in PARTS)
     layers = decoder_layers(config.decoder, work.samples, attention)
     behind = (  # products, whether their weights train, whether a gradient passes to what is before them

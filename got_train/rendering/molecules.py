@@ -14,7 +14,7 @@ def svg(smiles: str) -> bytes:
     """The drawing of a molecule."""
     if find_spec("rdkit") is None:
         raise RenderingError(
-            'no renderer of molecules is installed; `pip install -e ".[engines]"` in the clone'
+            'no renderer of molecules is installed; use `pip install -e ".[engines]"` in the clone'
         )
     from rdkit import Chem, RDLogger
     from rdkit.Chem.Draw import rdMolDraw2D

@@ -48,7 +48,7 @@ def unavailable() -> str | None:
     return (
         None
         if find_spec("verovio")
-        else 'verovio is not installed; `pip install -e ".[engines]"` in the clone'
+        else 'verovio is not installed; use `pip install -e ".[engines]"` in the clone'
     )
 
 

@@ -30,7 +30,9 @@ def unavailable() -> str | None:
     """Why no document can be written; None if it can."""
     missing = [name for name in ("docx", "mathml2omml") if find_spec(name) is None]
     return (
-        f'{" and ".join(missing)} not installed; `pip install -e ".[docx]"` in the clone' if missing else None
+        f'{" and ".join(missing)} not installed; use `pip install -e ".[docx]"` in the clone'
+        if missing
+        else None
     )
 
 
@@ -183,7 +185,7 @@ def _pixels(svg: bytes) -> bytes:
         import resvg_py
     except ImportError:
         raise RenderingError(
-            'resvg_py is not installed; `pip install -e ".[engines]"` in the clone'
+            'resvg_py is not installed; use `pip install -e ".[engines]"` in the clone'
         ) from None
     return bytes(resvg_py.svg_to_bytes(svg_string=svg.decode(), zoom=2, background="white"))
 

@@ -220,7 +220,7 @@ def check_metric(name: str, files: Sequence[DataFile]) -> None:
     ]
     if not of_kind:
         raise ConfigError(
-            f"eval.best_metric: {name}, and no row of data.validation is a {kind}; such as loss"
+            f"eval.best_metric: {name}, and no row of data.validation is a {kind}; use one such as loss"
         )
     known = mean_metrics(score_predictions(of_kind[:1]))
     if name not in known:

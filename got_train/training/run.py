@@ -67,7 +67,9 @@ def check_device(config: Config) -> str:
     train = config.train
     if device == "cpu":
         if train.precision != "float32":
-            raise ConfigError(f"train.precision {train.precision}: the CPU has float32 only; that, or a GPU")
+            raise ConfigError(
+                f"train.precision {train.precision}: the CPU has float32 only; use that, or a GPU"
+            )
         if train.sharding not in ("", "stage1"):
             raise ConfigError(f"train.sharding {train.sharding}: needs GPUs; on the CPU there is stage1")
     elif train.precision == "bfloat16" and paddle.device.cuda.get_device_capability() < (8, 0):
@@ -98,7 +100,7 @@ def build_model(settings: ModelConfig, tokenizer: Tokenizer, lora: bool = False)
         decoder = dataclasses.replace(decoder, vocab_size=tokenizer.size)
     if decoder.vocab_size != tokenizer.size:
         raise ConfigError(
-            f"model.decoder.vocab_size ({decoder.vocab_size}) must be the tokenizer's {tokenizer.size}; or 0"
+            f"model.decoder.vocab_size ({decoder.vocab_size}) must be the tokenizer's {tokenizer.size}, or 0"
         )
     model = Got(
         GotConfig(
@@ -121,7 +123,7 @@ def build_collator(config: Config, model: Got, tokenizer: Tokenizer) -> Collator
     vision, places = model.config.vision, model.config.decoder.max_positions
     if config.data.max_tokens > places:
         raise ConfigError(
-            f"data.max_tokens ({config.data.max_tokens}): the decoder has {places} positions; at most these"
+            f"data.max_tokens ({config.data.max_tokens}): the decoder has {places} positions; use fewer"
         )
     return Collator(
         tokenizer=tokenizer,

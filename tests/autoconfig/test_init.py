@@ -225,7 +225,7 @@ def test_what_cannot_be_used_is_told(documents, capsys):
     (folder / "scan.pdf").write_bytes(b"%PDF-1.4")
     code, out, said = begin(folder, capsys)
     assert code == 0
-    assert "data.jsonl:3: empty answer; the text seen" in said
+    assert "data.jsonl:3: empty answer; give the text seen" in said
     assert "not used: " in said
     assert "old.jsonl:1: unknown key 'page'" in said
     assert "1 PDF file(s)" in said
@@ -272,7 +272,7 @@ def test_a_split_writes_nothing_where_one_of_its_files_is_there(documents, capsy
     [
         (lambda folder: None, 1, "no rows to train on"),
         (lambda folder: shutil.rmtree(folder), 1, "no such folder"),
-        (lambda folder: (folder.parent / "my.yaml").write_text("x"), 2, "exists already; another name"),
+        (lambda folder: (folder.parent / "my.yaml").write_text("x"), 2, "exists already; use another name"),
     ],
 )
 def test_it_refuses_with_advice(prepare, expected, message, documents, capsys):

@@ -38,7 +38,7 @@ def test_no_command_imports_paddle_before_it_knows_its_arguments():
         "import importlib, sys\n"
         f"for name in {[name.replace('-', '_') for name in command.COMMANDS]}:\n"
         "    importlib.import_module(f'got_train.cli.{name}').parser()\n"
-        "    assert not {'paddle', 'paddlenlp', 'numba'} & set(sys.modules), name\n"
+        "    assert not {'paddle', 'paddlenlp'} & set(sys.modules), name\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 

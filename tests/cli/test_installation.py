@@ -18,10 +18,10 @@ ABSENT = "import sys; sys.modules[{name!r}] = None; import train; sys.exit(train
     [
         (
             "paddle",
-            "train: PaddlePaddle is not installed; on a CPU: pip install 'got_train[cpu]', on a GPU: "
-            "install paddlepaddle-gpu for your CUDA\n",
+            'train: PaddlePaddle is not installed; on a CPU use `pip install -e ".[cpu]"` in the clone, on a '
+            "GPU install paddlepaddle-gpu for your CUDA\n",
         ),
-        ("paddlenlp", "train: paddlenlp is not installed; pip install got_train brings it\n"),
+        ("paddlenlp", "train: paddlenlp is not installed; use `pip install -e .` in the clone\n"),
     ],
 )
 def test_an_absent_package_is_named_in_one_line(name, line):

@@ -79,16 +79,16 @@ def test_half_a_line_of_a_killed_process_is_taken_back(tmp_path):
     quarantine = RejectedSamples(path)
     assert len(quarantine) == 1
     quarantine.add(RecordError("a.jsonl:1: x"))
-    quarantine.add(RecordError("a.jsonl:2: no picture: b.png; a picture"))
+    quarantine.add(RecordError("a.jsonl:2: no picture: b.png; expected a picture"))
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert rows[1] == {"location": "a.jsonl:2", "cause": "no picture: b.png; a picture"}
+    assert rows[1] == {"location": "a.jsonl:2", "cause": "no picture: b.png; expected a picture"}
     assert len(rows) == 2
 
 
 def test_rows_of_a_folder_with_a_colon_in_its_name_are_two(tmp_path):
     quarantine = RejectedSamples(tmp_path / "quarantine-0.jsonl")
     for line in (1, 2, 2):
-        quarantine.add(RecordError(f"scans: old/a.jsonl:{line}: empty answer; the text seen"))
+        quarantine.add(RecordError(f"scans: old/a.jsonl:{line}: empty answer; give the text seen"))
     assert len(quarantine) == 2
 
 

@@ -238,7 +238,9 @@ def test_a_row_of_one_token_too_many_is_refused_with_file_and_line(collator, pag
     record = Record((page(),), "ocr", "x" * 20, location="data.jsonl:7")
     tokens = len(collator.sample(record).ids)
     assert len(replace(collator, max_tokens=tokens).sample(record).ids) == tokens
-    message = rf"data.jsonl:7: {tokens} tokens \({tokens - 21} of the prompt, 21 of the answer\); at most "
+    message = (
+        rf"data.jsonl:7: {tokens} tokens \({tokens - 21} of the prompt, 21 of the answer\); expected at most "
+    )
     with pytest.raises(RecordError, match=message):
         replace(collator, max_tokens=tokens - 1).sample(record)
 

@@ -58,7 +58,7 @@ def test_nougat_and_paddleocr_vl_rows_are_read(tmp_path):
     assert Path(record.images[0]).is_file()
     told = {"image_info": [{"image_url": "1.png"}], "text_info": [{"text": "Read it.", "tag": "mask"},
             {"text": "a", "tag": "no_mask"}]}  # fmt: skip
-    with pytest.raises(RecordError, match="the question 'Read it.' of an ERNIEKit row; one of OCR:"):
+    with pytest.raises(RecordError, match="the question 'Read it.' of an ERNIEKit row; expected one of OCR:"):
         rows_of(tmp_path, told)[0]
 
 

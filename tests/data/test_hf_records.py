@@ -191,9 +191,11 @@ def test_no_picture_is_decoded_to_open_or_read_a_table(monkeypatch, tmp_path):
         tmp_path / "a.parquet", images=[[{"bytes": b"no picture", "path": "a.png"}]], task=["ocr"], text=["x"]
     )
     assert read_records(path)[0].images[0].data == b"no picture"
-    with pytest.raises(ValueError, match="^a.png: not a picture, or damaged at its start; one of PNG"):
+    with pytest.raises(
+        ValueError, match="^a.png: not a picture, or damaged at its start; expected one of PNG"
+    ):
         open_image(read_records(path)[0].images[0])
-    with pytest.raises(ValueError, match="^e.png: an empty file; a picture"):
+    with pytest.raises(ValueError, match="^e.png: an empty file; expected a picture"):
         open_image(EncodedImage("e.png", b""))
 
 
@@ -204,11 +206,11 @@ def test_no_picture_is_decoded_to_open_or_read_a_table(monkeypatch, tmp_path):
         ({"image": [B], "text": ["x"]}, {"columns": {"text": "txt"}}, ": no column 'txt' for text; it has"),
         ({"image": [B], "text": ["x"]}, {}, "[0]: no task; a record has images, task and text; task may be"),
         ({"image": [B], "text": ["x"]}, {"columns": {"text": "text"}}, "[0]: no images; a record has"),
-        ({"image": [B], "text": [" "]}, {"task": "ocr"}, "[0]: empty answer; the text seen, or allow_empty"),
+        ({"image": [B], "text": [" "]}, {"task": "ocr"}, "[0]: empty answer; give the text seen"),
         ({"image": [B], "text": [""]}, {"task": "ocr"}, "[0]: empty answer"),
-        ({"image": [7], "text": ["x"]}, {"task": "ocr"}, "[0]: images[0] is 7; the path of an image"),
+        ({"image": [7], "text": ["x"]}, {"task": "ocr"}, "[0]: images[0] is 7; expected the path"),
         ({"image": [B], "images": [["a"]], "text": ["x"]}, {"task": "ocr"}, "[0]: both image and images"),
-        ({"text": pyarrow.array([], pyarrow.string())}, {}, ": holds no records; at least one"),
+        ({"text": pyarrow.array([], pyarrow.string())}, {}, ": holds no records; expected at least one"),
     ],
 )  # fmt: skip
 def test_a_table_that_cannot_be_used_is_refused_by_file_and_row(tmp_path, columns, options, what):
@@ -487,7 +489,7 @@ def test_what_cannot_be_streamed_is_refused(tmp_path):
         ("a.json", "a JSON list; streaming reads lines"),
         ("b.csv", "cannot be streamed; .jsonl or .parquet files"),
         ("none.jsonl", "no such file"),
-        (".", "cannot be streamed; records.jsonl, or parquet files"),
+        (".", "cannot be streamed; expected records.jsonl, or parquet files"),
     ):
         with pytest.raises(RecordError, match=what):
             open_stream(tmp_path / path)

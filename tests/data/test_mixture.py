@@ -157,8 +157,8 @@ def test_twelve_sources_of_a_million_rows_are_drawn_from_quickly():
     ("arguments", "message"),
     [
         (([],), "data.train: no sources; give a file of records"),
-        ((rows(2, 2), [1.0]), "data.train: 1 weights for 2 sources; one for each"),
-        (([[0]] * 1001, [1.0] * 1001), "data.train: 1001 weighted sources; at most 1000"),
+        ((rows(2, 2), [1.0]), "data.train: 1 weights for 2 sources; expected one for each"),
+        (([[0]] * 1001, [1.0] * 1001), "data.train: 1001 weighted sources; expected at most 1000"),
     ],
 )
 def test_a_mixture_that_cannot_be_is_refused(arguments, message):

@@ -153,7 +153,7 @@ def test_a_file_that_changed_is_refused(tmp_path):
 def test_a_blank_page_is_allowed_when_asked_for(tmp_path):
     path = write(tmp_path / "a.jsonl", {**PLAIN, "text": " \n"})
     assert read_records(path, allow_empty=True)[0].text == " \n"
-    with pytest.raises(RecordError, match="a.jsonl:1: empty answer; the text seen"):
+    with pytest.raises(RecordError, match="a.jsonl:1: empty answer; give the text seen"):
         read_records(path)[0]
 
 
@@ -186,33 +186,36 @@ BROKEN = [
     ),
     ('{"images": ["a.png"]} {}', "not JSON: Extra data at column 23"),
     ("images: a.png", "not JSON: Expecting value at column 1"),
-    ('["a.png", "text"]', "['a.png', 'text']; an object with images, task and text"),
+    ('["a.png", "text"]', "['a.png', 'text']; expected an object with images, task and text"),
     (
         b'{"images": ["a.png"], "task": "ocr", "text": "\xff"}',
         "not UTF-8 ('utf-8' codec can't decode byte 0xff",
     ),
     ("[" * 100_000, "not JSON: maximum recursion depth exceeded"),
     ({"txt": "x", **PLAIN}, "unknown key 'txt'; did you mean text?"),
-    ({"md5": "0", **PLAIN}, "unknown key 'md5'; one of images, task, text, box, color, box_unit"),
+    ({"md5": "0", **PLAIN}, "unknown key 'md5'; expected one of images, task, text, box, color, box_unit"),
     ({"image": "a.png", "task": "ocr", "text": "x"}, "unknown key 'image'; did you mean images?"),
     ({"images": ["a.png"], "text": "x"}, "no task; a record has images, task and text"),
     ({**PLAIN, "images": "a.png"}, "images is 'a.png'; a list of paths, even of one"),
-    ({**PLAIN, "images": []}, "images is empty; at least one path"),
-    ({**PLAIN, "images": ["a.png", None]}, "images[1] is None; the path of an image"),
-    ({**PLAIN, "images": ["a.png", "b.png"]}, "2 images with task ocr; one, or task multi_page (pages)"),
+    ({**PLAIN, "images": []}, "images is empty; expected at least one path"),
+    ({**PLAIN, "images": ["a.png", None]}, "images[1] is None; expected the path of an image"),
+    ({**PLAIN, "images": ["a.png", "b.png"]}, "2 images with task ocr; expected one, or task multi_page"),
     ({**PLAIN, "task": "formated"}, "task is 'formated'; did you mean format?"),
-    ({**PLAIN, "task": 3}, "task is 3; one of ocr, format, multi_crop"),
-    ({**PLAIN, "text": None}, "text is None; a string"),
-    ({**PLAIN, "text": ""}, "empty answer; the text seen, or allow_empty for blank pages"),
-    ({**PLAIN, "text": "\ud83d"}, "text holds half a character, '\\ud83d'; whole ones"),
+    ({**PLAIN, "task": 3}, "task is 3; expected one of ocr, format, multi_crop"),
+    ({**PLAIN, "text": None}, "text is None; expected a string"),
+    ({**PLAIN, "text": ""}, "empty answer; give the text seen, or allow_empty for blank pages"),
+    ({**PLAIN, "text": "\ud83d"}, "text holds half a character, '\\ud83d'; expected whole ones"),
     ({**PLAIN, "color": "rde"}, "color is 'rde'; did you mean red?"),
-    ({**PLAIN, "color": "purple"}, "color is 'purple'; one of red, green, blue"),
+    ({**PLAIN, "color": "purple"}, "color is 'purple'; expected one of red, green, blue"),
     ({**PLAIN, "box": [1, 2, 3]}, "box is (1, 2, 3); four numbers x1, y1, x2, y2, or a point x, y"),
     ({**PLAIN, "box": "1,2,3,4"}, "box is '1,2,3,4'; four numbers"),
     ({**PLAIN, "box": [1, 2, True, 4]}, "box is (1, 2, True, 4); four numbers"),
     ({**PLAIN, "box": [1, 2, float("nan"), 4]}, "box is (1, 2, nan, 4); four numbers"),
-    ({**PLAIN, "box": [-1, 2, 3, 4]}, "box [-1, 2, 3, 4] begins outside the image; no number below 0"),
-    ({**PLAIN, "box": [9, 2, 3, 4]}, "box [9, 2, 3, 4] has no area; x1 < x2 and y1 < y2"),
+    (
+        {**PLAIN, "box": [-1, 2, 3, 4]},
+        "box [-1, 2, 3, 4] begins outside the image; expected no number below 0",
+    ),
+    ({**PLAIN, "box": [9, 2, 3, 4]}, "box [9, 2, 3, 4] has no area; expected x1 < x2 and y1 < y2"),
     ({**PLAIN, "box": [3, 2, 3, 4]}, "box [3, 2, 3, 4] has no area"),
     (
         {**PLAIN, "box": [1, 2, 3, 1001], "box_unit": "thousandth"},
@@ -222,7 +225,7 @@ BROKEN = [
         {**PLAIN, "box": [1, 2, 3.5, 9], "box_unit": "thousandth"},
         "box [1, 2, 3.5, 9] in thousandths; whole numbers",
     ),
-    ({**PLAIN, "box_unit": "percent"}, "box_unit is 'percent'; one of pixel, thousandth"),
+    ({**PLAIN, "box_unit": "percent"}, "box_unit is 'percent'; expected one of pixel, thousandth"),
     ({**PLAIN, "box": [1, 2, 3, 4], "color": "red"}, "box and color together; one region"),
     (
         {**PLAIN, "task": "multi_page", "box": [1, 2, 3, 4]},
@@ -232,25 +235,25 @@ BROKEN = [
     (conversation(query="OCR:"), "query: 'OCR:' is not known"),
     (conversation(query="Read this."), "query: 'Read this.' is not known"),
     (conversation(query="[1, 2, 3, 1004] OCR: "), "query: box [1, 2, 3, 1004] is not"),
-    (conversation(query="<image>\nOCR: "), "2 <image> in the question; one, before the query"),
+    (conversation(query="<image>\nOCR: "), "2 <image> in the question; expected one, before the query"),
     (conversation(image=None), "images is None; a list of paths"),
-    ({"image": "a.png", "conversations": []}, "turns of nobody; one of human, then one of gpt"),
+    ({"image": "a.png", "conversations": []}, "turns of nobody; expected one of human, then one of gpt"),
     ({"image": "a.png", "conversations": "OCR: "}, "conversations is 'OCR: '; a list of turns"),
     (
         {"image": "a.png", "conversations": [said("x"), said("y")]},
-        "turns of gpt, gpt; one of human, then one of gpt",
+        "turns of gpt, gpt; expected one of human, then one of gpt",
     ),
-    (conversation(answer=7), "the value of gpt is 7; a string"),
+    (conversation(answer=7), "the value of gpt is 7; expected a string"),
     (
         {**conversation(), "conversations": conversation()["conversations"] * 2},
         "4 turns; one question and one answer",
     ),
     (
         {"query": "<image>OCR: ", "response": "x", "images": []},
-        "images is empty; at least one path",
+        "images is empty; expected at least one path",
     ),
     ({"query": "OCR: ", "response": "x", "images": ["a.png"]}, "0 <image> for 1 image(s)"),
-    ({"query": "<image>OCR: ", "images": ["a.png"]}, "the answer is None; a string"),
+    ({"query": "<image>OCR: ", "images": ["a.png"]}, "the answer is None; expected a string"),
     ({"query": "<image>OCR: ", "response": "x", "images": 3}, "images is 3; a list of paths"),
     (
         {"query": "<image>OCR: ", "response": "x", "images": ["a.png"], "history": [["a", "b"]]},
@@ -274,7 +277,7 @@ def test_a_broken_line_is_refused_by_file_and_line(tmp_path, line, what):
 @pytest.mark.parametrize(
     ("name", "data", "what"),
     [
-        ("a.jsonl", b"", ": holds no records; at least one"),
+        ("a.jsonl", b"", ": holds no records; expected at least one"),
         ("a.jsonl", b"\n \r\n", ": holds no records"),
         ("a.jsonl", b"\xef\xbb\xbf", ": holds no records"),
         ("a.json", b"[]", ": holds no records"),
@@ -296,7 +299,9 @@ def test_a_broken_file_is_refused_when_opened(tmp_path, name, data, what):
 
 
 def test_an_absent_file_and_a_task_that_is_none_are_refused(tmp_path):
-    with pytest.raises(RecordError, match="none.jsonl: no such file; a .jsonl or .json file, or a folder"):
+    with pytest.raises(
+        RecordError, match="none.jsonl: no such file; expected a .jsonl or .json file, or a folder"
+    ):
         read_records(tmp_path / "none.jsonl")
     with pytest.raises(RecordError, match="a.jsonl: task is 'oc'; did you mean ocr?"):
         read_records(write(tmp_path / "a.jsonl", PLAIN), task="oc")
@@ -309,7 +314,7 @@ def test_the_sources_task_is_that_of_rows_that_name_none(tmp_path):
 
 def test_a_record_made_by_hand_is_checked_too():
     for changes, what in (
-        ({"images": ["a.png"]}, r"images is \['a.png'\]; a tuple of paths"),
+        ({"images": ["a.png"]}, r"images is \['a.png'\]; expected a tuple of paths"),
         ({"images": (Path("a.png"),)}, r"images\[0\] is PosixPath"),
         ({"box": [1, 2, 3, 4]}, r"box is \[1, 2, 3, 4\]; four numbers"),
         ({"task": "page"}, "task is 'page'; "),
@@ -384,7 +389,7 @@ def test_ms_swift_query_and_response_is_read_and_two_pages_need_their_own_query(
     )
     assert records[0] == Record((HARBOUR,), "ocr", TEXT)
     with pytest.raises(
-        RecordError, match="query_response.jsonl:2: 2 images with task ocr; one, or task multi_page"
+        RecordError, match="query_response.jsonl:2: 2 images with task ocr; expected one, or task multi_page"
     ):
         records[1]
 
@@ -499,7 +504,9 @@ def test_texts_with_their_pictures_elsewhere_are_read(tmp_path):
     records = read_records(FORMATS / "text_pairs/gt", image_root=tmp_path)
     assert [len(record.text) for record in records] == [140, 34]
     assert records[0].images == (f"{tmp_path}/harbour_p1.png",)
-    with pytest.raises(RecordError, match=r"gt: no harbour_p1_red.txt \(1 missing\); one text a picture"):
+    with pytest.raises(
+        RecordError, match=r"gt: no harbour_p1_red.txt \(1 missing\); expected one text a picture"
+    ):
         read_records(FORMATS / "text_pairs/gt", image_root=GOT)
 
 
@@ -507,11 +514,15 @@ def test_texts_with_their_pictures_elsewhere_are_read(tmp_path):
     ("names", "options", "what"),
     [
         ((), {}, ": holds no records; records.jsonl, metadata.jsonl or .csv, parquet files, a saved"),
-        (("a.png", "b.png", "c.png", "c.txt"), {}, r": no a.txt \(2 missing\); one text a picture"),
-        (("a.png", "a.txt", "b.txt"), {}, r": no b picture \(1 missing\); one text a picture"),
-        (("a.png", "a.jpg", "a.txt"), {}, ": 2 pictures a; one a text"),
-        (("a.png", "a.txt"), {"task": "multi_page"}, ": task is 'multi_page'; one of ocr, format"),
-        (("a.png", "a.txt"), {"image_root": "/none"}, "/none: no such folder; the folder of the images"),
+        (("a.png", "b.png", "c.png", "c.txt"), {}, r": no a.txt \(2 missing\); expected one text a picture"),
+        (("a.png", "a.txt", "b.txt"), {}, r": no b picture \(1 missing\); expected one text a picture"),
+        (("a.png", "a.jpg", "a.txt"), {}, ": 2 pictures a; expected one a text"),
+        (("a.png", "a.txt"), {"task": "multi_page"}, ": task is 'multi_page'; expected one of ocr, format"),
+        (
+            ("a.png", "a.txt"),
+            {"image_root": "/none"},
+            "/none: no such folder; expected the folder of the images",
+        ),
     ],
 )
 def test_an_uneven_folder_is_refused_when_opened(tmp_path, names, options, what):
@@ -579,7 +590,7 @@ def test_a_writing_that_fails_leaves_the_old_file_alone(tmp_path):
 
     with pytest.raises(KeyError):
         write_records(path, failing())
-    with pytest.raises(RecordError, match="train.jsonl: no records to write; at least one"):
+    with pytest.raises(RecordError, match="train.jsonl: no records to write; expected at least one"):
         write_records(path, [])
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -235,6 +235,6 @@ def test_the_command_lists_what_is_known_and_refuses_other_names(
     assert [line[0] for line in listed] == list(packages.KNOWN) and all(len(line) == 5 for line in listed)
     for name in ("nothing", "npm:thing", "debian:a/../b", "debian:--help"):
         assert corpora.main(["fetch", name, "--to", str(tmp_path)]) == 2
-        assert "is not known; one of `list`" in capsys.readouterr().err
+        assert "is not known; expected one of `list`" in capsys.readouterr().err
     sources = Path(packages.__file__).read_text() + Path(corpora.__file__).read_text()
     assert "://" not in sources  # which hosts are asked is the package managers' matter

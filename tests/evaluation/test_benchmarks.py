@@ -87,8 +87,8 @@ def test_an_order_with_edits_is_found_near():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"pdf": "p", "id": "1", "type": "sense"}', "type is 'sense'; one of present"),
-        ('{"pdf": "p", "id": "1", "type": "present"}', "text is None; a text"),
+        ('{"pdf": "p", "id": "1", "type": "sense"}', "type is 'sense'; expected one of present"),
+        ('{"pdf": "p", "id": "1", "type": "present"}', "text is None; expected a text"),
         ('{"pdf": "p", "id": "1", "type": "math", "math": "x", "max_diffs": -1}', "max_diffs is -1"),
         ('{"pdf": "p", "id": "1", "type": "format", "text": "x", "format": "red"}', "format is 'red'"),
         ("{", "not JSON"),

@@ -387,7 +387,7 @@ def test_other_settings_in_the_same_folder_are_refused(run, scans, tmp_path):
     code, _, err = run(*arguments, "--num-beams", "2")
     assert code == 2
     assert err == (
-        f"infer: {tmp_path}/journal.jsonl: read with num_beams 1, now 2; another --output-dir, or the "
+        f"infer: {tmp_path}/journal.jsonl: read with num_beams 1, now 2; use another --output-dir, or the "
         "same settings to go on\n"
     )
 

@@ -128,7 +128,7 @@ def test_every_kind_of_page_opens_as_its_picture(scans):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("absent.png", "absent.png: no such file; a picture, a PDF"),
+        ("absent.png", "absent.png: no such file; expected a picture, a PDF"),
         ("*.jpeg", r"\*.jpeg: no such file"),
         ("empty", "empty: no picture and no PDF in this folder"),
     ],

@@ -115,7 +115,7 @@ def test_what_was_read_before_a_damaged_frame_is_kept(tmp_path, capfd, monkeypat
     def broken(path):
         for start in (0, 2):
             yield Frame(start, start + 2, Image.new("RGB", (64, 64), "white" if start else "black"))
-        raise InferenceError(f"{path}: cannot be read (damage); a whole video file such as MP4")
+        raise InferenceError(f"{path}: cannot be read (damage); expected a whole video file such as MP4")
 
     monkeypatch.setattr(video, "frames", broken)
     (tmp_path / "a.mp4").touch()
@@ -123,7 +123,9 @@ def test_what_was_read_before_a_damaged_frame_is_kept(tmp_path, capfd, monkeypat
     code = infer.main([*map(str, start), "--max-new-tokens", "8", "--video-file", str(tmp_path / "a.mp4")])
     out, err = capfd.readouterr()
     assert (code, json.loads(out.splitlines()[0])["start"]) == (1, 0)
-    assert err.endswith(f"  {tmp_path}/a.mp4: cannot be read (damage); a whole video file such as MP4\n")
+    assert err.endswith(
+        f"  {tmp_path}/a.mp4: cannot be read (damage); expected a whole video file such as MP4\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,4 +144,4 @@ def test_flags_that_do_not_go_with_a_video_are_refused(flags, message, capfd):
 
 def test_without_pyav_the_reason_is_told(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
-    assert video.unavailable() == "PyAV is not installed; pip install av, or the extra `video`"
+    assert video.unavailable() == 'PyAV is not installed; use `pip install -e ".[video]"` in the clone'

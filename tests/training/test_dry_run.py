@@ -76,7 +76,7 @@ def test_the_longest_row_is_tried(dry):
     (dry.folder / "data.jsonl").write_text("\n".join(lines))
     code, _, err = dry("train.max_steps=8")
     assert code == 1
-    assert re.search(r"data\.jsonl:64: \d+ tokens .*; at most 256 \(data.max_tokens\)", err)
+    assert re.search(r"data\.jsonl:64: \d+ tokens .*; expected at most 256 \(data.max_tokens\)", err)
 
 
 def test_a_row_that_a_run_would_drop_is_no_fault(dry):

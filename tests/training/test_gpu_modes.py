@@ -35,8 +35,11 @@ MODES = {
     [
         ("train.sharding=stage2", "train.sharding stage2: needs GPUs; on the CPU there is stage1"),
         ("train.sharding=stage3", "train.sharding stage3: needs GPUs; on the CPU there is stage1"),
-        ("train.precision=bfloat16", "train.precision bfloat16: the CPU has float32 only; that, or a GPU"),
-        ("train.precision=float16", "train.precision float16: the CPU has float32 only; that, or a GPU"),
+        (
+            "train.precision=bfloat16",
+            "train.precision bfloat16: the CPU has float32 only; use that, or a GPU",
+        ),
+        ("train.precision=float16", "train.precision float16: the CPU has float32 only; use that, or a GPU"),
     ],
 )
 def test_the_cpu_refuses_what_it_cannot_do(tiny_run, override, message):

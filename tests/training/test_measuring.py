@@ -339,7 +339,10 @@ def test_p_values_are_those_of_each_set_alone(tuning):
         ),
         (["eval.retention_sets=[{path: a}]"], r"eval.retention_sets\[0\].name is not given; what a shows"),
         (["eval.max_new_tokens=0"], "eval.max_new_tokens must be at least 1; got 0"),
-        (["eval.best_metric=table.teds"], "table.teds, and no row of data.validation is a table; such as"),
+        (
+            ["eval.best_metric=table.teds"],
+            "table.teds, and no row of data.validation is a table; use one such as",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tuning, overrides, said):

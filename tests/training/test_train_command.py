@@ -82,7 +82,7 @@ def test_overrides_may_stand_before_and_behind_flags(capsys):
         ),
         (
             [STAGE1, "train.precision=bfloat16"],
-            "train: train.precision bfloat16: the CPU has float32 only; that, or a GPU\n",
+            "train: train.precision bfloat16: the CPU has float32 only; use that, or a GPU\n",
         ),
     ],
 )

@@ -516,8 +516,11 @@ def test_resume_without_a_checkpoint_starts_at_the_first_step(fit):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.precision=bfloat16", "train.precision bfloat16: the CPU has float32 only; that, or a GPU"),
-        ("train.precision=float16", "train.precision float16: the CPU has float32 only; that, or a GPU"),
+        (
+            "train.precision=bfloat16",
+            "train.precision bfloat16: the CPU has float32 only; use that, or a GPU",
+        ),
+        ("train.precision=float16", "train.precision float16: the CPU has float32 only; use that, or a GPU"),
         ("train.sharding=stage2", "train.sharding stage2: needs GPUs"),
         ("data.max_tokens=300", r"data.max_tokens \(300\): the decoder has 256 positions"),
         ("model.decoder.vocab_size=100", r"model.decoder.vocab_size \(100\) must be the tokenizer's 384"),

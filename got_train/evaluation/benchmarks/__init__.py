@@ -107,14 +107,18 @@ def read_folder(
     """The texts of a folder's files with these stems; None for those that are not there."""
     folder = Path(path)
     if not folder.is_dir():
-        raise EvaluationError(f"{path}: no folder; one with a file {names[0]}{suffixes[-1]} and so on")
+        raise EvaluationError(
+            f"{path}: not a folder; expected one with a file {names[0]}{suffixes[-1]} and so on"
+        )
     texts = []
     for name in names:
         files = [folder / f"{name}{suffix}" for suffix in suffixes]
         file = next((file for file in files if file.is_file()), None)
         texts.append(None if file is None else file.read_text(encoding="utf-8"))
     if not any(text is not None for text in texts):
-        raise EvaluationError(f"{path}: no answer to any row; files such as {names[0]}{suffixes[-1]}")
+        raise EvaluationError(
+            f"{path}: no answer to any row; expected files such as {names[0]}{suffixes[-1]}"
+        )
     return texts
 
 
@@ -127,5 +131,5 @@ def _read_texts(path: str, file: DataFile) -> list[str | None]:
         Path(str(record.images[0])).stem for record in map(file.records.__getitem__, range(len(file.records)))
     ]
     if len({*names}) < len(names):
-        raise EvaluationError(f"{path}: several rows of one image; answers as a file with ids instead")
+        raise EvaluationError(f"{path}: several rows of one image; use answers as a file with ids instead")
     return read_folder(path, names)

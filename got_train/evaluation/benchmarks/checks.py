@@ -64,12 +64,12 @@ def read_checks(path: str) -> list[dict[str, Any]]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise EvaluationError(f"{path}: {error}; a file of checks, one a line") from error
+        raise EvaluationError(f"{path}: {error}; expected a file of checks, one a line") from error
     rows = [_row(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
     names = [row["id"] for row in rows]
     if not rows or len({*names}) < len(names):
         twice = f"id {max(names, key=names.count)} twice" if rows else "no checks"
-        raise EvaluationError(f"{path}: {twice}; checks with an id of its own for each")
+        raise EvaluationError(f"{path}: {twice}; expected checks with an id of its own for each")
     return rows
 
 
@@ -124,17 +124,23 @@ def _row(line: str, location: str) -> dict[str, Any]:
         raise EvaluationError(f"{location}: not JSON: {error}; one check a line") from error
     if not isinstance(row, dict) or row.get("type") not in TYPES:
         named = row.get("type") if isinstance(row, dict) else line[:40]
-        raise EvaluationError(f"{location}: type is {named!r}; one of {', '.join(TYPES)}")
+        raise EvaluationError(f"{location}: type is {named!r}; expected one of {', '.join(TYPES)}")
     for key in ("pdf", "id", *_NEEDED[row["type"]]):
         if not isinstance(row.get(key), str) or not row[key].strip():
-            raise EvaluationError(f"{location}: {key} is {row.get(key)!r}; a text")
+            raise EvaluationError(f"{location}: {key} is {row.get(key)!r}; expected a text")
     row = {"page": 1, "max_diffs": 0, **{key: value for key, value in row.items() if value is not None}}
     if type(row["max_diffs"]) is not int or row["max_diffs"] < 0:
-        raise EvaluationError(f"{location}: max_diffs is {row['max_diffs']!r}; a whole number, 0 or more")
+        raise EvaluationError(
+            f"{location}: max_diffs is {row['max_diffs']!r}; expected a whole number, 0 or more"
+        )
     if row["type"] == "order" and row["max_diffs"] > min(len(row["before"]), len(row["after"])) // 2:
-        raise EvaluationError(f"{location}: max_diffs {row['max_diffs']}; at most half of before and after")
+        raise EvaluationError(
+            f"{location}: max_diffs {row['max_diffs']}; expected at most half of before and after"
+        )
     if row["type"] == "format" and row["format"] not in _FORMATS:
-        raise EvaluationError(f"{location}: format is {row['format']!r}; one of {', '.join(_FORMATS)}")
+        raise EvaluationError(
+            f"{location}: format is {row['format']!r}; expected one of {', '.join(_FORMATS)}"
+        )
     return row
 
 

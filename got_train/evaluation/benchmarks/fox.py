@@ -80,9 +80,9 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     try:
         rows = strict_json(file.read_text(encoding="utf-8-sig"), allow_nan=True)
     except ValueError as error:
-        raise EvaluationError(f"{file}: not JSON: {error}; one of Fox's files") from error
+        raise EvaluationError(f"{file}: not JSON: {error}; expected one of Fox's files") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise EvaluationError(f"{file}: no list of rows; one of Fox's files")
+        raise EvaluationError(f"{file}: no list of rows; expected one of Fox's files")
     return rows
 
 
@@ -126,7 +126,7 @@ def _region(region: str, question: str, location: str) -> dict[str, Any]:
         color = _COLORS.search(words)
         if color is None:
             raise RecordError(
-                f"{location}: question {words[:60]!r}; one that names {', '.join(prompts.COLORS)}"
+                f"{location}: question {words[:60]!r}; expected one that names {', '.join(prompts.COLORS)}"
             )
         return {"color": color[1].lower()}
     numbers = [int(number) for number in re.findall(r"(?<![\w.])\d+(?![\w.])", words)]

@@ -33,7 +33,7 @@ def open_records(
         records.append(Record((image,), "format", label, location=f"{path}[{index}]"))
         notes.append({"id": row["images"], "groups": {"benchmark": "chart"}})
     if len({note["id"] for note in notes}) < len(notes):
-        raise EvaluationError(f"{path}: an image twice; one row each")
+        raise EvaluationError(f"{path}: an image twice; expected one row each")
     return records, notes
 
 

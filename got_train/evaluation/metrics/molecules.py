@@ -51,7 +51,7 @@ def unavailable() -> str | None:
     try:
         import rdkit  # noqa: F401
     except ImportError:
-        return "rdkit is not installed; `pip install rdkit`"
+        return 'rdkit is not installed; use `pip install -e ".[engines]"` in the clone'
     return None
 
 

@@ -57,7 +57,9 @@ def _unicode(formula: str, written: str) -> str:
     try:
         from pylatexenc.latex2text import LatexNodes2Text
     except ImportError:
-        raise AnswerError("pylatexenc is not installed; `pip install pylatexenc`") from None
+        raise AnswerError(
+            'pylatexenc is not installed; use `pip install -e ".[formulas]"` in the clone'
+        ) from None
     try:
         # a backslash at the end would take what follows
         return LatexNodes2Text().latex_to_text(formula + " " * formula.endswith("\\")).strip()

@@ -297,7 +297,7 @@ def _pylatexenc(source: str) -> str:
     except ImportError:
         raise RequirementError(
             "pylatexenc is not installed, which OmniDocBench's rule for formulas inside text needs; "
-            "use `pip install got_train[formulas]`"
+            'use `pip install -e ".[formulas]"` in the clone'
         ) from None
     return LatexNodes2Text().latex_to_text(source)
 
