@@ -48,9 +48,9 @@ ENGINES = (
     ("charts by echarts", "charts", 80, ["--language", "both", "--looks", "echarts"]),
     ("negatives", "negatives", 80, ["--language", "both"]),
     ("regions", "regions", 0, ["--tasks", "box,color"]),
-    ("crops", "crops", 40, ["--page_tasks", "format"]),
-    ("multipage", "multipage", 40, ["--page_tasks", "format", "--pages", "2-4", "--page_tokens", "8000",
-                                    "--most_tokens", "40000"]),
+    ("crops", "crops", 40, ["--page-tasks", "format"]),
+    ("multipage", "multipage", 40, ["--page-tasks", "format", "--pages", "2-4", "--page-tokens", "8000",
+                                    "--most-tokens", "40000"]),
 )  # fmt: skip
 DRAWN_ALONE = ("tables", "markdown", "molecules", "music", "geometry", "charts")
 WARM = 5  # answers that a renderer alone draws before its time counts
@@ -91,8 +91,8 @@ def one(words: list[str], out: str) -> None:
     engine, *options = words
     module = importlib.import_module(f"data_tools.{engine}")
     pages = int(options[options.index("--count") + 1]) if "--count" in options else None
-    shard_pages = ["--shard_pages", str(-(-pages // PARTS) if pages else 25)]
-    fixed = ["--out", out, "--num_workers", "1", *shard_pages]
+    shard_pages = ["--shard-pages", str(-(-pages // PARTS) if pages else 25)]
+    fixed = ["--out", out, "--num-workers", "1", *shard_pages]
     parser = module.parser()
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         many = pages is None and 10**6

@@ -6,13 +6,23 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from got_train.cli.arguments import CommandParser
+
+from .produce import CONTAINERS
 from .text import corpora
 
-if TYPE_CHECKING:
-    pass
-from .produce import CONTAINERS
+__all__ = [
+    "CommandParser",
+    "add_arguments",
+    "add_size_arguments",
+    "add_text_arguments",
+    "not_negative",
+    "one_of",
+    "part",
+    "positive",
+    "span",
+]
 
 
 def add_arguments(parser: argparse.ArgumentParser, shard_pages: int, counted: str | None = "pages") -> None:
@@ -27,13 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser, shard_pages: int, counted: st
     parser.add_argument("--seed", type=not_negative, default=0, help="(default: %(default)s)")
     parser.add_argument("--container", choices=CONTAINERS, default="parquet", help="(default: %(default)s)")
     parser.add_argument(
-        "--num_workers", type=positive, default=os.cpu_count() or 1, help="(default: all cores)"
+        "--num-workers", type=positive, default=os.cpu_count() or 1, help="(default: all cores)"
     )
     parser.add_argument(
         "--shard", type=part, default=(1, 1), help="make only part i of n, as in 2/8 (default: 1/1)"
     )
     parser.add_argument(
-        "--shard_pages", type=positive, default=shard_pages, help="pages in one shard (default: %(default)s)"
+        "--shard-pages", type=positive, default=shard_pages, help="pages in one shard (default: %(default)s)"
     )
 
 

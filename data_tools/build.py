@@ -301,7 +301,7 @@ def _bar(pages: int, total: int) -> tqdm:
 def make_shards(engine: str, arguments: Sequence[str], shard: tuple[int, int]) -> None:
     """What the engine's command would make, in this process and without its bar."""
     module = importlib.import_module(f"data_tools.engines.{engine}")
-    words = [*arguments, "--num_workers=1", f"--shard={shard[0]}/{shard[1]}"]
+    words = [*arguments, "--num-workers=1", f"--shard={shard[0]}/{shard[1]}"]
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         args = module.parser().parse_args(words)
         module.make(args)
@@ -340,7 +340,7 @@ def run_here(parts: list[Part], workers: int) -> Iterator[tuple[Part, str] | Non
     except futures.process.BrokenProcessPool:
         raise DrawingError(
             "a worker process was ended from outside (out of memory?); repeat the command to go on, "
-            "with a smaller --num_workers if memory was short"
+            "with a smaller --num-workers if memory was short"
         ) from None
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
@@ -473,7 +473,7 @@ def _write(path: Path, text: str) -> None:
 
 def parser(prog: str = "python -m data_tools.build") -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(prog=prog, description="Make all records of a stage from a recipe.")
+    options = arguments.CommandParser(prog=prog, description="Make all records of a stage from a recipe.")
     options.add_argument("config", metavar="CONFIG", help="a recipe such as configs/data/stage1.yaml")
     options.add_argument(
         "overrides", nargs="*", metavar="key=value", help="scale=0.001, sources.charts.rows=10"
@@ -499,7 +499,7 @@ def _report(summary: dict[str, Any]) -> int:
 def main(words: list[str] | None = None) -> int:
     options = parser()
     options.add_argument(
-        "--num_workers", type=arguments.positive, default=os.cpu_count() or 1, help="(default: all cores)"
+        "--num-workers", type=arguments.positive, default=os.cpu_count() or 1, help="(default: all cores)"
     )
     options.add_argument(
         "--shard", type=arguments.part, default=(1, 1), help="make only part i of n, as in 2/8 (default: 1/1)"

@@ -468,7 +468,7 @@ details { margin-top: .5em; } summary { cursor: pointer; color: var(--faint); }
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.preview", description="Show what records hold, on one offline HTML page."
     )
     options.add_argument("data", nargs="+", metavar="DATA", help="files or folders that training can read")

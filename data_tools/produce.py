@@ -435,7 +435,7 @@ def _produce_parallel(engine: Engine, plan: Plan, todo: list[int], workers: int,
         if isinstance(error, futures.process.BrokenProcessPool):
             raise DrawingError(
                 "a worker process was ended from outside (out of memory?); repeat the command to go on, "
-                "with a smaller --num_workers if memory was short"
+                "with a smaller --num-workers if memory was short"
             ) from None
         raise
     executor.shutdown()

@@ -130,7 +130,7 @@ class Recipe:
             words.append("--strict")
         if "shard_pages" not in source.options:
             most = options["shard_pages"].default
-            words.append(f"--shard_pages={min(most, math.ceil(pages / LEAST_SHARDS))}")
+            words.append(f"--shard-pages={min(most, math.ceil(pages / LEAST_SHARDS))}")
         if "tokenizer" in options and "tokenizer" not in source.options and self.tokenizer:
             words.append(f"--tokenizer={self.tokenizer}")
         for option, values in source.options.items():

@@ -62,8 +62,8 @@ RUNS = {
 }
 
 DRAW = [
-    "--seed 31 --fonts DejaVuSans,Lato-Regular,SourceSansPro-Regular,HankenGrotesk-Regular --num_workers 1",
-    "--text lowercase --side 128 --font_size 17-21 --characters 3-9",
+    "--seed 31 --fonts DejaVuSans,Lato-Regular,SourceSansPro-Regular,HankenGrotesk-Regular --num-workers 1",
+    "--text lowercase --side 128 --font-size 17-21 --characters 3-9",
 ]
 DRAWN = {
     PAGES: ["--count 48 --glyphs", *DRAW],

@@ -108,23 +108,23 @@ def add_record_arguments(options: argparse.ArgumentParser, default: tuple[str, .
         help="folder or file of records of one page; may come again",
     )
     options.add_argument(
-        "--page_tasks", type=arguments.one_of(tuple(PAGE_TASKS)), default=default,
+        "--page-tasks", type=arguments.one_of(tuple(PAGE_TASKS)), default=default,
         help=f"which records to take (default: {','.join(default)})",
     )  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.crops",
         description="Stitch pages to large pictures and write them as records.",
     )
     arguments.add_arguments(options, shard_pages=100, counted="spreads")
     add_record_arguments(options, default=("format", "ocr"))
     options.add_argument("--pages", type=arguments.span, default=(2, 3), help="in a spread (default: 2-3)")
-    options.add_argument("--tokenizer", help="folder of the tokenizer that counts --most_tokens")
+    options.add_argument("--tokenizer", help="folder of the tokenizer that counts --most-tokens")
     options.add_argument(
-        "--most_tokens", type=arguments.positive, default=4500,
+        "--most-tokens", type=arguments.positive, default=4500,
         help="of a spread's text; 13 views of 256 fill the rest of 8K (default: %(default)s)",
     )  # fmt: skip
     options.add_argument("--image", choices=("jpg", "png"), default="jpg", help="(default: %(default)s)")

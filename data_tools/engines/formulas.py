@@ -290,7 +290,7 @@ def _worth(formula: tex_source.Formula) -> bool:
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.formulas", description="Draw formulas and write them as records."
     )
     arguments.add_arguments(options, shard_pages=500, counted="pictures")
@@ -311,11 +311,11 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--formulas", type=arguments.span, default=(1, 1), help="in a picture (default: 1)")
     options.add_argument(
-        "--font_size", type=arguments.span, default=(22, 48), help="pixels of an em (default: 22-48)"
+        "--font-size", type=arguments.span, default=(22, 48), help="pixels of an em (default: 22-48)"
     )
     options.add_argument("--renderer", choices=RENDERERS, default="mathjax", help="(default: %(default)s)")
     options.add_argument(
-        "--chinese_font", help="name or file for Chinese in \\text; without it none is drawn"
+        "--chinese-font", help="name or file for Chinese in \\text; without it none is drawn"
     )
     options.add_argument("--image", choices=("jpg", "png"), default="png", help="(default: %(default)s)")
     degrade.add_arguments(options)
@@ -334,7 +334,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     generated = args.generated if args.generated is not None else float(not read)
     if font and args.renderer == "latex":
         raise DrawingError(
-            "--chinese_font: only MathJax draws Chinese in formulas; leave it or --renderer latex"
+            "--chinese-font: only MathJax draws Chinese in formulas; leave it or --renderer latex"
         )
     engine = FormulaEngine(
         read, generated, args.display, args.formulas, args.font_size, args.renderer, args.seed, font,

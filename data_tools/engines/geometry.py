@@ -724,7 +724,7 @@ def on_paper(image: Image.Image, em: int, rng: numpy.random.Generator) -> tuple[
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.geometry",
         description="Draw geometry by TikZ and write it as records.",
     )

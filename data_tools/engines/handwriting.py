@@ -267,16 +267,16 @@ def find_samples(given: Path, split: str) -> tuple[Sample, ...]:
     elif given.is_file():
         samples = _iam(given)
     else:
-        raise DrawingError(f"--line_images {given}: no such folder or file; a folder, lines.txt or .jsonl")
+        raise DrawingError(f"--line-images {given}: no such folder or file; a folder, lines.txt or .jsonl")
     kept = [sample for page, sample in samples if split == "all" or corpora.split_of(page) == split]
     if not kept:
         raise DrawingError(
-            f"--line_images {given}: none of {len(samples)} lines is on the {split} side; add lines"
+            f"--line-images {given}: none of {len(samples)} lines is on the {split} side; add lines"
         )
     for sample in kept:
         if not sample.path.is_file():
             raise DrawingError(
-                f"--line_images {given}: no file {sample.path}; keep pictures and list together"
+                f"--line-images {given}: no file {sample.path}; keep pictures and list together"
             )
         if not sample.text.strip() or not sample.text.isprintable():
             raise DrawingError(
@@ -370,7 +370,7 @@ def _languages(args: argparse.Namespace) -> tuple[tuple[scene.Language, ...], di
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.handwriting",
         description="Paste handwritten lines on blank pages and write them as records.",
     )
@@ -379,9 +379,9 @@ def parser() -> argparse.ArgumentParser:
     scene.add_language_arguments(options, "all")
     degrade.add_arguments(options)
     options.add_argument(
-        "--line_images", help="folder of pictures with .txt, IAM's lines.txt or a .jsonl, instead of fonts"
+        "--line-images", help="folder of pictures with .txt, IAM's lines.txt or a .jsonl, instead of fonts"
     )
-    options.add_argument("--font_size", type=arguments.span, default=(26, 56), help="pixels (default: 26-56)")
+    options.add_argument("--font-size", type=arguments.span, default=(26, 56), help="pixels (default: 26-56)")
     options.add_argument("--lines", type=arguments.span, default=(6, 8), help="on a page (default: 6-8)")
     return options
 

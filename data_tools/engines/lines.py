@@ -412,7 +412,7 @@ def _within(span: tuple[int, int], rng: numpy.random.Generator) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.lines",
         description="Draw small pages of single lines and write them as records.",
     )
@@ -429,7 +429,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--glyphs", action="store_true", help="tell the box of every character in ocr records"
     )
-    options.add_argument("--font_size", type=arguments.span, default=(13, 16), help="pixels (default: 13-16)")
+    options.add_argument("--font-size", type=arguments.span, default=(13, 16), help="pixels (default: 13-16)")
     options.add_argument("--lines", type=arguments.span, default=(1, 4), help="on a page (default: 1-4)")
     options.add_argument("--characters", type=arguments.span, default=(3, 9), help="in a line (default: 3-9)")
     options.add_argument(
@@ -447,7 +447,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     corpora.add_arguments(options)
     options.add_argument(
-        "--fonts_zh", default="all", help="for Chinese: names, paths, folders (default: all installed)"
+        "--fonts-zh", default="all", help="for Chinese: names, paths, folders (default: all installed)"
     )
     degrade.add_arguments(options)
     return options

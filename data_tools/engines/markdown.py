@@ -290,7 +290,7 @@ def page_blocks(language: scene.Language, room: int, rng: numpy.random.Generator
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.markdown",
         description="Set pages of Mathpix markdown in a browser and write them as records.",
     )
@@ -300,7 +300,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--width", type=arguments.span, default=(760, 1000), help="pixels (default: 760-1000)"
     )
-    options.add_argument("--font_size", type=arguments.span, default=(16, 21), help="pixels (default: 16-21)")
+    options.add_argument("--font-size", type=arguments.span, default=(16, 21), help="pixels (default: 16-21)")
     options.add_argument("--image", choices=("jpg", "png"), default="jpg", help="(default: %(default)s)")
     return options
 

@@ -237,7 +237,7 @@ def small_list() -> Path:
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.molecules", description="Draw molecules and write them as records."
     )
     arguments.add_arguments(options, shard_pages=500, counted="molecules")

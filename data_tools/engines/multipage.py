@@ -75,7 +75,7 @@ class MultipageEngine:
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.multipage",
         description="Join pages to documents and write them as records.",
     )
@@ -84,17 +84,17 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--tokenizer", required=True, help="folder of the tokenizer that counts")
     options.add_argument("--pages", type=arguments.span, default=(2, 8), help="in a document (default: 2-8)")
     options.add_argument(
-        "--page_tokens",
+        "--page-tokens",
         type=arguments.positive,
         default=650,
         help="every page has fewer (default: %(default)s)",
     )
     options.add_argument(
-        "--most_tokens", type=arguments.positive, default=8000,
+        "--most-tokens", type=arguments.positive, default=8000,
         help="of prompt, views and text together (default: %(default)s)",
     )  # fmt: skip
     options.add_argument(
-        "--view_tokens", type=arguments.positive, default=256, help="of one page (default: %(default)s)"
+        "--view-tokens", type=arguments.positive, default=256, help="of one page (default: %(default)s)"
     )
     return options
 
@@ -105,7 +105,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     least = args.pages[0] * args.view_tokens
     if least >= args.most_tokens:
         raise DrawingError(
-            f"--most_tokens {args.most_tokens}: {args.pages[0]} views alone are {least}; give more"
+            f"--most-tokens {args.most_tokens}: {args.pages[0]} views alone are {least}; give more"
         )
     crops.load(args.tokenizer)  # a wrong folder ends the command here, not in a worker
     engine = MultipageEngine(

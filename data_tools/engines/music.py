@@ -284,7 +284,7 @@ def _engrave(text: str, look: dict[str, Any]) -> dict[str, Any]:
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.music",
         description="Engrave single systems of **kern and write them as records of the task format.",
     )

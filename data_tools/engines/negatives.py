@@ -243,7 +243,7 @@ def _inked(image: Image.Image, mask: Pixels, rng: numpy.random.Generator) -> Ima
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.negatives",
         description="Draw pictures with nothing left to read, or only a part, and write them as records.",
     )
@@ -260,7 +260,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--height", type=arguments.span, default=(480, 1300), help="pixels (default: 480-1300)"
     )
-    options.add_argument("--font_size", type=arguments.span, default=(16, 40), help="pixels (default: 16-40)")
+    options.add_argument("--font-size", type=arguments.span, default=(16, 40), help="pixels (default: 16-40)")
     return options
 
 

@@ -524,7 +524,7 @@ def _numbered(blocks: list[Block], numbered_sections: bool) -> list[Block]:
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.pages",
         description="Set document pages by typst and write them as records.",
     )
@@ -540,7 +540,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--dpi", type=arguments.positive, default=124, help="pixels in 72 points (default: 124)"
     )
-    options.add_argument("--font_size", type=arguments.span, default=(8, 12), help="points (default: 8-12)")
+    options.add_argument("--font-size", type=arguments.span, default=(8, 12), help="points (default: 8-12)")
     options.add_argument("--columns", type=arguments.span, default=(1, 2), help="up to 3 (default: 1-2)")
     options.add_argument(
         "--footnotes", type=degrade.share, default=0.0, help="share of paragraphs with one, 0-1 (default: 0)"
@@ -552,7 +552,7 @@ def parser() -> argparse.ArgumentParser:
     )
     corpora.add_arguments(options)
     options.add_argument(
-        "--fonts_zh", default="all", help="for Chinese: names, paths, folders (default: all installed)"
+        "--fonts-zh", default="all", help="for Chinese: names, paths, folders (default: all installed)"
     )
     degrade.add_arguments(options)
     options.add_argument("--image", choices=("jpg", "png"), default="jpg", help="(default: %(default)s)")

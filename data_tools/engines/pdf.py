@@ -217,7 +217,7 @@ def find_pages(folder: Path, split: str) -> tuple[tuple[tuple[str, int], ...], C
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.pdf", description="Write the pages of PDF files as records."
     )
     options.add_argument(
@@ -235,13 +235,13 @@ def parser() -> argparse.ArgumentParser:
         "--longest", type=arguments.positive, help="pixels of the longer side, instead of --dpi"
     )
     options.add_argument(
-        "--least_characters",
+        "--least-characters",
         type=arguments.positive,
         default=50,
         help="of a page worth reading (default: 50)",
     )
     options.add_argument(
-        "--most_math", type=degrade.share, default=0.05,
+        "--most-math", type=degrade.share, default=0.05,
         help="share of a page's characters in fonts for mathematics, 0-1 (default: %(default)s)",
     )  # fmt: skip
     options.add_argument(

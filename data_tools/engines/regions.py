@@ -364,7 +364,7 @@ def random_point(region: Region, rng: numpy.random.Generator) -> tuple[int, int]
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.regions",
         description="Make box, point and frame records of pages that were written with their boxes.",
     )
@@ -379,11 +379,11 @@ def parser() -> argparse.ArgumentParser:
         "--tasks", type=arguments.one_of(TASKS), default=("box",), help="box,point,color (default: box)"
     )
     options.add_argument(
-        "--page_tasks", type=arguments.one_of(PAGE_TASKS), default=PAGE_TASKS,
+        "--page-tasks", type=arguments.one_of(PAGE_TASKS), default=PAGE_TASKS,
         help="which records to take: ocr gives plain, format formatted ones (default: both)",
     )  # fmt: skip
     options.add_argument(
-        "--per_page", type=arguments.positive, default=1, help="regions of a page (default: %(default)s)"
+        "--per-page", type=arguments.positive, default=1, help="regions of a page (default: %(default)s)"
     )
     options.add_argument(
         "--jitter",

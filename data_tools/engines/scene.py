@@ -412,7 +412,7 @@ def add_language_arguments(parser: argparse.ArgumentParser, fonts: str) -> None:
         "--fonts", default=fonts, help="for Latin: names, paths, folders, Lato-* (default: a set)"
     )
     parser.add_argument(
-        "--fonts_zh", default="all", help="for Chinese: names, paths, folders (default: all installed)"
+        "--fonts-zh", default="all", help="for Chinese: names, paths, folders (default: all installed)"
     )
 
 
@@ -428,7 +428,7 @@ def languages(args: argparse.Namespace) -> tuple[tuple[Language, ...], dict[str,
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.scene",
         description="Draw text into scenes and write them as records.",
     )
@@ -442,7 +442,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--backgrounds", type=Path, help="folder of photos without text (default: drawn ones)"
     )
-    options.add_argument("--font_size", type=arguments.span, default=(16, 72), help="pixels (default: 16-72)")
+    options.add_argument("--font-size", type=arguments.span, default=(16, 72), help="pixels (default: 16-72)")
     options.add_argument("--regions", type=arguments.span, default=(1, 7), help="in a picture (default: 1-7)")
     return options
 
@@ -451,7 +451,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
     shape = (args.side, args.side) if args.side else (args.width, args.height)
     if args.font_size[0] < 12:
-        raise DrawingError(f"--font_size {args.font_size[0]}: text turned in space needs 12 pixels or more")
+        raise DrawingError(f"--font-size {args.font_size[0]}: text turned in space needs 12 pixels or more")
     photos, (chosen, without) = find_photos(args.backgrounds), languages(args)
     engine = SceneEngine(
         chosen, photos, args.tasks, shape, args.font_size, args.regions, args.degrade,

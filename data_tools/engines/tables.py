@@ -474,7 +474,7 @@ def _shown(value: Any) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.tables",
         description="Set tables by LaTeX and write them as records.",
     )
@@ -487,7 +487,7 @@ def parser() -> argparse.ArgumentParser:
         help="cut tables from the data inside scikit-learn and vega_datasets too",
     )
     options.add_argument(
-        "--from_frames",
+        "--from-frames",
         type=degrade.share,
         default=0.5,
         help="share of tables cut from data, if any (default: 0.5)",
@@ -500,7 +500,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="refuse where fonts or programs for Chinese are missing, instead of leaving it out",
     )
-    options.add_argument("--chinese_fonts", default="all", help="names, files or folders (default: all)")
+    options.add_argument("--chinese-fonts", default="all", help="names, files or folders (default: all)")
     options.add_argument("--columns", type=arguments.span, default=(2, 7), help="(default: 2-7)")
     options.add_argument(
         "--rows", type=arguments.span, default=(2, 12), help="without the header (default: 2-12)"
@@ -563,7 +563,7 @@ def _chinese(names: str) -> tuple[str, tuple[Path, ...]]:
     paths = tuple(system_fonts.chinese_fonts(names))
     if len(paths) > MOST_FONTS:
         raise DrawingError(
-            f"--chinese_fonts: {len(paths)} fonts; LaTeX is told of {MOST_FONTS} at most, name fewer"
+            f"--chinese-fonts: {len(paths)} fonts; LaTeX is told of {MOST_FONTS} at most, name fewer"
         )
     return version, paths
 

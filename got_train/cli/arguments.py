@@ -21,10 +21,10 @@ RENAMED = {
 
 
 class CommandParser(argparse.ArgumentParser):
-    """argparse for `got <command>`: flags are written out, and an unknown one is told its nearest."""
+    """argparse for `got <command>` (or prog): flags are written out; an unknown one is told its nearest."""
 
-    def __init__(self, command: str, **settings: Any) -> None:
-        super().__init__(prog=f"got {command}", allow_abbrev=False, **settings)
+    def __init__(self, command: str = "", **settings: Any) -> None:
+        super().__init__(**{"prog": f"got {command}", "allow_abbrev": False} | settings)
 
     def parse_known_args(
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None

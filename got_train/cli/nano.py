@@ -40,7 +40,7 @@ def lines(folder: str, count: int, seed: int, faces: str, *options: str) -> list
         "lowercase",
         "--side",
         "128",
-        "--font_size",
+        "--font-size",
         "17-21",
         "--characters",
         "3-9",

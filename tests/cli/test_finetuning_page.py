@@ -35,7 +35,7 @@ def shortened(words):
     if "--count" in words:
         place = words.index("--count") + 1
         words[place] = SIZES[words[place]]
-        words += ["--num_workers", "1"]
+        words += ["--num-workers", "1"]
     if words[:2] == ["got", "train"]:
         words += ["train.max_steps=2", "train.save_steps=1", "train.eval_steps=1", "eval.max_samples=3"]
     if "--step" in words:

@@ -36,7 +36,7 @@ def places(tmp_path_factory) -> dict[str, str]:
     """What stands for the files that a reader of the README has."""
     folder = tmp_path_factory.mktemp("readme")
     drawn = ["--out", str(folder / "my_data"), "--count", "8", "--side", "128", "--text", "lowercase"]
-    faces = ["--fonts", "DejaVuSans", "--font_size", "17-21", "--container", "folder", "--num_workers", "1"]
+    faces = ["--fonts", "DejaVuSans", "--font-size", "17-21", "--container", "folder", "--num-workers", "1"]
     run(["-m", "data_tools.engines.lines", *drawn, *faces], folder)
     records = str(folder / "my_data/records.jsonl")
     return {

@@ -247,7 +247,7 @@ def test_shards_and_folder_of_data_tools_hold_the_same_records(tmp_path):
     made = {}
     for container in ("parquet", "folder"):
         out = str(tmp_path / container)
-        options = [*("--count", "5", "--shard_pages", "2", "--num_workers", "1"), "--container", container]
+        options = [*("--count", "5", "--shard-pages", "2", "--num-workers", "1"), "--container", container]
         assert generate_lines(["--out", out, *options]) == 0
         records = list(read_records(out))
         pixels = [np.asarray(open_image(image)) for record in records for image in record.images]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -46,7 +47,7 @@ def write(tmp_path):
 
 
 def run(*arguments, workers=1):
-    return build.main([*arguments, "--num_workers", str(workers)])
+    return build.main([*arguments, "--num-workers", str(workers)])
 
 
 def made(folder):
@@ -67,7 +68,7 @@ def made(folder):
         ),
         (
             {"sources": {"lines": {"rows": 1, "options": {"font_size": "9..12"}}}},
-            "sources.lines.options: argument --font_size: '9..12' is not a range such as 1-4",
+            "sources.lines.options: argument --font-size: '9..12' is not a range such as 1-4",
         ),
         (
             {"sources": {"lines": {"rows": 1, "options": {"count": 3}}}},
@@ -167,7 +168,7 @@ def test_the_snippets_are_what_a_stage_takes_and_weigh_as_the_recipe_says(write,
 @pytest.mark.slow
 def test_a_killed_build_goes_on_to_the_same_bytes(write, tmp_path):
     path = write()
-    command = [sys.executable, "-m", "data_tools.build", path, "sources.lines.rows=400", "--num_workers", "2"]
+    command = [sys.executable, "-m", "data_tools.build", path, "sources.lines.rows=400", "--num-workers", "2"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert subprocess.run([*command, f"out={whole}"], cwd=ROOT, capture_output=True).returncode == 0
     process = subprocess.Popen([*command, f"out={killed}"], cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -300,7 +301,7 @@ def test_records_in_folders_are_counted_as_those_in_parquet_files(tmp_path):
     counts = []
     for container in ("parquet", "folder"):
         out = tmp_path / container
-        words = ["--count=6", "--sources=pydoc", "--tasks=ocr,box", "--shard_pages=3", "--num_workers=1"]
+        words = ["--count=6", "--sources=pydoc", "--tasks=ocr,box", "--shard-pages=3", "--num-workers=1"]
         lines.make(lines.parser().parse_args([f"--out={out}", f"--container={container}", *words]))
         for shard in (0, 1):
             token_counts.count_shard(out, shard, TOKENIZER)
@@ -347,3 +348,12 @@ def test_ray_makes_the_same_bytes_on_one_machine(write, tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert made(tmp_path / "ray") == made(tmp_path / "here") != {}
+
+
+@pytest.mark.parametrize("engine", [*recipe.ENGINES, *recipe.OF_RECORDS])
+def test_flags_are_in_kebab_case_and_the_old_spelling_is_told_the_new_one(engine):
+    parser = recipe.quiet_parser(engine)
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    assert "--num-workers" in flags and not [flag for flag in flags if "_" in flag]
+    with pytest.raises(argparse.ArgumentError, match="^--num_workers: renamed; use --num-workers$"):
+        parser.parse_args(["--num_workers", "2"])

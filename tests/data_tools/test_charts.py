@@ -176,10 +176,10 @@ def test_a_font_without_chinese_is_never_used_for_it() -> None:
 
 
 def test_the_same_index_gives_the_same_bytes_and_another_one_others(tmp_path: Path) -> None:
-    arguments = ["--count", "6", "--shard_pages", "3", "--fonts", "DejaVuSans", "--container", "folder"]
+    arguments = ["--count", "6", "--shard-pages", "3", "--fonts", "DejaVuSans", "--container", "folder"]
     arguments += ["--sources", "pydoc"]
     for name, workers in (("one", "1"), ("two", "2")):
-        args = [*arguments, "--out", str(tmp_path / name), "--num_workers", workers]
+        args = [*arguments, "--out", str(tmp_path / name), "--num-workers", workers]
         assert charts.main(args) == 0
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.png"))
     assert len(files) == 6
@@ -231,7 +231,7 @@ def test_of_400_random_charts_2_percent_at_most_are_rejected_before_they_are_dra
 
 def test_a_look_whose_program_is_missing_is_left_out_unless_it_is_the_only_one(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(renderers, "NODE_FOLDER", tmp_path)
-    words = ["--count=2", "--sources=pydoc", "--num_workers=1", f"--out={tmp_path / 'both'}"]
+    words = ["--count=2", "--sources=pydoc", "--num-workers=1", f"--out={tmp_path / 'both'}"]
     both = charts.make(charts.parser().parse_args([*words, "--looks=matplotlib,echarts"]))
     assert both["without"] == {
         "the look echarts": "npm package echarts: not found in data_tools/node; `make data-tools` installs it"

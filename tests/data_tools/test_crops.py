@@ -121,9 +121,9 @@ def test_a_document_keeps_within_its_tokens_and_its_pictures_are_the_pages_bytes
 
 
 def test_both_commands_write_records_that_our_reader_takes(pages: Path, tmp_path: Path) -> None:
-    common = ["--records", str(pages), "--count", "3", "--container", "folder", "--num_workers", "1"]
+    common = ["--records", str(pages), "--count", "3", "--container", "folder", "--num-workers", "1"]
     for module, more, task in (
-        (crops, ["--page_tasks", "format"], "multi_crop"),
+        (crops, ["--page-tasks", "format"], "multi_crop"),
         (multipage, ["--tokenizer", str(TOKENIZER), "--pages", "2-3"], "multi_page"),
     ):
         out = tmp_path / task

@@ -180,7 +180,7 @@ def test_hidden_ink_is_rejected():
 @node
 def test_the_command_writes_the_users_formulas(paper, tmp_path):
     out = tmp_path / "out"
-    arguments = ["--out", out, "--count", 24, "--tex", paper, "--container", "folder", "--num_workers", 1]
+    arguments = ["--out", out, "--count", 24, "--tex", paper, "--container", "folder", "--num-workers", 1]
     assert formulas.main([str(each) for each in arguments]) == 0
     records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
     targets = {rf"\[{tex}\]" if display else rf"\({tex}\)" for tex, display in EXPECTED}

@@ -123,8 +123,8 @@ def test_one_index_gives_the_same_bytes_in_any_batch(monkeypatch):
 @latex
 def test_the_command_writes_records(tmp_path):
     arguments = ["--out", tmp_path / "out", "--count", 6, "--kinds", "circle", "--container", "folder"]
-    arguments += ["--shard_pages", 6]
-    assert geometry.main([str(each) for each in [*arguments, "--num_workers", 1]]) == 0
+    arguments += ["--shard-pages", 6]
+    assert geometry.main([str(each) for each in [*arguments, "--num-workers", 1]]) == 0
     records = [json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()]
     assert len(records) == 6
     assert all(record["task"] == "format" and "circle" in record["text"] for record in records)

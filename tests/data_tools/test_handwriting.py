@@ -144,8 +144,8 @@ def test_broken_lists_of_lines_are_refused_by_name(
 def test_the_command_draws_the_same_page_again(tmp_path: Path, line_folder: Path) -> None:
     made = []
     for name in ("one", "two"):
-        args = ["--out", str(tmp_path / "out" / name), "--count", "2", "--line_images", str(line_folder)]
-        args += ["--container", "folder", "--num_workers", "1", "--degrade", "1", "--split", "train"]
+        args = ["--out", str(tmp_path / "out" / name), "--count", "2", "--line-images", str(line_folder)]
+        args += ["--container", "folder", "--num-workers", "1", "--degrade", "1", "--split", "train"]
         handwriting.make(handwriting.parser().parse_args(args))
         made.append((tmp_path / "out" / name / "records.jsonl").read_bytes())
     assert made[0] == made[1] and b'"sources"' in made[0]

@@ -268,12 +268,12 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) ->
         "data_tools.engines.lines",
         "--count",
         "4000",
-        "--shard_pages",
+        "--shard-pages",
         "100",
         "--seed",
         "3",
     ]
-    command += ["--sources", "pydoc", "--container", "folder", "--fonts", "DejaVuSans", "--num_workers", "1"]
+    command += ["--sources", "pydoc", "--container", "folder", "--fonts", "DejaVuSans", "--num-workers", "1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     killed = subprocess.Popen(
         [*command, "--out", str(tmp_path / "killed")], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
@@ -476,9 +476,9 @@ def pdfs(tmp_path: Path) -> Path:
 
 def test_a_pdf_gives_exactly_its_lines_and_bad_pages_are_counted_by_cause(pdfs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    args = ["--pdfs", str(pdfs), "--out", str(out), "--container", "folder", "--num_workers", "1"]
+    args = ["--pdfs", str(pdfs), "--out", str(out), "--container", "folder", "--num-workers", "1"]
     summary = pdf.make(
-        pdf.parser().parse_args([*args, "--tasks", "ocr,box,color", "--least_characters", "20"])
+        pdf.parser().parse_args([*args, "--tasks", "ocr,box,color", "--least-characters", "20"])
     )
     records = [json.loads(line) for line in (out / "records.jsonl").open(encoding="utf-8")]
     pages_read = [record for record in records if record["id"].endswith("-ocr")]
@@ -501,8 +501,8 @@ def test_a_pdf_gives_exactly_its_lines_and_bad_pages_are_counted_by_cause(pdfs: 
 
 
 def test_the_command_closes_every_pdf_that_it_reads(pdfs: Path, tmp_path: Path) -> None:
-    words = ["--pdfs", str(pdfs), "--out", str(tmp_path / "out"), "--num_workers", "1"]
-    command = [sys.executable, "-m", "data_tools.engines.pdf", *words, "--least_characters", "20"]
+    words = ["--pdfs", str(pdfs), "--out", str(tmp_path / "out"), "--num-workers", "1"]
+    command = [sys.executable, "-m", "data_tools.engines.pdf", *words, "--least-characters", "20"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr
     assert "2 records of" in said and "still open" not in said  # pdfium's words at the end of the process
 

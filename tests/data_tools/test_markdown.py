@@ -159,7 +159,7 @@ def _row(chosen: MarkdownEngine, seed: int) -> produce.Row | None:
 
 @needs_browser
 def test_the_command_writes_records_of_the_task_format(tmp_path: Path) -> None:
-    arguments = ["--count", "2", "--fonts", "DejaVuSerif", "--container", "folder", "--num_workers", "1"]
+    arguments = ["--count", "2", "--fonts", "DejaVuSerif", "--container", "folder", "--num-workers", "1"]
     assert markdown.main([*arguments, "--sources", "pydoc", "--out", str(tmp_path / "out")]) == 0
     lines = (tmp_path / "out" / "records.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["task"] for line in lines] == ["format", "format"]

@@ -122,7 +122,7 @@ def test_the_command_reads_the_users_list_and_gives_the_same_bytes_again(tmp_pat
     for name in ("one", "two"):
         arguments = ["--out", tmp_path / name, "--count", 8, "--smiles", tmp_path / "a.csv"]
         assert (
-            molecules.main([str(each) for each in [*arguments, "--container", "folder", "--num_workers", 1]])
+            molecules.main([str(each) for each in [*arguments, "--container", "folder", "--num-workers", 1]])
             == 0
         )
         outs.append((tmp_path / name / "records.jsonl").read_bytes())

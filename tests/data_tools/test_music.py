@@ -224,7 +224,7 @@ def test_systems_of_a_file_are_records_too(tmp_path: Path) -> None:
     arguments = ["--kern", str(tmp_path), "--bars", "2-2", "--count", "4", "--container", "folder"]
     arguments += ["--sources", "pydoc"]
     for name in ("one", "two"):
-        assert music.main([*arguments, "--out", str(tmp_path / name), "--num_workers", "1"]) == 0
+        assert music.main([*arguments, "--out", str(tmp_path / name), "--num-workers", "1"]) == 0
     lines = (tmp_path / "one" / "records.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     assert {record["meta"]["source"] for record in records} <= {"piece.krn:2", "piece.krn:3", "piece.krn:1"}
@@ -235,9 +235,9 @@ def test_systems_of_a_file_are_records_too(tmp_path: Path) -> None:
 
 @needs_verovio
 def test_two_workers_end_and_write_what_one_writes(tmp_path: Path) -> None:
-    arguments = ["--count", "4", "--shard_pages", "2", "--container", "folder", "--sources", "pydoc"]
+    arguments = ["--count", "4", "--shard-pages", "2", "--container", "folder", "--sources", "pydoc"]
     for workers in ("1", "2"):
-        command = [sys.executable, "-m", "data_tools.engines.music", *arguments, "--num_workers", workers]
+        command = [sys.executable, "-m", "data_tools.engines.music", *arguments, "--num-workers", workers]
         command += ["--out", str(tmp_path / workers)]
         subprocess.run(command, check=True, timeout=100, cwd=Path(__file__).parents[2])
     pictures = sorted(path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*.png"))

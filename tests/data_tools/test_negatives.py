@@ -113,7 +113,7 @@ def test_blank_papers_differ_and_hold_their_rules_only() -> None:
 
 def test_empty_texts_are_read_when_they_are_allowed_and_refused_when_not(tmp_path: Path) -> None:
     arguments = ["--count", "6", "--kinds", "blank,photo", "--container", "folder", "--sources", "pydoc"]
-    arguments += ["--width", "100-120", "--height", "100-120", "--num_workers", "1"]
+    arguments += ["--width", "100-120", "--height", "100-120", "--num-workers", "1"]
     for name in ("one", "two"):
         assert negatives.main([*arguments, "--out", str(tmp_path / name)]) == 0
     records = read_records(tmp_path / "one" / "records.jsonl", allow_empty=True)

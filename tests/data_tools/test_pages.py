@@ -175,9 +175,9 @@ def test_boxes_of_degraded_pages_hold_the_ink_where_it_is_now(upright: bool) -> 
 
 @needs_chinese
 def test_chinese_lines_are_characters_in_a_row_without_spaces(tmp_path: Path) -> None:
-    args = ["--out", str(tmp_path), "--count", "20", "--container", "folder", "--num_workers", "1"]
+    args = ["--out", str(tmp_path), "--count", "20", "--container", "folder", "--num-workers", "1"]
     args += ["--language", "both", "--fonts", "DejaVuSans", "--characters", "4-8", "--sources", "pydoc"]
-    args += ["--fonts_zh", str(chinese_font()[0]), "--side", "200", "--degrade", "0.5", "--glyphs"]
+    args += ["--fonts-zh", str(chinese_font()[0]), "--side", "200", "--degrade", "0.5", "--glyphs"]
     lines.make(lines.parser().parse_args(args))
     records = [json.loads(line) for line in (tmp_path / "records.jsonl").open(encoding="utf-8")]
     chinese = [record for record in records if re.search("[\u4e00-\u9fa5]", record["text"])]
@@ -224,8 +224,8 @@ def pdfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(pdfs: Path, out: Path, *more: str) -> tuple[dict, list[dict]]:
-    args = ["--pdfs", str(pdfs), "--out", str(out), "--container", "folder", "--num_workers", "1"]
-    summary = pdf.make(pdf.parser().parse_args([*args, "--least_characters", "20", *more]))
+    args = ["--pdfs", str(pdfs), "--out", str(out), "--container", "folder", "--num-workers", "1"]
+    summary = pdf.make(pdf.parser().parse_args([*args, "--least-characters", "20", *more]))
     return summary, [json.loads(line) for line in (out / "records.jsonl").open(encoding="utf-8")]
 
 

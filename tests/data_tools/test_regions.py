@@ -26,7 +26,7 @@ def rng(seed: int = 0) -> numpy.random.Generator:
 def line_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """170 pages with the cells of all their characters."""
     out = tmp_path_factory.mktemp("lines") / "out"
-    args = ["--out", str(out), "--count", "170", "--container", "folder", "--num_workers", "1", "--glyphs"]
+    args = ["--out", str(out), "--count", "170", "--container", "folder", "--num-workers", "1", "--glyphs"]
     args += ["--sources", "pydoc", "--fonts", "DejaVuSans,DejaVuSerif", "--lines", "2-5", "--side", "160"]
     lines.make(lines.parser().parse_args(args))
     return out
@@ -73,7 +73,7 @@ def test_a_point_lies_in_its_line_and_its_record_has_two_numbers(line_pages: Pat
         str(tmp_path),
         "--tasks",
         "point,color",
-        "--num_workers",
+        "--num-workers",
         "1",
     ]
     summary = regions.make(regions.parser().parse_args([*args, "--container", "folder", "--jitter", "0.5"]))
@@ -102,7 +102,7 @@ def test_two_lines_of_a_page_that_overlap_are_not_asked_for() -> None:
 
 def test_formatted_blocks_of_pages_become_format_records(tmp_path: Path) -> None:
     """The block's box holds the words of its markdown, by the lines that the plain record tells."""
-    common = ["--count", "6", "--side", "700", "--num_workers", "1", "--sources", "pydoc", "--dpi", "96"]
+    common = ["--count", "6", "--side", "700", "--num-workers", "1", "--sources", "pydoc", "--dpi", "96"]
     args = [*common, "--out", str(tmp_path / "pages"), "--tasks", "ocr,format", "--blocks", "--seed", "5"]
     pages.make(pages.parser().parse_args(args))
     plain = record_source.open_records([tmp_path / "pages"], ("ocr",))
@@ -128,7 +128,7 @@ def test_records_without_boxes_are_counted_and_wrong_ones_refused(tmp_path: Path
     (tmp_path / "a.png").write_bytes(data)
     path = tmp_path / "records.jsonl"
     path.write_text(json.dumps({"images": ["a.png"], "task": "ocr", "text": "no boxes"}) + "\n")
-    args = ["--records", str(tmp_path), "--num_workers", "1"]
+    args = ["--records", str(tmp_path), "--num-workers", "1"]
     summary = regions.make(regions.parser().parse_args([*args, "--out", str(tmp_path / "out")]))
     assert summary["rows"] == 0 and summary["rejected"] == {"no region with a box of its own": 1}
     record = {"images": ["a.png"], "task": "ocr", "text": "a\nb", "meta": {"line_boxes": [[0, 0, 5, 5]]}}

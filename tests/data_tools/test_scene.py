@@ -124,7 +124,7 @@ def test_photos_lie_under_the_text_and_the_same_seed_gives_the_same_bytes(tmp_pa
 def test_the_command_writes_records_that_our_reader_takes(tmp_path: Path) -> None:
     from got_train.data.records import read_records
 
-    args = ["--out", str(tmp_path), "--count", "3", "--container", "folder", "--num_workers", "1"]
+    args = ["--out", str(tmp_path), "--count", "3", "--container", "folder", "--num-workers", "1"]
     args += ["--sources", "pydoc", "--fonts", "DejaVuSans", "--tasks", "scene", "--degrade", "1"]
     summary = scene.make(scene.parser().parse_args(args))
     records = read_records(tmp_path / "records.jsonl", check_files=True)

@@ -156,8 +156,8 @@ def test_the_command_cuts_tables_from_a_csv_file(tmp_path):
     lines = ["Name;Price;Note", *(f"thing {n};{n}.50;n{n}" for n in range(20))]
     (tmp_path / "a.csv").write_text("\n".join(lines))
     out = tmp_path / "out"
-    arguments = ["--out", out, "--count", 10, "--csv", tmp_path / "a.csv", "--from_frames", 1]
-    arguments += ["--container", "folder", "--num_workers", 1, "--sources", "pydoc"]
+    arguments = ["--out", out, "--count", 10, "--csv", tmp_path / "a.csv", "--from-frames", 1]
+    arguments += ["--container", "folder", "--num-workers", 1, "--sources", "pydoc"]
     if not renderers.available("xelatex", "tex:xeCJK.sty"):
         pytest.skip("needs XeTeX")
     assert tables.main([str(each) for each in arguments]) == 0
@@ -189,7 +189,7 @@ def test_without_what_sets_chinese_the_english_tables_are_made(tmp_path, monkeyp
     monkeypatch.setattr(system_fonts, "chinese_fonts", none)
     monkeypatch.setattr(renderers, "program_version", str)
     monkeypatch.setattr(renderers, "find_tex_file", str)
-    words = ["--count=3", "--sources=pydoc", "--num_workers=1", f"--out={tmp_path / 'out'}"]
+    words = ["--count=3", "--sources=pydoc", "--num-workers=1", f"--out={tmp_path / 'out'}"]
     summary = tables.make(tables.parser().parse_args([*words, "--chinese=0.5"]))
     assert (summary["rows"], summary["without"]) == (3, {"Chinese": "no font"})
     for refused in (["--chinese=1"], ["--chinese=0.5", "--strict"]):

@@ -39,7 +39,7 @@ def rows(tmp_path):
     def rows(engine, *words, count=COUNT):
         module = import_module(f"data_tools.engines.{engine}")
         out = tmp_path / engine
-        fixed = [f"--out={out}", f"--count={count}", "--seed=20", "--num_workers=1"]
+        fixed = [f"--out={out}", f"--count={count}", "--seed=20", "--num-workers=1"]
         try:
             module.make(module.parser().parse_args([*fixed, *words]))
         except (renderers.RendererError, ModuleNotFoundError) as error:
@@ -93,12 +93,12 @@ needs_tesseract = pytest.mark.skipif(not shutil.which("tesseract"), reason="need
     [
         (
             "pages",
-            "--columns=1-2 --font_size=9-12 --image=png --dpi=200 --width=1654 --height=2339",
+            "--columns=1-2 --font-size=9-12 --image=png --dpi=200 --width=1654 --height=2339",
             "--psm 3 --dpi 200",
         ),
         (
             "lines",
-            "--width=900 --height=360 --font_size=22-32 --characters=10-40 --lines=1-6",
+            "--width=900 --height=360 --font-size=22-32 --characters=10-40 --lines=1-6",
             "--psm 6 --dpi 150",
         ),
     ],

@@ -228,7 +228,7 @@ def test_the_line_tool_writes_the_boxes_that_it_drew(tmp_path):
     from data_tools.engines import lines
 
     asked = ["--out", str(tmp_path), "--count", "3", "--container", "folder", "--tasks", "spot,ocr"]
-    assert lines.main([*asked, "--fonts", "DejaVuSans", "--num_workers", "1", "--text", "digits"]) == 0
+    assert lines.main([*asked, "--fonts", "DejaVuSans", "--num-workers", "1", "--text", "digits"]) == 0
     rows = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
     assert [row["task"] for row in rows] == ["spot", "ocr"] * 3
     for spot, plain in zip(rows[::2], rows[1::2], strict=True):

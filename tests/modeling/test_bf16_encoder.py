@@ -66,7 +66,7 @@ def test_the_trained_nano_reads_8_pages_to_the_same_text(tmp_path, capfd, part):
     from data_tools.engines import lines
     from infer import main
 
-    recipe = "--count 8 --seed 3 --container folder --text lowercase --side 128 --font_size 17-21"
+    recipe = "--count 8 --seed 3 --container folder --text lowercase --side 128 --font-size 17-21"
     lines.main(["--out", str(tmp_path / "data"), *recipe.split(), "--characters", "3-9"])
     pages = sorted(map(str, tmp_path.glob("data/**/*.png")))[:8]
     capfd.readouterr()

@@ -69,10 +69,10 @@ def tuned(tmp_path_factory):
         "lowercase",
         "--fonts",
         "DejaVuSans",
-        "--num_workers",
+        "--num-workers",
         "1",
     ]
-    drawn += ["--font_size", "17-21", "--container", "folder", "--out", str(place / "pages")]
+    drawn += ["--font-size", "17-21", "--container", "folder", "--out", str(place / "pages")]
     command = [sys.executable, "-m", "data_tools.engines.lines", *drawn]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     lines = (place / "pages/records.jsonl").read_text().splitlines(keepends=True)

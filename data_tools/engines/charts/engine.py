@@ -326,7 +326,7 @@ def _draw(look: str, chart: Chart, font: Path, rng: numpy.random.Generator) -> D
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    options = argparse.ArgumentParser(
+    options = arguments.CommandParser(
         prog="python -m data_tools.engines.charts.engine",
         description="Draw charts and write them as records of the task format.",
     )
