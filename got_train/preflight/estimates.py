@@ -17,7 +17,6 @@ from .findings import ERROR, WARNING, Finding
 
 MOMENTS = 2  # float32 numbers that AdamW keeps of each that trains
 FULL = 0.9  # of the memory, from which on a run is at risk
-UNMEASURED = "memory and time: not measured"
 
 
 def measure(config: Config, longest: Sequence[Record]) -> dict[str, Any]:

@@ -33,6 +33,12 @@ def test_the_overview_fits_a_screen_and_is_there_in_a_third_of_a_second_without_
     assert done.stderr == "[]\n"
 
 
+def test_the_name_of_a_file_cannot_command_the_terminal(capsys):
+    assert command.main(["trace", "\x1b[2J\u4e2d", "--step", "1"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("trace: \\x1b[2J\u4e2d") and "\x1b" not in err
+
+
 def test_no_command_imports_paddle_before_it_knows_its_arguments():
     script = (
         "import importlib, sys\n"

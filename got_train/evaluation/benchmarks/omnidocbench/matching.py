@@ -79,24 +79,22 @@ class Side:
 
 
 def truth_side(elements: Sequence[Element], rule: Rule) -> Side:
-    norms = [norm_of(element.category, element.content, rule) for element in elements]
-    kept = [index for index, norm in enumerate(norms) if norm and elements[index].content]
-    return Side(
-        [elements[index].content for index in kept],
-        [norms[index] for index in kept],
-        [elements[index].category for index in kept],
-        list(elements),
-    )
+    return _side(elements, [element.category for element in elements], rule)
 
 
 def answer_side(blocks: Sequence[Block], rule: Rule) -> Side:
-    norms = [norm_of(block.kind, block.content, rule) for block in blocks]
-    kept = [index for index, norm in enumerate(norms) if norm and blocks[index].content]
+    return _side(blocks, [block.kind for block in blocks], rule)
+
+
+def _side(items: Sequence[Any], kinds: Sequence[str], rule: Rule) -> Side:
+    """The items that have content, also after normalisation by what kind each is."""
+    norms = [norm_of(kind, item.content, rule) for kind, item in zip(kinds, items, strict=True)]
+    kept = [(item, norm) for item, norm in zip(items, norms, strict=True) if norm and item.content]
     return Side(
-        [blocks[index].content for index in kept],
-        [norms[index] for index in kept],
-        [blocks[index].category for index in kept],
-        list(blocks),
+        [item.content for item, _ in kept],
+        [norm for _, norm in kept],
+        [item.category for item, _ in kept],
+        list(items),
     )
 
 

@@ -5,7 +5,7 @@ Each rule says on which version and commit of the official code it was read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from got_train.errors import EvaluationError
 
@@ -17,57 +17,33 @@ class Rule:
     version: str
     pages: int  # of the published data
     commit: str  # of the official repository that the rule was read in
-    empty_pages: bool  # a page without an answer is an empty page; else it is left out
-    drops_ignored: bool  # blocks of the truth that are marked as ignored
-    latex_tables: bool  # tables in LaTeX become HTML and count; else all tables of such a page score 0
-    wide_normalization: bool
-    search_formulas: bool  # several matchings of formulas, inline ones among them, of which the best is kept
-    order_of_all: bool  # tables and formulas belong to the reading order
     merge_seconds: float  # for joining neighbouring blocks of an answer; then a coarser way is taken
     overall: str  # "edits" or "scores"
+    # what 1.6 brought
+    empty_pages: bool = False  # a page without an answer is an empty page; else it is left out
+    drops_ignored: bool = False  # blocks of the truth that are marked as ignored
+    latex_tables: bool = False  # tables in LaTeX become HTML and count; else such a page's tables score 0
+    wide_normalization: bool = False
+    search_formulas: bool = False  # the best of several matchings of formulas, inline ones among them
+    order_of_all: bool = False  # tables and formulas belong to the reading order
 
 
-RULES = {
-    "1.0": Rule(
-        version="1.0",
-        pages=981,
-        commit="8ddf8ba",
-        empty_pages=False,
-        drops_ignored=False,
-        latex_tables=False,
-        wide_normalization=False,
-        search_formulas=False,
-        order_of_all=False,
-        merge_seconds=30,
-        overall="edits",
-    ),
-    "1.5": Rule(
-        version="1.5",
-        pages=1355,
-        commit="8ddf8ba",
-        empty_pages=False,
-        drops_ignored=False,
-        latex_tables=False,
-        wide_normalization=False,
-        search_formulas=False,
-        order_of_all=False,
-        merge_seconds=30,
-        overall="scores",
-    ),
-    "1.6": Rule(
-        version="1.6",
-        pages=1651,
-        commit="9dc1dec",
-        empty_pages=True,
-        drops_ignored=True,
-        latex_tables=True,
-        wide_normalization=True,
-        search_formulas=True,
-        order_of_all=True,
-        merge_seconds=300,
-        overall="scores",
-    ),
-}
+_1_0 = Rule(version="1.0", pages=981, commit="8ddf8ba", merge_seconds=30, overall="edits")
+_1_5 = replace(_1_0, version="1.5", pages=1355, overall="scores")
+_1_6 = Rule(
+    version="1.6",
+    pages=1651,
+    commit="9dc1dec",
+    merge_seconds=300,
+    overall="scores",
+    empty_pages=True,
+    drops_ignored=True,
+    latex_tables=True,
+    wide_normalization=True,
+    search_formulas=True,
+    order_of_all=True,
+)
+RULES = {rule.version: rule for rule in (_1_0, _1_5, _1_6)}
 LATEST = "1.6"
 
 
