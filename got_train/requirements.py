@@ -11,6 +11,15 @@ from .errors import RequirementError
 _NOISE = (r"No ccache found", r"Setuptools is replacing distutils", r"[\s\S]*swiglu", r"pkg_resources is")
 
 
+def need_packages(extra: str, *modules: str) -> None:
+    """Refuse when a module of an extra is not there."""
+    for module in modules:
+        if find_spec(module) is None:
+            raise RequirementError(
+                f'{module} is not installed; use `pip install -e ".[{extra}]"` in the clone'
+            )
+
+
 def need_paddle() -> None:
     """Refuse when neither paddlepaddle nor paddlepaddle-gpu is there, or paddlenlp is not.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import signal
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from got_train.errors import UsageError
-from got_train.requirements import need_paddle
+from got_train.requirements import need_packages, need_paddle
 
 from .arguments import CommandParser
 from .exits import TERMINATED, handle_errors
@@ -67,10 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     _check(options)
-    need_web()
+    need_packages("app", "starlette", "uvicorn")
+    need_paddle()
     from got_train.app import listening
 
-    need_paddle()
     # end in order, so that the uploaded pages are removed
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     opened = listening.open_port(options.host, options.port)
@@ -83,12 +82,6 @@ def run(options: argparse.Namespace) -> int:
             webbrowser.open(address)
         listening.serve(server.app, opened, connections=64, shutdown_seconds=2)
     return 0
-
-
-def need_web(*more: str) -> None:
-    for package in ("starlette", "uvicorn", *more):
-        if importlib.util.find_spec(package) is None:
-            raise UsageError(f"{package} is not installed; use pip install got_train[app]")
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from got_train.errors import UsageError
-from got_train.requirements import need_paddle
+from got_train.requirements import need_packages, need_paddle
 
-from .app import need_web
 from .arguments import CommandParser
 from .exits import TERMINATED, handle_errors
 
@@ -26,12 +25,12 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def parser() -> CommandParser:
-    made = CommandParser(
+    command = CommandParser(
         "serve",
         description="An endpoint with OpenAI's chat completions, for any client: pictures in, text out.",
         epilog=f"The environment variable {API_KEY} is the key that clients must send.",
     )
-    add = made.add_argument
+    add = command.add_argument
     several = {"nargs": "+", "action": "extend"}
     models = "checkpoint or adapter, called as its folder or as NAME; several are several models"
     names = ("--model", "--model-name-or-path", "--model_name_or_path")
@@ -56,7 +55,7 @@ def parser() -> CommandParser:
     add("--max-new-tokens", type=int, metavar="N", help=room)
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="(default float32)")
     add("--threads", type=int, metavar="N", help="use N CPU threads (default: all cores)")
-    return made
+    return command
 
 
 @handle_errors("serve")
@@ -64,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     models, key = _models(options.model), os.environ.get(API_KEY)
     _check(options, key)
-    need_web("python_multipart", "prometheus_client")
+    need_packages("app", "starlette", "uvicorn", "python_multipart", "prometheus_client")
+    need_paddle()
     from got_train.app import listening
 
-    need_paddle()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # until the web server has its own
     opened = listening.open_port(options.host, options.port)
     with tempfile.TemporaryDirectory(prefix="got_train-serve-") as folder, opened:

@@ -1,6 +1,7 @@
 """Without PaddlePaddle or paddlenlp every command says in one line what to install."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from got_train.errors import RequirementError
+from got_train.requirements import need_packages
 
 ROOT = Path(__file__).parents[2]
 ABSENT = "import sys; sys.modules[{name!r}] = None; import train; sys.exit(train.main([{config!r}]))"
@@ -50,3 +54,10 @@ def test_the_bare_leg_has_no_optional_program_package_or_font():
     assert {face.family.split()[0] for face in system_fonts.faces()} <= {"DejaVu"}
     assert node_packages.packages("katex") is None
     assert [name for name in os.environ if name.startswith("GOT_")] == ["GOT_BARE"]
+
+
+def test_an_absent_package_of_an_extra_is_named_with_the_extra():
+    need_packages("app", "json", "socket")
+    message = 'no_such_module is not installed; use `pip install -e ".[app]"` in the clone'
+    with pytest.raises(RequirementError, match=f"^{re.escape(message)}$"):
+        need_packages("app", "json", "no_such_module")
