@@ -180,7 +180,7 @@ class FormulaEngine:
         return Ink(mask.crop(box))
 
     def _by_latex(self, drawings: list[Wanted]) -> list[tuple[Ink | str, ...]]:
-        snippets = [[_snippet(snippet, formula) for formula in snippet.formulas] for snippet in drawings]
+        snippets = [[_snippet(drawing, formula) for formula in drawing.formulas] for drawing in drawings]
         todo = list(dict.fromkeys(snippet for picture in snippets for snippet in picture))
         inks = dict(zip(todo, map(_page_ink, renderers.latex_pictures(todo)), strict=True))
         return [tuple(inks[snippet] for snippet in picture) for picture in snippets]

@@ -20,8 +20,8 @@ def open_data(sources: Sequence[str | os.PathLike | Mapping[str, Any]]) -> list[
     options = [
         dict(source) if isinstance(source, Mapping) else {"path": os.fspath(source)} for source in sources
     ]
-    paths = [source.pop("path") for source in options]
-    return [_opened(*source) for source in zip(data_names(paths), paths, options, strict=True)]
+    paths = [settings.pop("path") for settings in options]
+    return list(map(_opened, data_names(paths), paths, options))
 
 
 def _opened(name: str, path: str, options: dict[str, Any]) -> DataFile:

@@ -190,16 +190,16 @@ def _grouped(scored: Sequence[ScoredPrediction]) -> dict[str, list[ScoredPredict
 
 def _group(rows: Sequence[ScoredPrediction]) -> dict[str, Any]:
     answered = [sample.prediction for sample in rows if sample.prediction.failed is None]
-    ends = Counter(sample.finished for sample in answered)
+    ends = Counter(prediction.finished for prediction in answered)
     ends_known = not ends[None] and bool(answered)
-    seconds = [sample.seconds for sample in answered if sample.seconds is not None]
+    seconds = [prediction.seconds for prediction in answered if prediction.seconds is not None]
     counted = [sample.official for sample in rows if sample.official is not None]
     official = text.averages(counted, text.OFFICIAL) if counted else {}
     return {
         "rows": len(rows),
         "documents": len({sample.prediction.cluster for sample in rows}),
         "failed": len(rows) - len(answered),
-        "empty_answers": sum(not sample.prediction.strip() for sample in answered),
+        "empty_answers": sum(not answer.prediction.strip() for answer in answered),
         "empty_references": sum(not sample.prediction.reference.strip() for sample in rows),
         "no_end_token": len(answered) - ends["stop"] if ends_known else None,
         "loops": ends["loop"] if ends_known else None,

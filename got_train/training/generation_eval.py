@@ -174,7 +174,7 @@ class EvalResult:
             "seconds": round(self.seconds, 2),
             "finished": self.finished,
             "metrics": self.metrics(),
-            "answers": [{"id": sample.name, **sample.row()} for sample in answers],
+            "answers": [{"id": answer.name, **answer.row()} for answer in answers],
         }
 
     def line(self) -> str:
@@ -213,18 +213,14 @@ def check_metric(name: str, files: Sequence[DataFile]) -> None:
         return
     records = [(file, index) for file in files for index in range(len(file.records))]
     right = [file.prediction(index, prediction=file.records[index].text) for file, index in records]
-    of_kind = [
-        known_metric
-        for known_metric in right
-        if answer_type(known_metric.reference, known_metric.task) == kind
-    ]
+    of_kind = [answer for answer in right if answer_type(answer.reference, answer.task) == kind]
     if not of_kind:
         raise ConfigError(
             f"eval.best_metric: {name}, and no row of data.validation is a {kind}; use one such as loss"
         )
     known = mean_metrics(score_predictions(of_kind[:1]))
     if name not in known:
-        has = ", ".join(known_metric for known_metric in known if known_metric.startswith(f"{kind}."))
+        has = ", ".join(metric for metric in known if metric.startswith(f"{kind}."))
         raise ConfigError(f"eval.best_metric: {kind} has no metric {name} here; {has or 'loss, or another'}")
 
 

@@ -9,6 +9,7 @@ from got_train.cli import benchmarks as listing
 from got_train.cli import evaluate as command
 from got_train.errors import EvaluationError
 from got_train.evaluation.benchmarks import NAMES, catalog, ccocr, fox, ocrbench, onechart, puredocbench
+from got_train.evaluation.benchmarks.omnidocbench.rules import RULES
 from got_train.evaluation.inputs import open_data
 from got_train.formats import charts
 
@@ -185,7 +186,8 @@ def test_titles_that_are_lists_are_compared_item_by_item(read, truth, value):
 
 
 def test_every_benchmark_is_listed_with_its_versions(capsys):
-    assert {each.name for each in catalog.BENCHMARKS} == {*NAMES}
+    versions = {benchmark.name: benchmark.versions for benchmark in catalog.BENCHMARKS}
+    assert set(versions) == {*NAMES} and versions["omnidocbench"] == list(RULES)
     assert listing.main([]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(NAMES)
     for name in NAMES:
