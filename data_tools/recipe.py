@@ -79,8 +79,8 @@ class Recipe:
     replay: dict[str, float] = field(default_factory=dict)  # folders of former stages, share that comes again
 
     def __post_init__(self) -> None:
-        _check(bool(self.out), "out is not given; a folder for the records")
-        _check(bool(self.sources), "sources is empty; at least one engine with its rows")
+        _check(bool(self.out), "out is not given; expected a folder for the records")
+        _check(bool(self.sources), "sources is empty; expected at least one engine with its rows")
         _check(self.scale > 0, f"scale must be above 0; got {self.scale}")
         _check(self.seed >= 0, f"seed must not be negative; got {self.seed}")
         for name in self.replay:
@@ -96,7 +96,7 @@ class Recipe:
     def _check_source(self, name: str, source: SourceRecipe, above: list[str]) -> None:
         where, engine = f"sources.{name}", source.engine or name
         plain = bool(name) and "/" not in name and not name.startswith(".")
-        _check(plain, f"{where}: a folder is called so; letters, digits and _ only")
+        _check(plain, f"{where}: a folder is called so; expected letters, digits and _ only")
         known = [*ENGINES, *OF_RECORDS]
         _check(engine in known, f"{where}.engine: no engine {engine!r}; {checks.nearest(engine, known)}")
         for other in source.of:

@@ -71,7 +71,7 @@ class SourceConfig:
             require(
                 kind in UNUSUAL_ANSWERS, f"accept_answers: {kind!r}; expected {', '.join(UNUSUAL_ANSWERS)}"
             )
-        require(bool(self.path), "path is not given; a file or folder of records")
+        require(bool(self.path), "path is not given; expected a file or folder of records")
         require(self.weight is None or self.weight > 0, f"weight must be above 0; got {self.weight}")
         for key, name in self.columns.items():
             require(key in COLUMNS, f"columns.{key}: no key of a record; {nearest(key, list(COLUMNS))}")
@@ -197,7 +197,7 @@ class LoraConfig:
         require(self.rank > 0 or not given, f"{given[0] if given else ''}: {off}")
         require(self.alpha > 0, f"alpha must be above 0; got {self.alpha}")
         require(0 <= self.dropout < 1, f"dropout must be in 0..1, without 1; got {self.dropout}")
-        require(bool(self.parts), "parts is empty; at least one of vision, projector, decoder")
+        require(bool(self.parts), "parts is empty; expected at least one of vision, projector, decoder")
         for target in self.targets:
             try:
                 re.compile(target)
@@ -266,7 +266,7 @@ class TrainConfig:
     sharding: Literal["", "stage1", "stage2", "stage3"] = ""
 
     def __post_init__(self) -> None:
-        require(bool(self.output_dir), "output_dir is empty; a folder for checkpoints and logs")
+        require(bool(self.output_dir), "output_dir is empty; expected a folder for checkpoints and logs")
         positive = ("batch_size", "per_device_train_batch_size", "logging_steps", "save_steps", "eval_steps")
         for key in positive:
             require(getattr(self, key) >= 1, f"{key} must be at least 1; got {getattr(self, key)}")
@@ -316,7 +316,7 @@ class RetentionConfig(SourceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(bool(self.name), f"name is not given; what {self.path} shows, such as old_pages")
+        require(bool(self.name), f"name is not given; expected what {self.path} shows, such as old_pages")
         require(self.name.partition("/")[0] != "validation", f"name: {self.name}; data.validation has it")
         require(self.weight is None, f"weight: {self.weight}; here each row counts once")
         require(not self.streaming, "streaming: its rows are taken from all over; drop it")
@@ -344,7 +344,9 @@ class EvalConfig:
             require(getattr(self, key) >= 1, f"{key} must be at least 1; got {getattr(self, key)}")
         for key in ("max_samples", "every_steps", "time_limit"):
             require((getattr(self, key) or 0) >= 0, f"{key} must not be negative; got {getattr(self, key)}")
-        require(bool(self.best_metric), "best_metric is empty; loss, or a metric such as edit_distance")
+        require(
+            bool(self.best_metric), "best_metric is empty; expected loss, or a metric such as edit_distance"
+        )
         names = [probe.name for probe in self.retention_sets]
         twice = [name for name in names if names.count(name) > 1]
         require(

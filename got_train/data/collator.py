@@ -67,7 +67,8 @@ class Collator:
         if tokens > self.max_tokens:
             raise RecordError(
                 f"{record.location}: {tokens} tokens ({len(question)} of the prompt, {len(answer)} of the "
-                f"answer); at most {self.max_tokens} (data.max_tokens), or the answer would lose its end"
+                f"answer); expected at most {self.max_tokens} (data.max_tokens), or the answer would lose "
+                "its end"
             )
 
     def glyph_map(self, record: Record, views: int, size: tuple[int, int]) -> np.ndarray:

@@ -276,12 +276,14 @@ def json_row(location: str, raw: bytes, in_list: bool = False) -> dict:
         row = decoder.raw_decode(text)[0] if in_list else decoder.decode(text)
     except json.JSONDecodeError as error:
         what = f"{error.msg} at column {error.colno}"
-        raise RecordError(f"{location}: not JSON: {what}; one object a line, or a list of objects") from error
+        raise RecordError(
+            f"{location}: not JSON: {what}; expected one object a line, or a list of objects"
+        ) from error
     except RecordError:
         raise
     except (ValueError, RecursionError) as error:  # numbers or nesting beyond Python's limits
         raise RecordError(
-            f"{location}: not JSON: {error}; one object a line, or a list of objects"
+            f"{location}: not JSON: {error}; expected one object a line, or a list of objects"
         ) from error
     if not isinstance(row, dict):
         raise RecordError(f"{location}: {shorten(row)}; expected an object with images, task and text")

@@ -142,7 +142,7 @@ def check_choice(location: str, name: str, value: object, choices: Sequence[str]
 
 def nearest_choice(value: object, choices: Sequence[str]) -> str:
     close = get_close_matches(str(value), choices, 1)
-    return f"did you mean {close[0]}?" if close else f"one of {', '.join(choices)}"
+    return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(choices)}"
 
 
 def check_images(location: str, paths: Sequence) -> None:

@@ -90,7 +90,8 @@ class ScoreSettings:
             known = name.rpartition(":")[2]
             _check(
                 known in FIXED or "." in known,
-                f"fail_under.{name}: no metric; one of {', '.join(FIXED)}, KIND.METRIC or TASK:METRIC",
+                f"fail_under.{name}: no metric; expected one of {', '.join(FIXED)}, KIND.METRIC or "
+                "TASK:METRIC",
             )
 
 
@@ -123,10 +124,15 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         both = bool(self.model.path) and bool(self.predictions)
-        _check(not both, f"predictions ({self.predictions}) and model.path ({self.model.path}); one of them")
+        _check(
+            not both, f"predictions ({self.predictions}) and model.path ({self.model.path}); keep one of them"
+        )
         _check(self.limit is None or self.limit >= 1, f"limit must be at least 1; got {self.limit}")
         _check(not self.model.path or bool(self.data), "data is not given; records for the model to read")
-        _check(not self.model.path or bool(self.output_dir), "output_dir is not given; a folder for answers")
+        _check(
+            not self.model.path or bool(self.output_dir),
+            "output_dir is not given; expected a folder for answers",
+        )
 
     @property
     def sources(self) -> tuple[TestSource, ...]:

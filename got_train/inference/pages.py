@@ -59,7 +59,9 @@ def find_pages(names: Iterable[str | os.PathLike], numbers: Sequence[int] | None
     files = [file for name in names for file in _files(os.fspath(name))]
     pages = [page for file in files for page in _pages(file, numbers)]
     if numbers is not None and all(page.number is None for page in pages):
-        raise InferenceError(f"pages: {files[0]} has no pages to pick; a PDF or a TIFF of several pages has")
+        raise InferenceError(
+            f"pages: {files[0]} has no pages to pick; expected a PDF or a TIFF of several pages"
+        )
     return pages
 
 

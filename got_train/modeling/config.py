@@ -70,7 +70,10 @@ class VisionConfig:
             not twice, f"vision.global_layers: {list(self.global_layers)} names a layer twice; expected once"
         )
         outside = [index for index in self.global_layers if not 0 <= index < self.layers]
-        _check(not outside, f"vision.global_layers: {outside} are no layers; among 0..{self.layers - 1}")
+        _check(
+            not outside,
+            f"vision.global_layers: {outside} are no layers; expected numbers in 0..{self.layers - 1}",
+        )
 
     @property
     def grid(self) -> int:

@@ -328,7 +328,11 @@ def test_stage_1_has_221595648_parameters():
         (VisionConfig, {"image_side": 1000}, "vision.image_side (1000) must be a multiple of vision.patch"),
         (VisionConfig, {"heads": 5}, "vision.width (768) must be a multiple of vision.heads (5)"),
         (VisionConfig, {"window": 0}, "vision.window must be at least 1; got 0"),
-        (VisionConfig, {"global_layers": (2, 12)}, "vision.global_layers: [12] are no layers; among 0..11"),
+        (
+            VisionConfig,
+            {"global_layers": (2, 12)},
+            "vision.global_layers: [12] are no layers; expected numbers in 0..11",
+        ),
         (DecoderConfig, {"heads": 3}, "decoder.width (1024) must be a multiple of decoder.heads (3)"),
         (DecoderConfig, {"kv_heads": 3}, "decoder.heads (16) must be a multiple of decoder.kv_heads (3)"),
         (DecoderConfig, {"kind": "opt", "kv_heads": 4}, "decoder.kv_heads (4) must equal decoder.heads"),

@@ -337,7 +337,10 @@ def test_p_values_are_those_of_each_set_alone(tuning):
             ["eval.retention_sets=[{path: a, name: b}, {path: c, name: b}]"],
             "eval.retention_sets: b is named twice",
         ),
-        (["eval.retention_sets=[{path: a}]"], r"eval.retention_sets\[0\].name is not given; what a shows"),
+        (
+            ["eval.retention_sets=[{path: a}]"],
+            r"eval.retention_sets\[0\].name is not given; expected what a shows",
+        ),
         (["eval.max_new_tokens=0"], "eval.max_new_tokens must be at least 1; got 0"),
         (
             ["eval.best_metric=table.teds"],
