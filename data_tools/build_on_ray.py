@@ -53,7 +53,7 @@ def cluster(address: str | None, cpus: int | None) -> Iterator[int]:
 def main(arguments: list[str] | None = None) -> int:
     options = build.parser("python -m data_tools.build_on_ray")
     options.add_argument("--address", help="of the cluster, or auto (default: one on this machine alone)")
-    options.add_argument("--num_cpus", type=positive, help="of this machine, without --address")
+    options.add_argument("--num-cpus", type=positive, help="of this machine, without --address")
     args = options.parse_intermixed_args(arguments)
     try:
         recipe = load_recipe(args.config, args.overrides)

@@ -466,7 +466,7 @@ def test_pdfs_that_cannot_be_drawn_are_refused_by_name(tmp_path, pdf):
 
 @pytest.mark.parametrize("pages", [[4], [1, 0], [-1]])
 def test_a_page_beyond_the_end_is_refused_before_any_is_drawn(pdf, pages):
-    with pytest.raises(ImageError, match=rf"three.pdf: no page {pages[-1]}; pages 1 to 3"):
+    with pytest.raises(ImageError, match=rf"three.pdf: no page {pages[-1]}; expected 1 to 3"):
         next(pdf_pages(pdf, pages))
 
 

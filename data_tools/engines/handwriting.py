@@ -267,7 +267,9 @@ def find_samples(given: Path, split: str) -> tuple[Sample, ...]:
     elif given.is_file():
         samples = _iam(given)
     else:
-        raise DrawingError(f"--line-images {given}: no such folder or file; a folder, lines.txt or .jsonl")
+        raise DrawingError(
+            f"--line-images {given}: no such folder or file; expected a folder, lines.txt or .jsonl"
+        )
     kept = [sample for page, sample in samples if split == "all" or corpora.split_of(page) == split]
     if not kept:
         raise DrawingError(
@@ -292,7 +294,7 @@ def _pairs(folder: Path) -> list[tuple[str, Sample]]:
         if path.suffix.lower() in PICTURES:
             beside = path.with_suffix(".txt")
             if not beside.is_file():
-                raise DrawingError(f"{path}: no {beside.name} beside it; one text a picture")
+                raise DrawingError(f"{path}: no {beside.name} beside it; expected one text a picture")
             text = beside.read_text(encoding="utf-8-sig").strip("\n")
             samples.append((path.relative_to(folder).as_posix(), Sample(path, text)))
     return samples

@@ -111,7 +111,7 @@ class MarkdownEngine:
         }  # fmt: skip
         answer = renderers.node(SCRIPT, *PACKAGES).ask(question)
         if "failure" in answer:
-            raise DrawingError(f"{SCRIPT}: {answer['failure']}; a chromium that starts")
+            raise DrawingError(f"{SCRIPT}: {answer['failure']}; expected a chromium that starts")
         if "error" in answer:
             raise produce.Rejected(answer["error"])
         if answer["clipped"]:

@@ -124,7 +124,7 @@ def test_pasted_real_lines_look_like_the_lines_given(line_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("c.png", b"", r"c\.png: no c\.txt beside it; one text a picture"),
+        ("c.png", b"", r"c\.png: no c\.txt beside it; expected one text a picture"),
         ("lines.txt", b"a01-000u-00 ok text", r"lines\.txt:1: 'a01-000u-00 ok text' is not a line of IAM"),
         ("all.jsonl", b'{"text": "x"}', r"all\.jsonl:1: .* is not a line; write"),
         ("all.jsonl", b'{"image": "no.png", "text": "x"}', r"no file .*no\.png"),

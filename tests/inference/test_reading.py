@@ -226,7 +226,7 @@ def test_a_page_that_fails_is_named_and_the_others_are_read(reader, scans, tmp_p
     ]
     assert causes[0].startswith(f"{broken}: damaged or cut off")
     assert causes[1].startswith("page2.png: box: [0, 0, 500, 20] leaves the image")
-    assert causes[2].startswith("doc.pdf: no page 7; pages 1 to 3")
+    assert causes[2].startswith("doc.pdf: no page 7; expected 1 to 3")
     assert causes[3].startswith("fax.tiff page 3: no such page")
 
 
