@@ -342,7 +342,7 @@ def test_ray_makes_the_same_bytes_on_one_machine(write, tmp_path):
         "data_tools.build_on_ray",
         path,
         f"out={tmp_path / 'ray'}",
-        "--num_cpus",
+        "--num-cpus",
         "2",
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
