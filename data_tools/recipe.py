@@ -100,7 +100,7 @@ class Recipe:
         known = [*ENGINES, *OF_RECORDS]
         _check(engine in known, f"{where}.engine: no engine {engine!r}; {checks.nearest(engine, known)}")
         for other in source.of:
-            _check(other in above, f"{where}.of: {other!r} is no source above it; {_named(other, above)}")
+            _check(other in above, f"{where}.of: {other!r} is not a source above it; {_named(other, above)}")
         needed = engine in OF_RECORDS
         verb = "takes the records of others; name sources" if needed else "takes no records; drop it"
         _check(bool(source.of) == needed, f"{where}.of: {engine} {verb}")

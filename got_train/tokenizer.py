@@ -135,7 +135,7 @@ class Tokenizer:
         known = [int(i) for i in ids]
         for i in known:
             if not 0 <= i < self.size:
-                raise CheckpointError(f"id {i} is no token; ids are 0..{self.size - 1}")
+                raise CheckpointError(f"id {i} is not a token id; ids are 0..{self.size - 1}")
         return known
 
 

@@ -137,7 +137,7 @@ def test_half_a_character_decodes_to_its_bytes():
 
 @pytest.mark.parametrize("wrong", [-1, 330, -100])
 def test_an_id_that_is_no_token_is_refused(nano: Tokenizer, wrong: int):
-    with pytest.raises(CheckpointError, match=f"^id {wrong} is no token; ids are 0..329"):
+    with pytest.raises(CheckpointError, match=f"^id {wrong} is not a token id; ids are 0..329"):
         nano.decode([1, wrong])
 
 

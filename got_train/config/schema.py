@@ -203,7 +203,7 @@ class LoraConfig:
                 re.compile(target)
             except re.error as error:
                 raise ConfigError(
-                    f"targets: {target!r} is no regular expression ({error}); use one such as q_proj"
+                    f"targets: {target!r} is not a regular expression ({error}); use one such as q_proj"
                 ) from error
 
 

@@ -101,7 +101,9 @@ def check_rule(rule: str) -> None:
     try:
         groups = re.compile(rule).groups
     except re.error as error:
-        raise UsageError(f"{rule!r} is no regular expression ({error}); use one such as '(\\d+)_'") from error
+        raise UsageError(
+            f"{rule!r} is not a regular expression ({error}); use one such as '(\\d+)_'"
+        ) from error
     if groups != 1:
         raise UsageError(f"{rule!r} has {groups} groups; expected one, which is the document")
 

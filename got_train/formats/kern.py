@@ -90,7 +90,7 @@ def _line_fault(tokens: Sequence[str], spines: int, strict: bool) -> str | None:
     kinds = {token: _kind(token) for token in tokens} if strict else {}
     for token, kind in kinds.items():
         if kind is None:
-            return f"{token!r} is no token of **kern"
+            return f"{token!r} is not a token of **kern"
     names = sorted({*map(str, kinds.values())})
     return f"{' and '.join(names)} in one line" if len(names) > 1 else None
 

@@ -92,7 +92,9 @@ class ProgressFile:
             if offset == 0:
                 self._check(row)
             elif not {"key", "stamp"} <= row.keys():
-                raise InferenceError(f"{self.path}: {line[:40]!r} is no row of a page; move the file away")
+                raise InferenceError(
+                    f"{self.path}: {line[:40]!r} is not the row of a page; move the file away"
+                )
             else:
                 self._places[row["key"]], self._stamps[row["key"]] = offset, row["stamp"]
             whole = offset + len(line)
@@ -135,9 +137,9 @@ def _parsed(line: bytes, path: Path) -> dict[str, Any] | None:
     try:
         row = strict_json(line)
     except (ValueError, RecursionError) as error:
-        raise InferenceError(f"{path}: {line[:40]!r} is no row ({error}); move the file away") from error
+        raise InferenceError(f"{path}: {line[:40]!r} is not a row ({error}); move the file away") from error
     if not isinstance(row, dict):
-        raise InferenceError(f"{path}: {line[:40]!r} is no row; move the file away to read all anew")
+        raise InferenceError(f"{path}: {line[:40]!r} is not a row; move the file away to read all again")
     return row
 
 

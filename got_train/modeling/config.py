@@ -72,7 +72,7 @@ class VisionConfig:
         outside = [index for index in self.global_layers if not 0 <= index < self.layers]
         _check(
             not outside,
-            f"vision.global_layers: {outside} are no layers; expected numbers in 0..{self.layers - 1}",
+            f"vision.global_layers: {outside} are not layers; expected numbers in 0..{self.layers - 1}",
         )
 
     @property

@@ -78,7 +78,7 @@ def made(folder):
         ({"sources": {"crops": {"rows": 1}}}, "sources.crops.of: crops takes the records of others"),
         (
             {"sources": {"lines": {"rows": 1}, "crops": {"rows": 1, "of": ["line"]}}},
-            "sources.crops.of: 'line' is no source above it; did you mean lines?",
+            "sources.crops.of: 'line' is not a source above it; did you mean lines?",
         ),
         ({"sources": {"../x": {"rows": 1, "engine": "lines"}}}, "sources.../x: a folder is called so"),
         ({"scale": 0}, "scale must be above 0; got 0"),

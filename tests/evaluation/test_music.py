@@ -70,9 +70,9 @@ def test_what_kern_allows_parses(body):
     ("body", "reason"),
     [
         ("4C", "line 3: 1 tokens for 2 spines"),
-        ("4C\t4H", "line 3: '4H' is no token of **kern"),
-        ("4C\t4cd", "line 3: '4cd' is no token of **kern"),
-        ("4C\tc", "line 3: 'c' is no token of **kern"),
+        ("4C\t4H", "line 3: '4H' is not a token of **kern"),
+        ("4C\t4cd", "line 3: '4cd' is not a token of **kern"),
+        ("4C\tc", "line 3: 'c' is not a token of **kern"),
         ("4C\t=2", "line 3: bar line and data in one line"),
         ("", "line 3: 1 tokens for 2 spines"),
         ("*v\t*v\n4C\t4c", "line 4: 2 tokens for 1 spines"),

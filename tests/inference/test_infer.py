@@ -464,7 +464,7 @@ def test_rows_of_no_page_and_files_on_one_another_are_refused(run, scans, tmp_pa
     with open(out / "journal.jsonl", "a") as file:
         file.write("{}\n")
     for arguments, message in (
-        (["--output-dir", out], f"{out}/journal.jsonl: b'{{}}\\n' is no row of a page; move"),
+        (["--output-dir", out], f"{out}/journal.jsonl: b'{{}}\\n' is not the row of a page; move"),
         (["--ocr_type", "spot", "--draw", page], f"{page}: is an input and would be overwritten"),
         (["--format", "txt", "--output-dir", out], f"{out}/a.txt: would be written twice"),
         (["--output-dir", page], f"--output-dir: {page} is a file; expected a folder"),

@@ -331,7 +331,7 @@ def test_stage_1_has_221595648_parameters():
         (
             VisionConfig,
             {"global_layers": (2, 12)},
-            "vision.global_layers: [12] are no layers; expected numbers in 0..11",
+            "vision.global_layers: [12] are not layers; expected numbers in 0..11",
         ),
         (DecoderConfig, {"heads": 3}, "decoder.width (1024) must be a multiple of decoder.heads (3)"),
         (DecoderConfig, {"kv_heads": 3}, "decoder.heads (16) must be a multiple of decoder.kv_heads (3)"),

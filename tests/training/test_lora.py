@@ -198,7 +198,7 @@ def test_two_processes_equal_one(fit, base, tmp_path, within, arrays):
         (["parts.decoder.trainable=false"], "parts.decoder.trainable is false, but lora.parts names decoder"),
         (["lora.rank=0", "lora.alpha=8"], "lora.alpha: rank is 0, which is no LoRA"),
         (["train.sharding=stage2"], "lora.rank: goes with data parallel"),
-        (["lora.targets=['(']"], "lora.targets: '\\(' is no regular expression"),
+        (["lora.targets=['(']"], "lora.targets: '\\(' is not a regular expression"),
         (["lora.parts=[encoder]"], "lora.parts.0. must be one of 'vision', 'projector', 'decoder'"),
     ],
 )
