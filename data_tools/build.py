@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # programs, packages or fonts that are not here; all other errors are the recipe's
 MISSING = (ModuleNotFoundError, renderers.RendererError, FontError, DrawingError)
 NOTHING = 10**9  # the part of so many that has no shard: its folder is prepared, and no record is made
-PARTS_EACH = 4  # of a source for every process, at most; each part reads fonts and texts anew
+PARTS_EACH = 4  # of a source for every process, at most; each part reads fonts and texts again
 GRACE = 5  # seconds that workers have to leave
 TICK = 0.5  # seconds between two looks at the files
 
@@ -65,7 +65,7 @@ class Source:
     pages: int
     shards: int
     expected: float  # records of all shards
-    redrawn: bool  # whether a rejected page was made anew, or left out
+    redrawn: bool  # whether a rejected page was made again, or left out
     without: dict[str, str]  # what was asked for and cannot be made here, such as Chinese, and why
     of: tuple[str, ...] = ()  # the sources that it takes records of
 

@@ -40,7 +40,7 @@ ROW_GROUP = 50  # rows; a reader decodes this many pictures to reach one
 NOT_BYTES = ("out", "num_workers", "shard", "strict")
 
 
-class Rejected(Exception):  # noqa: N818 - not a fault: the next attempt draws anew
+class Rejected(Exception):  # noqa: N818 - not a fault: the next attempt draws again
     """A page that must not become records; the cause is counted in the closing table."""
 
     def __init__(self, cause: str) -> None:
@@ -74,7 +74,7 @@ class Engine(Protocol):
     """Makes pages by number: the same index and generator give the same rows, in any process (it pickles)."""
 
     name: str
-    attempts: int  # how often a rejected page is drawn anew before the run stops; 1 leaves it out instead
+    attempts: int  # how often a rejected page is drawn again before the run stops; 1 leaves it out instead
 
     def rows(self, index: int, rng: numpy.random.Generator) -> list[Row]: ...
 

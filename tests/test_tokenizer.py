@@ -367,7 +367,7 @@ def test_opt_special_and_unused_ids_decode_to_nothing(opt: OptTokenizer):
     ids = [opt.image_id, 2, opt.vocab["in"], opt.vocab["madeupword0000"], opt.size - 2, 1]
     assert opt.decode(ids) == "in"
     assert opt.decode([opt.image_id, 2, opt.vocab["in"], 1], skip_special=False) == "<imgpad></s>in<pad>"
-    with pytest.raises(CheckpointError, match="is no token"):
+    with pytest.raises(CheckpointError, match="is not a token id"):
         opt.decode([opt.size])
 
 

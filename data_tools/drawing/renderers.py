@@ -124,7 +124,7 @@ def available(*names: str) -> bool:
 class Node:
     """A script of data_tools/node that answers JSON lines: {"id", ...} in, {"id", ...} out, in order.
 
-    The process starts at the first question, again after it died, and anew in a forked process. A script
+    The process starts at the first question, again after it died, and in a forked process. A script
     says what is wrong with a question as {"error": text}; that is an answer, not a RendererError.
     """
 
@@ -248,7 +248,7 @@ class Ahead(Generic[Wanted, Made]):
         drawing = self._draw(index, rng)
         if drawing not in self._made:
             todo = [drawing]
-            if index not in self._last:  # else a page drawn anew after a rejection, which comes alone
+            if index not in self._last:  # else a page drawn again after a rejection, which comes alone
                 self._made, self._last = {}, self._batch_of(index)
                 todo = list(dict.fromkeys([drawing, *self._others(range(index + 1, self._last.stop))]))
             self._made |= zip(todo, self._make(todo), strict=True)

@@ -30,7 +30,7 @@ def load_characters(folder: str | os.PathLike) -> frozenset[str] | None:
 
 
 def copy_characters(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Carry the file along with weights that are written anew."""
+    """Carry the file along with weights that are written again."""
     folder = Path(source) if Path(source).is_dir() else Path(source).parent
     if (folder / CHARACTERS_FILE).is_file():
         shutil.copyfile(folder / CHARACTERS_FILE, Path(target) / CHARACTERS_FILE)

@@ -1,8 +1,8 @@
 """Which record is the i-th of a run: a pure function of (seed, i), so that resuming needs only the step.
 
-Without weights every row of every source comes once an epoch, in an order drawn anew for each. With weights
+Without weights every row of every source comes once an epoch, in an order drawn again for each. With weights
 the sources share a run in blocks of BLOCK draws, and each goes through its own rows in such epochs. Of a
-stream an epoch goes through the rows in windows, each in an order drawn anew.
+stream an epoch goes through the rows in windows, each in an order drawn again.
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ def load_calibration(folder: str | os.PathLike) -> Calibration | None:
     except InferenceError:
         raise
     except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise InferenceError(f"{file}: no calibration ({error!r}); make it anew with calibrate") from error
+        raise InferenceError(
+            f"{file}: no calibration ({error!r}); make it again with got calibrate"
+        ) from error
     if not result or not all(
         0 < points.temperature < math.inf and math.isfinite(points.shift) for points in result.values()
     ):

@@ -191,7 +191,7 @@ class _Pool:
     """Several processes; results come in the order of the pieces."""
 
     def __init__(self, sources: Sequence[Source], checker: RowChecker, workers: int) -> None:
-        # forked where that exists: what is open stays shared, and nothing is imported anew
+        # forked where that exists: what is open stays shared, and nothing is imported again
         kind = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
         context = multiprocessing.get_context(kind)
         self.workers = workers

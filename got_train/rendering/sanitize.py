@@ -1,7 +1,7 @@
-"""HTML of others made safe: known tags and harmless attributes are written anew, all else is text or gone.
+"""HTML of others made safe: known tags and harmless attributes are written again, all else is text or gone.
 
 Knows which elements a page of text, formulas and drawings needs; nothing of who wrote them. nh3 was tried: it
-keeps and drops elements, but cannot turn a link or a picture into its words, count ids anew, or show the
+keeps and drops elements, but cannot turn a link or a picture into its words, renumber ids, or show the
 source of a formula instead.
 """
 
@@ -62,7 +62,7 @@ Special = Callable[[HtmlElement], "str | None"]
 def clean(source: str, special: Special = lambda element: None) -> str:
     """The elements of `source` that are known; `special` may say itself what stands for an element.
 
-    Names inside are counted anew, so the same source gives the same bytes. A link becomes its words and its
+    Names inside are renumbered, so the same source gives the same bytes. A link becomes its words and its
     address, a picture its description and its address: nothing is fetched, nothing can be followed.
     """
     root = fromstring(f"<div>{source}</div>", parser=HTMLParser(remove_comments=True, remove_pis=True))

@@ -330,7 +330,7 @@ def summarised(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def bootstrap(groups: Sequence[Sequence[float]], draws: int = DRAWS) -> tuple[float, float]:
-    """The middle 95 % of the mean over groups, with checks drawn anew inside each group."""
+    """The middle 95 % of the mean over groups, with checks drawn again inside each group."""
     import numpy
 
     generator = numpy.random.default_rng(_SEED)

@@ -121,7 +121,7 @@ def _tex_tables(content: str) -> list[tuple[int, int, str]]:
 
 
 def _outermost(content: str, begin: str, end: str) -> list[tuple[int, int]]:
-    """Where outermost tables begin and end; after a table that never ends the search begins anew.
+    """Where outermost tables begin and end; after a table that never ends the search begins again.
 
     As published, the length of an end is that of its pattern: a LaTeX table takes one character more along.
     """
