@@ -137,7 +137,7 @@ def _ending(out: Path, checked: Mapping[str, Any]) -> list[str]:
 def _tiles(
     documents: list[Document], result: ScanResult, sizes: GotConfig, look: Callable[..., ScanResult]
 ) -> tuple[list[Document], ScanResult, list[Line]]:
-    """Tiles for pages whose lines one view cannot show, as many as fit beside the answers; looked at again."""
+    """Tiles for pages whose lines one view cannot show, as many as fit beside the answers; checked again."""
     moved, reason = with_tiles(documents, merged(result.statistics), sizes)
     if not reason:
         return documents, result, []

@@ -67,7 +67,7 @@ def commit(tmp_dir: Path) -> None:
 
 
 def commit_over(tmp_dir: Path) -> None:
-    """As publish, where another may stand; a run killed in between makes it again from its last checkpoint."""
+    """As publish, where another may stand; a run killed in between makes it again from its checkpoint."""
     folder, doomed = tmp_dir.parent.parent / tmp_dir.name, tmp_dir.parent.parent / DELETING
     if folder.exists():
         doomed.mkdir(exist_ok=True)
