@@ -578,7 +578,9 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         degrade=args.degrade, tell_blocks=args.blocks,
     )  # fmt: skip
     names = [
-        f"{face.family} {face.style} {face.weight}" for design in (first, *others) for face in design.faces
+        f"{face.family} {face.style} {face.weight}"
+        for language in (first, *others)
+        for face in language.faces
     ]
     return produce.write(engine, args, args.count, without, fonts=names)
 

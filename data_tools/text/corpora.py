@@ -110,7 +110,7 @@ def documents(split: Split, sources: tuple[str, ...] = SOURCES) -> tuple[Documen
 def words(split: Split, sources: tuple[str, ...] = SOURCES) -> tuple[tuple[str, ...], ...]:
     """The words of every document's paragraphs, in order of reading."""
     split_words = (tuple(" ".join(document.paragraphs).split()) for document in documents(split, sources))
-    return tuple(words_of_document for words_of_document in split_words if words_of_document)
+    return tuple(filter(None, split_words))
 
 
 def sentences(paragraph: str) -> list[str]:

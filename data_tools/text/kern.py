@@ -268,7 +268,7 @@ def _steps(
     if rng.random() >= chance:
         return (step,)
     below = ((2,), (4,), (7,), (2, 4), (3, 5), (2, 5))[int(rng.integers(6))]
-    return tuple(sorted({step, *(step - candidate for candidate in below if step - candidate >= low)}))
+    return tuple(sorted({step, *(step - interval for interval in below if step - interval >= low)}))
 
 
 def _sign(staff: _Staff, step: int, rng: numpy.random.Generator) -> str:
@@ -460,7 +460,7 @@ class _Reader:
 
     def _state(self) -> tuple[tuple[str, ...], ...] | None:
         own = [state for state, kind in zip(self.state, self.kinds, strict=True) if kind == "**kern"]
-        return tuple(tuple(token.values()) for token in own) if len(own) == self.base else None
+        return tuple(tuple(state.values()) for state in own) if len(own) == self.base else None
 
     def _interpretation(self, tokens: list[str]) -> None:
         kept = []

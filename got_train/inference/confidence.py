@@ -70,7 +70,7 @@ def load_calibration(folder: str | os.PathLike) -> Calibration | None:
         return None
     try:
         levels = read_json(file, InferenceError)["levels"]
-        result = {
+        scales = {
             level: PlattScaling(float(levels[level]["temperature"]), float(levels[level]["shift"]))
             for level in LEVELS
             if level in levels
@@ -81,11 +81,11 @@ def load_calibration(folder: str | os.PathLike) -> Calibration | None:
         raise InferenceError(
             f"{file}: no calibration ({error!r}); make it again with got calibrate"
         ) from error
-    if not result or not all(
-        0 < points.temperature < math.inf and math.isfinite(points.shift) for points in result.values()
+    if not scales or not all(
+        0 < scale.temperature < math.inf and math.isfinite(scale.shift) for scale in scales.values()
     ):
-        raise InferenceError(f"{file}: {result}; expected a positive temperature and a shift by level")
-    return Calibration(result)
+        raise InferenceError(f"{file}: {scales}; expected a positive temperature and a shift by level")
+    return Calibration(scales)
 
 
 def spans(
