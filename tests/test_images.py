@@ -161,9 +161,9 @@ def test_normalise_gives_hand_computed_values():
     [
         (lambda image: tile(image, 0, 6), "min_crops: 0; expected a whole number, at least 1"),
         (lambda image: tile(image, 4, 3), "max_crops: 3; expected a whole number, at least 4"),
-        (lambda image: tile(image, 1.0, 3), "min_crops: 1.0; a whole number"),
-        (lambda image: grid((8, 8), 1, True), "max_crops: True; a whole number"),
-        (lambda image: view(image, 0), "side: 0; a whole number"),
+        (lambda image: tile(image, 1.0, 3), "min_crops: 1.0; expected a whole number"),
+        (lambda image: grid((8, 8), 1, True), "max_crops: True; expected a whole number"),
+        (lambda image: view(image, 0), "side: 0; expected a whole number"),
         (lambda image: normalise(np.zeros((2, 2, 3), np.uint8)), r"views: uint8 of shape \(2, 2, 3\); uint8"),
         (lambda image: normalise(np.zeros((1, 2, 2, 3))), "views: float64 of shape"),
     ],
@@ -342,9 +342,9 @@ def damaged(folder):
     yield "absent.png", "no such file"
     frames = [Image.new("L", (4, 4), 60 * number) for number in range(3)]
     frames[0].save(folder / "moves.gif", save_all=True, append_images=frames[1:])
-    yield "moves.gif", "3 frames in a GIF; one picture"
+    yield "moves.gif", "3 frames in a GIF; expected one picture"
     frames[0].save(folder / "moves.png", save_all=True, append_images=frames[1:])
-    yield "moves.png", "3 frames in a PNG; one picture"
+    yield "moves.png", "3 frames in a PNG; expected one picture"
     Image.new("F", (4, 4)).save(folder / "float.tif")
     yield "float.tif", "pixels of mode F; 8 bits a channel"
     Image.new("I", (4, 4)).save(folder / "long.tif")
@@ -451,14 +451,14 @@ def test_pdfs_that_cannot_be_drawn_are_refused_by_name(tmp_path, pdf):
         ("cut.pdf", pdf.read_bytes()[:60], "not a PDF, damaged or without pages"),
         ("none.pdf", none.getvalue(), "not a PDF, damaged or without pages"),
         ("secret.pdf", bare_pdf(password), "encrypted; save it without its password"),
-        ("huge.pdf", huge, " page 1: 28800x28800 pixels at 144 dpi; a lower dpi"),
+        ("huge.pdf", huge, " page 1: 28800x28800 pixels at 144 dpi; use a lower dpi"),
     ):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ImageError, match=f"^{tmp_path / name}:? ?{what}"):
             list(pdf_pages(tmp_path / name))
     with pytest.raises(ImageError, match="absent.pdf: no such file"):
         next(pdf_pages(tmp_path / "absent.pdf"))
-    with pytest.raises(ImageError, match="dpi: 0; a positive number"):
+    with pytest.raises(ImageError, match="dpi: 0; expected a positive number"):
         next(pdf_pages(pdf, dpi=0))
     (tmp_path / "plain.pdf").write_bytes(bare_pdf())
     assert [image.size for _, image in pdf_pages(tmp_path / "plain.pdf")] == [(144, 72)]
@@ -482,12 +482,12 @@ def test_page_lists_are_read_as_written():
         ("0", "'0'; the first page is 1"),
         ("0-4", "'0-4'; the first page is 1"),
         ("5-3", "'5-3' runs backwards; write 3-5"),
-        ("a", "'a' in 'a'; numbers and ranges"),
-        ("", "'' in ''; numbers and ranges"),
-        ("1,,2", "'' in '1,,2'; numbers and ranges"),
-        ("3-", "'3-' in '3-'; numbers and ranges"),
-        ("-3", "'-3' in '-3'; numbers and ranges"),
-        ("1.5", "'1.5' in '1.5'; numbers and ranges"),
+        ("a", "'a' in 'a'; expected numbers and ranges"),
+        ("", "'' in ''; expected numbers and ranges"),
+        ("1,,2", "'' in '1,,2'; expected numbers and ranges"),
+        ("3-", "'3-' in '3-'; expected numbers and ranges"),
+        ("-3", "'-3' in '-3'; expected numbers and ranges"),
+        ("1.5", "'1.5' in '1.5'; expected numbers and ranges"),
         ("1-999999999", "'1-999999999' names over 100,000 pages"),
         ("2,1-3", "'2,1-3' names page 2 twice; expected each page once"),
     ],

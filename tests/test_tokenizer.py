@@ -262,7 +262,7 @@ def test_an_empty_folder_is_refused_with_what_was_looked_for(tmp_path: Path):
     names = "qwen.tiktoken, tokenizer.json, or vocab.json with merges.txt"
     with pytest.raises(CheckpointError, match=f"no tokenizer here; looked for {names}"):
         load_tokenizer(tmp_path)
-    with pytest.raises(CheckpointError, match="no such folder; one with a tokenizer"):
+    with pytest.raises(CheckpointError, match="no such folder; expected one with a tokenizer"):
         load_tokenizer(tmp_path / "nowhere")
 
 

@@ -174,7 +174,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"{override!r}: {error}") from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise ConfigError(
-            f"{override!r}: {text!r} is not YAML; a value, a [list] or a {{mapping}}"
+            f"{override!r}: {text!r} is not YAML; expected a value, a [list] or a {{mapping}}"
         ) from error
 
 

@@ -75,7 +75,7 @@ class SourceConfig:
         require(self.weight is None or self.weight > 0, f"weight must be above 0; got {self.weight}")
         for key, name in self.columns.items():
             require(key in COLUMNS, f"columns.{key}: no key of a record; {nearest(key, list(COLUMNS))}")
-            require(bool(name), f"columns.{key} is empty; the name of a column, or leave {key} out")
+            require(bool(name), f"columns.{key} is empty; give the name of a column, or leave {key} out")
 
 
 @dataclass(frozen=True, kw_only=True)

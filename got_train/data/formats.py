@@ -386,7 +386,7 @@ def _turns(
     if isinstance(turns, dict) and all(isinstance(values, list) for values in turns.values()):
         turns = [dict(zip(turns, turn, strict=False)) for turn in zip(*turns.values(), strict=False)]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise RecordError(f"{location}: {key} is {shorten(turns)}; a list of turns")
+        raise RecordError(f"{location}: {key} is {shorten(turns)}; expected a list of turns")
     if len(turns) > 2 and turns[0].get(speaker) == speakers[0]:
         raise RecordError(
             f"{location}: {len(turns)} turns; expected one question and one answer, no further rounds yet"
@@ -422,7 +422,7 @@ def _expanded(paths: tuple, location: str) -> tuple:
 def _opened(root: str, listed: object, location: str) -> tuple[str | EncodedImage, ...]:
     """Pictures as a record has them: paths joined with their folder, or bytes with a name."""
     if not isinstance(listed, list):
-        raise RecordError(f"{location}: images is {shorten(listed)}; a list of paths, even of one")
+        raise RecordError(f"{location}: images is {shorten(listed)}; expected a list of paths, even of one")
     images = [_encoded(image, index) for index, image in enumerate(listed)]
     check_images(location, images)
     return tuple(os.path.join(root, image) if isinstance(image, str) else image for image in images)

@@ -263,7 +263,7 @@ def _list_starts(path: str) -> array:
             raise json.JSONDecodeError("something follows the list", text, at + 1)
     except (ValueError, RecursionError) as error:
         location = f"{path}[{max(0, len(starts) - 1)}]"
-        raise RecordError(f"{location}: not JSON: {error}; a list of objects") from error
+        raise RecordError(f"{location}: not JSON: {error}; expected a list of objects") from error
     starts.append(at)
     return starts
 

@@ -181,7 +181,7 @@ def arrow_faults(location: str) -> Iterator[None]:
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         what = " ".join(str(error).split())[:200]
         raise DataFileError(
-            f"{location}: cannot be read ({what}); a whole parquet file or data set"
+            f"{location}: cannot be read ({what}); expected a whole parquet file or data set"
         ) from error
 
 

@@ -173,7 +173,7 @@ WRONG = [
         "data: {train: [{path: a, columns: {txt: a}}]}",
         "data.train[0].columns.txt: no key of a record; did you mean text?",
     ),
-    ("data: {train: [{path: a, columns: {text: ''}}]}", "data.train[0].columns.text is empty; the name"),
+    ("data: {train: [{path: a, columns: {text: ''}}]}", "data.train[0].columns.text is empty; give the name"),
     (
         "data: {train: [{path: a, streaming: true}]}",
         "data.train[0].streaming: its rows are not counted; give all sources a weight",
@@ -269,7 +269,7 @@ def test_a_wrong_config_is_refused_by_file_and_key(load, tmp_path, text, message
         ("train.seed", "'train.seed': an override reads section.key=value"),
         ("train.seed.x=1", "'train.seed.x=1': seed is a value; it has no keys below it"),
         ("train.sed=1", "train.sed: no such setting; did you mean seed?"),
-        ("data.train=[a", "'data.train=[a': '[a' is not YAML; a value"),
+        ("data.train=[a", "'data.train=[a': '[a' is not YAML; expected a value"),
         ("optimizer.learning_rate=", "optimizer.learning_rate must be a number; got ''"),
     ],
 )

@@ -224,7 +224,7 @@ def test_a_table_that_cannot_be_used_is_refused_by_file_and_row(tmp_path, column
 def test_files_that_are_no_tables_or_changed_or_are_gone_are_refused(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no table")
     with pytest.raises(
-        RecordError, match=f"^{tmp_path}/bad.parquet: cannot be read .*; a whole parquet file"
+        RecordError, match=f"^{tmp_path}/bad.parquet: cannot be read .*; expected a whole parquet file"
     ):
         read_records(tmp_path / "bad.parquet")
     with pytest.raises(RecordError, match="none.parquet: no such file"):

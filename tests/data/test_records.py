@@ -160,7 +160,9 @@ def test_a_blank_page_is_allowed_when_asked_for(tmp_path):
 def test_missing_images_are_found_only_when_asked_for(tmp_path):
     path = write(tmp_path / "a.jsonl", PLAIN)
     assert read_records(path)[0].images == (f"{tmp_path}/a.png",)
-    with pytest.raises(RecordError, match=f"a.jsonl:1: no file {tmp_path}/a.png; relative to the data file"):
+    with pytest.raises(
+        RecordError, match=f"a.jsonl:1: no file {tmp_path}/a.png; paths are relative to the data file"
+    ):
         read_records(path, check_files=True)[0]
     (tmp_path / "a.png").touch()
     assert len(list(read_records(path, check_files=True))) == 1
@@ -182,7 +184,7 @@ def test_a_point_is_a_box_and_a_thin_box_in_thousandths_too():
 BROKEN = [
     (
         '{"images": ["a.png"], "task": "ocr", "text": "x"',
-        "not JSON: Expecting ',' delimiter at column 49; one obj",
+        "not JSON: Expecting ',' delimiter at column 49; expected one obj",
     ),
     ('{"images": ["a.png"]} {}', "not JSON: Extra data at column 23"),
     ("images: a.png", "not JSON: Expecting value at column 1"),
@@ -196,7 +198,7 @@ BROKEN = [
     ({"md5": "0", **PLAIN}, "unknown key 'md5'; expected one of images, task, text, box, color, box_unit"),
     ({"image": "a.png", "task": "ocr", "text": "x"}, "unknown key 'image'; did you mean images?"),
     ({"images": ["a.png"], "text": "x"}, "no task; a record has images, task and text"),
-    ({**PLAIN, "images": "a.png"}, "images is 'a.png'; a list of paths, even of one"),
+    ({**PLAIN, "images": "a.png"}, "images is 'a.png'; expected a list of paths, even of one"),
     ({**PLAIN, "images": []}, "images is empty; expected at least one path"),
     ({**PLAIN, "images": ["a.png", None]}, "images[1] is None; expected the path of an image"),
     ({**PLAIN, "images": ["a.png", "b.png"]}, "2 images with task ocr; expected one, or task multi_page"),
@@ -219,14 +221,14 @@ BROKEN = [
     ({**PLAIN, "box": [3, 2, 3, 4]}, "box [3, 2, 3, 4] has no area"),
     (
         {**PLAIN, "box": [1, 2, 3, 1001], "box_unit": "thousandth"},
-        "box [1, 2, 3, 1001] in thousandths; whole numbers",
+        "box [1, 2, 3, 1001] in thousandths; expected whole numbers",
     ),
     (
         {**PLAIN, "box": [1, 2, 3.5, 9], "box_unit": "thousandth"},
-        "box [1, 2, 3.5, 9] in thousandths; whole numbers",
+        "box [1, 2, 3.5, 9] in thousandths; expected whole numbers",
     ),
     ({**PLAIN, "box_unit": "percent"}, "box_unit is 'percent'; expected one of pixel, thousandth"),
-    ({**PLAIN, "box": [1, 2, 3, 4], "color": "red"}, "box and color together; one region"),
+    ({**PLAIN, "box": [1, 2, 3, 4], "color": "red"}, "box and color together; expected one region"),
     (
         {**PLAIN, "task": "multi_page", "box": [1, 2, 3, 4]},
         "box with task multi_page; only ocr and format read",
@@ -236,9 +238,9 @@ BROKEN = [
     (conversation(query="Read this."), "query: 'Read this.' is not known"),
     (conversation(query="[1, 2, 3, 1004] OCR: "), "query: box [1, 2, 3, 1004] is not"),
     (conversation(query="<image>\nOCR: "), "2 <image> in the question; expected one, before the query"),
-    (conversation(image=None), "images is None; a list of paths"),
+    (conversation(image=None), "images is None; expected a list of paths"),
     ({"image": "a.png", "conversations": []}, "turns of nobody; expected one of human, then one of gpt"),
-    ({"image": "a.png", "conversations": "OCR: "}, "conversations is 'OCR: '; a list of turns"),
+    ({"image": "a.png", "conversations": "OCR: "}, "conversations is 'OCR: '; expected a list of turns"),
     (
         {"image": "a.png", "conversations": [said("x"), said("y")]},
         "turns of gpt, gpt; expected one of human, then one of gpt",
@@ -246,7 +248,7 @@ BROKEN = [
     (conversation(answer=7), "the value of gpt is 7; expected a string"),
     (
         {**conversation(), "conversations": conversation()["conversations"] * 2},
-        "4 turns; one question and one answer",
+        "4 turns; expected one question and one answer",
     ),
     (
         {"query": "<image>OCR: ", "response": "x", "images": []},
@@ -254,7 +256,7 @@ BROKEN = [
     ),
     ({"query": "OCR: ", "response": "x", "images": ["a.png"]}, "0 <image> for 1 image(s)"),
     ({"query": "<image>OCR: ", "images": ["a.png"]}, "the answer is None; expected a string"),
-    ({"query": "<image>OCR: ", "response": "x", "images": 3}, "images is 3; a list of paths"),
+    ({"query": "<image>OCR: ", "response": "x", "images": 3}, "images is 3; expected a list of paths"),
     (
         {"query": "<image>OCR: ", "response": "x", "images": ["a.png"], "history": [["a", "b"]]},
         "history is [['a', 'b'",
@@ -359,9 +361,13 @@ def test_a_folder_of_tiles_or_pages_becomes_images_in_natural_order(tmp_path):
     assert (records[0].task, records[1].task) == ("multi_page", "multi_crop")
     assert [Path(image).name for image in records[0].images] == ["page1.png", "page9.png", "page10.png"]
     assert list(map(Path, records[1].images)) == list(map(Path, records[0].images))
-    with pytest.raises(RecordError, match=r"a.json\[2\]: 3 images with task ocr; one, or task multi_page"):
+    with pytest.raises(
+        RecordError, match=r"a.json\[2\]: 3 images with task ocr; expected one, or task multi_page"
+    ):
         records[2]
-    with pytest.raises(RecordError, match=r"a.json\[3\]: no pictures in the folder .*empty; tiles or pages"):
+    with pytest.raises(
+        RecordError, match=r"a.json\[3\]: no pictures in the folder .*empty; expected tiles or pages"
+    ):
         records[3]
 
 

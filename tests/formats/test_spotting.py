@@ -183,7 +183,7 @@ def test_regions_and_stage_1_do_not_go_with_spot(asked, cause):
             "x.jsonl:3: text of task spot, line 2: '[1, 2, 3, 4] b'; '[1,2,3,4] b'",
         ),
         ("[01,2,3,4] a", "x.jsonl:3: text of task spot, line 1: '[01,2,3,4] a'; '[1,2,3,4] a'"),
-        ("[1,2,3,4] a\n", "x.jsonl:3: text of task spot has 1 blank lines; none"),
+        ("[1,2,3,4] a\n", "x.jsonl:3: text of task spot has 1 blank lines; expected none"),
     ],
 )
 def test_an_answer_that_is_not_in_the_grammar_is_never_learnt(text, cause):

@@ -79,7 +79,7 @@ def _rows(path: str, keys: tuple[str, str]) -> list[dict[str, Any]]:
         rows = strict_json(Path(path).read_text(encoding="utf-8-sig"), allow_nan=True)
     except ValueError as error:
         raise EvaluationError(
-            f"{path}: not JSON: {error}; a list of objects with {' and '.join(keys)}"
+            f"{path}: not JSON: {error}; expected a list of objects with {' and '.join(keys)}"
         ) from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) and {*keys} <= {*row} for row in rows):
         raise EvaluationError(f"{path}: no list of objects with {' and '.join(keys)}")
