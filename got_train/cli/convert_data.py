@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 from got_train.data.convert import DROPPABLE, NAMES, convert, records_out, refusals_of
 from got_train.data.convert_labels import convert_labels, label_refusals, labels_out
+from got_train.data.convert_options import ConvertOptions
 from got_train.data.labels import writers
 from got_train.data.labels.labelled_page import Losses
 from got_train.data.labels.to_spots import ILLEGIBLE, ORDERS
+from got_train.errors import UsageError
 
 from .arguments import CommandParser
 from .exits import WRONG_USAGE, handle_errors
@@ -71,7 +73,14 @@ def parser() -> CommandParser:
 
 @handle_errors("convert-data")
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    given = vars(parser().parse_args(arguments))
+    pairs = [pair.partition("=") for pair in given["columns"] or ()]
+    for key, _, name in pairs:
+        if not key or not name:
+            raise UsageError(f"--columns: {key or name!r}; expected KEY=NAME such as text=ocr")
+    tasks = tuple(given["tasks"].split(",")) if given["tasks"] else ()
+    columns = {key: name for key, _, name in pairs}
+    options = ConvertOptions(**given | {"columns": columns, "tasks": tasks, "drop": tuple(given["drop"])})
     losses = Losses()
     labels = options.to in writers.FORMATS
     written, refused = (convert_labels if labels else convert)(options, losses)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from got_train import prompts
 from got_train.errors import DataError, PromptError
 from got_train.images import EncodedImage, image_files, open_image
 
+from .convert_options import ConvertOptions
 from .formats import RowReader
 from .image_copies import ImageCopier
 from .labels.labelled_page import Losses, picture_size
@@ -23,22 +23,18 @@ from .record import DataFileError, Record, RecordError, shorten
 from .records import as_row, read_records
 
 NAMES = {"records": "records.jsonl", "got": "got.json", "ms_swift": "ms_swift.jsonl"}  # in a folder
-
-
 IMAGE = "<image>"
-
-
 DROPPABLE = ("glyphs",)
 
 
 Rows = Iterator[Record | RecordError]
 
 
-def convert(options: argparse.Namespace, losses: Losses) -> tuple[int, int]:
+def convert(options: ConvertOptions, losses: Losses) -> tuple[int, int]:
     """Writes OUT, and what was refused beside it; the number of rows of each."""
     out = records_out(options)
     if out.exists() and any(os.path.exists(file) and out.samefile(file) for file in _read_files(options)):
-        raise DataError(f"--out: {out} is the source itself; another file or folder")
+        raise DataError(f"--out: {out} is the source itself; use another file or folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished, refusals = out.with_name(out.name + ".tmp"), refusals_of(out)
     refusals.unlink(missing_ok=True)
@@ -54,7 +50,7 @@ def convert(options: argparse.Namespace, losses: Losses) -> tuple[int, int]:
 
 
 def _write(
-    file: TextIO, refuse: Callable[[RecordError], None], options: argparse.Namespace, losses: Losses
+    file: TextIO, refuse: Callable[[RecordError], None], options: ConvertOptions, losses: Losses
 ) -> tuple[int, int]:
     folder = records_out(options).parent
     cuts = bool(set(_tasks(options)) & set(CROPS))  # pictures that stand nowhere yet
@@ -102,7 +98,7 @@ class Refusals:
             self._file.close()
 
 
-def _rows(options: argparse.Namespace, losses: Losses) -> Rows:
+def _rows(options: ConvertOptions, losses: Losses) -> Rows:
     if os.path.exists(options.source) and are_labels(options.source):
         check_label_flags(options)
         return _label_rows(options, losses)
@@ -120,26 +116,21 @@ def _no_labels(source: str) -> str:
     return f"--tasks, --order: for labels with positions; {source} has records, leave them out"
 
 
-def check_label_flags(options: argparse.Namespace) -> None:
+def check_label_flags(options: ConvertOptions) -> None:
     """Refuse what is said of records where the source has labels."""
     given = [name for name in ("task", "columns", "split") if getattr(options, name)]
     if given:
-        raise DataError(f"--{given[0]}: for records; {options.source} has labels, see --tasks")
+        raise DataError(f"--{given[0]}: is for records, but {options.source} has labels; use --tasks")
 
 
-def record_rows(options: argparse.Namespace) -> Rows:
-    pairs = [pair.partition("=") for pair in options.columns or ()]
-    for key, _, name in pairs:
-        if not key or not name:
-            raise DataError(f"--columns: {key or name!r}; KEY=NAME, as text=ocr")
-    columns = {key: name for key, _, name in pairs}
+def record_rows(options: ConvertOptions) -> Rows:
     records = read_records(
         options.source,
         image_root=options.image_root,
         allow_empty=options.allow_empty,
         check_files=True,
         task=options.task,
-        columns=columns or None,
+        columns=options.columns or None,
         split=options.split,
     )
     for index in range(len(records)):
@@ -151,15 +142,15 @@ def record_rows(options: argparse.Namespace) -> Rows:
             yield error
 
 
-def _tasks(options: argparse.Namespace) -> tuple[str, ...]:
-    return tuple((options.tasks or "spot").split(","))
+def _tasks(options: ConvertOptions) -> tuple[str, ...]:
+    return options.tasks or ("spot",)
 
 
-def _label_rows(options: argparse.Namespace, losses: Losses) -> Rows:
+def _label_rows(options: ConvertOptions, losses: Losses) -> Rows:
     tasks = _tasks(options)
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
-        raise DataError(f"--tasks: {unknown[0]!r}; some of {','.join(TASKS)}")
+        raise DataError(f"--tasks: {unknown[0]!r}; expected some of {','.join(TASKS)}")
     choices = LabelOptions(tasks, options.order, options.illegible, options.allow_empty)
     for page in labelled_pages(options.source, options.image_root):
         try:
@@ -169,7 +160,7 @@ def _label_rows(options: argparse.Namespace, losses: Losses) -> Rows:
 
 
 def _converted(
-    record: Record | RecordError, options: argparse.Namespace, folder: Path, copies: ImageCopier | None
+    record: Record | RecordError, options: ConvertOptions, folder: Path, copies: ImageCopier | None
 ) -> dict:
     """The row of a record, read back and found to say the same."""
     if isinstance(record, RecordError):
@@ -184,7 +175,7 @@ def _converted(
     reader = RowReader(root=str(folder), allow_empty=True)
     back = reader.record(row, record.location)
     if _plain(back) != _plain(record):
-        raise RecordError(f"{record.location}: would be read back as {shorten(back)}; left out")
+        raise RecordError(f"{record.location}: would be read back as {shorten(back)}; it is left out")
     return row
 
 
@@ -192,7 +183,7 @@ def _sayable(record: Record, drop: Sequence[str]) -> Record:
     """The record with its box in thousandths, as a question names it; refused if words cannot say it."""
     if record.glyphs and "glyphs" not in drop:
         raise RecordError(
-            f"{record.location}: {len(record.glyphs)} glyphs, which only records say; --drop glyphs"
+            f"{record.location}: {len(record.glyphs)} glyphs, which only records say; use --drop glyphs"
         )
     if IMAGE in record.text:
         raise RecordError(f"{record.location}: the text holds {IMAGE}, which stands for a picture there")
@@ -258,7 +249,7 @@ def _separator(target: str, written: int) -> str:
     return "\n" if written else ""
 
 
-def records_out(options: argparse.Namespace) -> Path:
+def records_out(options: ConvertOptions) -> Path:
     """OUT itself if it has the ending of its format, else the file of the usual name in it."""
     out, name = Path(options.out), NAMES[options.to]
     if out.suffix in (".json", ".jsonl"):
@@ -268,7 +259,7 @@ def records_out(options: argparse.Namespace) -> Path:
     return out / name
 
 
-def _read_files(options: argparse.Namespace) -> list[str]:
+def _read_files(options: ConvertOptions) -> list[str]:
     """What OUT must not be: the source, or the file of that name in it."""
     return [options.source, os.path.join(options.source, NAMES["records"])]
 

@@ -215,7 +215,7 @@ def test_what_a_form_cannot_say_is_refused_by_row_and_the_rest_converted(convert
         zip(
             causes,
             [
-                "1 glyphs, which only records say; --drop glyphs",
+                "1 glyphs, which only records say; use --drop glyphs",
                 "the text holds <image>",
                 "box: [0, 0, 41, 30] leaves the image",
                 "no file ",
@@ -260,7 +260,7 @@ def test_a_source_is_never_overwritten(convert, ours):
     before = ours.read_bytes()
     for source in (ours, ours.parent):
         assert convert(source, "records", out="ours")[0] == convert_data.WRONG_USAGE
-        assert "is the source itself; another file or folder" in convert.said.err
+        assert "is the source itself; use another file or folder" in convert.said.err
     assert ours.read_bytes() == before
 
 
