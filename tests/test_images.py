@@ -164,7 +164,10 @@ def test_normalise_gives_hand_computed_values():
         (lambda image: tile(image, 1.0, 3), "min_crops: 1.0; expected a whole number"),
         (lambda image: grid((8, 8), 1, True), "max_crops: True; expected a whole number"),
         (lambda image: view(image, 0), "side: 0; expected a whole number"),
-        (lambda image: normalise(np.zeros((2, 2, 3), np.uint8)), r"views: uint8 of shape \(2, 2, 3\); uint8"),
+        (
+            lambda image: normalise(np.zeros((2, 2, 3), np.uint8)),
+            r"views: uint8 of shape \(2, 2, 3\); expected uint8",
+        ),
         (lambda image: normalise(np.zeros((1, 2, 2, 3))), "views: float64 of shape"),
     ],
 )
@@ -346,9 +349,9 @@ def damaged(folder):
     frames[0].save(folder / "moves.png", save_all=True, append_images=frames[1:])
     yield "moves.png", "3 frames in a PNG; expected one picture"
     Image.new("F", (4, 4)).save(folder / "float.tif")
-    yield "float.tif", "pixels of mode F; 8 bits a channel"
+    yield "float.tif", "pixels of mode F; expected 8 bits a channel"
     Image.new("I", (4, 4)).save(folder / "long.tif")
-    yield "long.tif", "pixels of mode I; 8 bits a channel"
+    yield "long.tif", "pixels of mode I; expected 8 bits a channel"
     (folder / "bomb.pbm").write_bytes(b"P4 20000 20000\n")
     yield "bomb.pbm", r"too large \(Image size \(400000000 pixels\) exceeds limit"
     (folder / "zero.ppm").write_bytes(b"P6 0 3 255\n")

@@ -232,9 +232,9 @@ def test_a_region_thinner_than_a_thousandth_is_read_back():
     ("text", "message"),
     [
         ("OCR:", "query: 'OCR:' is not known; the nearest, with its spaces, is 'OCR: '"),
-        ("[red] OCR:", r"query: .* nearest, with its spaces: '\[red\] OCR: '"),
-        (" OCR: ", "query: .* nearest, with its spaces: 'OCR: '"),
-        ("ocr with format: ", "query: .* nearest, with its spaces: 'OCR with format: '"),
+        ("[red] OCR:", r"query: .* nearest, with its spaces, is '\[red\] OCR: '"),
+        (" OCR: ", "query: .* nearest, with its spaces, is 'OCR: '"),
+        ("ocr with format: ", "query: .* nearest, with its spaces, is 'OCR with format: '"),
         ("[pink] OCR: ", "color must be one of red, green, blue; got 'pink'"),
         ("[red] OCR across multi pages: ", "query: .* is not known"),
         ("[red] OCR with format across multi pages: ", "color: red does not go with task multi_page"),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from got_train.cpu import parallel_jit, settings
-
 from .arguments import CommandParser
 from .exits import DONE, handle_errors
 
@@ -17,6 +15,9 @@ def parser() -> CommandParser:
 @handle_errors("precompile")
 def main(arguments: Sequence[str] | None = None) -> int:
     parser().parse_args(arguments)
+    # after the arguments: these import numba and Paddle, which takes seconds
+    from got_train.cpu import parallel_jit, settings
+
     parallel_jit.compile_in_this_process()
     settings.tune()
     import paddle

@@ -280,7 +280,9 @@ def test_a_wrong_override_is_refused(load, tmp_path, override, message):
 
 
 def test_yaml_that_cannot_be_read_is_refused_by_its_line(load, tmp_path):
-    with pytest.raises(ConfigError, match=r"run\.yaml:3: not YAML \(expected ',' or '}'.*\); key: value"):
+    with pytest.raises(
+        ConfigError, match=r"run\.yaml:3: not YAML \(expected ',' or '}'.*\); expected key: value"
+    ):
         load("optimizer: {learning_rate: 1}\ntrain: {seed: 1\n")
 
 

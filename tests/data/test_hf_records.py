@@ -291,7 +291,7 @@ def test_an_image_folder_with_splits_and_metadata_in_csv(tmp_path):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("file_name,text\na.png\n", ":2: 1 cells; 2, as in the first line"),
+        ("file_name,text\na.png\n", ":2: 1 cells; expected 2, as in the first line"),
         ('file_name,text\na.png,"x\n', ': a " is open at the end of the file'),
         ("file_name,text\n", ": holds no records"),
         ("file_name,label\na.png,x\n", ": unknown column 'label'; say in columns"),
@@ -487,7 +487,7 @@ def test_what_cannot_be_streamed_is_refused(tmp_path):
     (tmp_path / "c.jsonl").write_text("\n")
     for path, what in (
         ("a.json", "a JSON list; streaming reads lines"),
-        ("b.csv", "cannot be streamed; .jsonl or .parquet files"),
+        ("b.csv", "cannot be streamed; expected .jsonl or .parquet files"),
         ("none.jsonl", "no such file"),
         (".", "cannot be streamed; expected records.jsonl, or parquet files"),
     ):

@@ -519,7 +519,11 @@ def test_texts_with_their_pictures_elsewhere_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("names", "options", "what"),
     [
-        ((), {}, ": holds no records; records.jsonl, metadata.jsonl or .csv, parquet files, a saved"),
+        (
+            (),
+            {},
+            ": holds no records; expected records.jsonl, metadata.jsonl or .csv, parquet files, a saved",
+        ),
         (("a.png", "b.png", "c.png", "c.txt"), {}, r": no a.txt \(2 missing\); expected one text a picture"),
         (("a.png", "a.txt", "b.txt"), {}, r": no b picture \(1 missing\); expected one text a picture"),
         (("a.png", "a.jpg", "a.txt"), {}, ": 2 pictures a; expected one a text"),

@@ -97,7 +97,10 @@ def test_every_bad_row_is_named_with_cause_and_mend(run):
         "data.jsonl:66": "row",
     }
     assert errors["data.jsonl:9"][1:] == ("task is 'orc'", "did you mean ocr?")
-    assert errors["data.jsonl:65"][1:] == ("query: 'OCR:' is not known", "nearest, with its spaces: 'OCR: '")
+    assert errors["data.jsonl:65"][1:] == (
+        "query: 'OCR:' is not known",
+        "the nearest, with its spaces, is 'OCR: '",
+    )
     assert found["sources"][0]["rows"] == 66
     assert found["sources"][0]["bad"] == 9
     assert found["sources"][0]["too_long"] == 1
