@@ -180,9 +180,9 @@ def test_regions_and_stage_1_do_not_go_with_spot(asked, cause):
         ("no boxes", "x.jsonl:3: text of task spot, line 1: no box and text, 'no boxes'"),
         (
             "[1,2,3,4] a\n[1, 2, 3, 4] b",
-            "x.jsonl:3: text of task spot, line 2: '[1, 2, 3, 4] b'; '[1,2,3,4] b'",
+            "x.jsonl:3: text of task spot, line 2: '[1, 2, 3, 4] b'; expected '[1,2,3,4] b'",
         ),
-        ("[01,2,3,4] a", "x.jsonl:3: text of task spot, line 1: '[01,2,3,4] a'; '[1,2,3,4] a'"),
+        ("[01,2,3,4] a", "x.jsonl:3: text of task spot, line 1: '[01,2,3,4] a'; expected '[1,2,3,4] a'"),
         ("[1,2,3,4] a\n", "x.jsonl:3: text of task spot has 1 blank lines; expected none"),
     ],
 )
