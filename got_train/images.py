@@ -83,7 +83,7 @@ def open_image(source: Source) -> Image.Image:
         frames = len(pages)
         if frames > 1:
             raise ImageError(
-                f"{location}: {frames} frames in a {image.format}; one picture, or image_frames()"
+                f"{location}: {frames} frames in a {image.format}; expected one picture, or image_frames()"
             )
         if pages != [0]:
             image.seek(pages[0])
@@ -140,7 +140,9 @@ def rgb(image: Image.Image, location: str = "image") -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         image = _eight_bits(image)
     if image.mode in ("I", "F", "LAB"):  # the range of the values is not known, or needs a colour profile
-        raise ImageError(f"{location}: pixels of mode {image.mode}; 8 bits a channel, or 16 bits of grey")
+        raise ImageError(
+            f"{location}: pixels of mode {image.mode}; expected 8 bits a channel, or 16 bits of grey"
+        )
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, _ground(image)), image)
@@ -180,7 +182,9 @@ def normalise(views: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
     """
     views = np.asarray(views)
     if views.dtype != np.uint8 or views.ndim != 4 or views.shape[-1] != 3:
-        raise ImageError(f"views: {views.dtype} of shape {views.shape}; uint8 (views, side, side, 3)")
+        raise ImageError(
+            f"views: {views.dtype} of shape {views.shape}; expected uint8 (views, side, side, 3)"
+        )
     values = (views.astype(np.float32) / 255 - np.float32(MEAN)) / np.float32(STD)
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 
@@ -223,25 +227,29 @@ def pdf_pages(
     import pypdfium2
 
     if not 0 < dpi < float("inf"):
-        raise ImageError(f"dpi: {dpi}; a positive number, 144 gives an A4 page of 1191 x 1684 pixels")
+        raise ImageError(
+            f"dpi: {dpi}; expected a positive number, 144 gives an A4 page of 1191 x 1684 pixels"
+        )
     with _named(path) as name:
         with open(path, "rb") as file:
             if not file.read(1):
-                raise ImageError(f"{name}: an empty file; a PDF")
+                raise ImageError(f"{name}: an empty file; expected a PDF")
         try:
             document = pypdfium2.PdfDocument(path)
             document.init_forms()  # the values of fields and check boxes are drawn with the page
         except pypdfium2.PdfiumError as error:
             if "password" in str(error).lower():
                 raise ImageError(f"{name}: encrypted; save it without its password") from error
-            raise ImageError(f"{name}: not a PDF, damaged or without pages ({error}); a whole PDF") from error
+            raise ImageError(
+                f"{name}: not a PDF, damaged or without pages ({error}); expected a whole PDF"
+            ) from error
     try:
         with _whole_pdf(path, name, len(document)) as check:
             count = len(document)
             numbers = list(range(1, count + 1) if pages is None else pages)
             for number in numbers:
                 if not 1 <= number <= count:
-                    raise ImageError(f"{name}: no page {number}; pages 1 to {count}")
+                    raise ImageError(f"{name}: no page {number}; expected 1 to {count}")
             for number in numbers:
                 location = f"{name} page {number}"
                 check(number, location, None)
@@ -264,9 +272,9 @@ def _whole_pdf(
             pdf = pikepdf.open(file)
             fault = pdf_count_fault(pdf, count)
         except pikepdf.PdfError as error:
-            raise ImageError(f"{name}: a damaged PDF ({error}); a whole PDF") from error
+            raise ImageError(f"{name}: a damaged PDF ({error}); expected a whole PDF") from error
         if fault:
-            raise ImageError(f"{name}: damaged, pages are missing ({fault}); a whole PDF")
+            raise ImageError(f"{name}: damaged, pages are missing ({fault}); expected a whole PDF")
 
         def check(number: int, location: str, picture: Image.Image | None) -> None:
             try:
@@ -278,7 +286,9 @@ def _whole_pdf(
             except Exception as error:  # qpdf and pikepdf raise many built-in exceptions on damaged objects
                 fault = " ".join(str(error).split())[:200] or type(error).__name__
             if fault:
-                raise ImageError(f"{location}: damaged, parts of the page are missing ({fault}); a whole PDF")
+                raise ImageError(
+                    f"{location}: damaged, parts of the page are missing ({fault}); expected a whole PDF"
+                )
 
         with pdf:
             yield check
@@ -290,7 +300,9 @@ def parse_pages(text: str) -> list[int]:
     for piece in text.split(","):
         ends = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", piece)
         if not ends:
-            raise ImageError(f"pages: {piece.strip()!r} in {text!r}; numbers and ranges such as 3-10,12")
+            raise ImageError(
+                f"pages: {piece.strip()!r} in {text!r}; expected numbers and ranges such as 3-10,12"
+            )
         first, last = int(ends[1]), int(ends[2] or ends[1])
         if first < 1:
             raise ImageError(f"pages: {piece.strip()!r}; the first page is 1")
@@ -302,7 +314,7 @@ def parse_pages(text: str) -> list[int]:
     ordered = sorted(pages)
     for page, following in zip(ordered, ordered[1:], strict=False):
         if page == following:
-            raise ImageError(f"pages: {text!r} names page {page} twice; each page once")
+            raise ImageError(f"pages: {text!r} names page {page} twice; expected each page once")
     return pages
 
 
@@ -315,19 +327,21 @@ def _named(source: Source) -> Iterator[str]:
     except (ImageError, MemoryError):
         raise
     except FileNotFoundError as error:
-        raise ImageError(f"{location}: no such file; the path of a picture or PDF") from error
+        raise ImageError(f"{location}: no such file; expected the path of a picture or PDF") from error
     except IsADirectoryError as error:
-        raise ImageError(f"{location}: a folder; a single file") from error
+        raise ImageError(f"{location}: a folder; expected a single file") from error
     except PermissionError as error:
-        raise ImageError(f"{location}: not allowed to read it; a readable file") from error
+        raise ImageError(f"{location}: not allowed to read it; expected a readable file") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{location}: too large ({error}); scale it down first") from error
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
-        raise ImageError(f"{location}: not a picture, or damaged at its start; one of {known}") from error
+        raise ImageError(
+            f"{location}: not a picture, or damaged at its start; expected one of {known}"
+        ) from error
     except Exception as error:  # decoders raise nearly every built-in exception on damaged data
         what = f"{type(error).__name__}: {error}"
-        raise ImageError(f"{location}: damaged or cut off ({what}); a whole picture") from error
+        raise ImageError(f"{location}: damaged or cut off ({what}); expected a whole picture") from error
 
 
 @contextmanager
@@ -343,7 +357,7 @@ def _pictures(source: Source) -> Iterator[tuple[Image.Image, list[int], str, Bin
         source.seek(0)
         start = source.read(5)
         if not start:
-            raise ImageError(f"{location}: an empty file; a picture")
+            raise ImageError(f"{location}: an empty file; expected a picture")
         if start == b"%PDF-":
             raise ImageError(f"{location}: a PDF, not a picture; pdf_pages() draws its pages")
         source.seek(0)
@@ -374,10 +388,12 @@ def _decode(image: Image.Image, location: str, file: BinaryIO) -> Image.Image:
     image.load()  # before the tag is read: Pillow turns a TIFF itself and then drops the tag
     fault = image_fault(image, file)
     if fault:
-        raise ImageError(f"{location}: damaged, parts of the picture are missing ({fault}); a whole picture")
+        raise ImageError(
+            f"{location}: damaged, parts of the picture are missing ({fault}); expected a whole picture"
+        )
     turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
     if 0 in image.size:
-        raise ImageError(f"{location}: {image.width}x{image.height} pixels; at least 1x1")
+        raise ImageError(f"{location}: {image.width}x{image.height} pixels; expected at least 1x1")
     picture = rgb(image, location)
     if turn is not None:
         return picture.transpose(turn)
@@ -401,7 +417,7 @@ def _draw(document: pypdfium2.PdfDocument, number: int, dpi: float, location: st
         try:
             width, height = (max(1, round(points * dpi / 72)) for points in page.get_size())
             if width * height > (Image.MAX_IMAGE_PIXELS or float("inf")):
-                raise ImageError(f"{location}: {width}x{height} pixels at {dpi} dpi; a lower dpi")
+                raise ImageError(f"{location}: {width}x{height} pixels at {dpi} dpi; use a lower dpi")
             bitmap = page.render(scale=dpi / 72)
             try:
                 return bitmap.to_pil().convert("RGB")
@@ -422,4 +438,4 @@ def _grids(min_crops: int, max_crops: int) -> list[tuple[int, int]]:
 
 def _check_count(name: str, value: int, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ImageError(f"{name}: {value!r}; a whole number, at least {least}")
+        raise ImageError(f"{name}: {value!r}; expected a whole number, at least {least}")

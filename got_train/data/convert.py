@@ -69,7 +69,7 @@ def _write(
     return written, refused
 
 
-def copy_root(options: argparse.Namespace) -> str | None:
+def copy_root(options: ConvertOptions) -> str | None:
     """The folder below which pictures are copied: that of the data. None: from anywhere."""
     if options.copy_from_anywhere or not os.path.exists(options.source):  # a data set of a library
         return None

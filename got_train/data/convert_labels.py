@@ -5,7 +5,6 @@ Every file is read back and compared with what was to be said; what the format h
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from got_train.formats import spots as spotting
 from got_train.images import EncodedImage
 
 from .convert import Refusals, check_label_flags, copy_root, first_cause, image_size, record_rows
+from .convert_options import ConvertOptions
 from .image_copies import ImageCopier
 from .labels.labelled_page import Label, LabelledPage, Losses, in_pixels, picture_size
 from .labels.readers import are_labels, label_files, labelled_pages
@@ -27,7 +27,7 @@ PREDICTIONS = "label-studio-predictions"  # which no reader takes for labels
 Refuse = Callable[[RecordError], None]
 
 
-def convert_labels(options: argparse.Namespace, losses: Losses) -> tuple[int, int]:
+def convert_labels(options: ConvertOptions, losses: Losses) -> tuple[int, int]:
     """Writes OUT, and what was refused beside it; the number of pages of each."""
     if options.tasks:
         raise DataError(f"--tasks: for records; {options.to} has labels, leave it out")
@@ -54,7 +54,7 @@ def convert_labels(options: argparse.Namespace, losses: Losses) -> tuple[int, in
     return done, refused + len(pages) - done
 
 
-def labels_out(options: argparse.Namespace) -> Path:
+def labels_out(options: ConvertOptions) -> Path:
     """OUT itself, or the file of the usual name in it where all pages share one."""
     out, known = Path(options.out), FORMATS[options.to]
     if known.suffix and out.suffix in (".json", ".jsonl", ".xml", ".txt", ".hocr"):
@@ -68,12 +68,12 @@ def labels_out(options: argparse.Namespace) -> Path:
     return out / known.name
 
 
-def label_refusals(options: argparse.Namespace) -> Path:
+def label_refusals(options: ConvertOptions) -> Path:
     out = labels_out(options)
     return out / "refused.jsonl" if FORMATS[options.to].suffix else out.with_name(out.stem + ".refused.jsonl")
 
 
-def _pages(options: argparse.Namespace) -> Iterator[LabelledPage | RecordError]:
+def _pages(options: ConvertOptions) -> Iterator[LabelledPage | RecordError]:
     """The pages of labels, or of records: one a spot or whole page, and one of all boxes of a picture."""
     if os.path.exists(options.source) and are_labels(options.source):
         check_label_flags(options)
@@ -118,7 +118,7 @@ def _page_of(record: Record | RecordError) -> LabelledPage:
 
 def _ready(
     page: LabelledPage | RecordError,
-    options: argparse.Namespace,
+    options: ConvertOptions,
     folder: Path,
     copies: ImageCopier | None,
     seen: dict[str, str],
@@ -145,7 +145,7 @@ def _ready(
     return sayable(options.to, replace(page, image=named), losses)
 
 
-def _write_each(pages: Sequence[LabelledPage], options: argparse.Namespace, out: Path, refuse: Refuse) -> int:
+def _write_each(pages: Sequence[LabelledPage], options: ConvertOptions, out: Path, refuse: Refuse) -> int:
     """A file a page, called as its picture; those that are read back otherwise are taken away again."""
     taken: set[str] = set()
     sources = _sources(options)
@@ -172,7 +172,7 @@ def _write_each(pages: Sequence[LabelledPage], options: argparse.Namespace, out:
     return done
 
 
-def _write_one(pages: Sequence[LabelledPage], options: argparse.Namespace, out: Path, refuse: Refuse) -> int:
+def _write_one(pages: Sequence[LabelledPage], options: ConvertOptions, out: Path, refuse: Refuse) -> int:
     """One file; written once more without the pages that are read back otherwise."""
     if os.path.realpath(out) in _sources(options):
         raise DataError(f"--out: {out} is the source itself; use another file or folder")
@@ -216,5 +216,5 @@ def _read_back(file: Path, image_root: Path | None = None) -> list[LabelledPage 
     return list(labelled_pages(file, image_root))
 
 
-def _sources(options: argparse.Namespace) -> set[str]:
+def _sources(options: ConvertOptions) -> set[str]:
     return {os.path.realpath(file) for file in [options.source, *label_files(options.source)]}

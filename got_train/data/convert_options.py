@@ -14,6 +14,7 @@ class ConvertOptions:
     to: str  # a format of records, or of labels
     out: str  # a file, or a folder for it
     copy_images: bool = False
+    copy_from_anywhere: bool = False  # not only from below the folder of the data
     image_root: str | None = None
     # of records
     task: str | None = None
