@@ -80,7 +80,7 @@ def test_records_hold_the_text_as_it_is_typed(tmp_path: Path, task: str) -> None
     texts = tmp_path / "texts"
     texts.mkdir()
     (texts / "0.txt").write_text(f"{ARABIC}\n\n\u200f{PERSIAN}", encoding="utf-8")
-    flags = ["--count", "4", "--container", "folder", "--num_workers", "1", "--texts", str(texts)]
+    flags = ["--count", "4", "--container", "folder", "--num-workers", "1", "--texts", str(texts)]
     flags += ["--fonts", str(SANS), "--tasks", task, "--characters", "3-20", "--width", "400", "--glyphs"]
     assert lines.main(["--out", str(tmp_path / "out"), *flags]) == 0
     typed = f"{' '.join(ARABIC.split())} {' '.join(PERSIAN.split())} {' '.join(ARABIC.split())}"
