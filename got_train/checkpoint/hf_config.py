@@ -109,6 +109,11 @@ def _from_transformers(values: dict[str, Any]) -> GotConfig:
     _check_architecture(vision, VISION_ARCHITECTURE)
     decoder = _decoder(text) if text else DecoderConfig()
     sizes = {ours: vision[theirs] for ours, theirs in VISION_KEYS.items() if theirs in vision}
+    listed, layers = sizes.get("global_layers"), sizes.get("layers", VisionConfig.layers)
+    if (
+        isinstance(listed, list) and type(layers) is int
+    ):  # transformers asks of each layer whether it is named
+        sizes["global_layers"] = [index for index in listed if type(index) is not int or 0 <= index < layers]
     image_token = values.get("image_token_index", values.get("image_token_id", GotConfig.image_token))
     return GotConfig(
         vision=build(VisionConfig, {**sizes, "out_width": decoder.width}, "vision_config"),

@@ -1,4 +1,6 @@
-"""Tensors in files of safetensors and PyTorch, read one at a time as numpy arrays. Knows no model, no layout.
+"""Tensors in files of safetensors, PyTorch and Paddle, read one at a time as numpy arrays.
+
+Knows no model, no layout.
 
 Written out here because paddlenlp's reader of PyTorch files takes none but pytorch_model.bin and calls
 whatever the pickle names, and safetensors' Paddle tensors abort the process when two of one place are freed.
@@ -42,9 +44,14 @@ _PYTORCH = {
     "HalfStorage": "float16",
     "BFloat16Storage": "bfloat16",
 }
+# numpy's names of types in files of Paddle, which keeps bfloat16 as uint16
+_PADDLE = {"f8": "float64", "f4": "float32", "f2": "float16", "u2": "bfloat16"}
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 MAX_PICKLE_BYTES = 64 << 20  # names and shapes only: the values lie beside it
-_NO_WEIGHTS = "no *.safetensors, *.pth or pytorch_model.bin; expected one of these beside config.json"
+_NO_WEIGHTS = (
+    "no *.safetensors, *.pth or pytorch_model.bin, nor model_state.pdparams; expected one of these beside "
+    "config.json"
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ def tensor_entries(path: Path) -> dict[str, TensorEntry]:
         if not file.exists():
             raise FileNotFoundError(f"{file}: no such file of weights; expected all of the checkpoint's")
         with reading(file):
-            tensors = (_safetensors if file.suffix == ".safetensors" else _pytorch)(file)
+            tensors = _READERS.get(file.suffix, _pytorch)(file)
         for name, tensor in tensors.items():
             if name in entries:
                 raise CheckpointError(f"{file}: {name} is in another file of {path} already")
@@ -83,7 +90,7 @@ def weight_files(folder: Path) -> list[Path]:
     elif index.exists():
         files = _shards(index)
     else:
-        patterns = ("*.safetensors", "*.pth", "pytorch_model*.bin")
+        patterns = ("*.safetensors", "*.pth", "pytorch_model*.bin", "model_state*.pdparams")
         files = next((files for pattern in patterns if (files := sorted(folder.glob(pattern)))), [])
     if not files:
         raise FileNotFoundError(f"{folder}: {_NO_WEIGHTS}")
@@ -217,6 +224,74 @@ def _pytorch(file: Path) -> dict[str, TensorEntry]:
     }
 
 
+def _paddle(file: Path) -> dict[str, TensorEntry]:
+    """What paddle.save wrote, as PaddleMIX's training does: one pickle of numpy arrays by their names."""
+    with open_regular(file) as opened:
+        content = opened.read()
+    _check_opcodes(content, file, _OPCODES | {"BINBYTES", "BINBYTES8"})
+    try:
+        state = _PaddleUnpickler(io.BytesIO(content)).load()
+    except (pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{file}: holds a {type(state).__name__}; expected a dictionary of tensors")
+    arrays = {name: array for name, array in state.items() if isinstance(array, _StoredArray)}
+    return {name: array.entry(f"{file}: {name}") for name, array in arrays.items() if isinstance(name, str)}
+
+
+class _StoredType:
+    """A dtype of numpy in a pickle: what it is called, and its order of bytes."""
+
+    def __init__(self, name: object = "", *_: object) -> None:
+        self.name, self.order = str(name), "<"
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = state[1]
+
+
+class _StoredArray:
+    """An array of numpy in a pickle, of which nothing is believed before it is read."""
+
+    def __init__(self, *_: object) -> None:
+        self.state: tuple = ()
+
+    def __setstate__(self, state: tuple) -> None:
+        self.state = state
+
+    def entry(self, where: str) -> TensorEntry:
+        known = len(self.state) == 5 and isinstance(self.state[2], _StoredType)
+        _, shape, stored, fortran, data = self.state if known else (0, (), _StoredType(), False, b"")
+        if not known or not isinstance(data, bytes) or stored.order not in ("<", "|", "="):
+            raise CheckpointError(f"{where}: not an array as paddle.save writes it; save it again")
+        if not isinstance(shape, tuple) or not all(type(side) is int and 0 <= side < 2**63 for side in shape):
+            raise CheckpointError(f"{where}: {str(shape)[:80]} is not the size of a tensor")
+        dtype = _PADDLE.get(stored.name, stored.name)
+        if dtype in _NUMPY and math.prod(shape) * np.dtype(_NUMPY[dtype]).itemsize != len(data):
+            raise CheckpointError(f"{where}: {list(shape)} of {dtype} do not fit its {len(data)} bytes")
+        order = "F" if fortran else "C"
+        return TensorEntry(
+            list(shape), dtype, lambda: _as_array(data, dtype, list(shape), where, order=order)
+        )
+
+
+class _PaddleUnpickler(pickle.Unpickler):
+    """Builds arrays and plain containers, and refuses to call anything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = {
+            "numpy.core.multiarray._reconstruct": _StoredArray,
+            "numpy._core.multiarray._reconstruct": _StoredArray,
+            "numpy.ndarray": "ndarray",
+            "numpy.dtype": _StoredType,
+        }
+        if f"{module}.{name}" not in known:
+            raise pickle.UnpicklingError(f"holds a {module}.{name}; only arrays are read, nothing is run")
+        return known[f"{module}.{name}"]
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError("holds a persistent id; only arrays are read")
+
+
 def _check_members(archive: zipfile.ZipFile, size: int, file: Path) -> None:
     """torch.save packs nothing: a packed member may be a bomb, and one larger than its file a lie."""
     names = archive.namelist()
@@ -245,13 +320,17 @@ def _checked_pickle(content: bytes, file: Path) -> io.BytesIO:
     """The pickle, looked through before any of it is done."""
     if len(content) > MAX_PICKLE_BYTES:
         raise CheckpointError(f"{file}: its data.pkl has {len(content):,} bytes; expected names and shapes")
-    count = 0
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(content), 1):  # noqa: B007
-        if opcode.name not in _OPCODES:
-            raise CheckpointError(f"{file}: its data.pkl uses {opcode.name}; only tensors are read")
-        if opcode.name == "LONG_BINPUT" and argument > len(content):  # would make room for as many
-            raise CheckpointError(f"{file}: its data.pkl counts to {argument} in {len(content)} bytes")
+    _check_opcodes(content, file, _OPCODES)
     return io.BytesIO(content)
+
+
+def _check_opcodes(content: bytes, file: Path, known: frozenset[str]) -> None:
+    """Refuse a pickle that does anything but build containers and tensors."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name not in known:
+            raise CheckpointError(f"{file}: its pickle uses {opcode.name}; only tensors are read")
+        if opcode.name == "LONG_BINPUT" and argument > len(content):  # would make room for as many
+            raise CheckpointError(f"{file}: its pickle counts to {argument} in {len(content)} bytes")
 
 
 class _Unpickler(pickle.Unpickler):
@@ -303,3 +382,6 @@ class _Unpickler(pickle.Unpickler):
             return _as_array(buffer, dtype, list(size), where, **layout)
 
         return TensorEntry(list(size), dtype, read)
+
+
+_READERS = {".safetensors": _safetensors, ".pdparams": _paddle}

@@ -325,6 +325,7 @@ def _commit(tmp_dir: Path, folder: Path, replaced: tuple[str, ...]) -> None:
 
 def _write_weights(model: Got, folder: Path, layout: str, dtype: str, int8: Collection[str]) -> None:
     """model.safetensors, or shards of 5 GB and their index."""
+    metadata = {"format": "np" if layout == "paddlemix" else "pt"}  # PaddleNLP opens no others
     shards: list[dict] = [{}]
     room = SHARD_BYTES
     for name, tensor in _renamed(model, layout, dtype, int8):
@@ -335,12 +336,12 @@ def _write_weights(model: Got, folder: Path, layout: str, dtype: str, int8: Coll
         shards[-1][name] = tensor
         room -= size
     if len(shards) == 1:
-        save_tensors(shards[0], folder / "model.safetensors", {"format": "pt"})
+        save_tensors(shards[0], folder / "model.safetensors", metadata)
         return
     save, weight_map = secrets.token_hex(4), {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{save}-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_tensors(shard, folder / file, {"format": "pt"})
+        save_tensors(shard, folder / file, metadata)
         weight_map |= dict.fromkeys(shard, file)
     total = sum(tensor.size * tensor.element_size() for shard in shards for tensor in shard.values())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}

@@ -89,10 +89,11 @@ def build_model(settings: ModelConfig, tokenizer: Tokenizer, lora: bool = False)
                 f"model.prompt_template {settings.prompt_template}: {settings.init_from} was trained with "
                 f"{model.config.prompt_template}; leave it empty"
             )
-        if model.config.decoder.vocab_size != tokenizer.size:
+        words, image = model.config.decoder.vocab_size, model.config.image_token
+        if words < tokenizer.size or (words > tokenizer.size and image != tokenizer.image_id):  # or padded
             raise ConfigError(
                 f"model.tokenizer: {tokenizer.size} tokens; {settings.init_from} has a vocabulary of "
-                f"{model.config.decoder.vocab_size}"
+                f"{model.config.decoder.vocab_size}; use the tokenizer of that model"
             )
         return model
     decoder = settings.decoder

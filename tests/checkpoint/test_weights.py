@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pickle
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from got_train.checkpoint import layouts, weights
 from got_train.checkpoint.hf_config import vision_from_shapes
+from got_train.checkpoint.tensor_io import tensor_entries
 from got_train.checkpoint.weights import (
     WeightFile,
     empty_init,
@@ -397,6 +399,69 @@ def test_names_of_no_known_layout_are_refused(tmp_path):
     save_file({"bert.pooler.weight": np.zeros([2, 2], "float32")}, str(tmp_path / "model.safetensors"))
     with pytest.raises(CheckpointError, match=r"no known layout has names like bert\.pooler\.weight"):
         load_model(tmp_path)
+
+
+def test_paddlenlp_opens_the_decoder_of_what_is_written_for_paddlemix(got_tiny, tmp_path):
+    from paddlenlp.transformers import Qwen2ForCausalLM
+
+    folder = tmp_path / "made"
+    save_model(load_model(got_tiny), folder, "paddlemix")
+    theirs = Qwen2ForCausalLM.from_pretrained(str(folder)).state_dict()
+    stored = tensors_of(folder)
+    shared = [name for name in theirs if name in stored and name.startswith("qwen2.layers")]
+    assert len(shared) == sum(name.startswith("qwen2.layers") for name in stored) > 20
+    assert all((theirs[name].numpy() == stored[name]).all() for name in shared)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_what_paddlemix_trains_is_read_from_its_pdparams(got_tiny, tmp_path, dtype):
+    model = load_model(got_tiny)
+    save_model(model, tmp_path, "paddlemix")
+    file = tmp_path / "model.safetensors"
+    state = {name: paddle.to_tensor(value).astype(dtype) for name, value in load_file(str(file)).items()}
+    file.unlink()
+    paddle.save(state, str(tmp_path / "model_state.pdparams"))
+    read = load_model(tmp_path)
+    rounded = {
+        name: value.astype(dtype).astype("float32").numpy() for name, value in model.state_dict().items()
+    }
+    assert all((value == rounded[name]).all() for name, value in values(read).items())
+
+
+class Runs:
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+@pytest.mark.parametrize("content", [{"a": Runs()}, {"a": np.ones(3, object)}, [1], b"x", {"a": memoryview}])
+def test_a_pdparams_that_holds_anything_but_tensors_is_refused_and_nothing_runs(
+    monkeypatch, tmp_path, content
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model_state.pdparams").write_bytes(pickle.dumps(content, 4))
+    with pytest.raises(CheckpointError, match=r"model_state\.pdparams"):
+        tensor_entries(tmp_path / "model_state.pdparams")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pdparams_whose_shape_lies_is_refused(tmp_path):
+    file = tmp_path / "model_state.pdparams"
+    content = pickle.dumps({"a": np.ones([4, 4], "float32")}, 4)
+    file.write_bytes(content.replace(b"K\x04K\x04\x86", b"K\x04K\x09\x86"))
+    with pytest.raises(CheckpointError, match=r"a: \[4, 9\] of float32 do not fit its 64 bytes"):
+        tensor_entries(file)
+    file.write_bytes(content[:-30])
+    with pytest.raises(CheckpointError, match=r"model_state\.pdparams"):
+        tensor_entries(file)
+
+
+def test_surplus_global_layers_of_a_transformers_config_are_passed_over_as_there(got_tiny, copied):
+    folder = copied("transformers")
+    config = json.loads((folder / "config.json").read_text())
+    layers = config["vision_config"]["global_attn_indexes"]
+    config["vision_config"]["global_attn_indexes"] = [*layers, 5, 8, 11]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load_model(folder).config == load_model(got_tiny).config
 
 
 def test_a_decoder_alone_is_no_got(copied):
