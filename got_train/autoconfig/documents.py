@@ -14,6 +14,7 @@ from pathlib import Path
 
 from got_train import images
 from got_train.data.columns import choose_columns, sample_rows, unread_prompts, unused_columns
+from got_train.data.formats import MARKED_UP
 from got_train.data.labels import readers
 from got_train.data.labels.labelled_page import Losses
 from got_train.data.labels.to_spots import LabelOptions, page_records
@@ -143,7 +144,8 @@ def _with_records(document: Document, columns: Mapping[str, str] | None = None) 
             refusal = refusal or error
     if not texts:
         raise refusal
-    if guess and not document.task and sum(bool(MARKUP.search(text)) for text in texts) > 0.2 * len(texts):
+    marked_up = sum(bool(MARKUP.search(text)) for text in texts) > 0.2 * len(texts)
+    if guess and not document.task and (marked_up or (columns or {}).get("text") in MARKED_UP):
         guess = "format"
         records = read_records(document.path, task=guess, columns=columns)
     return Document(document.path, document.form, records, guess, columns or {})
@@ -159,7 +161,7 @@ def _unread(document: Document) -> list[str]:
     for name, values in unused_columns(rows, document.columns).items():
         shown = ", ".join(repr(value if len(value) < 30 else value[:27] + "...") for value in values[:3])
         counted = f"{len(values)} different values" if len(values) > 1 else "the same in all rows"
-        kind = "question " if name == prompt else ""
+        kind = "question " if prompt and name == prompt else ""
         notes.append(f"not read: {kind}column {name} of {document.path}: {counted}, such as {shown}")
     return notes
 

@@ -15,7 +15,8 @@ from .line_files import csv_cells, csv_delimiter, csv_row, first_bytes, forward_
 from .record import RecordError
 
 SAMPLED = 200  # rows by which a column is judged
-READ_OVER = ("id", "meta", "split", "source")  # notes of data sets, which nobody takes for a question
+# notes of data sets, and the numbers that pandas writes, which nobody takes for a question
+READ_OVER = ("id", "meta", "split", "source", "", "index", "Unnamed: 0")
 
 
 def sample_rows(path: str | os.PathLike, count: int = SAMPLED) -> list[dict[str, Any]]:

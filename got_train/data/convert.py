@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from got_train import prompts
 from got_train.errors import DataError, PromptError
 from got_train.images import EncodedImage, image_files, open_image
 
+from .columns import choose_columns, sample_rows, unread_prompts
 from .convert_options import ConvertOptions
-from .formats import RowReader
+from .formats import MARKED_UP, RowReader
 from .image_copies import ImageCopier
 from .labels.labelled_page import Losses, picture_size
 from .labels.readers import are_labels, labelled_pages
@@ -123,16 +125,52 @@ def check_label_flags(options: ConvertOptions) -> None:
         raise DataError(f"--{given[0]}: is for records, but {options.source} has labels; use --tasks")
 
 
+def _opened(options: ConvertOptions) -> Sequence[Record]:
+    """The records as the options say; where these are silent, with the columns and task that rows suggest."""
+
+    columns = options.columns
+
+    def read(columns: dict[str, str], task: str | None) -> Sequence[Record]:
+        return read_records(
+            options.source,
+            image_root=options.image_root,
+            allow_empty=options.allow_empty,
+            check_files=True,
+            task=task,
+            columns=columns or None,
+            split=options.split,
+        )
+
+    guess = {} if columns or os.path.isdir(options.source) else choose_columns(options.source)
+    task = options.task or ("format" if guess.get("text") in MARKED_UP else "ocr")
+    try:
+        records = read(columns, options.task)
+        try:
+            records[0]
+        except RecordError as error:
+            if guess and "unknown key" in str(error):
+                raise
+            if options.task or ": no task;" not in str(error):
+                return records  # a row of many, which is refused by itself
+            guess = {}
+        else:
+            return records
+    except RecordError:
+        if not guess:
+            raise
+        question, values = unread_prompts(sample_rows(options.source), guess)
+        if question:
+            raise DataError(
+                f"{options.source}: column {question} has {len(values)} different questions, which are not "
+                "GOT's; leave out rows that ask for something else, and say in --columns which to read"
+            ) from None
+    said = " ".join(f"{key}={name}" for key, name in guess.items())
+    print(f"note: read with {f'--columns {said} ' if said else ''}--task {task}", file=sys.stderr)
+    return read(columns or guess, task)
+
+
 def record_rows(options: ConvertOptions) -> Rows:
-    records = read_records(
-        options.source,
-        image_root=options.image_root,
-        allow_empty=options.allow_empty,
-        check_files=True,
-        task=options.task,
-        columns=options.columns or None,
-        split=options.split,
-    )
+    records = _opened(options)
     for index in range(len(records)):
         try:
             yield records[index]

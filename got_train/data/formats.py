@@ -5,8 +5,11 @@ Knows keys and columns; where a row comes from is no matter of this file.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
+import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,11 +26,16 @@ _TABLE_KEYS = (*_KEYS, "image", "file_name")  # as Hugging Face's image folders 
 _NEEDED = ("images", "text", "conversations", "messages", "query", "response")
 _IMAGE = "<image>"
 # what others call the picture, the answer and the question of a row, the surest first
-IMAGE_COLUMNS = ("image", "images", "file_name", "image_path", "img_path", "img", "filename", "path", "file")
+IMAGE_COLUMNS = (
+    *("image", "images", "file_name", "image_path", "img_path", "img", "filename", "path", "file", "picture"),
+    *("image_name", "img_name", "file_path", "filepath", "pixel_values"),
+)
 TEXT_COLUMNS = (
     *("text", "ground_truth", "answer", "transcription", "words", "response", "markdown", "label", "gt"),
-    "caption",
+    *("ocr_text", "transcript", "caption", "sentence", "target", "output", "content"),
+    *("latex", "latex_formula", "formula", "html"),
 )
+MARKED_UP = ("markdown", "latex", "latex_formula", "formula", "html")  # answers of the task format
 PROMPT_COLUMNS = ("prompt", "question", "instruction", "query")
 # PaddleOCR-VL's questions, by the tasks that are nearest
 _PADDLE_PROMPTS = {
@@ -227,9 +235,11 @@ def _glyphs(listed: object, location: str) -> tuple:
 
 def _conversation(row: dict, location: str, root: str) -> Record:
     """GOT's own form: {"image": file or folder, "conversations": [human, gpt]}."""
-    asked, answer = _turns(
-        row["conversations"], location, "conversations", ("from", "value"), ("human", "gpt")
-    )
+    turns = row["conversations"]
+    if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns):
+        names = {"user": "human", "assistant": "gpt"}  # as some write ShareGPT's form
+        turns = [{**turn, "from": names.get(str(turn.get("from")), turn.get("from"))} for turn in turns]
+    asked, answer = _turns(turns, location, "conversations", ("from", "value"), ("human", "gpt"))
     image = row.get("image", row.get("images"))
     listed = [image] if isinstance(image, (str, bytes, dict)) else image
     images = _opened(root, listed, location)
@@ -241,7 +251,12 @@ def _conversation(row: dict, location: str, root: str) -> Record:
 
 def _messages(row: dict, location: str, root: str) -> Record:
     """ms-swift's rows with messages."""
-    asked, answer = _turns(row["messages"], location, "messages", ("role", "content"), ("user", "assistant"))
+    listed: list = []  # pictures inside the messages
+    if isinstance(turns := row["messages"], list) and all(isinstance(turn, dict) for turn in turns):
+        turns = [{**turn, "content": _flat_content(turn.get("content"), listed)} for turn in turns]
+    asked, answer = _turns(turns, location, "messages", ("role", "content"), ("user", "assistant"))
+    if any(named is not None for named in listed) and not row.get("images"):
+        row = {**row, "images": listed}
     return _swift(row, asked, answer, location, root)
 
 
@@ -372,10 +387,43 @@ def _swift(row: dict, asked: object, answer: object, location: str, root: str) -
 
 def _asked(asked: str, answer: str, images: tuple, location: str) -> Record:
     """The record behind a query in the prompt's words; a box in these is in thousandths."""
-    task, box, color = prompts.parse_question(asked.replace(_IMAGE, "").lstrip("\n"))
+    question = _plain_question(asked.replace(_IMAGE, "").lstrip("\n"))
+    task, box, color = prompts.parse_question(question)
     unit = "pixel" if box is None else "thousandth"
     box = None if box is None else tuple(box)
     return Record(images, task, answer, box, color, unit, location=location)
+
+
+def _plain_question(question: str) -> str:
+    """The question with the last space that the paper's code has, and PaddleMIX's published one has not."""
+    words = re.sub(r"^\[[^]]*\] ", "", question)
+    if words in prompts.WORDS.values() or f"{words} " not in prompts.WORDS.values():
+        return question
+    _tell_once(f"questions such as {words!r} lack the last space of GOT's own; read as {words + ' '!r}")
+    return f"{question} "
+
+
+@functools.cache
+def _tell_once(message: str) -> None:
+    print(f"note: {message}", file=sys.stderr)
+
+
+def _flat_content(content: object, images: list) -> object:
+    """The text of a message in parts, as OpenAI's form has it; the pictures in it are added to `images`."""
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        return content
+    text = ""
+    for part in content:
+        kind = part.get("type")
+        named = part.get("image", part.get("image_url"))
+        if kind in ("image", "image_url"):
+            images += [named.get("url") if isinstance(named, dict) and "url" in named else named]
+            text += _IMAGE
+        elif kind == "text" and isinstance(part.get("text"), str):
+            text += part["text"]
+        else:
+            return content
+    return text
 
 
 def _turns(

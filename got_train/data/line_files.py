@@ -92,6 +92,9 @@ class RecordFile(Sequence):
                 raise RecordError(f"{self.path}:1: {named}; write a first line such as image,text")
             self._header = list(HEADLESS)
             return starts, blanks
+        if len(self._header) == 2 and self._header[1].lower().endswith(pictures.SUFFIXES):
+            self._header = list(reversed(HEADLESS))
+            return starts, blanks
         self._reader.columns_to_read(self._header, self.path)
         return starts[1:], array("q", [0, *(max(0, before - 1) for before in blanks)])
 

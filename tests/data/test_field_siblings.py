@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
+from got_train.autoconfig.documents import find_documents, read_documents
 from got_train.cli import convert_data
 from got_train.data.answers import unusual_answers
 from got_train.data.record import RecordError
@@ -149,3 +150,118 @@ def test_texts_with_numbers_stay_texts(answer):
 def test_a_folder_that_holds_none_is_not_called_labels(tmp_path):
     (Path(tmp_path) / "p1.tsv").write_text("image\ttext\np1.png\tHarbour\n")
     assert len(read_records(tmp_path / "p1.tsv", task="ocr")) == 1
+
+
+# ---- rows
+
+
+TEXTS = ["Harbour report", "a town, a mill", "river 1802"]
+
+
+def lines(*rows):
+    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+
+
+def turns(question, keys=("role", "content"), speakers=("user", "assistant")):
+    """Rows with a conversation each, the pictures beside it."""
+    return [
+        {
+            "images": [f"{number}.png"],
+            "messages" if keys[0] == "role" else "conversations": [
+                {keys[0]: speakers[0], keys[1]: question},
+                {keys[0]: speakers[1], keys[1]: text},
+            ],
+        }
+        for number, text in enumerate(TEXTS, 1)
+    ]
+
+
+def in_parts(number, text):
+    picture = {"type": "image_url", "image_url": {"url": f"{number}.png"}}
+    asked = [picture, {"type": "text", "text": "OCR: "}]
+    answer = [{"type": "text", "text": text}]
+    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]}
+
+
+def paired(name):
+    return lines(*({"image": f"{number}.png", name: text} for number, text in enumerate(TEXTS, 1)))
+
+
+def table(mark, head="", quote=""):
+    rows = (f"{number}.png{mark}{quote}{text}{quote}" for number, text in enumerate(TEXTS, 1))
+    return head + "\n".join(rows)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in (1, 2, 3):
+        Image.new("L", (200, 60), 255).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def opened(folder, name, content):
+    """What init makes of a file in a folder of pictures, and what it tells."""
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    candidates, notes = find_documents(str(folder), "")
+    return read_documents(candidates, notes), notes
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "task"),
+    [
+        ("a.jsonl", lines(*(in_parts(number, text) for number, text in enumerate(TEXTS, 1))), "ocr"),
+        ("a.jsonl", lines(*turns("<image>OCR: ")), "ocr"),
+        ("a.jsonl", lines(*turns("<image>OCR:")), "ocr"),  # as PaddleMIX and PaddleOCR-VL ask
+        ("a.jsonl", lines(*turns("<image>OCR with format:")), "format"),
+        ("a.json", json.dumps(turns("<image>\nOCR: ", ("from", "value"), ("user", "assistant"))), "ocr"),
+        ("a.json", json.dumps(turns("<image>\nOCR: ", ("from", "value"), ("human", "gpt"))), "ocr"),
+        ("a.jsonl", paired("ocr_text"), "ocr"),
+        ("a.jsonl", paired("latex_formula"), "format"),
+        ("a.jsonl", paired("html"), "format"),
+        ("a.csv", table(",", "filename,words\n", '"'), "ocr"),
+        ("a.csv", table(";", "filename;words\n"), "ocr"),
+        ("a.csv", table(";"), "ocr"),
+        ("a.csv", b"\xef\xbb\xbf" + table(",", "", '"').encode(), "ocr"),
+        ("a.tsv", table("\t"), "ocr"),
+        ("a.tsv", table("\t", "image\ttext\n"), "ocr"),
+        ("a.csv", "\n".join(f'"{text}",{number}.png' for number, text in enumerate(TEXTS, 1)), "ocr"),
+    ],
+)
+def test_rows_of_many_shapes_are_read_by_init_and_by_convert_data(folder, capsys, name, content, task):
+    (document,), _ = opened(folder, name, content)
+    assert [record.text for record in document.records] == TEXTS
+    assert {record.task for record in document.records} == {task}
+    assert [Path(record.images[0]).name for record in document.records] == ["1.png", "2.png", "3.png"]
+    out = folder / "out"
+    assert convert_data.main([str(folder / name), "--to", "records", "-o", str(out)]) == 0
+    rows = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    assert [(row["text"], row["task"]) for row in rows] == [(text, task) for text in TEXTS]
+
+
+def test_a_question_without_its_last_space_is_told_once(folder, capsys):
+    from got_train.data import formats
+
+    formats._tell_once.cache_clear()
+    (document,), _ = opened(folder, "a.jsonl", lines(*turns("<image>OCR:")))
+    assert len([record.text for record in document.records]) == 3
+    assert capsys.readouterr().err.count("lack the last space of GOT's own") == 1
+
+
+def test_other_questions_are_never_dropped_in_silence(folder, capsys):
+    asked = ("read it", "the total?", "the date?")
+    rows = (
+        {"image": f"{number}.png", "question": question, "answer": text}
+        for number, (question, text) in enumerate(zip(asked, TEXTS, strict=True), 1)
+    )
+    _, notes = opened(folder, "a.jsonl", lines(*rows))
+    assert any("question column question" in note and "3 different values" in note for note in notes)
+    assert convert_data.main([str(folder / "a.jsonl"), "--to", "records", "-o", str(folder / "out")]) == 2
+    assert "column question has 3 different questions" in capsys.readouterr().err
+    documents, notes = opened(folder, "a.jsonl", lines(*turns("<image>Read the text.")))
+    assert not documents and any("'Read the text.' is not known" in note for note in notes)
+
+
+def test_numbers_of_pandas_are_no_questions(folder):
+    content = ",image,text\n" + "\n".join(f"{number},{number}.png,line {number}" for number in (1, 2, 3))
+    (document,), notes = opened(folder, "a.csv", content)
+    assert len(document.records) == 3 and not any("question" in note for note in notes)

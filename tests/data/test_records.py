@@ -234,7 +234,7 @@ BROKEN = [
         "box with task multi_page; only ocr and format read",
     ),
     ({**PLAIN, "task": "multi_crop", "color": "red"}, "color with task multi_crop; only ocr and format read"),
-    (conversation(query="OCR:"), "query: 'OCR:' is not known"),
+    (conversation(query="OCR"), "query: 'OCR' is not known"),
     (conversation(query="Read this."), "query: 'Read this.' is not known"),
     (conversation(query="[1, 2, 3, 1004] OCR: "), "query: box [1, 2, 3, 1004] is not"),
     (conversation(query="<image>\nOCR: "), "2 <image> in the question; expected one, before the query"),
@@ -433,10 +433,13 @@ def test_predictions_of_ms_swift_are_not_taken_for_training_data():
         records[0]
 
 
-def test_the_fox_questions_outside_gots_words_are_refused_with_the_nearest():
-    for name in ("en_page_ocr.json", "en_onbox_ocr.json", "encn-multi-8page-box-ocr.json"):
-        with pytest.raises(RecordError, match=rf"{name}\[0\]: query: '.*' is not known.*OCR.*: '"):
-            read_records(FORMATS / "fox" / name, image_root=GOT)[0]
+def test_the_fox_questions_without_the_last_space_are_read_and_others_refused_with_the_nearest():
+    for name, color in (("en_page_ocr.json", None), ("en_onbox_ocr.json", "red")):
+        record = read_records(FORMATS / "fox" / name, image_root=GOT)[0]
+        assert (record.task, record.color) == ("ocr", color)
+    name = "encn-multi-8page-box-ocr.json"
+    with pytest.raises(RecordError, match=rf"{name}\[0\]: query: '.*' is not known.*OCR.*: '"):
+        read_records(FORMATS / "fox" / name, image_root=GOT)[0]
 
 
 def test_a_meta_json_joins_its_data_sets_in_order(tmp_path):

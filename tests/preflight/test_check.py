@@ -78,7 +78,7 @@ def test_every_bad_row_is_named_with_cause_and_mend(run):
         l9=row(run, 9, task="orc"),
         l10=row(run, 10, box=[1, 1, 90, 20]),
         l12='{"images": ["1.png"]',
-        l65={"query": "<image>OCR:", "response": "a", "images": ["1.png"]},
+        l65={"query": "<image>OCR", "response": "a", "images": ["1.png"]},
         l66={"query": "<image><image>OCR: ", "response": "a", "images": ["1.png"]},
     )
     code, found, out = run()
@@ -98,7 +98,7 @@ def test_every_bad_row_is_named_with_cause_and_mend(run):
     }
     assert errors["data.jsonl:9"][1:] == ("task is 'orc'", "did you mean ocr?")
     assert errors["data.jsonl:65"][1:] == (
-        "query: 'OCR:' is not known",
+        "query: 'OCR' is not known",
         "the nearest, with its spaces, is 'OCR: '",
     )
     assert found["sources"][0]["rows"] == 66
