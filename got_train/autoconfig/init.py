@@ -10,7 +10,8 @@ from typing import Any
 
 from got_train.config.loader import load_config
 from got_train.config.schema import Config, ModelConfig
-from got_train.data.records import ConcatDataset, write_records
+from got_train.data.image_copies import ImageCopier
+from got_train.data.records import ConcatDataset, Record, write_records
 from got_train.errors import CheckpointError, ConfigError, DataError
 from got_train.modeling.config import GotConfig
 from got_train.preflight import config_checks, duplicates, verdict
@@ -169,12 +170,22 @@ def _held_out(
 ) -> tuple[Choices, str]:
     """Two files of records beside the config, no document in both."""
     split = split_by_document(result, duplicates.find_pairs(result), options.split, options.document)
+    copier = ImageCopier(options.out.with_suffix(".images"))
     for name, rows in (("train", split.train), ("validation", split.validation)):
-        write_records(options.file(name), (documents[source].records[row] for source, row in rows))
+        records = (documents[source].records[row] for source, row in rows)
+        write_records(options.file(name), (_on_disk(record, copier) for record in records))
     bad = sum(stats.bad for stats in result.statistics)
     lost = f"; {bad} rows that cannot be used are in neither" if bad else ""
     names = [str(options.file(name)) for name in ("train", "validation")]
     return choices.with_split(*names, split.share, len(split.validation)), f"{split}{lost}"
+
+
+def _on_disk(record: Record, copier: ImageCopier) -> Record:
+    """The record with pictures of a parquet file written beside the config, as a line can only name files."""
+    if all(isinstance(image, str) for image in record.images):
+        return record
+    images = tuple(image if isinstance(image, str) else copier.one(image) for image in record.images)
+    return replace(record, images=images)
 
 
 def _table(documents: list[Document], seen: ScanResult) -> str:
