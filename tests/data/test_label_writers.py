@@ -328,6 +328,17 @@ def test_flags_that_do_not_fit_are_told(convert, source, form, flags, cause):
     assert cause in convert.said.err
 
 
+def test_a_star_is_a_text_but_for_paddleocr_which_takes_it_for_illegible(convert, source):
+    lines = [{"text": "*", "box": [1, 2, 30, 40]}, {"text": "Mill", "box": [1, 50, 30, 90]}]
+    source.write_text(json.dumps({"image": "page one.png", "lines": lines}) + "\n")
+    assert convert(source, "paddleocr")[0] == 0
+    assert "1 texts '*', which mean an illegible one there, marked so (1 words)" in convert.said.out
+    (page,) = labelled_pages(convert(source, "paddleocr")[1] / "Label.txt")
+    assert [(label.text, label.legible) for label in page.labels] == [("*", False), ("Mill", True)]
+    (page,) = labelled_pages(convert(source, "page", out="page")[1])
+    assert [label.text for label in page.labels] == ["*", "Mill"]
+
+
 def test_control_characters_are_refused_where_xml_has_none(convert, source):
     rows = {"image": "page one.png", "lines": [{"text": "a\x01b", "box": [1, 2, 30, 40]}]}
     source.write_text(json.dumps(rows) + "\n")

@@ -16,6 +16,7 @@ from got_train.formats.spots import Box, Spot
 from got_train.images import FORMATS
 
 UNREADABLE = "###"  # what ICDAR's labels, and many after them, write for a text that nobody can read
+PADDLE_MARKS = ("*", UNREADABLE)  # PaddleOCR's: a text that is there and is not to be learnt
 TEXT_KEYS = ("text", "transcription", "transcript", "content", "words", "utf8_string")  # as tools call it
 ASPECT = 0.01  # by which the sides of a label's page and its image may be in another proportion
 LARGEST = 1e9  # of a coordinate; a larger one, infinity or NaN is a mistake of the file

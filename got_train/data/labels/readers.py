@@ -23,11 +23,10 @@ from .annotation_tools import tool_of, tool_pages
 from .hocr import hocr_pages, is_hocr
 from .icdar import box_pages
 from .image_search import find_file, find_picture, image_roots
-from .labelled_page import Label, LabelledPage, are_coordinates, around, corners, is_legible
+from .labelled_page import PADDLE_MARKS, Label, LabelledPage, are_coordinates, around, corners, is_legible
 from .xml import xml_pages
 
 LABEL_SUFFIXES = (".xml", ".txt", ".json", ".csv", ".hocr", ".html")
-PADDLE_MARKS = ("*", "###")  # PaddleOCR's: a text that is there and is not to be learnt
 LABEL_FOLDERS = (
     "box",
     "boxes",

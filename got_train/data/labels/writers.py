@@ -13,7 +13,7 @@ from got_train.formats import spots as spotting
 from got_train.formats.spots import Box, Spot
 
 from . import write_lists, write_xml
-from .labelled_page import UNREADABLE, Label, LabelledPage, Losses, Points
+from .labelled_page import PADDLE_MARKS, UNREADABLE, Label, LabelledPage, Losses, Points
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Format:
     inside: bool = False  # and lie on the page
     illegible: bool = True  # texts can be marked so
     illegible_text: str = ""  # which stands in the place of such a text
+    reserved: tuple[str, ...] = ()  # texts that mean that nobody can read them
     placeless: bool = False  # texts without a box
     words: bool = False  # with boxes
     names_picture: bool = True  # else it is the one of the file's own name
@@ -52,7 +53,7 @@ FORMATS = {
     "label-studio-predictions": Format(write_lists.label_studio_predictions, name="predictions.json"),
     "cvat": Format(write_xml.cvat, name="annotations.xml"),
     "coco-text": Format(write_lists.coco_text, name="coco_text.json"),
-    "paddleocr": Format(write_lists.paddleocr, name="Label.txt"),
+    "paddleocr": Format(write_lists.paddleocr, name="Label.txt", reserved=PADDLE_MARKS),
     "via": Format(write_lists.via, name="via.json"),
     "lines": Format(write_lists.lines, name="lines.jsonl"),
 }  # fmt: skip
@@ -94,6 +95,9 @@ def in_page_order(page: LabelledPage) -> LabelledPage:
 def _said(known: Format, label: Label, size: tuple[int, int], location: str, losses: Losses) -> Label:
     text = label.text.strip()
     legible = label.legible and text != UNREADABLE
+    if legible and text in known.reserved:
+        losses.add(f"texts {text!r}, which mean an illegible one there, marked so", location, [text])
+        legible = False
     if not legible and not known.illegible:
         losses.add("illegible labels written without their text", location, [text])
         text, legible = "", True
