@@ -182,16 +182,18 @@ class StepLoader:
         run_is_over = mmap.mmap(-1, 1)  # a byte shared with the workers
         # set to 1 before Python ends and joins its children
         Finalize(self, run_is_over.__setitem__, (0, 1), exitpriority=1)
+        loader = paddle.io.DataLoader(
+            samples,
+            batch_sampler=map(list, self._schedule_from(self.start)),
+            collate_fn=samples.collate,
+            num_workers=self.workers,
+            worker_init_fn=partial(_stay_until, run_is_over, os.getpid()),
+            prefetch_factor=PREFETCH_FACTOR,
+            return_list=True,
+        )
+        batches = iter(loader)  # held, for Paddle joins the workers without a time limit when it is deleted
         try:
-            yield from paddle.io.DataLoader(
-                samples,
-                batch_sampler=map(list, self._schedule_from(self.start)),
-                collate_fn=samples.collate,
-                num_workers=self.workers,
-                worker_init_fn=partial(_stay_until, run_is_over, os.getpid()),
-                prefetch_factor=PREFETCH_FACTOR,
-                return_list=True,
-            )
+            yield from batches
         finally:
             run_is_over[0] = 1
 
