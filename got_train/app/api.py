@@ -32,7 +32,7 @@ from got_train.inference.reader import FailedRequest, OcrRequest, Page, Prompt
 from got_train.inference.scheduler import BusyError, ClosingError, Job, Scheduler
 
 from . import remote
-from .bodies import content_type, json_body, limited, parse_object
+from .bodies import content_type, json_body, limited, parse_json, parse_object
 from .chat import Attachment, ChatRequest, Completion, Json, UnknownModelError, parse
 from .guard import Guard
 from .metrics import Metrics
@@ -307,7 +307,7 @@ async def _form(request: Request, most: int) -> tuple[Json, list[Attachment]]:
 
 def _value(text: str) -> object:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -53,9 +54,18 @@ async def json_body(request: Request, most: int) -> bytes:
     return b"".join([piece async for piece in limited(request, most, too_long)])
 
 
+def parse_json(text: bytes | str) -> Any:
+    """The value of a JSON text. Raises ValueError, also for half a character, which no answer can repeat."""
+    text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+    value = strict_json(text)
+    if "\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def parse_object(body: bytes | str) -> dict[str, Any]:
     try:
-        asked = strict_json(body)
+        asked = parse_json(body)
     except (ValueError, RecursionError) as error:  # of numbers of over 4,300 digits too
         raise RequestError(f"request: no JSON ({error})") from error
     if not isinstance(asked, dict):
