@@ -68,9 +68,9 @@ def decode(batch: int, tokens: int, dtype: torch.dtype = torch.float32) -> Calla
 
 
 def page(tokens: int, cache: str | None = None) -> Callable:
-    """From the file of a page to its ids (a tokenizer would take a millisecond), in bfloat16 with sdpa."""
+    """From the file of a page to its ids (a tokenizer would take a millisecond), in bfloat16."""
     config = GotOcr2Config()
-    config._attn_implementation = "sdpa"
+    config.text_config._attn_implementation = "sdpa"  # the encoder has none
     model = GotOcr2ForConditionalGeneration(config).to(torch.bfloat16).eval()
     processor = GotOcr2ImageProcessor(size={"height": 1024, "width": 1024})
     ids = torch.randint(0, 151643, (1, PROMPT))
