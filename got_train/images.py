@@ -13,12 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
+from . import remote_files
 from .cpu.resize import resize
 from .errors import ImageError
 from .image_integrity import image_fault, pdf_content_fault, pdf_count_fault, pdf_page_fault
@@ -326,6 +328,8 @@ def _named(source: Source) -> Iterator[str]:
         yield location
     except (ImageError, MemoryError):
         raise
+    except remote_files.RemoteError as error:
+        raise ImageError(str(error)) from error
     except FileNotFoundError as error:
         raise ImageError(f"{location}: no such file; expected the path of a picture or PDF") from error
     except IsADirectoryError as error:
@@ -351,7 +355,8 @@ def _pictures(source: Source) -> Iterator[tuple[Image.Image, list[int], str, Bin
         if isinstance(source, EncodedImage):
             source = io.BytesIO(source.data)
         if not hasattr(source, "read"):
-            with open(source, "rb") as file, _pictures(file) as opened:
+            fetch = remote_files.cache().read if remote_files.is_url(source) else partial(open, mode="rb")
+            with fetch(source) as file, _pictures(file) as opened:
                 yield opened
             return
         source.seek(0)

@@ -92,6 +92,8 @@ class DataConfig:
         "raise"  # a record that cannot be used; skip: quarantine-<rank>.jsonl
     )
     num_workers: int = 0  # processes that read and decode; 0: the main process
+    remote_cache: str = ""  # a folder for copies of files of stores (s3://...); empty: in the user's cache
+    remote_cache_gb: float = 10.0  # of copies of pictures, about
 
     def __post_init__(self) -> None:
         require(self.max_tokens >= 16, f"max_tokens must be at least 16; got {self.max_tokens}")
@@ -104,6 +106,7 @@ class DataConfig:
         require(
             0 < self.replay_share <= 1, f"replay_share must be above 0, at most 1; got {self.replay_share}"
         )
+        require(self.remote_cache_gb > 0, f"remote_cache_gb must be above 0; got {self.remote_cache_gb}")
         require(self.validation_rows >= 1, f"validation_rows must be at least 1; got {self.validation_rows}")
         weighted = [source.weight is not None for source in self.sources]
         require(
@@ -439,6 +442,8 @@ FREE = (
     "data.validation",
     "data.validation_rows",
     "data.num_workers",
+    "data.remote_cache",
+    "data.remote_cache_gb",
     "eval.batch_size",
     "eval.baseline",
     "eval.retention_sets",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from got_train import images as pictures
-from got_train import prompts
+from got_train import prompts, remote_files
 from got_train.errors import PromptError
 from got_train.images import EncodedImage
 
@@ -116,7 +116,7 @@ class RowReader:
                 f"{record.location}: empty answer; give the text seen, or allow_empty for blank pages"
             )
         paths = [image for image in record.images if self.check_files and isinstance(image, str)]
-        missing = [path for path in paths if not os.path.isfile(path)]
+        missing = [path for path in paths if not _is_file(path)]
         if missing:
             raise RecordError(
                 f"{record.location}: no file {missing[0]}; paths are relative to the data file or image_root"
@@ -473,7 +473,11 @@ def _opened(root: str, listed: object, location: str) -> tuple[str | EncodedImag
         raise RecordError(f"{location}: images is {shorten(listed)}; expected a list of paths, even of one")
     images = [_encoded(image, index) for index, image in enumerate(listed)]
     check_images(location, images)
-    return tuple(os.path.join(root, image) if isinstance(image, str) else image for image in images)
+    return tuple(remote_files.join(root, image) if isinstance(image, str) else image for image in images)
+
+
+def _is_file(path: str) -> bool:
+    return remote_files.cache().exists(path) if remote_files.is_url(path) else os.path.isfile(path)
 
 
 def _encoded(image: object, index: int) -> object:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from got_train import images as pictures
-from got_train import prompts
+from got_train import prompts, remote_files
 from got_train.strict_files import strict_json, unique_keys
 
 from .box_lines import box_format, text_lines
@@ -48,13 +48,16 @@ class RecordFile(Sequence):
 
     def __init__(self, path: str | os.PathLike, reader: RowReader | None = None) -> None:
         self.path = str(path)
+        self._file = self.path
+        if remote_files.is_url(self.path):
+            self._file = str(remote_files.cache().data_file(self.path))
         self._reader = reader or RowReader(root=os.path.dirname(self.path))
-        self._is_list = first_bytes(path).startswith(b"[")
-        self._size = os.path.getsize(path)
+        self._is_list = first_bytes(self._file).startswith(b"[")
+        self._size = os.path.getsize(self._file)
         self._header: list[str] = []
-        self._delimiter = csv_delimiter(self.path) if is_csv(path) else ""
+        self._delimiter = csv_delimiter(self._file) if is_csv(path) else ""
         # One start more than records: each ends where the next begins.
-        starts, blanks = (_list_starts(self.path), array("q")) if self._is_list else self._line_starts()
+        starts, blanks = (_list_starts(self._file), array("q")) if self._is_list else self._line_starts()
         self._starts, self._blanks = np.array(starts, np.int64), np.array(blanks, np.int64)
         if len(self._starts) < 2:
             raise RecordError(f"{path}: holds no records; expected at least one")
@@ -80,8 +83,8 @@ class RecordFile(Sequence):
 
     def _line_starts(self) -> tuple[array, array]:
         if not self._delimiter:
-            return _line_starts(self.path)
-        starts, blanks = _line_starts(self.path, quoted=True)
+            return _line_starts(self._file)
+        starts, blanks = _line_starts(self._file, quoted=True)
         if len(starts) < 2:
             return starts, blanks
         self._starts = starts
@@ -101,7 +104,7 @@ class RecordFile(Sequence):
     def _bytes(self, index: int) -> bytes:
         start, end = (int(offset) for offset in self._starts[index : index + 2])
         try:
-            with open(self.path, "rb") as file:
+            with open(self._file, "rb") as file:
                 if os.fstat(file.fileno()).st_size != self._size:
                     raise DataFileError(f"{self.path}: changed since it was opened; start again")
                 file.seek(start)

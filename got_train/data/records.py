@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from got_train import prompts
+from got_train import prompts, remote_files
 from got_train.images import EncodedImage, natural_order
 
 from .formats import RowReader
@@ -72,6 +72,9 @@ def read_records(
     if os.path.isdir(path):
         return _folder(path, image_root, split, options)
     files = _matches(path)
+    if remote_files.is_url(path) and _are_parquet(files):
+        image_root = path.rpartition("/")[0] if image_root is None else image_root
+        path, files = _copies(path, files)
     if _are_parquet(files):
         return _parquet(_of_split(path, files, split), image_root, options)
     _refuse_split(path, split)
@@ -94,6 +97,9 @@ def open_stream(
     path = os.fspath(path)
     files = _stream_files(path) if os.path.isdir(path) else _matches(path)
     tables = _are_parquet(files)
+    if remote_files.is_url(path):
+        image_root = path.rpartition("/")[0] if image_root is None else image_root
+        path, files = _copies(path, files)
     if tables:
         files = _of_split(path, files, split)
     else:
@@ -177,6 +183,8 @@ def _folder(path: str, image_root: str | os.PathLike | None, split: str, options
 def _file(path: str, image_root: str | os.PathLike | None, options: dict) -> Sequence[Record]:
     if path.lower().endswith(".parquet"):
         return _parquet([path], image_root, options)
+    if remote_files.is_url(path):
+        return RecordFile(path, _reader(path, image_root, table=is_csv(path), **options))
     if path.lower().endswith(LABEL_SUFFIXES) and (form := label_format(path)):
         raise RecordError(f"{path}: labels with positions ({form}); got convert-data makes records of them")
     if meta_rows(path) is not None:
@@ -204,10 +212,19 @@ def _matches(path: str) -> list[str]:
     """The files of a pattern such as shards/*.parquet, in natural order; a plain path is itself."""
     if os.path.exists(path) or not glob.has_magic(path):
         return [path]
-    files = sorted(filter(os.path.isfile, glob.glob(path, recursive=True)), key=natural_order)
+    if remote_files.is_url(path):
+        files = sorted(remote_files.cache().matches(path), key=natural_order)
+    else:
+        files = sorted(filter(os.path.isfile, glob.glob(path, recursive=True)), key=natural_order)
     if not files:
         raise RecordError(f"{path}: no file fits this pattern; use one such as shards/*.parquet")
     return files
+
+
+def _copies(path: str, files: list[str]) -> tuple[str, list[str]]:
+    """Of files of a store, with what stands for their path."""
+    copies = [str(remote_files.cache().data_file(file)) for file in files]
+    return copies[0] if len(copies) == 1 else path, copies
 
 
 def _metadata(folder: str) -> dict[str, str]:

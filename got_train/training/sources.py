@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from got_train import remote_files
 from got_train.checkpoint.foreign import refuse_foreign
 from got_train.config.schema import Config, DataConfig, ModelConfig, SourceConfig
 from got_train.data.mixture import Mixture, replay_subset, subsample
@@ -46,6 +48,7 @@ def open_source(source: SourceConfig) -> Sequence[Record] | RecordStream:
 def build_mixture(config: Config) -> Mixture:
     """The rows of data.train and data.replay in the order in which the run draws them."""
     data, seed = config.data, config.train.seed
+    remote_files.configure(data.remote_cache, data.remote_cache_gb)
     if not data.sources:
         raise ConfigError("data.train: no data; give a file of records, e.g. data.train=my.jsonl")
     for index, source in enumerate(data.sources):
@@ -66,6 +69,7 @@ def build_validation(config: Config) -> Sequence[Record] | None:
     sources = config.data.validation_sources
     if not sources:
         return None
+    remote_files.configure(config.data.remote_cache, config.data.remote_cache_gb)
     return subsample(list(map(open_source, sources)), config.data.validation_rows, config.train.seed)
 
 
@@ -77,7 +81,16 @@ def count_steps(config: Config, rows: int | None) -> int:
 
 def source_stamps(data: DataConfig) -> dict[str, str]:
     """Path of each source -> what its files are now, to be compared when the run goes on."""
-    return {source.path: _stamp(Path(source.path)) for source in (*data.sources, *data.replay_sources)}
+    return {source.path: _stamp_of(source.path) for source in (*data.sources, *data.replay_sources)}
+
+
+def _stamp_of(path: str) -> str:
+    if not remote_files.is_url(path):
+        return _stamp(Path(path))
+    store = remote_files.cache()
+    files = store.matches(path) if glob.has_magic(path) else [path]
+    stamps = "".join(f"{file} {store.stamp(file)}\0" for file in files)
+    return hashlib.sha256(stamps.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def _stamp(path: Path) -> str:
