@@ -238,7 +238,7 @@ def _convert_union(value: Any, choices: tuple, where: str) -> Any:
     if not fitting or isinstance(value, dict):
         names = ["a list" if typing.get_origin(c) is tuple else c.__name__ for c in choices]
         raise ConfigError(f"{where} must be {' or '.join(names)}; got {value!r}")
-    return _convert(value, fitting[0], where)
+    return _convert(value, type(value) if type(value) in fitting else fitting[0], where)
 
 
 def _convert_scalar(value: Any, hint: type, where: str) -> Any:

@@ -62,6 +62,7 @@ class SourceConfig:
     columns: dict[str, str] = field(default_factory=dict)  # {text: ground_truth}: text is called so there
     task: str = ""  # of rows that name none
     allow_empty: bool = False  # blank pages, whose answer is empty
+    share: float = 1.0  # of its documents; a smaller share is part of every larger one
     accept_answers: tuple[
         str, ...
     ] = ()  # of unusual kinds that are meant: boxes, json, numbers, equal, prompts
@@ -73,6 +74,8 @@ class SourceConfig:
             )
         require(bool(self.path), "path is not given; expected a file or folder of records")
         require(self.weight is None or self.weight > 0, f"weight must be above 0; got {self.weight}")
+        require(0 < self.share <= 1, f"share must be above 0, at most 1; got {self.share}")
+        require(self.share == 1 or not self.streaming, f"share {self.share}: of a stream; use files, or 1")
         for key, name in self.columns.items():
             require(key in COLUMNS, f"columns.{key}: no key of a record; {nearest(key, list(COLUMNS))}")
             require(bool(name), f"columns.{key} is empty; give the name of a column, or leave {key} out")
@@ -363,6 +366,64 @@ class EvalConfig:
         )
 
 
+# What an answer is worth: metrics of evaluation with their weights. Errors count as 1 - error; a metric of a
+# kind of answer counts for that kind alone, and the reward is the weighted mean of those that apply.
+REWARDS = {
+    "edit_distance": 1.0,
+    "table.teds": 1.0,
+    "formula.token_edit": 1.0,
+    "molecule.tanimoto": 1.0,
+    "music.music_ser": 1.0,
+    "chart.sim_slight": 1.0,
+    "spot.spotting_f1": 1.0,
+    "no_end": 0.2,
+    "repeated_tail": 0.2,
+    "invalid_structure": 0.2,
+    "length_ratio": 0.2,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RlConfig:
+    """What a run learns from in place of labels: answers sampled and scored (grpo), or pairs (dpo)."""
+
+    objective: Literal["", "grpo", "dpo"] = ""  # empty: labels
+    group_size: int = 8  # answers sampled for each page
+    temperature: float = 1.0  # of sampling, and of the probabilities that are trained
+    top_p: float = 1.0  # sample from the most probable tokens that have so much together; 1: from all
+    max_new_tokens: int = 1024  # of a sampled answer, at most
+    # metric: weight, or a name of your own: path.py:function
+    rewards: dict[str, float | str] = field(default_factory=lambda: dict(REWARDS))
+    updates: int = 1  # of the weights with the same sampled answers
+    clip_low: float = 0.2  # the ratio of new and old probability counts down to 1 - clip_low
+    clip_high: float = 0.28  # and up to 1 + clip_high; DAPO's, so that rare tokens may grow
+    # tokens of the step (DAPO), each answer alike (GRPO), or group_size x max_new_tokens (Dr. GRPO)
+    normalization: Literal["token", "sequence", "constant"] = "token"
+    scale_by_std: bool = False  # divide the advantages of a group by their deviation, as GRPO does
+    kl_coefficient: float = 0.0  # of the distance to the start; above 0 a second model is held in memory
+    beta: float = 0.1  # of dpo: how far the margin of a pair may take the model from its start
+    stop_on_collapse: bool = True  # end the run when the reward rises while held-out records read worse
+
+    def __post_init__(self) -> None:
+        require(self.group_size >= 2, f"group_size must be at least 2; got {self.group_size}")
+        require(self.temperature > 0, f"temperature must be above 0; got {self.temperature}")
+        require(0 < self.top_p <= 1, f"top_p must be above 0, at most 1; got {self.top_p}")
+        for key in ("max_new_tokens", "updates"):
+            require(getattr(self, key) >= 1, f"{key} must be at least 1; got {getattr(self, key)}")
+        require(0 < self.clip_low < 1, f"clip_low must be in 0..1; got {self.clip_low}")
+        require(self.clip_high > 0, f"clip_high must be above 0; got {self.clip_high}")
+        require(self.beta > 0, f"beta must be above 0; got {self.beta}")
+        require(self.kl_coefficient >= 0, f"kl_coefficient must not be negative; got {self.kl_coefficient}")
+        require(bool(self.rewards), "rewards is empty; a metric and its weight, such as edit_distance: 1")
+        for name, value in self.rewards.items():
+            if isinstance(value, str):
+                file, _, function = value.rpartition(":")
+                fits = file.endswith(".py") and function.isidentifier()
+                require(fits, f"rewards.{name}: {value!r}; expected a weight, or path.py:function")
+            else:
+                require(value > 0, f"rewards.{name} must be above 0; got {value}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything that a run is."""
@@ -374,6 +435,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    rl: RlConfig = field(default_factory=RlConfig)
 
     def __post_init__(self) -> None:
         if self.train.sharding == "stage3":  # no process has all weights
@@ -384,6 +446,7 @@ class Config:
                 require(not value, f"{key}: needs whole weights; leave it out with stage3")
         self._check_lora()
         self._check_measure()
+        self._check_rl()
         require(
             self.parts.vision.trainable or not self.train.char_loss_weight,
             f"train.char_loss_weight ({self.train.char_loss_weight}) teaches parts.vision, which does not "
@@ -418,6 +481,38 @@ class Config:
         require(
             self.measured_rows > 0 or not self.eval.retention_sets,
             f"eval.max_samples ({self.eval.max_samples or 0}): no row of eval.retention_sets is read; use 64",
+        )
+
+    def _check_rl(self) -> None:
+        if not self.rl.objective:
+            given = [key for key, value in vars(self.rl).items() if value != getattr(RlConfig(), key)]
+            require(not given, f"rl.{given[0] if given else ''}: needs rl.objective, grpo or dpo; add it")
+            return
+        if self.rl.objective == "dpo":
+            require(
+                bool(self.model.init_from),
+                "rl.objective dpo: measures from model.init_from, which is empty; name a model that reads",
+            )
+            require(self.rl.updates == 1, f"rl.updates ({self.rl.updates}): goes with grpo; use 1")
+        for key, value in (
+            ("data.packing_length", self.data.packing_length),
+            ("train.char_loss_weight", self.train.char_loss_weight),
+            ("lora.dropout", self.lora.rank and self.lora.dropout),
+        ):
+            require(not value, f"{key} ({value}): does not go with rl.objective; use 0")
+        require(
+            self.train.sharding not in ("stage2", "stage3"),
+            f"train.sharding ({self.train.sharding}): sampling needs whole weights; use stage1",
+        )
+        require(
+            not self.rl.kl_coefficient or bool(self.model.init_from),
+            "rl.kl_coefficient: measures the distance to model.init_from, which is empty; use 0",
+        )
+        watched = self.model.init_from and self.data.validation and self.measured_rows and self.eval.baseline
+        require(
+            bool(watched) or not self.rl.stop_on_collapse or self.rl.objective == "dpo",
+            "rl.stop_on_collapse: compares what held-out records read with what model.init_from read; name "
+            "data.validation and keep eval.baseline, or use false",
         )
 
     def _check_lora(self) -> None:
@@ -468,9 +563,9 @@ def differences(config: Config, other: Config) -> list[str]:
     """Where two configs differ in what is computed, as `train.seed: 1, not 2`."""
     ours, others = (dict(flat(dataclasses.asdict(side))) for side in (config, other))
     return [
-        f"{key}: {ours[key]!r}, not {others[key]!r}"
-        for key in ours
-        if ours[key] != others[key] and key not in FREE
+        f"{key}: {ours.get(key)!r}, not {others.get(key)!r}"
+        for key in ours | others  # rewards have names of their own
+        if ours.get(key) != others.get(key) and key not in FREE
     ]
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import PurePath
 
+import numpy as np
+
 from got_train.errors import UsageError
 from got_train.images import EncodedImage
 
@@ -50,6 +52,23 @@ def documents_of(records: Iterable[Record], rule: str = "") -> tuple[list[str], 
     if FEWEST <= len(set(numbered)) < len(set(files)):
         return numbered, BY_NUMBER
     return files, BY_FILE
+
+
+def nested_share(records: Iterable[Record], share: float) -> np.ndarray:
+    """Rows of whole documents that have about this share of them all; every larger share holds these too.
+
+    Documents come in the order of the hashes of their names, so that the choice is the same everywhere.
+    """
+    names, _ = documents_of(records)
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(name, []).append(row)
+    chosen: list[int] = []
+    for name in sorted(rows, key=lambda name: hashlib.sha256(PurePath(name).name.encode()).digest()):
+        if chosen and len(chosen) + len(rows[name]) / 2 > share * len(names):
+            break
+        chosen += rows[name]
+    return np.array(sorted(chosen), dtype=np.int64)
 
 
 def _path(record: Record) -> str:

@@ -54,6 +54,7 @@ class Record:
     box_unit: str = "pixel"
     glyphs: tuple[tuple, ...] = ()  # (character, x1, y1, x2, y2) in pixels, for the encoder's auxiliary loss
     document: str = ""  # what the page belongs to; empty: told by its file, see documents.py
+    rejected: str = ""  # a wrong answer that `text` replaced, for preferences
     location: str = field(default="record", compare=False)  # file:line, for messages
 
     def __post_init__(self) -> None:
@@ -85,6 +86,9 @@ class Record:
         if not isinstance(self.text, str):
             raise RecordError(f"{location}: text is {shorten(self.text)}; expected a string")
         _check_unicode(location, "text", self.text)
+        if not isinstance(self.rejected, str):
+            raise RecordError(f"{location}: rejected is {shorten(self.rejected)}; expected a string")
+        _check_unicode(location, "rejected", self.rejected)
         if self.task == "spot":
             _check_spots(location, self.text)
 

@@ -46,6 +46,7 @@ class TestSource(SourceConfig):
         super().__post_init__()
         _check(self.weight is None, f"weight: {self.weight}; here each row counts once")
         _check(not self.streaming, "streaming: rows are counted here; drop it")
+        _check(self.share == 1, f"share: {self.share}; all records are read; use limit, or leave it out")
         known = not self.benchmark or self.benchmark in benchmarks.NAMES
         _check(known, f"benchmark: {self.benchmark}; expected {', '.join(benchmarks.NAMES)}")
         _check(
@@ -56,7 +57,7 @@ class TestSource(SourceConfig):
     def options(self) -> dict[str, Any]:
         """As predictions.open_data takes it: what is not given is left out."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        dropped = ("weight", "streaming")
+        dropped = ("weight", "streaming", "share")
         return {name: value for name, value in given.items() if value and name not in dropped} | {
             "allow_empty": self.allow_empty
         }

@@ -23,12 +23,14 @@ class DecodingState:
         input_ids: np.ndarray,
         pixel_values: paddle.Tensor | np.ndarray | None,
         attention_mask: np.ndarray,
+        image_features: paddle.Tensor | None = None,  # projected, where they are known already
     ):
         self.decoder = model.decoder
         mask = paddle.to_tensor(attention_mask)
         self.cache = self.decoder.new_cache(mask)
         position_ids = (paddle.cumsum(mask, axis=1) - 1).clip(min=0)  # (R, T)
-        x = model.embed(paddle.to_tensor(input_ids), encode_views(model, pixel_values))  # (R, T, D)
+        features = encode_views(model, pixel_values) if image_features is None else image_features
+        x = model.embed(paddle.to_tensor(input_ids), features)  # (R, T, D)
         self.logits = self._logits(x, position_ids)  # (R, vocabulary), of the next token
         self.position_ids = position_ids[:, -1:]  # (R, 1)
 

@@ -34,9 +34,10 @@ class RunningBatch:
         input_ids: np.ndarray,
         pixel_values: paddle.Tensor | np.ndarray | None,
         attention_mask: np.ndarray,
+        image_features: paddle.Tensor | None = None,
     ) -> None:
-        """Put in the prompts of new answers: (B, T) with the padding on the left, and their views."""
-        joining = DecodingState(self.model, input_ids, pixel_values, attention_mask)
+        """Put in the prompts of new answers: (B, T), the padding on the left; and their views or features."""
+        joining = DecodingState(self.model, input_ids, pixel_values, attention_mask, image_features)
         if self.state is None:
             self.state = joining
         else:

@@ -109,3 +109,51 @@ def fused_linear_cross_entropy(
         log_p = log_probabilities(states[rows], weight)
         total -= paddle.take_along_axis(log_p, targets[rows].unsqueeze(-1), axis=1).sum()
     return total, count
+
+
+class TokenLogProbs(PyLayer):
+    """hidden (R, D), weight (vocabulary, D), labels (R,) -> log p of each label (R,), float32.
+
+    The backward pass computes the logits again, chunk by chunk: what each log p weighs is known only then.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden, weight, labels):
+        ctx.save_for_backward(hidden, weight, labels)
+        return _log_probs_of(hidden, weight, labels)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        hidden, weight, labels = ctx.saved_tensor()
+        hidden_grads = []
+        weight_grad = None if weight.stop_gradient else paddle.zeros_like(weight, dtype="float32")
+        for start in range(0, hidden.shape[0], chunk_rows(weight.shape[0])):
+            rows = slice(start, start + chunk_rows(weight.shape[0]))
+            _, logits_grad = _loss_and_grad(hidden[rows], weight, labels[rows])  # of the sum of -log p
+            logits_grad.multiply_((-grad_output[rows]).unsqueeze(-1).astype(logits_grad.dtype))
+            hidden_grads.append(paddle.matmul(logits_grad, weight))
+            if weight_grad is not None:
+                _add_weight_grad(weight_grad, logits_grad, hidden[rows])
+            del logits_grad
+        return (
+            paddle.concat(hidden_grads),
+            None if weight_grad is None else weight_grad.astype(weight.dtype),
+            None,
+        )
+
+
+def token_log_probs(hidden: paddle.Tensor, weight: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
+    """log p of a label after each state; states (R, D), head (vocabulary, D), labels (R,) -> (R,)."""
+    if paddle.is_grad_enabled() and not (hidden.stop_gradient and weight.stop_gradient):
+        return TokenLogProbs.apply(hidden, weight, labels)
+    return _log_probs_of(hidden, weight, labels)
+
+
+@paddle.no_grad()
+def _log_probs_of(hidden, weight, labels) -> paddle.Tensor:
+    found = []
+    for start in range(0, hidden.shape[0], chunk_rows(weight.shape[0])):
+        rows = slice(start, start + chunk_rows(weight.shape[0]))
+        log_p = log_probabilities(hidden[rows], weight)
+        found.append(paddle.take_along_axis(log_p, labels[rows].unsqueeze(-1), axis=1).squeeze(-1))
+    return paddle.concat(found)

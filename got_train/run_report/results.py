@@ -22,6 +22,15 @@ from .folder import Curve, Run
 
 _TRAIN = "train/"  # what paddlenlp calls the curves of the loop
 _LOSSES = {"training": f"{_TRAIN}loss", "validation": f"{_TRAIN}validation_loss"}
+_RL = "rl/"  # what reinforcement calls its own
+_SAMPLED = {
+    "reward": ("Reward", "mean over sampled answers"),
+    "deviation": ("Deviation of rewards", "mean over groups"),
+    "no_variance": ("Groups without variance", "share"),
+    "entropy": ("Entropy", "nats a token"),
+    "tokens": ("Tokens of a sampled answer", "mean"),
+    "ended": ("Sampled answers that ended", "share"),
+}
 _SPEED = "interval_samples_per_second"
 _METRICS = {"Edit distance": "edit_distance", "Exact match": "exact_match", "F1": "f1", "No end": "no_end"}
 
@@ -128,6 +137,7 @@ def curves(run: Run) -> str:
         _figure("Learning rate", {"": rates}, ""),
         *(_figure(title, measured(run, name), "mean") for title, name in _METRICS.items()),
         _figure("Pages a second", {"": speeds}, ""),
+        *_sampled(run),
     ]
     drawn = "".join(filter(None, figures))
     if not drawn:
@@ -136,6 +146,17 @@ def curves(run: Run) -> str:
         f"<h2 id=curves>Curves</h2><div class=charts>{drawn}</div><p class=note>The scale of a loss that "
         "falls to less than a twentieth is logarithmic. Metrics are means over the rows read.</p>"
     )
+
+
+def _sampled(run: Run) -> list[str]:
+    """Of answers that were sampled: rewards by component, entropy, lengths, groups without variance."""
+    found = {name.removeprefix(_RL): curve for name, curve in run.curves.items() if name.startswith(_RL)}
+    parts = {name: found.pop(name) for name in list(found) if name not in _SAMPLED}
+    figures = [_figure("Rewards by component", dict([each]), each[0]) for each in parts.items()]
+    return [
+        *(_figure(title, {"": found.get(name, [])}, up) for name, (title, up) in _SAMPLED.items()),
+        *figures,
+    ]
 
 
 def measured(run: Run, metric: str) -> dict[str, Curve]:

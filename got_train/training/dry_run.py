@@ -148,7 +148,15 @@ class DryRunResult:
         """Of a usual step, and of one whose rows are all as long as the longest."""
         (_, longest, usual), update = self.watch.passes, min(self.watch.updates)
         times = self.config.train.batch_size / self.trainer.loader.schedule.batch_size
+        longest, usual = longest + self.sampling_seconds[0], usual + self.sampling_seconds[1]
         return times * usual + update, times * longest + update
+
+    @property
+    def sampling_seconds(self) -> tuple[float, float]:
+        """Of the answers of the longest rows and of usual ones, a step; zeros where none are sampled."""
+        seconds = getattr(self.trainer.loader, "sampling_seconds", ())
+        updates = self.config.rl.updates
+        return (max(seconds[:2]) / updates, seconds[-1] / updates) if seconds else (0.0, 0.0)
 
     def parameters(self) -> tuple[int, int]:
         """How many numbers the model has, and how many of them train."""
@@ -246,6 +254,8 @@ def _report(measured: DryRunResult) -> Iterator[str]:
     yield f"memory     {_memory(measured)}"
     for setting, size in suggestions(measured):
         yield f"           {setting}: about {size / 2**30:.2f} GB"
+    if config.rl.objective == "grpo":
+        yield f"sampling   {_sampling(measured)}"
     if measured.usage is not None:
         yield f"features   {measured.usage.words()}; the time is that without any"
     yield f"time       {_times(measured)}"
@@ -278,7 +288,12 @@ def _short_config(config: Config, folder: str) -> Config:
         early_stopping_patience=0,
     )
     data = dataclasses.replace(config.data, num_workers=0, validation=())
-    return dataclasses.replace(config, train=train, data=data, eval=EvalConfig())
+    rl = (
+        dataclasses.replace(config.rl, updates=1, stop_on_collapse=False)
+        if config.rl.objective
+        else config.rl
+    )
+    return dataclasses.replace(config, train=train, data=data, eval=EvalConfig(), rl=rl)
 
 
 def _parts(trainer: GotTrainer, config: Config) -> Iterator[str]:
@@ -382,6 +397,17 @@ def _times(measured: DryRunResult) -> str:
     return (
         f"about {tqdm.format_interval(measured.steps * step)}: {step:.2f} s a step, "
         f"{longest:.2f} s if all its rows were the longest"
+    )
+
+
+def _sampling(measured: DryRunResult) -> str:
+    """What the answers of a step take, which the memory and the time above include."""
+    settings, (longest, usual) = measured.config.rl, measured.sampling_seconds
+    times = measured.config.train.batch_size / measured.trainer.loader.schedule.batch_size
+    return (
+        f"{settings.group_size} answers a page of at most {settings.max_new_tokens:,} tokens: "
+        f"{times * usual:.2f} s of a step, {times * longest:.2f} s on the longest rows; memory and time "
+        "include it"
     )
 
 

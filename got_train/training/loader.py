@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.pool import ExceptionWithTraceback
 from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ class BatchSchedule:
     micro_batch_size: int
     rank: int = 0
     ranks: int = 1
+    updates: int = 1  # steps that take the same samples (rl.updates)
 
     def __post_init__(self) -> None:
         if self.batch_size % (self.micro_batch_size * self.ranks):
@@ -66,7 +68,9 @@ class BatchSchedule:
 
     def sample_indices(self, step: int, micro: int) -> range:
         """One step's samples are the same however many processes share them."""
-        first = step * self.batch_size + (micro * self.ranks + self.rank) * self.micro_batch_size
+        first = (
+            step // self.updates * self.batch_size + (micro * self.ranks + self.rank) * self.micro_batch_size
+        )
         return range(first, first + self.micro_batch_size)
 
 
@@ -125,14 +129,25 @@ class StepLoader:
                 micros = [self._usable(self._next(batches)) for _ in range(self.schedule.accumulation)]
                 if step == self.schedule.steps - 1:
                     next(batches, None)  # the end, at which the workers go; the trainer asks no further
-                counts = self._step_counts(micros)
-                self.tokens += counts["step_tokens"]
+                micros, counts = self.prepare(step, micros)
                 for micro, batch in enumerate(micros):
                     checksums = batch[CHECKSUMS].tolist()
                     indices = self.schedule.sample_indices(step, micro)
                     yield {**batch, **counts, CHECKSUMS: checksums, INDICES: indices}
         finally:
             batches.close()  # now, not while Python ends, when no thread can tell the workers any more
+
+    def prepare(self, step: int, micros: list[dict]) -> tuple[list[dict], dict[str, Any]]:
+        """The micro-batches of a step as they are trained on, and what all of them share."""
+        counts = self._step_counts(micros)
+        self.tokens += counts["step_tokens"]
+        return micros, counts
+
+    def save(self, folder: Path, step: int) -> None:
+        """What a run that goes on after `step` needs beside its number: nothing here."""
+
+    def load(self, checkpoint: Path, step: int) -> None:
+        """Take up what `save` has left."""
 
     def fraction_waiting(self) -> float:
         """Of the time since this was last asked, how much the run stood still until it had its batches.

@@ -40,6 +40,10 @@ from .generation_eval import EvalRecords, EvalSet, GenerationEval, choose_record
 from .ledger import SampleLog, has_sample_log, read_sample_log
 from .loader import BatchSchedule, StepLoader
 from .rejected_samples import RejectedSamples
+from .rl.collapse import CollapseGuard, RewardCurves
+from .rl.objective import PolicyLoss
+from .rl.preferences import PreferenceLoader, PreferenceLoss
+from .rl.rollouts import RolloutLoader
 from .run_files import FINAL, RUN_FILE
 from .run_state import RunRecord, read_record
 from .signals import SignalHandler
@@ -179,6 +183,7 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         config.train.per_device_train_batch_size,
         rank,
         ranks,
+        config.rl.updates,
     )
     if checkpoint is not None and record.step > schedule.steps:
         raise ConfigError(f"--resume: {checkpoint} is beyond the run's {schedule.steps} steps; delete it")
@@ -195,7 +200,11 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     feature_cache = start_feature_cache(config, model, mixture, collator, rank)
     skips = config.data.on_error == "skip"
     rejected = RejectedSamples(output_dir / f"quarantine-{rank}.jsonl") if skips else None
-    loader = StepLoader(mixture, collator, schedule, config.data.num_workers, rejected)
+    rows = (mixture, collator, schedule, config.data.num_workers, rejected)
+    if config.rl.objective == "grpo":
+        loader = RolloutLoader(*rows, config=config)
+    else:
+        loader = (PreferenceLoader if config.rl.objective else StepLoader)(*rows)
     callbacks = [Progress(config.train.batch_size, loader)]
     if config.train.sharding not in ("stage2", "stage3"):  # where a process has some gradients only
         callbacks.append(GradientCheck(model, config, args.output_dir))
@@ -213,11 +222,29 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         sample_log=SampleLog(output_dir, rank, ranks),
         sources=sources,
         threads=threads,
+        training_loss=start_objective(config, loader, model, tokenizer) if config.rl.objective else None,
     )
+    if config.rl.objective == "grpo":
+        trainer.add_callback(RewardCurves(trainer, loader))
+        trainer.guards += [CollapseGuard(config.train.output_dir)] if config.rl.stop_on_collapse else []
     if config.train.ema_decay:
         add_ema(trainer)
     add_validation(trainer)
     return trainer
+
+
+def start_objective(
+    config: Config, loader: RolloutLoader | PreferenceLoader, model: Got, tokenizer: Tokenizer
+) -> PolicyLoss | PreferenceLoss:
+    """The objective of a model in training, and beside it the start, where the distance to it counts."""
+    kind = PolicyLoss if config.rl.objective == "grpo" else PreferenceLoss
+    loader.loss = kind(model, config.rl)
+    if config.rl.kl_coefficient or config.rl.objective == "dpo":
+        start = build_model(config.model, tokenizer)
+        for parameter in start.parameters():
+            parameter.stop_gradient = True
+        loader.start_loss = kind(start.eval(), config.rl)
+    return loader.loss
 
 
 def add_ema(trainer: GotTrainer) -> None:

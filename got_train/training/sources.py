@@ -11,7 +11,8 @@ from pathlib import Path
 from got_train import remote_files
 from got_train.checkpoint.foreign import refuse_foreign
 from got_train.config.schema import Config, DataConfig, ModelConfig, SourceConfig
-from got_train.data.mixture import Mixture, replay_subset, subsample
+from got_train.data.documents import nested_share
+from got_train.data.mixture import Mixture, Subset, replay_subset, subsample
 from got_train.data.records import Record, RecordStream, open_stream, read_records
 from got_train.errors import ConfigError
 from got_train.strict_files import open_regular, reading
@@ -34,7 +35,7 @@ def find_tokenizer(model: ModelConfig) -> Tokenizer:
 def open_source(source: SourceConfig) -> Sequence[Record] | RecordStream:
     """The records of a source; no picture is opened."""
     read = open_stream if source.streaming else read_records
-    return read(
+    records = read(
         source.path,
         image_root=source.image_root or None,
         allow_empty=source.allow_empty,
@@ -43,6 +44,7 @@ def open_source(source: SourceConfig) -> Sequence[Record] | RecordStream:
         columns=source.columns,
         split=source.split,
     )
+    return records if source.share == 1 else Subset(records, nested_share(records, source.share))
 
 
 def build_mixture(config: Config) -> Mixture:
@@ -76,7 +78,8 @@ def build_validation(config: Config) -> Sequence[Record] | None:
 def count_steps(config: Config, rows: int | None) -> int:
     """Of a run over so many rows; None where streams leave them unknown and train.max_steps is given."""
     train = config.train
-    return train.max_steps or max(1, int(rows * train.num_train_epochs) // train.batch_size)
+    batches = int(rows * train.num_train_epochs) // train.batch_size if rows else 0
+    return train.max_steps or max(1, batches) * config.rl.updates
 
 
 def source_stamps(data: DataConfig) -> dict[str, str]:

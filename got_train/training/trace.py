@@ -33,8 +33,8 @@ class Trace:
     saved: int  # the last step of which weights were kept
 
     def sample_indices(self, step: int) -> range:
-        size = self.config.train.batch_size
-        return range((step - 1) * size, step * size)
+        size, batch = self.config.train.batch_size, (step - 1) // self.config.rl.updates
+        return range(batch * size, (batch + 1) * size)
 
     def entry(self, step: int) -> StepRecord:
         if step not in self.ledger:

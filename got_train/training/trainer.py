@@ -73,6 +73,7 @@ from .signals import Interrupted, SignalHandler
 from .trackers import Trackers, Writers
 
 Callback = TypeVar("Callback", bound=TrainerCallback)
+Guard = Callable[[Any, Any, Any], str]  # the base's reading, this one, the rows: why to end, or nothing
 
 
 class Stateful(Protocol):
@@ -187,6 +188,7 @@ class GotTrainer(Trainer):
         sample_log: SampleLog | None = None,
         sources: dict[str, str] | None = None,
         threads: int = 0,
+        training_loss: nn.Layer | None = None,
     ) -> None:
         self.config, self.loader, self.got_tokenizer = config, loader, tokenizer
         self.adapter = adapter  # what the run trains on the model, with LoRA
@@ -194,12 +196,13 @@ class GotTrainer(Trainer):
         self.signals: SignalHandler | None = None  # what may end the run between two steps
         self.lock: FolderLock | None = None  # on the folder of the run
         self.interrupted = False  # a signal has ended it
+        self.guards: list[Guard] = []  # asked after every reading whether the run is to end, and why
         self.eval_weights: Callable[[], AbstractContextManager] = nullcontext
         self._indices: list[range] = []  # of the step's samples so far, by micro-batch
         self._checksums: list[int] = []  # of the same samples' records, for the sample log
         logger.set_level("WARNING")  # its print of 200 arguments hides everything else
         freeze(model, config)
-        self.training_loss = TrainingLoss(model, config.train.char_loss_weight)
+        self.training_loss = training_loss or TrainingLoss(model, config.train.char_loss_weight)
         self._wrapped: nn.Layer = self.training_loss  # what _wrap_model made of it, for several processes
         name_parameters(self.training_loss)
         self.extra: dict[str, Stateful] = {}
@@ -244,7 +247,7 @@ class GotTrainer(Trainer):
         indices, checksums = inputs.pop("indices"), inputs.pop("checksums")
         self._indices.append(indices)
         self._checksums.extend(checksums)
-        if inputs["step_tokens"] == 0:
+        if inputs.get("step_tokens") == 0:
             raise self._non_finite("no supervised token in the whole step")
         paddle.seed(step_seed(self.config.train.seed, indices.start))
         model.train()
@@ -354,6 +357,7 @@ class GotTrainer(Trainer):
         several = sharding in ("stage1", "stage2")  # each process has some of the state, whole
         if first or several:
             save_optimizer(state, folder, self.args.process_index)
+        self.loader.save(folder, self.state.global_step)
         return [optimizer_file(rank) for rank in range(self.args.world_size if several else 1)]
 
     def _save_record(self, folder: Path, optimizer_files: Sequence[str]) -> None:
@@ -444,6 +448,7 @@ class GotTrainer(Trainer):
             return
         checkpoint = Path(resume_from_checkpoint)
         record = read_record(checkpoint)
+        self.loader.load(checkpoint, record.step)
         if self.adapter is None:
             load_weights(self.model, checkpoint)
         else:

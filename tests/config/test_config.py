@@ -27,7 +27,7 @@ def load(tmp_path):
 
 
 def test_the_shipped_configs_are_there():
-    assert {path.parent.name for path in SHIPPED} == {"finetune", "got", "nano"}
+    assert {path.parent.name for path in SHIPPED} == {"finetune", "got", "nano", "rl"}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")

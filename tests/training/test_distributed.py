@@ -145,3 +145,17 @@ def test_a_record_that_one_process_cannot_use_ends_both(both, tmp_path):
         two("broken", HALVES, "train.max_steps=100000", "train.save_steps=100000", "train.logging_steps=1000")
     logs = [(tmp_path / "broken.log" / f"workerlog.{rank}").read_text() for rank in (0, 1)]
     assert sum(bool(re.search(r"^train: ", text, re.MULTILINE)) for text in logs) == 1
+
+
+def test_two_processes_that_sample_answers_equal_one(both, within):
+    one, two = both
+    settings = ["rl.objective=grpo", "rl.group_size=4", "rl.max_new_tokens=12", "rl.stop_on_collapse=false"]
+    settings += ["rl.updates=2", "optimizer.learning_rate=1e-3"]
+    whole, halves = one("whole", *settings), two("halves", HALVES, *settings)
+    within("weights", gap(weights(whole), weights(halves)), 1e-5)
+    answers = [
+        sorted(line for path in folder.glob("answers-*.jsonl") for line in path.read_text().splitlines())
+        for folder in (whole, halves)
+    ]
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 24

@@ -73,7 +73,7 @@ class GradientCheck(TrainerCallback):
         self.got, self.config, self.path = got, config, Path(output_dir) / AUDIT_FILE
         self.parts = {part: ModuleCheck(part, getattr(config.parts, part).trainable) for part in PARTS}
         self._before: dict[str, int] = {}
-        self.done = False
+        self.done = self.waits = False
 
     def on_optimizer_begin(
         self, args: object, state: object, control: object, optimizer: object = None, **kwargs: object
@@ -90,9 +90,12 @@ class GradientCheck(TrainerCallback):
             seen.gradient_norm = global_norm([grad for grad in grads if grad is not None])
             seen.frozen_modified = sum(v.name in chosen or gradient(v) is not None for v in frozen)
             self._before |= {value.name: weight_checksum(value) for value in values + frozen}
+        norms = [seen.gradient_norm for seen in self.parts.values()]
+        # sampled answers that are all worth the same teach nothing; the next update is looked at
+        self.waits = bool(self.config.rl.objective) and not any(norms)
 
     def on_optimizer_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
-        if self.done:
+        if self.done or self.waits:
             return
         for part, seen in self.parts.items():
             values, frozen = self._split(part)

@@ -131,13 +131,16 @@ class Validation(TrainerCallback):
         return self._regressions(result)
 
     def _regressions(self, result: EvalResult) -> str:
-        if not self.config.eval.stop_on_regression or self.baseline is None:
+        if self.baseline is None:
             return ""
-        message = "; ".join(
-            skill.sentence() for skill in regressions(self.baseline, result, self.generation_eval.records)
-        )
+        records, messages = self.generation_eval.records, []
+        if self.config.eval.stop_on_regression:
+            worse = [skill.sentence() for skill in regressions(self.baseline, result, records)]
+            messages += [f"eval.stop_on_regression: {'; '.join(worse)}"] if worse else []
+        messages += filter(None, (guard(self.baseline, result, records) for guard in self.trainer.guards))
+        message = "; ".join(messages)
         if message and self.trainer.is_world_process_zero():
-            tqdm.write(f"step {result.step}: ended by eval.stop_on_regression: {message}", file=sys.stderr)
+            tqdm.write(f"step {result.step}: ended by {message}", file=sys.stderr)
         return message
 
 

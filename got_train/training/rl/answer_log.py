@@ -1,0 +1,152 @@
+"""What was sampled and what it was worth, as files of the run; steps that are made again are forgotten."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from got_train.atomic_write import write_atomic
+from got_train.errors import TrainingError
+from got_train.strict_files import strict_json
+
+from .objective import has_variance
+
+REWARDS_FILE = "rewards.jsonl"  # a line a step
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One sampled answer to a page. `log_probs` are those under the weights that sampled it."""
+
+    ids: list[int]
+    log_probs: list[float]
+    finished: str
+    text: str
+    reward: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+Group = list[Answer]  # the answers to one page
+
+
+@dataclass(frozen=True)
+class StepRewards:
+    """The means of one batch of answers, over all processes."""
+
+    step: int  # from 1, the first that learns from it
+    answers: int
+    reward: float
+    deviation: float  # of the rewards of a group, mean over groups
+    no_variance: float  # share of groups whose answers are all worth the same
+    entropy: float  # nats a token, by the log p of what was sampled
+    tokens: float  # of an answer
+    ended: float  # share of answers with an end token
+    parts: dict[str, float] = field(default_factory=dict)  # mean of each reward where it applies
+
+    @classmethod
+    def of(cls, step: int, groups: Sequence[Group], gathered: Callable[[Any], list[Any]]) -> StepRewards:
+        """Of this process's groups together with those that `gathered` brings from the others."""
+        mine = [
+            {
+                "rewards": [each.reward for each in group],
+                "log_probs": float(sum(sum(each.log_probs) for each in group)),
+                "tokens": sum(len(each.ids) for each in group),
+                "ended": sum(each.finished == "stop" for each in group),
+                "parts": {name: [each.parts[name] for each in group] for name in group[0].parts},
+            }
+            for group in groups
+        ]
+        found = [group for part in gathered(mine) for group in part]
+        if not found:
+            return cls(step, 0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+        rewards = [value for group in found for value in group["rewards"]]
+        tokens = sum(group["tokens"] for group in found)
+        names = dict.fromkeys(name for group in found for name in group["parts"])
+        return cls(
+            step=step,
+            answers=len(rewards),
+            reward=float(np.mean(rewards)),
+            deviation=float(np.mean([np.std(group["rewards"]) for group in found])),
+            no_variance=float(np.mean([not has_variance(group["rewards"]) for group in found])),
+            entropy=-sum(group["log_probs"] for group in found) / max(1, tokens),
+            tokens=tokens / len(rewards),
+            ended=sum(group["ended"] for group in found) / len(rewards),
+            parts={
+                name: float(np.mean([v for group in found for v in group["parts"].get(name, ())]))
+                for name in names
+            },
+        )
+
+    def curves(self) -> dict[str, float]:
+        """By the names of their curves."""
+        own = ("reward", "deviation", "no_variance", "entropy", "tokens", "ended")
+        return {f"rl/{name}": getattr(self, name) for name in own} | {
+            f"rl/{name.replace('.', '_')}": value for name, value in self.parts.items()
+        }
+
+
+@dataclass
+class AnswerLog:
+    """answers-<process>.jsonl has a line a page with its answers; rewards.jsonl one a batch of them."""
+
+    output_dir: Path
+    rank: int = 0
+
+    def add(self, step: int, draw: int, location: str, group: Group) -> None:
+        answers = [
+            {
+                "text": each.text,
+                "reward": round(each.reward, 6),
+                "tokens": len(each.ids),
+                "finished": each.finished,
+                "parts": {name: round(value, 6) for name, value in each.parts.items()},
+            }
+            for each in group
+        ]
+        self._append(
+            self._answers(self.rank), {"step": step, "draw": draw, "row": location, "answers": answers}
+        )
+
+    def add_step(self, rewards: StepRewards) -> None:
+        self._append(self.output_dir / REWARDS_FILE, asdict(rewards))
+
+    def truncate_after(self, step: int) -> None:
+        """Forget what steps after `step` have sampled: they will be made again."""
+        paths = [self._answers(self.rank)] if self.rank else sorted(self.output_dir.glob("answers-*.jsonl"))
+        for path in (*paths, *([] if self.rank else [self.output_dir / REWARDS_FILE])):
+            if path.exists():
+                kept = [
+                    json.dumps(row, ensure_ascii=False) for row in read_lines(path) if row["step"] <= step
+                ]
+                write_atomic(path, "".join(f"{line}\n" for line in kept))
+
+    def _answers(self, rank: int) -> Path:
+        return self.output_dir / f"answers-{rank}.jsonl"
+
+    def _append(self, path: Path, row: dict[str, Any]) -> None:
+        with open(path, "a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_rewards(output_dir: Path) -> list[StepRewards]:
+    """Of every batch of answers so far."""
+    path = output_dir / REWARDS_FILE
+    try:
+        return [StepRewards(**row) for row in read_lines(path)] if path.exists() else []
+    except TypeError as error:
+        raise TrainingError(f"{path}: not the rewards of a run ({error}); delete it") from error
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines; the last may be torn, where the run was killed."""
+    whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
+    for number, line in enumerate(filter(None, whole.split("\n")), 1):
+        try:
+            yield strict_json(line)
+        except ValueError as error:
+            raise TrainingError(f"{path}:{number}: not JSON ({error}); take the line out") from error
