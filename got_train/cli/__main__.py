@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "train or fine-tune a model from a YAML file",
     "report": "show a run as one page: verdict, curves, samples, settings",
     "trace": "show which rows went into a step, or which steps saw a row",
+    "curve": "say how many pages are enough: train on shares of the data and forecast",
     "merge": "merge a LoRA adapter into its base model, or average several runs",
     "infer": "read pages, PDFs, folders or a video",
     "app": "open a local web page to read, compare and correct pages",
@@ -44,7 +45,6 @@ def usage() -> str:
             "Train, fine-tune, run and evaluate GOT-OCR2.0 on PaddlePaddle.",
             "",
             *lines,
-            "",
             "got <command> --help shows the arguments of a command, got --version the version.",
         ]
     )
