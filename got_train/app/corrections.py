@@ -16,6 +16,7 @@ from pathlib import Path
 from got_train.data.image_copies import ImageCopier
 from got_train.data.record import Record, RecordError
 from got_train.data.records import as_row
+from got_train.evaluation.provenance import model_hash
 from got_train.images import EncodedImage
 
 PICTURES = "pictures"  # the folder beside the file
@@ -26,6 +27,7 @@ class Corrections:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._hashes: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def add(
@@ -35,9 +37,16 @@ class Corrections:
         text: str,
         box: Sequence[int] | None = None,
         color: str | None = None,
+        replaced: str = "",
+        model: str = "",
     ) -> int:
-        """Appends a record and returns how many the file then has. The box is in thousandths."""
-        asked = {"box": box and tuple(box), "color": color}
+        """Appends a record and returns how many the file then has. The box is in thousandths.
+
+        The answer that was replaced, if it was another, stands beside it as `rejected` with the hash of its
+        model's folder: pairs for rl.objective=dpo.
+        """
+        rejected = replaced if replaced.strip() and replaced != text else ""
+        asked = {"box": box and tuple(box), "color": color, "rejected": rejected}
         if box is not None:
             asked["box_unit"] = "thousandth"
         if not text.strip():
@@ -46,8 +55,16 @@ class Corrections:
         with self._opened() as file:
             copies = ImageCopier(self.file.parent / PICTURES)  # a new one finds its earlier copies again
             record = Record((copies.one(picture),), task, text, location="correction", **asked)
-            row = json.dumps(as_row(record, self.file.parent), ensure_ascii=False)
-            return _append(file, row.encode() + b"\n")
+            row = as_row(record, self.file.parent)
+            if rejected and os.path.isdir(model):
+                row["meta"] = {"checkpoint": self._checkpoint(model)}
+            return _append(file, json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+    def _checkpoint(self, folder: str) -> str:
+        """The hash of a model's folder; read once, as weights are large."""
+        if folder not in self._hashes:
+            self._hashes[folder] = model_hash(folder)
+        return self._hashes[folder]
 
     @contextmanager
     def _opened(self) -> Iterator[FileIO]:

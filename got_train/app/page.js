@@ -300,11 +300,12 @@ async function download(card) {
 }
 
 async function keep(card) {
-  const { key, number, box, color } = card.asked;
+  const { key, number, box, color, model } = card.asked;
   const button = card.find(".keep");
   button.disabled = true; // until it is saved: a second click would save it twice
   try {
-    const asked = { key, number, box, color, task: card.answer.task, text: text(card) };
+    const replaced = card.answer.text; // kept beside the correction, for training on preferences
+    const asked = { key, number, box, color, model, replaced, task: card.answer.task, text: text(card) };
     const { file, records } = await (await post("corrections", asked)).json();
     card.saved = asked.text;
     card.find(".kept").textContent = `saved: record ${records} of ${file}`;

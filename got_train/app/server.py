@@ -148,7 +148,9 @@ class Server:
         asked = await json_object(request, MOST_TEXT)
         task, text = choice(asked, "task", prompts.TASKS), _text(asked, "text")
         picture, region = await self._picture(asked), _region(asked)
-        count = await self._at_desk(self.corrections.add, picture, task, text, *region)
+        replaced, model = str(asked.get("replaced") or ""), asked.get("model")
+        model = choice(asked, "model", self.scheduler.models) if model is not None else ""
+        count = await self._at_desk(self.corrections.add, picture, task, text, *region, replaced, model)
         return JSONResponse({"file": str(self.corrections.file), "records": count})
 
 

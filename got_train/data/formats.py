@@ -21,7 +21,8 @@ from got_train.images import EncodedImage
 from .record import Record, RecordError, check_images, nearest_choice, shorten
 
 _NOTES = ("id", "meta")  # read over
-_KEYS = ("images", "task", "text", "box", "color", "box_unit", "glyphs", "prompt", "document", *_NOTES)
+_KEYS = ("images", "task", "text", "box", "color", "box_unit", "glyphs", "prompt", "document", "rejected")
+_KEYS += _NOTES
 _TABLE_KEYS = (*_KEYS, "image", "file_name")  # as Hugging Face's image folders call their pictures
 _NEEDED = ("images", "text", "conversations", "messages", "query", "response")
 _IMAGE = "<image>"
@@ -221,6 +222,7 @@ def _own(row: dict, location: str, root: str) -> Record:
         box_unit=row.get("box_unit", "pixel"),
         glyphs=_glyphs(_parsed(row.get("glyphs", [])), location),
         document=str(row.get("document") or ""),
+        rejected="" if row.get("rejected") is None else row["rejected"],
         location=location,
     )
 

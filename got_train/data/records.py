@@ -289,6 +289,8 @@ def as_row(record: Record, folder: Path) -> dict:
         row["box_unit"] = record.box_unit
     if record.document:
         row["document"] = record.document
+    if record.rejected:
+        row["rejected"] = record.rejected
     if record.glyphs:
         row["glyphs"] = [list(glyph) for glyph in record.glyphs]
     return row

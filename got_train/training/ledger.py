@@ -56,6 +56,7 @@ def record_checksum(record: Record, answer: Sequence[int]) -> int:
     A picture that is gone counts as an empty one, so that a changed row is told from a fault.
     """
     asked = (record.location, record.task, record.box, record.box_unit, record.color)
+    asked += (record.rejected,) if record.rejected else ()
     value = zlib.crc32(np.asarray(answer, np.int64).tobytes(), zlib.crc32(repr(asked).encode()))
     for image in record.images:
         value = zlib.crc32(image.data if isinstance(image, EncodedImage) else _content(image), value)

@@ -736,3 +736,17 @@ def test_on_a_phone_nothing_stands_beside_the_screen_and_stop_ends_a_reading(tmp
         while slow.now and time.monotonic() < end:
             time.sleep(0.02)
         assert (slow.now, visit.messages, visit.foreign()) == (0, [], [])
+
+
+def test_a_correction_keeps_the_answer_that_it_replaced_and_its_checkpoint(corrections, page, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    image = EncodedImage("page.png", page)
+    corrections.add(image, "ocr", "right", replaced="wrong", model=str(model))
+    corrections.add(image, "ocr", "right", replaced="right", model=str(model))
+    first, second = map(json.loads, corrections.file.read_text().splitlines())
+    assert first["rejected"] == "wrong"
+    assert len(first["meta"]["checkpoint"]) == 64
+    assert "rejected" not in second
+    assert [record.rejected for record in read_records(corrections.file)] == ["wrong", ""]
