@@ -89,8 +89,10 @@ def train(folder: Path) -> dict[str, dict]:
 def train_one(folder: Path, name: str) -> dict:
     config, settings = RUNS[name]
     models = {run: str(folder / run / "final") for run in RUNS}
-    own = [re.sub(r"\{(\w+)\}", lambda run: models[run[1]], each) for each in settings]
-    command = [sys.executable, "train.py", config, *SHARED, *own, f"train.output_dir={folder / name}"]
+    own = [re.sub(r"\{(\w+)\}", lambda run: models[run[1]], setting) for setting in settings]
+    keys = {setting.partition("=")[0] for setting in own}
+    shared = [setting for setting in SHARED if setting.partition("=")[0] not in keys]
+    command = [sys.executable, "train.py", config, *shared, *own, f"train.output_dir={folder / name}"]
     ended = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
     )
