@@ -116,7 +116,7 @@ def training(*overrides: str) -> tuple[str, ...]:
 
 
 def resumed(*overrides: str) -> tuple[str, ...]:
-    return ("train", "run.yaml", "train.output_dir=run", "train.max_steps=1", *overrides, "--resume")
+    return ("train", "run.yaml", "train.output_dir=run", *overrides, "--resume")
 
 
 def reading(*arguments: str, model: str = "run/final", page: str = "1.png") -> tuple[str, ...]:

@@ -30,7 +30,7 @@ Refuse = Callable[[RecordError], None]
 def convert_labels(options: ConvertOptions, losses: Losses) -> tuple[int, int]:
     """Writes OUT, and what was refused beside it; the number of pages of each."""
     if options.tasks:
-        raise DataError(f"--tasks: for records; {options.to} has labels, leave it out")
+        raise DataError(f"--tasks: is for records, but {options.to} has labels; leave it out")
     out, refusals = labels_out(options), label_refusals(options)
     folder = out if FORMATS[options.to].suffix else out.parent
     folder.mkdir(parents=True, exist_ok=True)

@@ -314,8 +314,8 @@ def test_a_page_without_a_text_is_a_page_in_every_format(convert, source):
 @pytest.mark.parametrize(
     ("form", "flags", "cause"),
     [
-        ("page", ["--tasks", "spot"], "--tasks: for records; page has labels"),
-        ("page", ["--task", "ocr"], "--task: for records"),
+        ("page", ["--tasks", "spot"], "--tasks: is for records, but page has labels; leave it out"),
+        ("page", ["--task", "ocr"], "--task: is for records"),
         ("page", ["--out-is-file"], "page has a file a page; give a folder"),
         ("via", ["--out-is-file"], "via goes into a .json file"),
     ],

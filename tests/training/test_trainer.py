@@ -556,16 +556,16 @@ def test_slices_of_all_processes_are_the_whole_step(micro, ranks):
 
 
 @pytest.mark.parametrize(
-    ("override", "rows", "steps"),
+    ("overrides", "rows", "steps"),
     [
-        ("train.max_steps=7", 10, 7),
-        ("train.num_train_epochs=1", 64, 8),
-        ("train.num_train_epochs=2.5", 64, 20),
-        ("train.num_train_epochs=1", 5, 1),
+        (["train.max_steps=7"], 10, 7),
+        (["train.max_steps=0", "train.num_train_epochs=1"], 64, 8),
+        (["train.max_steps=0", "train.num_train_epochs=2.5"], 64, 20),
+        (["train.max_steps=0", "train.num_train_epochs=1"], 5, 1),
     ],
 )
-def test_steps_of_a_run(tiny_run, override, rows, steps):
-    config = load_config(tiny_run(), ["train.max_steps=0", override])
+def test_steps_of_a_run(tiny_run, overrides, rows, steps):
+    config = load_config(tiny_run(), overrides)
     assert run.count_steps(config, rows) == steps
 
 
