@@ -32,7 +32,7 @@ class ProgressFile:
     def __init__(self, folder: str | os.PathLike, settings: dict[str, Any]) -> None:
         self.path = Path(folder) / PROGRESS_FILE
         self.settings = settings
-        self._lock = FolderLock(folder, "--output_dir", InferenceError)
+        self._lock = FolderLock(folder, "--output-dir", InferenceError)
         self._places: dict[str, int] = {}  # where the row of a page begins
         self._stamps: dict[str, list] = {}
         self._begun: dict[str, list] = {}  # stamps of pages that are being read

@@ -145,11 +145,15 @@ def test_files_take_the_texts_and_a_page_of_html(run, reader, scans, tmp_path):
     )
     assert (code, out) == (0, "")
     made = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert made == ["journal.jsonl", "p1.html", "p1.mmd", "p2.html", "p2.mmd"]
+    assert made == [".lock", "journal.jsonl", "p1.html", "p1.mmd", "p2.html", "p2.mmd"]
     text = read(reader, scans / "p2.png", task="format").text
     assert (tmp_path / "out" / "p2.mmd").read_text(encoding="utf-8") == text + "\n"
     code, out, _ = run("--image_file", scans / "p1.png", "--output-dir", tmp_path / "plain")
-    assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == ["journal.jsonl", "p1.txt"]
+    assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == [
+        ".lock",
+        "journal.jsonl",
+        "p1.txt",
+    ]
 
 
 def test_the_page_of_html_goes_where_it_is_told(run, reader, scans, tmp_path):
@@ -422,7 +426,7 @@ def test_a_second_job_in_the_same_folder_is_refused(run, scans, tmp_path):
     with ProgressFile(tmp_path, {}):
         code, out, err = run("--image_file", scans / "p1.png", "--output-dir", tmp_path)
     assert (code, out) == (2, "")
-    assert err.startswith(f"infer: {tmp_path}/journal.jsonl: another job is writing here; ")
+    assert err.startswith(f"infer: --output-dir {tmp_path}: in use by process {os.getpid()} on ")
 
 
 def test_a_page_is_read_again_if_its_text_is_gone_or_it_changed_while_it_was_read(run, scans, tmp_path):

@@ -82,7 +82,7 @@ def test_a_reading_job_whose_folder_is_deleted_ends_with_an_error(tmp_path):
         progress.begin(pages)
         progress.add(pages, {"text": "a"})
         shutil.rmtree(tmp_path / "out")
-        with pytest.raises(InferenceError, match="--output_dir .*out: was deleted while it was in use"):
+        with pytest.raises(InferenceError, match="--output-dir .*out: was deleted while it was in use"):
             progress.add(pages, {"text": "b"})
         (tmp_path / "out").mkdir()
         with pytest.raises(InferenceError, match="was deleted and made again while it was in use"):
