@@ -15,6 +15,7 @@ from got_train.data.labels import writers
 from got_train.data.labels.labelled_page import Losses
 from got_train.data.labels.to_spots import ILLEGIBLE, ORDERS
 from got_train.errors import UsageError
+from got_train.strict_files import printable
 
 from .arguments import CommandParser
 from .exits import WRONG_USAGE, handle_errors
@@ -84,10 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     losses = Losses()
     labels = options.to in writers.FORMATS
     written, refused = (convert_labels if labels else convert)(options, losses)
-    print(f"{written} {'pages' if labels else 'rows'} in {(labels_out if labels else records_out)(options)}")
+    place = printable((labels_out if labels else records_out)(options))
+    print(f"{written} {'pages' if labels else 'rows'} in {place}")
     for line in losses.lines():
-        print(f"  {line}")
+        print(f"  {printable(line)}")
     if refused:
         file = label_refusals(options) if labels else refusals_of(records_out(options))
-        print(f"{refused} {'pages' if labels else 'rows'} refused, see {file}", file=sys.stderr)
+        print(f"{refused} {'pages' if labels else 'rows'} refused, see {printable(file)}", file=sys.stderr)
     return SOME_REFUSED if refused else CONVERTED

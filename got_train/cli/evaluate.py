@@ -17,6 +17,7 @@ from got_train.evaluation.compare import compare_files
 from got_train.evaluation.provenance import model_hash
 from got_train.evaluation.runs import check_counts, evaluate, run_config, score_file
 from got_train.requirements import need_paddle
+from got_train.strict_files import printable_lines
 
 from .arguments import CommandParser
 from .exits import handle_errors, say
@@ -132,7 +133,7 @@ def run(options: argparse.Namespace) -> int:
         given = " and ".join(chosen) or "none of them"
         raise EvaluationError(f"a checkpoint, --predictions or --compare: got {given}; give one")
     if options.compare:
-        print(compare_files(options.compare, options.force, options.output_dir))
+        print(printable_lines(compare_files(options.compare, options.force, options.output_dir)))
         return SCORED
     config = _config(options)
     if config.model.path:
@@ -146,15 +147,15 @@ def _told(metrics: dict[str, Any], limits: dict[str, float]) -> int:
     from got_train.evaluation import verdict
     from got_train.evaluation.scores import shortfalls, table
 
-    print(table(metrics))
+    told = [table(metrics)]
     if sentence := verdict.now(metrics):
-        print(f"\n{sentence}")
+        told.append(f"\n{sentence}")
     if "beside" in metrics:
-        print(verdict.beside(metrics["beside"]["name"], metrics["beside"]["skills"])[0])
-    for sentence in (skill["words"] for skill in metrics.get("comparison", {}).get("skills", ())):
-        print(sentence)
+        told.append(verdict.beside(metrics["beside"]["name"], metrics["beside"]["skills"])[0])
+    told += [skill["words"] for skill in metrics.get("comparison", {}).get("skills", ())]
     for name, results in metrics.get("benchmarks", {}).items():
-        print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in results["summary"].items()))
+        told.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in results["summary"].items()))
+    print(printable_lines("\n".join(told)))
     failures = [f"{failure['location']}: {failure['cause']}" for failure in metrics["failures"]]
     if failures:
         say("evaluate", "\n  ".join([f"{len(failures)} failed and count as empty answers", *failures]))

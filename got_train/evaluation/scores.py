@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from got_train.strict_files import printable
+
 from .metrics import meteor, pages, text
 from .metrics.values import missing_reasons
 from .predictions import Prediction
@@ -145,7 +147,8 @@ def table(metrics: Mapping[str, Any]) -> str:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
-    """A table whose first `texts` columns are words and the others numbers."""
+    """A table whose first `texts` columns are words, the others numbers; what steers terminals is escaped."""
+    head, *rows = (list(map(printable, cells)) for cells in (head, *rows))
     widths = [max(3, *map(len, column)) for column in zip(head, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:

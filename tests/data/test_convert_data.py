@@ -513,6 +513,18 @@ def test_page_xml_with_nan_for_a_place_is_refused(convert, labels):
     assert "nan.xml:1: point ['nan', '5']; as in 10,20 30,20" in convert.said.err
 
 
+def test_names_of_files_steer_no_terminal_in_what_the_command_tells(convert, labels):
+    name = "a\x1b[2J\ndone: 9 rows"
+    (labels / f"{name}.json").write_bytes((labels / "cocotext.json").read_bytes())
+    code, *_ = convert(labels / f"{name}.json", "records", out=name)
+    assert code == 0
+    first, *more = convert.said.out.splitlines()
+    assert first.startswith("1 rows in ") and "/a\\x1b[2J\\ndone: 9 rows/" in first
+    assert more and all(line.startswith("  1 ") for line in more)
+    assert any(rf", the first at {labels}/a\x1b[2J\ndone: 9 rows.json" in line for line in more)
+    assert "\x1b" not in convert.said.out
+
+
 def test_the_commands_of_the_page_on_data_run(labels, ours, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs/data.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from got_train.cli.evaluate import compare_files, evaluate, model_hash, score_fi
 from got_train.data.records import Record, write_records
 from got_train.errors import EvaluationError, InferenceError
 from got_train.evaluation.inputs import open_data, read_predictions
-from got_train.evaluation.scores import markdown
+from got_train.evaluation.scores import markdown, table
 from got_train.inference import reader as reading
 from got_train.inference.reader import FailedRequest, OcrResult
 from got_train.tokenizer import train_tokenizer
@@ -444,6 +444,20 @@ def test_the_command_scores_predictions_without_a_model(tmp_path, capsys):
     assert shown[0].split("|")[1:5] == [" task ", " rows ", " edit distance ", "    CER "]
     assert shown[2].split("|")[1:5] == [" ocr  ", "    1 ", "        0.5000 ", " 0.5000 "]
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["groups"]["ocr"]["rows"] == 1
+
+
+def test_names_of_files_steer_no_terminal_in_tables_of_scores_and_of_runs(tmp_path, capsys):
+    rows = [{"reference": "ab", "prediction": "a", "task": "ocr"}]
+    for name in ("a\x1b[2J", "b\u202e\n| ocr | 0.0 |"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    files = sorted(map(str, tmp_path.glob("*.jsonl")))
+    assert command.main(["--compare", *files]) == 0
+    shown = capsys.readouterr().out
+    assert "| a\\x1b[2J | b\\u202e\\n| ocr | 0.0 | |" in shown.splitlines()[0]
+    assert not [sign for sign in shown if sign != "\n" and not sign.isprintable()]
+    lines = table({"groups": {"ocr (a\x1b[2J\nb)": score_file(files[0])["groups"]["ocr"]}}).splitlines()
+    assert len(lines) == 3 and lines[2].startswith("| ocr (a\\x1b[2J\\nb) |")
+    assert len(set(map(len, lines))) == 1
 
 
 @pytest.mark.parametrize(
