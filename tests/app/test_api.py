@@ -5,7 +5,9 @@ import contextlib
 import http.client
 import io
 import json
+import logging
 import os
+import random
 import re
 import shutil
 import signal
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +37,7 @@ from got_train.images import EncodedImage
 from got_train.inference.batch import OcrBatch, Reading
 from got_train.inference.reader import Decoding, OcrRequest, Page, TextStreamer, load_pipeline
 from got_train.inference.scheduler import Scheduler, SchedulerConfig
+from tests.app.test_hostile_requests import VALUES
 
 ROOT = Path(__file__).parents[2]
 NANO = ROOT / "configs" / "nano" / "weights" / "stage3"
@@ -539,3 +543,60 @@ def test_the_command_ends_what_it_is_reading_before_it_goes(tmp_path, page):
         assert list(tmp_path.glob("got_train-serve-*")) == []
     finally:
         running.kill()
+
+
+FIELDS = (
+    *(
+        "model",
+        "task",
+        "box",
+        "box_unit",
+        "color",
+        "crop",
+        "pages",
+        "stop",
+        "user",
+        "max_tokens",
+        "temperature",
+    ),
+    *("stream", "stream_options", "logprobs", "top_logprobs", "n", "messages", "seed", "top_p", "other"),
+)
+
+
+def test_300_mutated_requests_in_json_and_as_forms_are_refused_or_answered_and_none_is_a_fault_of_ours(
+    client, page, caplog
+):
+    """Fixed seeds. Not schemathesis, which works from an OpenAPI description; the server has none."""
+    caplog.set_level(logging.ERROR)
+    sound, statuses = body(page, max_tokens=2), Counter()
+    for number in range(300):
+        rng = random.Random(f"api {number}")
+        pieces = {name: json.dumps(value) for name, value in sound.items()}
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            pieces[rng.choice(FIELDS)] = rng.choice(VALUES)
+        if rng.random() < 0.3:
+            pieces["messages"] = pieces["messages"].replace(
+                rng.choice(('"user"', '"text"', '"image_url"', '"url"', "base64,")), rng.choice(VALUES[:17])
+            )
+        if rng.random() < 0.3:
+            pieces.pop("messages")
+            parts = [(name, "", value.strip('"')) for name, value in pieces.items()]
+            parts.append(("file", '; filename="a.png"', "no picture"))
+            head = 'Content-Disposition: form-data; name="'
+            data = "".join(f'--b\r\n{head}{name}"{more}\r\n\r\n{value}\r\n' for name, more, value in parts)
+            answer = client.send(
+                "POST",
+                "/v1/chat/completions",
+                f"{data}--b--\r\n",
+                Content_Type="multipart/form-data; boundary=b",
+            )
+        else:
+            data = "{" + ", ".join(f'"{name}": {value}' for name, value in pieces.items()) + "}"
+            answer = client.send("POST", "/v1/chat/completions", data, Content_Type="application/json")
+        answer.read()
+        assert answer.status < 500, (number, data[:300])
+        statuses[answer.status] += 1
+    assert not [record for record in caplog.records if record.exc_info]
+    assert statuses[400] > 150
+    assert client.scheduler.waiting == client.scheduler.running == 0
+    assert client.ask(body(page))[0] == 200
