@@ -6,10 +6,12 @@ PDF's streams tell that something is missing; each check gives the fault in word
 
 from __future__ import annotations
 
+import io
 import re
+import struct
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     import pikepdf
@@ -24,6 +26,13 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG's colour type
 _COMPRESSION, _PHOTOMETRIC, _PLANAR, _JPEG_TABLES = 259, 262, 284, 347  # TIFF tags
 _STRIPS = {"offsets": 273, "counts": 279, "rows": 278}
 _TILES = {"offsets": 324, "counts": 325, "rows": 323, "columns": 322}
+_FAX = (2, 3, 4)  # TIFF's compressions: CCITT run lengths, T.4, T.6
+# behind CCITT data these are read as rows if rows are missing; T.4's begin with an end-of-line code
+_ROW_BEFORE, _ANY_RUNS = b"\xff" * 4096, b"\x6b\x2d\x9a\x35" * 1024
+_BLACK_PIXEL = "00110101" + "010"  # white run of 0, black run of 1
+_T4_ROWS = int(("000000000001" + _BLACK_PIXEL) * 1600, 2).to_bytes(23 * 200, "big")
+_T4_2D_ROWS = int(("0000000000011" + _BLACK_PIXEL) * 1600, 2).to_bytes(24 * 200, "big")
+_TURNED_BYTES = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _PDF_COMPONENTS = {
     "/DeviceGray": 1,
     "/CalGray": 1,
@@ -131,9 +140,9 @@ def _png_fault(image: Image.Image, data: bytes) -> str | None:
 
 
 def _tiff_fault(image: Image.Image, file: BinaryIO) -> str | None:
-    """Strips or tiles that are missing or too short; warnings of those that are JPEGs.
+    """Strips or tiles that are missing or too short; JPEG strips with warnings; CCITT fax that ends early.
 
-    LZW, Deflate and PackBits are told by libtiff. It fills what is missing of CCITT fax with white, silently.
+    LZW, Deflate and PackBits are told by libtiff.
     """
     tags = image.tag_v2
     numbers = _TILES if _TILES["offsets"] in tags else _STRIPS
@@ -163,7 +172,42 @@ def _tiff_fault(image: Image.Image, file: BinaryIO) -> str | None:
             fault = jpeg_fault(tables[:-2] + data[2:] if tables else data)
             if fault:
                 return f"strip or tile {place}: {fault}"
+    if tags.get(_COMPRESSION) in _FAX:
+        for place, (offset, count) in enumerate(zip(offsets[:needed], counts, strict=False)):
+            last = numbers is _STRIPS and place % (needed // planes) == needed // planes - 1
+            file.seek(offset)
+            size = columns, height - rows * (needed // planes - 1) if last else rows
+            if not _is_whole_fax(file.read(count), size, tags):
+                return f"strip or tile {place} ends before its last row"
     return None
+
+
+def _is_whole_fax(data: bytes, size: tuple[int, int], tags: Mapping[int, Any]) -> bool:
+    """Whether CCITT data hold all rows: then what follows them is not read, and changes no pixel.
+
+    libtiff itself fills what is missing with white, and does not say so.
+    """
+    rows = _ANY_RUNS if tags[_COMPRESSION] != 3 else _T4_2D_ROWS if tags.get(292, 0) & 1 else _T4_ROWS
+    turned = tags.get(266, 1) == 2  # the lowest bit of a byte comes first
+    tails = [tail.translate(_TURNED_BYTES) if turned else tail for tail in (_ROW_BEFORE, rows)]
+    return len({_fax_pixels(data + tail, size, tags) for tail in tails}) == 1
+
+
+def _fax_pixels(data: bytes, size: tuple[int, int], tags: Mapping[int, Any]) -> bytes | None:
+    """What a TIFF of one strip of these data shows; None if it is refused."""
+    from PIL import Image
+
+    entries = {256: size[0], 257: size[1], 258: 1, _COMPRESSION: tags[_COMPRESSION], _PHOTOMETRIC: 0}
+    entries |= {_STRIPS["offsets"]: 8, 277: 1, _STRIPS["rows"]: size[1], _STRIPS["counts"]: len(data)}
+    entries |= {tag: tags[tag] for tag in (266, 292, 293) if tag in tags}  # bit order, T4 and T6 options
+    head = b"II*\0" + struct.pack("<I", 8 + len(data) + len(data) % 2)
+    listed = b"".join(struct.pack("<HHII", tag, 4, 1, entries[tag]) for tag in sorted(entries))
+    file = head + data + bytes(len(data) % 2) + struct.pack("<H", len(entries)) + listed + bytes(4)
+    try:
+        with Image.open(io.BytesIO(file), formats=("TIFF",)) as image:
+            return image.tobytes()
+    except OSError:
+        return None
 
 
 def _as_tuple(value: object) -> tuple:

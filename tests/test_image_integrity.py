@@ -171,6 +171,35 @@ def test_a_tiff_whose_strip_is_half_as_long_is_refused_and_a_whole_one_is_not(co
         refused(tiff(page(), compression, half_zero))
 
 
+@pytest.mark.parametrize("compression", ["tiff_ccitt", "group3", "group4"])
+@pytest.mark.parametrize("blank", [False, True])
+def test_a_fax_strip_that_ends_early_is_refused_and_a_whole_one_of_the_same_pixels_is_not(compression, blank):
+    """libtiff fills it with white; a page whose lower half is white has the same pixels, and is whole."""
+    image = Image.new("1", (200, 150), 1)
+    image.paste(page().convert("1").crop((0, 0, 200, 1 if blank else 75)))
+    whole = encoded(image, "TIFF", compression=compression)
+    assert np.array_equal(np.asarray(open_image(io.BytesIO(whole)))[..., 0] > 0, np.asarray(image))
+    with Image.open(io.BytesIO(whole)) as opened:
+        (count,) = opened.tag_v2[279]
+    place = whole.index(struct.pack("<HHI", 279, 4, 1)) + 8
+    for share in (0.1, 0.5, 0.8):
+        cut = struct.pack("<I", int(count * share))
+        said = refused(whole[:place] + cut + whole[place + 4 :])
+        assert "strip or tile 0 ends before its last row" in said or "decoder error" in said
+
+
+@pytest.mark.parametrize("tags", [{266: 2}, {292: 1}, {292: 4}, {266: 2, 292: 5}])
+def test_fax_of_turned_bits_in_two_dimensions_and_of_codes_that_end_with_a_byte_is_told_too(tags):
+    image = page().convert("1")
+    data = bytearray(encoded(image, "TIFF", compression="group3", tiffinfo=tags))
+    with Image.open(io.BytesIO(bytes(data))) as opened:
+        assert {tag: opened.tag_v2[tag] for tag in tags} == tags
+    assert np.array_equal(np.asarray(open_image(io.BytesIO(bytes(data))))[..., 0] > 0, np.asarray(image))
+    place = data.index(struct.pack("<HHI", 279, 4, 1)) + 8
+    data[place : place + 4] = struct.pack("<I", int.from_bytes(data[place : place + 4], "little") // 2)
+    assert "ends before its last row" in refused(bytes(data))
+
+
 def test_every_frame_of_a_tiff_is_looked_at():
     pages = [page().convert("L"), page().rotate(180).convert("L")]
     data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
