@@ -82,6 +82,13 @@ def parser() -> CommandParser:
         help="fold: capitals and small letters are the same, for labels that do not tell case (kept)",
     )
     add(
+        "--document",
+        default="",
+        metavar="RULE",
+        help="which rows intervals and tests take whole: folder, file, or a regular expression on the "
+        "picture's path with one group (default: as got init --split)",
+    )
+    add(
         "--cdm-timeout",
         type=float,
         default=0,
@@ -145,9 +152,11 @@ def run(options: argparse.Namespace) -> int:
 def _told(metrics: dict[str, Any], limits: dict[str, float]) -> int:
     """Tables to stdout, failures to stderr; the exit code."""
     from got_train.evaluation import verdict
+    from got_train.evaluation.documents import DocumentCount
     from got_train.evaluation.scores import shortfalls, table
 
     told = [table(metrics)]
+    told += [str(DocumentCount(**count)) for count in metrics.get("documents", ())]
     if sentence := verdict.now(metrics):
         told.append(f"\n{sentence}")
     if "beside" in metrics:
@@ -194,6 +203,7 @@ def _config(options: argparse.Namespace) -> EvaluationConfig:
         "scores": {
             "unit": options.unit,
             "case": options.case,
+            "document": options.document,
             "cdm_seconds": options.cdm_timeout,
             "fail_under": dict(map(_limit, options.fail_under)),
         },

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import PurePath
 
@@ -39,16 +39,22 @@ def documents_of(records: Iterable[Record], rule: str = "") -> tuple[list[str], 
     Names that only end in a number (`335_00012`) are parts of a document where several records share what
     stands before it, and there are several such documents; `scan_1`, `scan_2` are documents of their own.
     """
-    records = list(records)
+    return documents_of_pictures([(record.document, _path(record)) for record in records], rule)
+
+
+def documents_of_pictures(
+    pictures: Sequence[tuple[str | None, str]], rule: str = ""
+) -> tuple[list[str], str]:
+    """The same of rows that say their document, or nothing, and the path of their first picture."""
     if rule:
-        return [_by_rule(record, rule) for record in records], f"{rule!r}"
-    if any(record.document for record in records):
-        return [record.document or _file(record) for record in records], BY_ROW
-    names = [_named(record) for record in records]
-    files = [_file(record) for record in records]
+        return [_by_rule(path, rule) for _, path in pictures], f"{rule!r}"
+    files = [_file(path) for _, path in pictures]
+    if any(document for document, _ in pictures):
+        return [document or file for (document, _), file in zip(pictures, files, strict=True)], BY_ROW
+    names = [_named(path) for _, path in pictures]
     if names != files:
         return names, BY_NAME
-    numbered = [_numbered(record) for record in records]
+    numbered = [_numbered(path) for _, path in pictures]
     if FEWEST <= len(set(numbered)) < len(set(files)):
         return numbered, BY_NUMBER
     return files, BY_FILE
@@ -78,12 +84,12 @@ def _path(record: Record) -> str:
     return str(image)
 
 
-def _file(record: Record) -> str:
-    return _file_and_name(_path(record))[0]
+def _file(image: str) -> str:
+    return _file_and_name(image)[0]
 
 
-def _named(record: Record) -> str:
-    return _file_and_name(_path(record))[1]
+def _named(image: str) -> str:
+    return _file_and_name(image)[1]
 
 
 @lru_cache(8192)  # many rows show one page
@@ -99,8 +105,8 @@ def _file_and_name(image: str) -> tuple[str, str]:
     return str(path.parent / path.stem), str(path.parent / stem)
 
 
-def _numbered(record: Record) -> str:
-    path = PurePath(_path(record))
+def _numbered(image: str) -> str:
+    path = PurePath(image)
     match = _NUMBERED.match(path.stem)
     return str(path.parent / (match[1] if match else path.stem))
 
@@ -109,8 +115,8 @@ def document_key(record: Record) -> str:
     """The document that a row or the name of its picture tells by itself; empty if that is the file's own."""
     if record.document:
         return record.document
-    name = _named(record)
-    return name if name != _file(record) else ""
+    file, name = _file_and_name(_path(record))
+    return name if name != file else ""
 
 
 def check_rule(rule: str) -> None:
@@ -127,9 +133,9 @@ def check_rule(rule: str) -> None:
         raise UsageError(f"{rule!r} has {groups} groups; expected one, which is the document")
 
 
-def _by_rule(record: Record, rule: str) -> str:
-    path = PurePath(_path(record))
+def _by_rule(image: str, rule: str) -> str:
+    path = PurePath(image)
     if rule == "folder":
         return str(path.parent)
     match = None if rule == "file" else re.search(rule, str(path))
-    return match[1] if match else _file(record)
+    return match[1] if match else _file(image)

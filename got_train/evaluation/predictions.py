@@ -68,7 +68,12 @@ class Prediction:
     @property
     def cluster(self) -> str:
         """Rows that share this were read off the same document, as far as is known."""
-        return self.document or (self.images[0] if self.images else self.name)
+        return self.document or self.picture or self.name
+
+    @property
+    def picture(self) -> str:
+        """The path of the first picture; empty if it has none, as bytes in a row of a table."""
+        return "" if not self.images or self.images[0].startswith("images[") else self.images[0]
 
     def row(self) -> dict[str, Any]:
         """As a line of predictions.jsonl."""
@@ -100,6 +105,7 @@ class DataFile:
             "box_unit": None if record.box_unit == "pixel" else record.box_unit,
             "color": record.color,
             "images": tuple(map(str, record.images)),
+            "document": record.document or None,
             "location": record.location,
             "data": self.name,
             "record": index,

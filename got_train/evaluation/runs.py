@@ -144,14 +144,17 @@ def _scored(
 ) -> dict[str, Any]:
     """Scores, comparison and files of predictions."""
     from . import benchmarks
+    from .documents import with_documents
     from .scored import score_predictions
     from .scores import summary
 
     unit, case = config.scores.unit, config.scores.case
     output_dir = Path(config.output_dir) if config.output_dir else None
     own = [prediction for prediction in predictions if prediction.benchmark is None]
+    own, documents = with_documents(own, config.scores.document)
     scored = score_predictions(own, unit, output_dir is not None, config.scores.cdm_seconds, case)
     metrics = {"settings": settings, **summary(scored, predictions, unit, case)}
+    metrics["documents"] = [count.row() for count in documents]
     if results := benchmarks.scores(
         predictions, data, output_dir, config.scores.cdm_seconds, config.predictions
     ):

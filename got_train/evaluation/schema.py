@@ -82,10 +82,15 @@ class DecodingSettings:
 class ScoreSettings:
     unit: Literal["word", "character"] = "word"  # what BLEU, F1, ... count; scene text: character
     case: Literal["kept", "fold"] = "kept"  # fold: for labels that do not tell case, as SROIE's
+    document: str = ""  # which rows intervals take whole: folder, file, or a pattern on the picture's path
     cdm_seconds: float = 0  # for CDM of formulas, about 2 each; 0: without; what is left then has no value
     fail_under: dict[str, float] = field(default_factory=dict)  # metric: the worst value that passes
 
     def __post_init__(self) -> None:
+        if self.document:
+            from got_train.data.documents import check_rule
+
+            check_rule(self.document)
         _check(self.cdm_seconds >= 0, f"cdm_seconds must not be negative; got {self.cdm_seconds}")
         for name in self.fail_under:
             known = name.rpartition(":")[2]

@@ -18,6 +18,7 @@ from got_train.formats.answer_types import ANSWER_TYPES, answer_type
 from got_train.formats.plain_text import canonical_text
 from got_train.workers import in_processes
 
+from .documents import with_documents
 from .metrics import characters, degeneration, pages, task_metrics, text
 from .metrics.values import MetricValues
 from .predictions import Prediction
@@ -94,6 +95,7 @@ def score_predictions(
     Both texts are compared in one form (canonical_text); the official mode alone sees them as they are.
     With case "fold" letters of either case are the same to the text metrics, but not to those of a type.
     """
+    predictions, _ = with_documents(predictions)
     asked = [prediction for prediction in predictions if prediction.not_asked is None]
     pairs = [(canonical_text(row.prediction), canonical_text(row.reference)) for row in asked]
     types = [answer_type(reference, row.task) for (_, reference), row in zip(pairs, asked, strict=True)]
