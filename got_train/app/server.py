@@ -26,8 +26,9 @@ from got_train.errors import ImageError, RenderingError, RequestError
 from got_train.inference.batch import Reading as PageReading
 from got_train.inference.reader import FailedRequest, OcrRequest, Page
 from got_train.inference.scheduler import BusyError, ClosingError, Scheduler
+from got_train.rendering import FORMATS
 from got_train.rendering.document import Reading
-from got_train.rendering.export import FORMATS, export
+from got_train.rendering.export import export
 
 from .bodies import json_object, limited
 from .corrections import Corrections

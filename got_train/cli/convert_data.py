@@ -8,12 +8,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from got_train.data.convert import DROPPABLE, NAMES, convert, records_out, refusals_of
-from got_train.data.convert_labels import convert_labels, label_refusals, labels_out
-from got_train.data.convert_options import ConvertOptions
-from got_train.data.labels import writers
-from got_train.data.labels.labelled_page import Losses
-from got_train.data.labels.to_spots import ILLEGIBLE, ORDERS
+from got_train.data.convert_options import (
+    DROPPABLE,
+    ILLEGIBLE,
+    LABEL_FORMATS,
+    ORDERS,
+    RECORD_FILES,
+    ConvertOptions,
+)
 from got_train.errors import UsageError
 from got_train.strict_files import printable
 
@@ -31,9 +33,11 @@ def parser() -> CommandParser:
         epilog="Exit codes: 0 all rows converted, 1 some refused (a file beside OUT tells why), 2 usage.",
     )
     add = command.add_argument
-    formats = f"of records: {', '.join(NAMES)}; of labels: {', '.join(writers.FORMATS)} (docs/formats.md)"
+    formats = (
+        f"of records: {', '.join(RECORD_FILES)}; of labels: {', '.join(LABEL_FORMATS)} (docs/formats.md)"
+    )
     add("source", help="data that got train reads, or labels: PAGE, ALTO, COCO-Text, PaddleOCR, lines")
-    add("--to", required=True, choices=(*NAMES, *writers.FORMATS), metavar="FORMAT", help=formats)
+    add("--to", required=True, choices=(*RECORD_FILES, *LABEL_FORMATS), metavar="FORMAT", help=formats)
     add("-o", "--out", required=True, metavar="OUT", help="the file to write, or a folder for it")
     add(
         "--copy-images",
@@ -82,8 +86,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tasks = tuple(given["tasks"].split(",")) if given["tasks"] else ()
     columns = {key: name for key, _, name in pairs}
     options = ConvertOptions(**given | {"columns": columns, "tasks": tasks, "drop": tuple(given["drop"])})
+    return _run(options)
+
+
+def _run(options: ConvertOptions) -> int:
+    from got_train.data.convert import convert, records_out, refusals_of
+    from got_train.data.convert_labels import convert_labels, label_refusals, labels_out
+    from got_train.data.labels.labelled_page import Losses
+
     losses = Losses()
-    labels = options.to in writers.FORMATS
+    labels = options.to in LABEL_FORMATS
     written, refused = (convert_labels if labels else convert)(options, losses)
     place = printable((labels_out if labels else records_out)(options))
     print(f"{written} {'pages' if labels else 'rows'} in {place}")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from got_train import images, prompts
+from got_train import prompts
 from got_train.atomic_write import write_atomic
 from got_train.errors import RenderingError, UsageError
-from got_train.formats.answer_types import PLAIN_TASKS
-from got_train.rendering.document import Reading
-from got_train.rendering.export import FORMATS, TABLES, export
+from got_train.formats import PLAIN_TASKS
+from got_train.rendering import FORMATS, TABLES
 
 from .arguments import CommandParser
 from .exits import DONE, handle_errors
@@ -34,6 +33,10 @@ def parser() -> CommandParser:
 @handle_errors("render")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    from got_train import images  # which takes time, so the arguments come first
+    from got_train.rendering.document import Reading
+    from got_train.rendering.export import export
+
     answers, pages = options.answers, options.image
     if pages and len(pages) != len(answers):
         raise UsageError(f"--image: {len(pages)} for {len(answers)} answers; give one for each, or none")

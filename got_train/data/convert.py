@@ -15,7 +15,7 @@ from got_train.errors import DataError, PromptError
 from got_train.images import EncodedImage, image_files, open_image
 
 from .columns import choose_columns, sample_rows, unread_prompts
-from .convert_options import ConvertOptions
+from .convert_options import RECORD_FILES, ConvertOptions
 from .formats import MARKED_UP, RowReader
 from .image_copies import ImageCopier
 from .labels.labelled_page import Losses, picture_size
@@ -24,9 +24,7 @@ from .labels.to_spots import CROPS, TASKS, LabelOptions, page_records
 from .record import DataFileError, Record, RecordError, shorten
 from .records import as_row, read_records
 
-NAMES = {"records": "records.jsonl", "got": "got.json", "ms_swift": "ms_swift.jsonl"}  # in a folder
 IMAGE = "<image>"
-DROPPABLE = ("glyphs",)
 
 
 Rows = Iterator[Record | RecordError]
@@ -289,7 +287,7 @@ def _separator(target: str, written: int) -> str:
 
 def records_out(options: ConvertOptions) -> Path:
     """OUT itself if it has the ending of its format, else the file of the usual name in it."""
-    out, name = Path(options.out), NAMES[options.to]
+    out, name = Path(options.out), RECORD_FILES[options.to]
     if out.suffix in (".json", ".jsonl"):
         if out.suffix != Path(name).suffix:
             raise DataError(f"--out: {out}; {options.to} is written as {Path(name).suffix}, or into a folder")
@@ -299,7 +297,7 @@ def records_out(options: ConvertOptions) -> Path:
 
 def _read_files(options: ConvertOptions) -> list[str]:
     """What OUT must not be: the source, or the file of that name in it."""
-    return [options.source, os.path.join(options.source, NAMES["records"])]
+    return [options.source, os.path.join(options.source, RECORD_FILES["records"])]
 
 
 def refusals_of(out: Path) -> Path:

@@ -1,9 +1,21 @@
-"""What got convert-data is asked for, apart from how its command line is read."""
+"""What got convert-data is asked for and may be asked for, apart from how its command line is read.
+
+Imports nothing that takes time, as the help of the command waits for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+RECORD_FILES = {"records": "records.jsonl", "got": "got.json", "ms_swift": "ms_swift.jsonl"}  # in a folder
+LABEL_FORMATS = (
+    *("page", "alto", "hocr", "icdar", "labelme", "label-studio", "label-studio-predictions", "cvat"),
+    *("coco-text", "paddleocr", "via", "lines"),
+)
+DROPPABLE = ("glyphs",)
+ORDERS = ("file", "page")  # of lines: as the labels stand in their file; as they stand on the page
+ILLEGIBLE = ("leave_out", "skip_page")
 
 
 @dataclass(frozen=True, kw_only=True)

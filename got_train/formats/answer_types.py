@@ -10,7 +10,7 @@ import json
 import re
 from typing import Literal, get_args
 
-from . import spots
+from . import PLAIN_TASKS, spots
 from .tables import find_tables
 from .tikz import TIKZPICTURE
 
@@ -19,7 +19,6 @@ AnswerType = Literal[
 ]
 PartType = Literal["score", "spots", "plain", "drawing", "chart", "table", "markdown"]
 ANSWER_TYPES: tuple[str, ...] = get_args(AnswerType)
-PLAIN_TASKS = ("ocr", "multi_crop_ocr", "scene")  # their answers have no markup
 TASK_TYPES = {"smiles": "molecule", "kern": "music", "tikz": "geometry", "plain": "text", "format": None}
 _FORMULAS = re.compile(
     r"(?:\s|\\\[.*?\\\]|\\\(.*?\\\)|\$\$.*?\$\$|\$[^$]+\$"

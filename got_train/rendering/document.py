@@ -14,7 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from got_train.errors import RenderingError
-from got_train.formats.answer_types import PLAIN_TASKS, PartType, answer_parts
+from got_train.formats import PLAIN_TASKS
+from got_train.formats.answer_types import PartType, answer_parts
 from got_train.formats.tables import find_tables
 
 from . import charts, markup, mathpix, music, repair, spots, tikz

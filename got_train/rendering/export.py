@@ -11,15 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from got_train.errors import RenderingError
 
-from . import charts, mathpix, word
+from . import FORMATS, TABLES, charts, mathpix, word
 from .blocks import Block, blocks, pieces
 from .document import Part, Reading, render
 from .html import escaped
 from .markup import table as safe_table
 from .table_grid import grid
 
-FORMATS = ("html", "md", "docx", "json", "txt")
-TABLES = ("html", "pipes")
 # of Markdown, in plain text
 _MARKS = re.compile(r"^(?P<number>\d{1,9})(?P<dot>[.)])(?!\S)|(?P<sign>[\\`*_\[\]<$~^|&]|^[#>+=-])")
 _FENCES = {"drawing": "latex", "score": "kern", "chart": "json", "spots": "", "plain": ""}

@@ -49,8 +49,10 @@ def test_no_command_imports_paddle_before_it_knows_its_arguments():
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize("name", ["check", "init"])
-def test_the_help_of_the_first_commands_is_there_in_a_third_of_a_second(name, processor_seconds):
+@pytest.mark.parametrize("name", ["check", "init", "convert-data", "render"])
+def test_the_help_of_the_first_commands_and_of_those_without_a_model_is_there_in_a_third_of_a_second(
+    name, processor_seconds
+):
     began = processor_seconds()
     subprocess.run([sys.executable, "-m", "got_train", name, "--help"], cwd=ROOT, stdout=subprocess.DEVNULL)
     assert processor_seconds() - began < 1 / 3

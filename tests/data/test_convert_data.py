@@ -10,7 +10,7 @@ from PIL import Image
 
 from got_train.cli import convert_data
 from got_train.data.collator import Collator
-from got_train.data.convert import NAMES
+from got_train.data.convert_options import RECORD_FILES
 from got_train.data.labels.readers import labelled_pages
 from got_train.data.record import RecordError
 from got_train.data.records import read_records
@@ -29,7 +29,7 @@ def convert(tmp_path, capsys):
     def run(source, to, *flags, out="out"):
         code = convert_data.main([str(source), "--to", to, "-o", str(tmp_path / out), *map(str, flags)])
         run.said = capsys.readouterr()
-        file = tmp_path / out / NAMES[to]
+        file = tmp_path / out / RECORD_FILES[to]
         refused = file.with_name(file.stem + ".refused.jsonl")
         causes = (
             [json.loads(line)["cause"] for line in refused.read_text().splitlines()]

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from got_train.cli import convert_data
+from got_train.data.convert_options import LABEL_FORMATS
 from got_train.data.labels.readers import labelled_pages
 from got_train.data.labels.writers import FORMATS
 
@@ -87,6 +88,10 @@ def texts_in(file):
 
 
 # ---- there and back
+
+
+def test_the_command_offers_every_format_that_is_written_here():
+    assert tuple(FORMATS) == LABEL_FORMATS
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -19,8 +19,6 @@ from .labelled_page import UNREADABLE, Label, LabelledPage, Losses, in_pixels, p
 
 CROPS = {"line": line_crops, "window": window_crops}  # tasks that cut pictures out of the page
 TASKS = ("spot", "box", "ocr", *CROPS)
-ORDERS = ("file", "page")  # as the labels stand in their file; as they stand on the page
-ILLEGIBLE = ("leave_out", "skip_page")
 
 
 @dataclass(frozen=True)
