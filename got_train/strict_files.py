@@ -123,6 +123,16 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number")
 
 
+def is_file_name(name: object) -> bool:
+    """Whether a value that a file holds can be the name of a file beside it."""
+    if not isinstance(name, str) or name in ("", ".", "..") or name != os.path.basename(name) or "\0" in name:
+        return False
+    try:
+        return len(name.encode("utf-8")) <= 255  # half a character is no text
+    except UnicodeEncodeError:
+        return False
+
+
 def check_inside(path: Path, folder: Path, error: type[GotError] = CheckpointError) -> None:
     """Refuse a file that a name or a link takes out of its folder.
 

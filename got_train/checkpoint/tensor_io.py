@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from got_train.errors import CheckpointError
-from got_train.strict_files import check_inside, explain, open_regular, read_json, reading, strict_json
+from got_train.strict_files import (
+    check_inside,
+    explain,
+    is_file_name,
+    open_regular,
+    read_json,
+    reading,
+    strict_json,
+)
 
 if TYPE_CHECKING:
     import paddle
@@ -105,8 +113,7 @@ def _shards(index: Path) -> list[Path]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: has no weight_map; expected an index of weights, copy it again")
     for name in weight_map.values():
-        is_name = isinstance(name, str) and name == os.path.basename(name) and "\0" not in name
-        if not is_name or name in ("", ".", "..") or len(name.encode("utf-8", "replace")) > 255:
+        if not is_file_name(name):
             raise CheckpointError(f"{index}: names {str(name)[:80]!r}; expected the names of files beside it")
     return sorted({index.parent / name for name in weight_map.values()})
 

@@ -17,7 +17,7 @@ from paddlenlp.trainer import TrainerState
 from got_train.checkpoint.tensor_io import save_tensors, tensor_entries
 from got_train.config.loader import build
 from got_train.errors import GotError
-from got_train.strict_files import check_inside, read_json
+from got_train.strict_files import check_inside, is_file_name, read_json
 
 from .checkpoints import incomplete, step_of
 from .run_files import RECORD_FILE, STATE_FILE
@@ -73,7 +73,7 @@ def read_record(checkpoint: Path) -> RunRecord:
         raise incomplete(checkpoint, f"{fault}; expected step {step_of(checkpoint)}, format {FORMAT}")
     for name, size in record.files.items():
         file = checkpoint / name
-        if Path(name).name != name or len(name) > 255 or not file.is_file():
+        if not is_file_name(name) or not file.is_file():
             raise incomplete(checkpoint, f"{name[:80]} is missing")
         if file.stat().st_size != size:
             raise incomplete(checkpoint, f"{name} is not as long as it was saved")

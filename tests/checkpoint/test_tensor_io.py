@@ -75,6 +75,15 @@ def test_a_missing_shard_is_named(tmp_path):
         tensor_entries(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name", ["\ud800.safetensors", "../a.safetensors", "\u4e2d" * 86, "a\0", "..", "", 3]
+)
+def test_an_index_that_names_what_can_be_no_file_beside_it_is_refused(tmp_path, name):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"one": name}}))
+    with pytest.raises(CheckpointError, match=r"index.json: names .*; expected the names of files beside it"):
+        tensor_entries(tmp_path)
+
+
 def test_a_tensor_in_two_files_is_refused(tmp_path, arrays_made):
     for file in ("a", "b"):
         save_file({"one": arrays_made["one"]}, str(tmp_path / f"{file}.safetensors"))
