@@ -379,6 +379,21 @@ def test_going_on_with_data_that_has_grown_is_refused(fit, tmp_path):
         run.train(load_config(fit.path, ["train.max_steps=3"]), resume=True)
 
 
+def test_going_on_with_a_checkpoint_beyond_the_runs_last_step_is_refused(fit, tmp_path):
+    """Its record is that of a run of 6 steps; its name and its own step say 7."""
+    fit("train.max_steps=6", "train.save_steps=3")
+    folder = tmp_path / "run"
+    checkpoint = (folder / "checkpoint-6").rename(folder / "checkpoint-7")
+    for name, key in (("checkpoint.json", "step"), ("trainer_state.json", "global_step")):
+        text = (checkpoint / name).read_text()
+        assert f'"{key}": 6' in text
+        (checkpoint / name).write_text(text.replace(f'"{key}": 6', f'"{key}": 7'))  # as long as it was
+    with pytest.raises(
+        ConfigError, match=r"--resume: .*run/checkpoint-7 is beyond the run's 6 steps; delete it"
+    ):
+        run.train(load_config(fit.path, ["train.max_steps=6", "train.save_steps=3"]), resume=True)
+
+
 # ---- the run's folder
 
 
