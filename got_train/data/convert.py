@@ -19,6 +19,7 @@ from .convert_options import RECORD_FILES, ConvertOptions
 from .formats import MARKED_UP, RowReader
 from .image_copies import ImageCopier
 from .labels.labelled_page import Losses, picture_size
+from .labels.other_formats import other_format
 from .labels.readers import are_labels, labelled_pages
 from .labels.to_spots import CROPS, TASKS, LabelOptions, page_records
 from .record import DataFileError, Record, RecordError, shorten
@@ -102,6 +103,8 @@ def _rows(options: ConvertOptions, losses: Losses) -> Rows:
     if os.path.exists(options.source) and are_labels(options.source):
         check_label_flags(options)
         return _label_rows(options, losses)
+    if os.path.isfile(options.source) and (other := other_format(options.source)):
+        raise DataError(other)
     if options.tasks or options.order:
         raise DataError(_no_labels(options.source))
     return record_rows(options)
@@ -112,7 +115,7 @@ def _no_labels(source: str) -> str:
     try:
         read_records(source, task="ocr")[0]
     except RecordError as error:
-        return f"no labels that are known here; {error}"
+        return other_format(source) or f"no labels that are known here; {error}"
     return f"--tasks, --order: for labels with positions; {source} has records, leave them out"
 
 

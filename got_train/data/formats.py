@@ -159,6 +159,14 @@ _FOREIGN = (
         "export Markdown of it, and give picture and .md as rows",
     ),
     ({"level", "page_num", "conf"}, "Tesseract's TSV", "write hOCR or ALTO (tesseract page.png out hocr)"),
+    *(
+        (
+            own,
+            "VoTT's labels",
+            "their regions have tags and no texts; label texts in Label Studio or PPOCRLabel",
+        )
+        for own in ({"asset", "regions"}, {"assets", "tags"})
+    ),
     ({"data", "annotations"}, "a task of Label Studio in lines", "export JSON, which is one list"),
     ({"questionId", "answers"}, "questions about a page (DocVQA)", "GOT reads text; give the page's text"),
     ({"valid_line"}, "CORD's label file", "it is not read; give its rows with the text of the page"),

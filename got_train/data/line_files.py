@@ -98,8 +98,23 @@ class RecordFile(Sequence):
         if len(self._header) == 2 and self._header[1].lower().endswith(pictures.SUFFIXES):
             self._header = list(reversed(HEADLESS))
             return starts, blanks
-        self._reader.columns_to_read(self._header, self.path)
+        try:
+            self._reader.columns_to_read(self._header, self.path)
+        except RecordError as error:
+            self._refuse_headless(error)
+            raise
         return starts[1:], array("q", [0, *(max(0, before - 1) for before in blanks)])
+
+    def _refuse_headless(self, error: RecordError) -> None:
+        """A first line with a picture's name without its suffix is a row and no head."""
+        for cell in filter(None, self._header):
+            path = os.path.join(self._reader.root, cell)
+            there = next(filter(os.path.isfile, (path + suffix for suffix in pictures.SUFFIXES)), "")
+            if there:
+                raise RecordError(
+                    f"{self.path}:1: a row and no head, as {cell} is the picture {there}; write a first line "
+                    "such as image,text, and the pictures with their suffixes"
+                ) from error
 
     def _bytes(self, index: int) -> bytes:
         start, end = (int(offset) for offset in self._starts[index : index + 2])

@@ -16,6 +16,7 @@ from got_train import prompts, remote_files
 from got_train.images import EncodedImage, natural_order
 
 from .formats import RowReader
+from .labels.other_formats import other_format
 from .labels.readers import LABEL_SUFFIXES, label_format
 from .line_files import ConcatDataset, RecordFile, TextFolder, is_csv, meta_rows
 from .parquet import ParquetRecords, SavedRecords, all_parquet, chosen_split, split_of_files
@@ -187,6 +188,8 @@ def _file(path: str, image_root: str | os.PathLike | None, options: dict) -> Seq
         return RecordFile(path, _reader(path, image_root, table=is_csv(path), **options))
     if path.lower().endswith(LABEL_SUFFIXES) and (form := label_format(path)):
         raise RecordError(f"{path}: labels with positions ({form}); got convert-data makes records of them")
+    if other := other_format(path):
+        raise RecordError(other)
     if meta_rows(path) is not None:
         return ConcatDataset(list(read_meta(path, image_root, **options).values()))
     return RecordFile(path, _reader(path, image_root, table=is_csv(path), **options))

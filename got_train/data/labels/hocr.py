@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from got_train.data.line_files import has_utf16_mark
 from got_train.data.record import RecordError
 from got_train.formats.spots import Spot
 
@@ -31,7 +32,8 @@ def hocr_pages(path: str, image_root: str | None) -> Iterator[LabelledPage | Rec
     from lxml import html
 
     # an HTML parser: it knows no entities but HTML's own, and reads nothing outside the file
-    parser = html.HTMLParser(no_network=True, encoding="utf-8", huge_tree=False)
+    encoding = "utf-16" if has_utf16_mark(path) else "utf-8"
+    parser = html.HTMLParser(no_network=True, encoding=encoding, huge_tree=False)
     try:
         root = html.parse(path, parser).getroot()
     except (OSError, ValueError) as error:

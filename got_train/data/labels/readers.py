@@ -24,6 +24,7 @@ from .hocr import hocr_pages, is_hocr
 from .icdar import box_pages
 from .image_search import find_file, find_picture, image_roots
 from .labelled_page import PADDLE_MARKS, Label, LabelledPage, are_coordinates, around, corners, is_legible
+from .other_formats import other_format
 from .xml import xml_pages
 
 LABEL_SUFFIXES = (".xml", ".txt", ".json", ".csv", ".hocr", ".html")
@@ -38,6 +39,7 @@ LABEL_FOLDERS = (
     "alto",
     "xml",
 )  # of a data set
+_HOCR = (".hocr", ".html", ".htm")
 SAMPLED = 20  # files of a folder by which it is told, and lines of a file
 _TAB = "\t"
 _TEXTS = ("utf8_string", "text", "transcription")
@@ -66,6 +68,8 @@ def labelled_pages(path: str | os.PathLike, image_root: str | os.PathLike | None
     path, root = os.fspath(path), None if image_root is None else os.fspath(image_root)
     files = label_files(path)
     if not files:
+        if other := other_format(path):
+            raise RecordError(other)
         raise RecordError(f"{path}: no label file known here; PAGE, ALTO, hOCR, COCO, PaddleOCR, ICDAR ...")
     for file, form in files.items():
         yield from _read(form, file, root)
@@ -94,7 +98,7 @@ def _folder_files(folder: str) -> dict[str, str]:
     if not os.path.isdir(folder):
         return {}
     names = sorted((name for name in os.listdir(folder) if name[0] != "."), key=natural_order)
-    for suffixes in ((".xml",), (".hocr", ".html", ".htm"), (".json",), (".txt",), (".csv",)):
+    for suffixes in ((".xml",), _HOCR, (".json",), (".txt",), (".csv",)):
         files = [os.path.join(folder, name) for name in names if name.lower().endswith(suffixes)]
         files = [file for file in files if os.path.isfile(file)]
         filled = [file for file in files if os.path.getsize(file) or suffixes != (".txt",)]  # else no text
@@ -113,9 +117,11 @@ def _format(path: str) -> str:
     suffix = Path(path).suffix.lower()
     if suffix == ".xml" and has_utf16_mark(path):  # which XML may be, as no other format here
         return "XML"
+    if suffix in _HOCR and has_utf16_mark(path):
+        return "hOCR" if is_hocr(Path(path).read_bytes().decode("utf-16", "replace")[:4096].encode()) else ""
     start = first_bytes(path)
     if start.startswith(b"<") or suffix == ".xml":
-        return "hOCR" if is_hocr(start) else "" if suffix in (".html", ".htm") else "XML"
+        return "hOCR" if is_hocr(start) else "" if suffix in _HOCR[1:] else "XML"
     if suffix in (".txt", ".csv", ".tsv") and box_format(text_lines(path)):
         return "ICDAR"
     if suffix == ".txt":
