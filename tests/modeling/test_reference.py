@@ -117,7 +117,7 @@ def test_transformers_gives_our_logits_to_1e_4(exported):
     ids, view = tokenizer.encode_prompt(prompt), images.view(images.open_image(picture), 64)
     found = np.load(folder / "theirs.npz")
     assert theirs["prompt"] == ids
-    assert relative(model.normalised(paddle.to_tensor(view[None])), found["pixels"]) < 1e-6
+    assert relative(model.normalize(paddle.to_tensor(view[None])), found["pixels"]) < 1e-6
     logits = model(paddle.to_tensor([ids]), paddle.to_tensor(view[None])).logits[0]
     assert relative(logits, found["logits"]) < 1e-4
 
