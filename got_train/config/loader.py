@@ -111,6 +111,11 @@ def strict_loader() -> type:
             require(values <= MOST_VALUES, f"its aliases stand for {values} values; write the values out")
             return node
 
+        def fetch_flow_collection_start(self, token: type) -> None:
+            if self.flow_level == 100:  # thousands take seconds before Python gives up
+                raise RecursionError
+            super().fetch_flow_collection_start(token)
+
         def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
             node = super().compose_mapping_node(anchor)
             keys = [str(key.value) for key, _ in node.value]
