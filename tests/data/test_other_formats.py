@@ -84,3 +84,15 @@ def test_a_csv_file_whose_pictures_have_no_suffix_is_told_to_have_no_head(write,
     flags = ["--to", "records", "-o", str(tmp_path / "out")]
     assert convert_data.main([str(tmp_path / "rows.csv"), *flags]) == 2
     assert "a row and no head, as p1 is the picture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["out", "out/p1.json"])
+def test_the_folder_that_infer_writes_for_spots_is_a_folder_of_labels(tmp_path, write, source):
+    (tmp_path / "out").mkdir()
+    page = {"file": "p1.png", "page": None, "lines": [{"text": "as", "box": [40, 20, 80, 30]}], "faults": []}
+    write("out/p1.json", json.dumps(page, indent=1))
+    flags = ["--to", "records", "-o", str(tmp_path / "made"), "--tasks", "spot"]
+    assert convert_data.main([str(tmp_path / source), *flags]) == 0
+    (row,) = map(json.loads, (tmp_path / "made/records.jsonl").read_text().splitlines())
+    assert row["text"] == "[100,100,200,150] as"  # thousandths of a page of 400 x 200
+    assert row["images"] == ["../p1.png"]

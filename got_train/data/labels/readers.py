@@ -39,6 +39,7 @@ LABEL_FOLDERS = (
     "alto",
     "xml",
 )  # of a data set
+_PICTURES = {"file", "image", "images"}  # keys of a page of lines
 _HOCR = (".hocr", ".html", ".htm")
 SAMPLED = 20  # files of a folder by which it is told, and lines of a file
 _TAB = "\t"
@@ -141,6 +142,8 @@ def _json_format(path: str) -> str:
     content = _json(path)
     if isinstance(content, dict) and ({"anns", "imgs"} <= content.keys() or _is_coco(content)):
         return "COCO"
+    if isinstance(content, dict) and isinstance(content.get("lines"), list) and content.keys() & _PICTURES:
+        return "lines"
     return tool_of(content[0] if isinstance(content, list) and content else content)
 
 
@@ -310,14 +313,20 @@ def _pointed(row: dict, location: str, key: str) -> Label:
 
 def _lines(path: str, root: str | None) -> Read:
     """Our plain form, which infer.py --ocr-type spot writes too: an image and its lines."""
-    for location, raw in forward_lines(path):
+    one = path.lower().endswith(".json")  # page a file, as got infer --output-dir writes it
+    rows = [(path, Path(path).read_bytes())] if one else forward_lines(path)
+    folder = Path(_folder(path, root))
+    roots = (
+        [folder] if root is not None else [folder, folder.parent]
+    )  # answers may have a folder of their own
+    for location, raw in rows:
         try:
-            yield _lines_page(json_row(location, raw), location, _folder(path, root))
+            yield _lines_page(json_row(location, raw), location, roots)
         except RecordError as error:
             yield error
 
 
-def _lines_page(row: dict, location: str, folder: str) -> LabelledPage:
+def _lines_page(row: dict, location: str, roots: Sequence[Path]) -> LabelledPage:
     name = row.get("image", row.get("file", row.get("images")))
     name = name[0] if isinstance(name, list) and len(name) == 1 else name
     if not isinstance(name, str):
@@ -326,7 +335,8 @@ def _lines_page(row: dict, location: str, folder: str) -> LabelledPage:
     if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
         raise RecordError(f"{location}: lines is {shorten(lines)}; a list of objects with text and box")
     labels = tuple(_line(line, f"{location}, line {number}") for number, line in enumerate(lines, 1))
-    return LabelledPage(find_file(Path(folder), name) or os.path.join(folder, name), labels, location)
+    image = next(filter(None, (find_file(root, name) for root in roots)), str(roots[0] / name))
+    return LabelledPage(image, labels, location)
 
 
 def _line(line: dict, location: str) -> Label:
