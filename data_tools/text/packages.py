@@ -183,7 +183,7 @@ def _known(name: str) -> Package:
     if manager in ("debian", "pypi") and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+._-]*", own):
         return KNOWN.get(own, Package(manager, 0, "see the files kept beside it", "not known"))
     if name not in KNOWN:
-        raise DataError(f"fetch: {name!r} is not known; one of `list`, or debian:NAME or pypi:NAME")
+        raise DataError(f"fetch: {name!r} is not known; expected one of `list`, or debian:NAME or pypi:NAME")
     return KNOWN[name]
 
 

@@ -37,7 +37,9 @@ def shortened(words):
         words[place] = SIZES[words[place]]
         words += ["--num-workers", "1"]
     if words[:2] == ["got", "train"]:
-        words += ["train.max_steps=2", "train.save_steps=1", "train.eval_steps=1", "eval.max_samples=3"]
+        short = {"train.max_steps": 2, "train.save_steps": 1, "train.eval_steps": 1, "eval.max_samples": 3}
+        words = [word for word in words if word.partition("=")[0] not in short]
+        words += [f"{key}={value}" for key, value in short.items()]
     if "--step" in words:
         words[-1] = "2"
     return words

@@ -108,7 +108,7 @@ def test_half_the_pictures_are_degraded_by_a_share_of_one_half_and_none_by_zero(
 
 
 def test_shares_and_strengths_beyond_one_are_refused() -> None:
-    with pytest.raises(DrawingError, match=r"degrade: strength 1\.5 and text_height 12 do not go"):
+    with pytest.raises(DrawingError, match=r"degrade: strength 1\.5 and text_height 12; expected 0\.\.1"):
         degrade.degrade(Image.new("L", (9, 9)), rng(), 1.5, 12)
     with pytest.raises(argparse.ArgumentTypeError, match="'2' is not a share from 0 to 1"):
         degrade.share("2")

@@ -24,11 +24,10 @@ def held_out(fit):
     """The first 10 rows in a file of their own; a run that validates on them every 2 steps."""
     rows = (fit.path.parent / "data.jsonl").read_text().splitlines(keepends=True)[:10]
     (fit.path.parent / "held_out.jsonl").write_text("".join(rows))
-    return [
-        f"data.validation={fit.path.parent}/held_out.jsonl",
-        "train.eval_steps=2",
-        "train.preview_samples=0",
-    ]
+    settings = json.loads(fit.path.read_text())
+    settings["train"]["preview_samples"] = 0
+    fit.path.write_text(json.dumps(settings))
+    return [f"data.validation={fit.path.parent}/held_out.jsonl", "train.eval_steps=2"]
 
 
 def by_hand(model, collator, path):
