@@ -335,3 +335,15 @@ def test_differences_look_into_parts_and_sources():
         "parts.vision.trainable: True, not False",
         "parts.vision.learning_rate: 1.0, not None",
     ]
+
+
+@pytest.mark.parametrize("depth", [101, 100_000])
+def test_yaml_nested_over_100_brackets_deep_is_refused_within_a_second(tmp_path, processor_seconds, depth):
+    path, before = tmp_path / "run.yaml", processor_seconds()
+    path.write_text("train: " + "[" * depth + "]" * depth)
+    with pytest.raises(ConfigError, match=r"run.yaml: not YAML that can be read \(is nested too deeply\)"):
+        load_config(path)
+    assert processor_seconds() - before < 1
+    path.write_text("train: " + "[" * 100 + "]" * 100)
+    with pytest.raises(ConfigError, match="run.yaml: train"):
+        load_config(path)
