@@ -99,7 +99,9 @@ def train_in(server, tiny_run, tmp_path):
     def train_in(name, *overrides, moment=Moment()):
         folder = tmp_path / name
         overrides = [override.format(folder=tmp_path) for override in overrides]
-        arguments = [config, *EVERY, *overrides, f"train.output_dir={folder}", "--resume"]
+        keys = {override.partition("=")[0] for override in overrides}
+        every = [setting for setting in EVERY if setting.partition("=")[0] not in keys]
+        arguments = [config, *every, *overrides, f"train.output_dir={folder}", "--resume"]
         request = {
             "arguments": arguments,
             "printed": str(tmp_path / f"{name}.printed"),
