@@ -77,7 +77,11 @@ def _add_output(parser: CommandParser) -> None:
     add("--tables", choices=("html", "pipes"), help="how --format md writes tables (default html)")
     file = "write that of a single page to FILE instead"
     add("--save-render-file", "--save_render_file", metavar="FILE", help=file)
-    add("--draw", metavar="FILE", help="draw the boxes on the page; needs --ocr-type spot")
+    add(
+        "--draw",
+        metavar="FILE|FOLDER",
+        help="draw the boxes on the page, or on each page into a folder; needs --ocr-type spot",
+    )
 
 
 def _add_decoding(parser: CommandParser) -> None:

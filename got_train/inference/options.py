@@ -132,8 +132,12 @@ def _check_task(options: InferenceOptions) -> None:
 def _check_output(options: InferenceOptions) -> None:
     if options.draw and options.ocr_type != "spot":
         raise UsageError("--draw: other answers have no boxes; use --ocr-type spot")
-    if options.draw and not options.draw.lower().endswith(DRAWINGS):
-        raise UsageError(f"--draw: {options.draw}; expected a name that ends in {', '.join(DRAWINGS)}")
+    if options.draw and os.path.splitext(options.draw)[1] and not options.draw.lower().endswith(DRAWINGS):
+        raise UsageError(
+            f"--draw: {options.draw}; expected a name that ends in {', '.join(DRAWINGS)}, or a folder's"
+        )
+    if options.draw and options.group_by == "document":
+        raise UsageError("--draw: is a picture a page; leave out --group-by document")
     if options.render and options.format not in (None, "html"):
         raise UsageError(f"--render: is --format html, not {options.format}; give one of them")
     if options.format in (*LABELS, "pdf") and options.ocr_type == "format":

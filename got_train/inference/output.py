@@ -52,7 +52,8 @@ def files(options: InferenceOptions, name: str) -> dict[str, Path]:
         suffix = label_files.SUFFIXES.get(form, form)
         paths["export"] = Path(options.save_render_file or folder / f"{name}.{suffix}")
     if options.draw:
-        paths["boxes"] = Path(options.draw)
+        drawing = Path(options.draw)
+        paths["boxes"] = drawing if drawing.suffix else drawing / f"{name}.png"
     return paths
 
 
@@ -189,6 +190,7 @@ def _draw(answer: OcrResult, file: Path) -> None:
     lines = spots.spots_as_json(answer.text, image.size)["lines"]
     drawn = io.BytesIO()
     draw_boxes(image, [line["box"] for line in lines]).save(drawn, DRAWN[file.suffix.lower()])
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, drawn.getvalue())
 
 

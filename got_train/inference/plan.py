@@ -40,9 +40,12 @@ def make_plan(options: InferenceOptions) -> Plan:
     groups = [tuple(pages)] if options.multi_page else [(page,) for page in pages]
     auto_crop = options.crop == "auto"
     requests = [OcrRequest(group, options.task, box, options.color, auto_crop=auto_crop) for group in groups]
-    for flag, file in (("--save-render-file", options.save_render_file), ("--draw", options.draw)):
-        if file and len(requests) > 1:
-            raise UsageError(f"{flag}: one file for {len(requests)} pages; give one page, or --output-dir")
+    if options.save_render_file and len(requests) > 1:
+        raise UsageError(
+            f"--save-render-file: one file for {len(requests)} pages; give one page, or --output-dir"
+        )
+    if options.draw and len(requests) > 1 and Path(options.draw).suffix:
+        raise UsageError(f"--draw: one file for {len(requests)} pages; give one page, or a folder's name")
     names = _document_names(requests) if options.group_by == "document" else _page_names(options, requests)
     _check_files(options, pages, names)
     return Plan(requests, names, list(left_out(paths)))
@@ -101,7 +104,7 @@ def _page_names(options: InferenceOptions, requests: Sequence[OcrRequest]) -> li
         name = request.pages[0].name
         if name in names and str(names[name]) == str(request):
             raise UsageError(f"{request}: is named twice; name it once")
-        if name in names and (options.output_dir or options.exports):
+        if name in names and (options.output_dir or options.exports or options.draw):
             raise UsageError(f"{name}: the name of {names[name]} and of {request}; {_APART}")
         names[name] = request
     return [request.pages[0].name for request in requests]

@@ -296,6 +296,14 @@ def test_infer_tells_a_page_as_json_that_can_be_converted_and_draws_it(tmp_path,
     assert row["lines"] == [{"text": "Harbour", "box": [32, 16, 64, 48]}]
     assert row["faults"] == [{"line": 2, "text": "broken", "cause": "no box and text"}]
     assert Image.open(tmp_path / "drawn.png").size == (768, 384)
+    Image.new("L", (64, 64), 255).save(tmp_path / "2.png")
+    both = [*asked[:3], str(tmp_path / "1.png"), str(tmp_path / "2.png"), *asked[4:], "--no-cpu-tuning"]
+    assert infer.main([*both, "--draw", str(tmp_path / "boxes")]) == 0
+    capsys.readouterr()
+    sizes = {file.name: Image.open(file).size for file in (tmp_path / "boxes").iterdir()}
+    assert sizes["1.png"] == (768, 384) and sorted(sizes) == ["1.png", "2.png"]
+    assert infer.main([*both, "--draw", str(tmp_path / "drawn.png")]) == 2
+    assert "--draw: one file for 2 pages; give one page, or a folder's name" in capsys.readouterr().err
     (tmp_path / "read.jsonl").write_text(json.dumps(row) + "\n")
     converted = [str(tmp_path / "read.jsonl"), "--to", "records", "-o", str(tmp_path / "corrected.jsonl")]
     assert convert_data.main(converted) == convert_data.CONVERTED
