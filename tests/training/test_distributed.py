@@ -142,7 +142,7 @@ def test_a_record_that_one_process_cannot_use_ends_both(both, tmp_path):
     _, two = both
     (tmp_path / "11.png").write_bytes(b"no picture")
     with pytest.raises(AssertionError, match=r"train: .*data\.jsonl:12: .*11\.png"):
-        two("broken", HALVES, "train.max_steps=100000", "train.save_steps=100000", "train.logging_steps=1000")
+        two("broken", HALVES, "train.max_steps=100000", "train.logging_steps=1000")
     logs = [(tmp_path / "broken.log" / f"workerlog.{rank}").read_text() for rank in (0, 1)]
     assert sum(bool(re.search(r"^train: ", text, re.MULTILINE)) for text in logs) == 1
 
