@@ -6,15 +6,12 @@ Knows the web; what a request asks is the matter of chat.py, who reads when that
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import json
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
@@ -34,6 +31,7 @@ from got_train.inference.scheduler import BusyError, ClosingError, Job, Schedule
 from . import remote
 from .bodies import content_type, json_body, limited, parse_json, parse_object
 from .chat import Attachment, ChatRequest, Completion, Json, UnknownModelError, parse
+from .desk import Desk
 from .guard import Guard
 from .metrics import Metrics
 from .readings import Following, FollowingResponse, message
@@ -74,7 +72,7 @@ class Api:
     def __init__(self, scheduler: Scheduler, uploads: Uploads, config: ApiConfig | None = None) -> None:
         self.scheduler, self.uploads, self.config = scheduler, uploads, config or ApiConfig()
         self.metrics = Metrics(scheduler)
-        self._desk = ThreadPoolExecutor(2, "desk")  # pictures and JSON, off the loop
+        self._desk = Desk(scheduler)
         self._bodies = asyncio.Semaphore(MAX_BODIES)
         routes = [
             Route("/v1/chat/completions", self._answered(self.complete), methods=["POST"]),
@@ -88,18 +86,9 @@ class Api:
         self.app = Starlette(
             routes=routes,
             middleware=[guard],
-            lifespan=self._life,
+            lifespan=self._desk.lifespan,
             exception_handlers={404: _no_route, 405: _no_route},
         )
-
-    @contextlib.asynccontextmanager
-    async def _life(self, _: Starlette) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(self.scheduler.close)
-        self._desk.shutdown(wait=False, cancel_futures=True)
-
-    async def _at_desk(self, work: Callable[..., Any], *given: object) -> Any:  # noqa: ANN401
-        return await asyncio.get_running_loop().run_in_executor(self._desk, work, *given)
 
     async def health(self, _: Request) -> Response:
         ready = self.scheduler.is_open
@@ -186,21 +175,21 @@ class Api:
         async with self._bodies:
             if content_type(request) == "multipart/form-data":
                 asked, files = await _form(request, most + MORE_TEXT)
-                return await self._at_desk(parse, asked, models, task, files)
+                return await self._desk.run(parse, asked, models, task, files)
             body = await json_body(request, most * 4 // 3 + MORE_TEXT)
-            return await self._at_desk(lambda: parse(parse_object(body), models, task))
+            return await self._desk.run(lambda: parse(parse_object(body), models, task))
 
     async def _prompt(self, asked: ChatRequest) -> Prompt:
         most = MAX_PAGES if asked.task == "multi_page" else 1
         pages = [
             Page(picture)
             for attachment in asked.attachments
-            for picture in await self._at_desk(self._pictures, attachment, asked.pages, most)
+            for picture in await self._desk.run(self._pictures, attachment, asked.pages, most)
         ]
         request = OcrRequest(
             tuple(pages), asked.task, asked.box, asked.color, asked.box_unit, auto_crop=asked.auto_crop
         )
-        prompt = await self._at_desk(self.scheduler.pipelines[asked.model].prepare, request)
+        prompt = await self._desk.run(self.scheduler.pipelines[asked.model].prepare, request)
         if isinstance(prompt, FailedRequest):
             raise RequestError(prompt.cause)
         # the views are made: the files, which may be large, need not wait in the queue

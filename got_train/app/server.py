@@ -5,14 +5,10 @@ Knows the web; what is read, drawn or saved is the matter of other modules.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -32,6 +28,7 @@ from got_train.rendering.export import export
 
 from .bodies import json_object, limited
 from .corrections import Corrections
+from .desk import Desk
 from .guard import Guard
 from .questions import choice, task_and_crop
 from .readings import Event, Following, FollowingResponse, page_events
@@ -58,7 +55,7 @@ class Server:
         self, scheduler: Scheduler, uploads: Uploads, corrections: Corrections, hosts: Iterable[str] = ()
     ) -> None:
         self.scheduler, self.uploads, self.corrections = scheduler, uploads, corrections
-        self._desk = ThreadPoolExecutor(2, "desk")  # files and renderings, off the loop
+        self._desk = Desk(scheduler)
         routes = [Route(path, _static(*file)) for path, file in _FILES.items()]
         routes += [
             Route("/about", self.about),
@@ -74,16 +71,7 @@ class Server:
             ),
         ]
         guard = Middleware(Guard, hosts=tuple(hosts))
-        self.app = Starlette(routes=routes, middleware=[guard], lifespan=self._life)
-
-    @contextlib.asynccontextmanager
-    async def _life(self, _: Starlette) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(self.scheduler.close)
-        self._desk.shutdown(wait=False, cancel_futures=True)
-
-    async def _at_desk(self, work: Callable[..., Any], *given: object) -> Any:  # noqa: ANN401
-        return await asyncio.get_running_loop().run_in_executor(self._desk, work, *given)
+        self.app = Starlette(routes=routes, middleware=[guard], lifespan=self._desk.lifespan)
 
     async def about(self, _: Request) -> Response:
         limits = {"megabytes": self.uploads.most_bytes / 2**20, "pages": MOST_PAGES, "kinds": KINDS}
@@ -101,15 +89,15 @@ class Server:
         except BaseException:
             self.uploads.drop(file.parent)
             raise
-        upload = await self._at_desk(self.uploads.accept, file, name)
+        upload = await self._desk.run(self.uploads.accept, file, name)
         return JSONResponse({"key": upload.key, "name": upload.name, "pages": len(upload.pages)})
 
     async def preview(self, request: Request) -> Response:
         key, number = request.path_params["key"], request.path_params["number"]
         if not re.fullmatch("[0-9]{1,9}", number):
             raise RequestError(f"number: {number[:60]!r}; expected a whole number")
-        picture = await self._at_desk(self.uploads.page, key, int(number))
-        return Response(await self._at_desk(preview, picture), media_type="image/jpeg")
+        picture = await self._desk.run(self.uploads.page, key, int(number))
+        return Response(await self._desk.run(preview, picture), media_type="image/jpeg")
 
     async def read(self, request: Request) -> Response:
         """A line of JSON an event: {"begun"}, {"text"} as it grows, then {"answer"} or {"error"}."""
@@ -117,7 +105,7 @@ class Server:
         model = choice(asked, "model", self.scheduler.models)
         pipeline = self.scheduler.pipelines[model]
         with self.scheduler.reserve() as place:
-            prompt = await self._at_desk(pipeline.prepare, await self._question(asked))
+            prompt = await self._desk.run(pipeline.prepare, await self._question(asked))
             if isinstance(prompt, FailedRequest):
                 return JSONResponse({"error": prompt.cause}, 400)
             following = Following(place, model, PageReading(prompt=prompt, streamed=True))
@@ -135,14 +123,14 @@ class Server:
         return OcrRequest((page,), task, *region, box_unit="thousandth", auto_crop=auto_crop)
 
     async def _picture(self, asked: Event) -> images.EncodedImage:
-        return await self._at_desk(self.uploads.page, _text(asked, "key"), _whole(asked, "number"))
+        return await self._desk.run(self.uploads.page, _text(asked, "key"), _whole(asked, "number"))
 
     async def render(self, request: Request) -> Response:
         """A text in one of the formats; what is shown in the page is the same HTML that is downloaded."""
         asked = await json_object(request, MOST_TEXT)
         form, task = choice(asked, "format", FORMATS), choice(asked, "task", prompts.TASKS)
         text, picture = _text(asked, "text"), await self._picture(asked)
-        rendered = await self._at_desk(_rendered, picture, text, task, form)
+        rendered = await self._desk.run(_rendered, picture, text, task, form)
         return Response(rendered, media_type=MEDIA[form])
 
     async def correct(self, request: Request) -> Response:
@@ -151,7 +139,7 @@ class Server:
         picture, region = await self._picture(asked), _region(asked)
         replaced, model = str(asked.get("replaced") or ""), asked.get("model")
         model = choice(asked, "model", self.scheduler.models) if model is not None else ""
-        count = await self._at_desk(self.corrections.add, picture, task, text, *region, replaced, model)
+        count = await self._desk.run(self.corrections.add, picture, task, text, *region, replaced, model)
         return JSONResponse({"file": str(self.corrections.file), "records": count})
 
 
