@@ -3,6 +3,7 @@
 PYTHON ?= python3
 EXTRAS ?= cpu,data,dev
 TESTS ?=  # folders or files of tests; empty: all
+WORKERS ?= 2  # processes that run tests side by side, 3 GB of memory each
 BIN := .venv/bin
 
 # what the optional data engines draw with; Debian's names
@@ -43,7 +44,7 @@ test: .venv/.installed
 	$(BIN)/python -m ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/got precompile
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 # the same as a machine without the optional programs, fonts and packages would run it, whatever this one has
 test-bare:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import paddle
@@ -31,12 +33,14 @@ def peak_memory() -> int:
     """Bytes: of the GPU what Paddle has allocated, on the CPU resident memory; 0 where nobody tells it."""
     if paddle.get_device().startswith("gpu"):
         return paddle.device.cuda.max_memory_allocated()
+    with suppress(OSError, IndexError):  # getrusage begins at the peak of what started the process
+        return 1024 * int(Path("/proc/self/status").read_text(encoding="utf-8").split("VmHWM:")[1].split()[0])
     try:
         import resource
     except ImportError:  # Windows
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts in KiB
+    return peak if sys.platform == "darwin" else 1024 * peak  # KiB elsewhere
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ before = resident()
 print(json.dumps([looked, heap.trim_heap(), before - resident(), heap.trim_heap()]))
 """
 UPDATE = r"""
-import resource, sys
+import re, sys
 from got_train.cpu import heap, settings
 settings.tune(1)
 heap.MIN_TRIM_BYTES = 0
@@ -48,7 +48,8 @@ heap.trim_heap()  # learns the overhead
 blocks = [paddle.ones([2 << 20]) for _ in range(128)]  # of 8 MB
 del blocks[::2]
 optimizer.step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
+# not ru_maxrss: that begins at the peak of the process that started this one
+print(1024 * int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]))
 """
 NANO = r"""
 from got_train.cpu import heap, settings
