@@ -21,10 +21,7 @@ def need_packages(extra: str, *modules: str) -> None:
 
 
 def need_paddle() -> None:
-    """Refuse when neither paddlepaddle nor paddlepaddle-gpu is there, or paddlenlp is not.
-
-    Every command calls this before it imports them, so their warnings about themselves are silenced here.
-    """
+    """Refuse when neither paddlepaddle nor paddlepaddle-gpu is there, or paddlenlp is not."""
     if find_spec("paddle") is None:
         raise RequirementError(
             'PaddlePaddle is not installed; on a CPU use `pip install -e ".[cpu]"` in the clone, on a GPU '
@@ -32,5 +29,9 @@ def need_paddle() -> None:
         )
     if find_spec("paddlenlp") is None:
         raise RequirementError("paddlenlp is not installed; use `pip install -e .` in the clone")
+
+
+def silence_paddle() -> None:
+    """Leave out what Paddle and paddlenlp warn of when they are imported; every command begins with this."""
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)

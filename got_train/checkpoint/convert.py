@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from got_train.errors import CheckpointError
 
+from .foreign import refuse_foreign
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 def check_paths(source: Path, result: Path) -> None:
     """Refuse a source that is not there, and a result that would replace anything."""
+    refuse_foreign(source)
     if not source.exists():
         raise CheckpointError(f"{source}: no such folder or file")
     if result.resolve() in (source.resolve(), *source.resolve().parents):

@@ -18,6 +18,7 @@ from got_train.strict_files import read_json
 PEFT_CONFIG, PADDLENLP_CONFIG = "adapter_config.json", "lora_config.json"
 WHOLE = ("model.safetensors", "model.safetensors.index.json", "model_state.pdparams")
 _ADAPTER_NAME = re.compile(r"\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)\b")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _STEP = re.compile(r"(checkpoint|step|global_step)[-_]?\d+")
 # files of other runtimes, by suffix
 _GRAPHS = {
@@ -34,8 +35,15 @@ _MERGE = (
 
 
 def refuse_foreign(folder: str | os.PathLike) -> None:
-    """Raises for an adapter of another library, a folder of checkpoints, or a file of another runtime."""
+    """Raises for an adapter of another library, a folder of checkpoints, a file of another runtime, or the
+    name of a model on a hub.
+    """
     path = Path(folder)
+    if _HUB_NAME.fullmatch(str(folder)) and not path.parent.exists():
+        raise CheckpointError(
+            f"{folder}: no such folder, and nothing is downloaded here; if this is a model on Hugging Face, use "
+            f"`hf download {folder} --local-dir GOT_weights` and give GOT_weights"
+        )
     if not path.is_dir() or any((path / name).is_file() for name in WHOLE):
         return
     if (path / PEFT_CONFIG).is_file():

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from got_train.errors import ConfigError, GotError, UsageError
+from got_train.requirements import silence_paddle
 from got_train.strict_files import printable_lines
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
@@ -29,6 +30,7 @@ def handle_errors(
         @functools.wraps(main)
         def guarded(arguments: Sequence[str] | None = None) -> int:
             _write_utf8()
+            silence_paddle()
             try:
                 return main(arguments)
             except KeyboardInterrupt:

@@ -470,11 +470,11 @@ def load_pipeline(
     from got_train.modeling.cpu.accelerate import accelerate_if_tuned
     from got_train.modeling.gpu.accelerate import accelerate_on_gpu
 
+    refuse_foreign(adapter or folder)
     if not Path(folder).is_dir():
         raise InferenceError(
             f"{folder}: no such folder; a checkpoint has config.json, weights and a tokenizer"
         )
-    refuse_foreign(adapter or folder)
     tokenizer = load_tokenizer(adapter or folder)  # first, as it takes a moment and weights may take a minute
     if adapter is not None:
         model = load_adapted(adapter, folder, dtype)

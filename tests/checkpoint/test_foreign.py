@@ -65,3 +65,18 @@ def test_folders_of_other_programs_are_named(tmp_path, file, named):
         refuse_foreign(tmp_path / "f")
     (tmp_path / "f/model.safetensors").touch()  # beside which nothing else matters
     refuse_foreign(tmp_path / "f")
+
+
+def test_the_name_of_a_model_on_a_hub_is_told_how_it_is_downloaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "stepfun-ai/GOT-OCR2_0"
+    for refused in (
+        lambda: load_pipeline(name),
+        lambda: find_tokenizer(ModelConfig(init_from=name)),
+        lambda: convert(Path(name), tmp_path / "converted", "transformers"),
+    ):
+        with pytest.raises(CheckpointError, match=f"{name}: no such folder, .*hf download {name} --local-dir"):
+            refused()
+    Path("runs").mkdir()  # of which a model may well be missing
+    refuse_foreign("runs/mine")
+    refuse_foreign("../stepfun-ai/GOT-OCR2_0")

@@ -42,6 +42,21 @@ def test_both_packages_are_here():
     assert need_paddle() is None
 
 
+def test_a_command_says_its_own_line_and_nothing_of_paddle():
+    """Paddle warns of a missing ccache when it is imported, in which no reader of pages can do anything."""
+    words = ["infer", "--model-name-or-path", "none", "--image-file", "docs/reading/table.png"]
+    done = subprocess.run(
+        [sys.executable, "-m", "got_train", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    message = "infer: none: no such folder; a checkpoint has config.json, weights and a tokenizer\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
 @pytest.mark.skipif("GOT_BARE" not in os.environ, reason="of `make test-bare`")
 def test_the_bare_leg_has_no_optional_program_package_or_font():
     from data_tools.drawing import system_fonts

@@ -96,3 +96,25 @@ def test_the_folder_that_infer_writes_for_spots_is_a_folder_of_labels(tmp_path, 
     (row,) = map(json.loads, (tmp_path / "made/records.jsonl").read_text().splitlines())
     assert row["text"] == "[100,100,200,150] as"  # thousandths of a page of 400 x 200
     assert row["images"] == ["../p1.png"]
+
+
+def test_pages_that_infer_named_from_where_it_ran_are_found_by_a_command_that_runs_there(
+    tmp_path, write, monkeypatch
+):
+    (tmp_path / "runs/read").mkdir(parents=True)
+    page = {"file": "p1.png", "page": None, "lines": [{"text": "as", "box": [40, 20, 80, 30]}], "faults": []}
+    write("runs/read/p1.json", json.dumps(page))
+    monkeypatch.chdir(tmp_path)
+    assert convert_data.main(["runs/read", "--to", "records", "-o", "made/records.jsonl"]) == 0
+    (row,) = map(json.loads, (tmp_path / "made/records.jsonl").read_text().splitlines())
+    assert row["images"] == ["../p1.png"]
+
+
+def test_spots_of_a_page_of_many_are_not_taken_for_those_of_the_file(tmp_path, write, capsys):
+    first, second = Image.new("L", (40, 40), 255), Image.new("L", (40, 40), 0)
+    first.save(tmp_path / "fax.tiff", save_all=True, append_images=[second])
+    lines = [{"text": "as", "box": [4, 2, 8, 9]}]
+    write("fax.json", json.dumps({"file": "fax.tiff", "page": 2, "lines": lines, "faults": []}))
+    flags = ["--to", "records", "-o", str(tmp_path / "made")]
+    assert convert_data.main([str(tmp_path / "fax.json"), *flags]) == 2
+    assert "page 2 of fax.tiff, and a record names a picture; save the pages" in capsys.readouterr().err

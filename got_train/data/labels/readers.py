@@ -40,6 +40,7 @@ LABEL_FOLDERS = (
     "xml",
 )  # of a data set
 _PICTURES = {"file", "image", "images"}  # keys of a page of lines
+_OF_PAGES = (".pdf", ".tif", ".tiff")
 _HOCR = (".hocr", ".html", ".htm")
 SAMPLED = 20  # files of a folder by which it is told, and lines of a file
 _TAB = "\t"
@@ -316,9 +317,8 @@ def _lines(path: str, root: str | None) -> Read:
     one = path.lower().endswith(".json")  # page a file, as got infer --output-dir writes it
     rows = [(path, Path(path).read_bytes())] if one else forward_lines(path)
     folder = Path(_folder(path, root))
-    roots = (
-        [folder] if root is not None else [folder, folder.parent]
-    )  # answers may have a folder of their own
+    # answers may have a folder of their own, and infer names pages from where it runs
+    roots = [folder] if root is not None else [folder, folder.parent, Path()]
     for location, raw in rows:
         try:
             yield _lines_page(json_row(location, raw), location, roots)
@@ -331,6 +331,11 @@ def _lines_page(row: dict, location: str, roots: Sequence[Path]) -> LabelledPage
     name = name[0] if isinstance(name, list) and len(name) == 1 else name
     if not isinstance(name, str):
         raise RecordError(f"{location}: image is {shorten(name)}; the path of one picture")
+    if row.get("page") is not None and name.lower().endswith(_OF_PAGES):
+        raise RecordError(
+            f"{location}: page {shorten(row['page'])} of {name}, and a record names a picture; save the pages as "
+            "pictures (of a PDF: pdftoppm -r 144 -png) and read these"
+        )
     lines = row.get("lines")
     if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
         raise RecordError(f"{location}: lines is {shorten(lines)}; a list of objects with text and box")
