@@ -41,8 +41,8 @@ def refuse_foreign(folder: str | os.PathLike) -> None:
     path = Path(folder)
     if _HUB_NAME.fullmatch(str(folder)) and not path.parent.exists():
         raise CheckpointError(
-            f"{folder}: no such folder, and nothing is downloaded here; if this is a model on Hugging Face, use "
-            f"`hf download {folder} --local-dir GOT_weights` and give GOT_weights"
+            f"{folder}: no such folder, and nothing is downloaded here; if this is a model on Hugging Face, "
+            f"use `hf download {folder} --local-dir GOT_weights` and give GOT_weights"
         )
     if not path.is_dir() or any((path / name).is_file() for name in WHOLE):
         return

@@ -75,7 +75,7 @@ def test_the_name_of_a_model_on_a_hub_is_told_how_it_is_downloaded(tmp_path, mon
         lambda: find_tokenizer(ModelConfig(init_from=name)),
         lambda: convert(Path(name), tmp_path / "converted", "transformers"),
     ):
-        with pytest.raises(CheckpointError, match=f"{name}: no such folder, .*hf download {name} --local-dir"):
+        with pytest.raises(CheckpointError, match=f"{name}: no such folder, .*hf download {name} --local"):
             refused()
     Path("runs").mkdir()  # of which a model may well be missing
     refuse_foreign("runs/mine")

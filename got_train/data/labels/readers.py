@@ -333,8 +333,8 @@ def _lines_page(row: dict, location: str, roots: Sequence[Path]) -> LabelledPage
         raise RecordError(f"{location}: image is {shorten(name)}; the path of one picture")
     if row.get("page") is not None and name.lower().endswith(_OF_PAGES):
         raise RecordError(
-            f"{location}: page {shorten(row['page'])} of {name}, and a record names a picture; save the pages as "
-            "pictures (of a PDF: pdftoppm -r 144 -png) and read these"
+            f"{location}: page {shorten(row['page'])} of {name}, and a record names a picture; save the "
+            "pages as pictures (of a PDF: pdftoppm -r 144 -png) and read these"
         )
     lines = row.get("lines")
     if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
