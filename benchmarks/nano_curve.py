@@ -24,7 +24,7 @@ def main(runs: str, picture: str) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 3, figsize=(11, 3), sharey=True)
-    titles = ("stage 1 (with the glyph loss)", "stage 2", "stage 3 (box and color join)")
+    titles = ("stage 1 (with the loss of characters)", "stage 2", "stage 3 (box and color join)")
     for number, (axis, title) in enumerate(zip(axes, titles, strict=True), start=1):
         steps, values = losses(Path(runs) / f"stage{number}")
         axis.plot(steps, values, linewidth=1)

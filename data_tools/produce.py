@@ -66,7 +66,7 @@ class Row:
     text: str
     box: tuple[int, int, int, int] | None = None
     color: str | None = None
-    glyphs: list[list[Any]] = field(default_factory=list)  # character, x1, y1, x2, y2
+    char_boxes: list[list[Any]] = field(default_factory=list)  # character, x1, y1, x2, y2
     meta: dict[str, Any] = field(default_factory=dict)
 
 
@@ -293,7 +293,7 @@ def _write_parquet(plan: Plan, number: int, rows: list[Row]) -> None:
         "text": value,
         "box": [{"dtype": "int32", "_type": "Value"}],
         "color": value,
-        "glyphs": value,
+        "char_boxes": value,
         "meta": value,
     }
     string = pyarrow.string()
@@ -310,7 +310,7 @@ def _write_parquet(plan: Plan, number: int, rows: list[Row]) -> None:
         "text": [row.text for row in rows],
         "box": [row.box for row in rows],
         "color": [row.color for row in rows],
-        "glyphs": [json.dumps(row.glyphs, ensure_ascii=False) for row in rows],
+        "char_boxes": [json.dumps(row.char_boxes, ensure_ascii=False) for row in rows],
         "meta": [json.dumps(row.meta, ensure_ascii=False) for row in rows],
     }
     target = plan.out / f"records-{number:05d}-of-{plan.shards:05d}.parquet"
@@ -334,7 +334,7 @@ def _write_folder(plan: Plan, number: int, rows: list[Row]) -> None:
         record: dict[str, Any] = {"id": row.id, "images": names, "task": row.task, "text": row.text}
         record |= {"box": list(row.box)} if row.box else {}
         record |= {"color": row.color} if row.color else {}
-        record |= {"glyphs": row.glyphs} if row.glyphs else {}
+        record |= {"char_boxes": row.char_boxes} if row.char_boxes else {}
         record |= {"meta": row.meta} if row.meta else {}
         lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     beside.replace(folder)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from got_train.config import checks, loader
+from got_train.data.record import RENAMED_KEYS
 from got_train.errors import ConfigError
 
 ENGINES = (
@@ -136,6 +137,7 @@ class Recipe:
         for option, values in source.options.items():
             where = f"sources.{name}.options.{option}"
             near = checks.nearest(option, [known for known in options if known not in OURS])
+            near = f"use {RENAMED_KEYS[option]}" if option in RENAMED_KEYS else near
             _check(option in options, f"{where}: {self.engine(name)} has no such option; {near}")
             words += _words(where, options[option], values)
         try:

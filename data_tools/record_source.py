@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from got_train.data.record import RENAMED_KEYS, rename_keys
 from got_train.errors import DataError
 
 from . import produce
@@ -22,7 +23,7 @@ from . import produce
 if TYPE_CHECKING:
     from PIL import Image
 
-COLUMNS = ("id", "images", "task", "text", "box", "color", "glyphs", "meta")
+COLUMNS = ("id", "images", "task", "text", "box", "color", "char_boxes", *RENAMED_KEYS, "meta")
 
 
 class NoPagesError(DataError):
@@ -40,7 +41,7 @@ class Made:
     text: str
     box: tuple[float, ...] | None = None
     color: str | None = None
-    glyphs: list[list[Any]] = field(default_factory=list)
+    char_boxes: list[list[Any]] = field(default_factory=list)
     meta: dict[str, Any] = field(default_factory=dict)
 
     def image(self) -> Image.Image:
@@ -145,14 +146,14 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
         or not isinstance(row.get("images"), list)
     ):
         raise DataError(f"{where}: not a record; expected an object with images, task and text")
-    return row
+    return rename_keys(row)
 
 
 def _row(file: Path, position: int) -> Made:
     if file.suffix == ".parquet":
-        row, where = _parquet_row(file, position), f"{file}[{position}]"
+        row, where = rename_keys(_parquet_row(file, position)), f"{file}[{position}]"
         pictures = [produce.Picture(Path(image["path"]).name, image["bytes"]) for image in row["images"]]
-        for name in ("glyphs", "meta"):
+        for name in ("char_boxes", "meta"):
             row[name] = json.loads(row.get(name) or "null")
     else:
         with file.open("rb") as lines:
@@ -163,7 +164,7 @@ def _row(file: Path, position: int) -> Made:
         raise DataError(f"{where}: {len(pictures)} images; expected records of one page each")
     name = row.get("id") or Path(pictures[0].name).stem
     return Made(
-        where, name, pictures[0], row["task"], row["text"], glyphs=row.get("glyphs") or [],
+        where, name, pictures[0], row["task"], row["text"], char_boxes=row.get("char_boxes") or [],
         meta=row.get("meta") or {},
     )  # fmt: skip
 

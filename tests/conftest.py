@@ -150,8 +150,10 @@ def tiny_run(tmp_path):
         pixels = generator.integers(0, 256, (24, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{row}.png")
         letters = [chr(97 + place) for place in generator.integers(0, 26, 1 + row * 11 % 60)]
-        glyphs = [[letter, 5 * x, 4, 5 * x + 5, 16] for x, letter in enumerate(letters[:8])]
-        rows.append({"images": [f"{row}.png"], "task": "ocr", "text": "".join(letters), "glyphs": glyphs})
+        char_boxes = [[letter, 5 * x, 4, 5 * x + 5, 16] for x, letter in enumerate(letters[:8])]
+        rows.append(
+            {"images": [f"{row}.png"], "task": "ocr", "text": "".join(letters), "char_boxes": char_boxes}
+        )
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     vision = {"image_side": 32, "patch": 4, "width": 16, "layers": 2, "heads": 2, "mlp_width": 24}
     vision |= {"window": 3, "global_layers": [1], "neck_width": 8, "out_width": 16}

@@ -66,7 +66,7 @@ DRAW = [
     "--text lowercase --side 128 --font-size 17-21 --characters 3-9",
 ]
 DRAWN = {
-    PAGES: ["--count 48 --glyphs", *DRAW],
+    PAGES: ["--count 48 --char-boxes", *DRAW],
     REGIONS: ["--count 24 --tasks ocr,box,color", *DRAW],
 }
 

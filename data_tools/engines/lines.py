@@ -48,7 +48,7 @@ DEFAULT_FONTS = (
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels; x2 and y2 are the first column and row outside
 # a character and its cell x1, y1, x2, y2: from the pen before it to the pen after it, as high as its line
-Glyph = tuple[str, float, int, float, int]
+CharBox = tuple[str, float, int, float, int]
 
 
 class LineError(DrawingError):
@@ -63,7 +63,7 @@ class LinePage(NamedTuple):
 
     image: Image.Image
     boxes: list[Box]
-    glyphs: list[list[Glyph]]
+    char_boxes: list[list[CharBox]]
 
 
 @functools.lru_cache(maxsize=1 << 18)
@@ -168,7 +168,7 @@ def render_page(
     image = Image.new("L", (width, height), paper_grey)
     draw = ImageDraw.Draw(image)
     boxes: list[Box] = []
-    glyphs: list[list[Glyph]] = []
+    char_boxes: list[list[CharBox]] = []
     for row, (parts, ink) in enumerate(zip(pieces, inks, strict=True)):
         y = top + row * pitch
         face, start, end = faces[row], left, left + block_width
@@ -177,7 +177,7 @@ def render_page(
             start += int(indent * (block_width - ink[2]))
             end = start + ink[2]
         line_top, line_bottom = y + ink[1], y + ink[3]
-        cells: list[Glyph] = []
+        cells: list[CharBox] = []
         for part, text in enumerate(parts):
             pen = float(start)
             if part:  # what follows the tab ends at the block's right edge
@@ -191,7 +191,7 @@ def render_page(
                 cells.append((char, pen, line_top, pen + advance, line_bottom))
                 pen += advance
         boxes.append((start + ink[0], line_top, end, line_bottom))
-        glyphs.append(cells)
+        char_boxes.append(cells)
     if frames:
         image = image.convert("RGB")
         draw = ImageDraw.Draw(image)
@@ -203,7 +203,7 @@ def render_page(
                 outline=FRAME_COLORS[color],
                 width=FRAME_WIDTH,
             )
-    return LinePage(image, boxes, glyphs)
+    return LinePage(image, boxes, char_boxes)
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class LineEngine:
     scatter: int
     words: tuple[tuple[str, ...], ...] = ()  # of every document
     alphabet: str = ""  # random characters of it instead of words
-    glyphs: bool = False  # whether whole pages tell the box of every character
+    char_boxes: bool = False  # whether whole pages tell the box of every character
     name: str = "lines"
     attempts: int = 50
     chinese: tuple[tuple[str, ...], ...] = ()  # as words, character by character
@@ -273,7 +273,7 @@ class LineEngine:
         for task in self.tasks:
             name = f"{self.name}-{index:08d}-{task}"
             if task == "ocr":
-                glyphs = [[char, *map(round, cell)] for line in page.glyphs for char, *cell in line]
+                char_boxes = [[char, *map(round, cell)] for line in page.char_boxes for char, *cell in line]
                 boxes = {"line_boxes": page.boxes}
                 rows.append(
                     produce.Row(
@@ -281,7 +281,7 @@ class LineEngine:
                         (picture,),
                         "ocr",
                         whole,
-                        glyphs=glyphs if self.glyphs else [],
+                        char_boxes=char_boxes if self.char_boxes else [],
                         meta=meta | boxes,
                     )
                 )
@@ -307,18 +307,18 @@ class LineEngine:
     ) -> tuple[LinePage, dict[str, Any]]:
         """The page degraded, or not, with its boxes where the text is then."""
         # turned lines would share their boxes with their neighbours
-        upright = (self.glyphs and not self.printed) or not WHOLE.issuperset(self.tasks)
+        upright = (self.char_boxes and not self.printed) or not WHOLE.issuperset(self.tasks)
         image, parameters, matrix = degrade.apply_with_matrix(
             page.image, rng, self.degrade, size, upright=upright
         )
         if not parameters:
             return page, parameters
         boxes = degrade.moved(page.boxes, matrix, image.size)
-        glyphs = []
-        for line in page.glyphs:
+        char_boxes = []
+        for line in page.char_boxes:
             cells = degrade.moved([cell[1:] for cell in line], matrix, image.size)
-            glyphs.append([(char, *cell) for (char, *_), cell in zip(line, cells, strict=True)])
-        return LinePage(image, boxes, glyphs), parameters
+            char_boxes.append([(char, *cell) for (char, *_), cell in zip(line, cells, strict=True)])
+        return LinePage(image, boxes, char_boxes), parameters
 
     def _chinese_lines(self, rng: numpy.random.Generator) -> list[str]:
         lengths = [_within(self.characters, rng) for _ in range(_within(self.lines, rng))]
@@ -400,10 +400,10 @@ def _cropped(page: LinePage, rng: numpy.random.Generator) -> LinePage:
     width, height = page.image.size
     image = page.image.crop((x, y, min(max(rights) + right, width), min(max(bottoms) + bottom, height)))
     boxes = [(x1 - x, y1 - y, x2 - x, y2 - y) for x1, y1, x2, y2 in page.boxes]
-    glyphs = [
-        [(char, x1 - x, y1 - y, x2 - x, y2 - y) for char, x1, y1, x2, y2 in line] for line in page.glyphs
+    char_boxes = [
+        [(char, x1 - x, y1 - y, x2 - x, y2 - y) for char, x1, y1, x2, y2 in line] for line in page.char_boxes
     ]
-    return LinePage(image, boxes, glyphs)
+    return LinePage(image, boxes, char_boxes)
 
 
 def _within(span: tuple[int, int], rng: numpy.random.Generator) -> int:
@@ -427,7 +427,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--text", choices=TEXTS, default="words", help="(default: %(default)s)")
     options.add_argument(
-        "--glyphs", action="store_true", help="tell the box of every character in ocr records"
+        "--char-boxes", action="store_true", help="tell the box of every character in ocr records"
     )
     options.add_argument("--font-size", type=arguments.span, default=(13, 16), help="pixels (default: 13-16)")
     options.add_argument("--lines", type=arguments.span, default=(1, 4), help="on a page (default: 1-4)")
@@ -466,7 +466,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     shape = (args.side, args.side) if args.side else (args.width, args.height)
     engine = LineEngine(
         tuple(fonts), args.tasks, shape, args.font_size, args.lines, args.characters, args.scatter,
-        words, alphabet, args.glyphs, name=f"lines-{args.split}",
+        words, alphabet, args.char_boxes, name=f"lines-{args.split}",
         chinese=chinese, chinese_fonts=tuple(chinese_fonts), degrade=args.degrade,
         wear=args.wear, printed=args.text == "print", crop=args.crop,
     )  # fmt: skip

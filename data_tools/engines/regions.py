@@ -265,7 +265,7 @@ class RegionEngine:
 
 
 def told_regions(record: record_source.Made) -> list[Region]:
-    """The regions that a record tells: its own list, or lines and paragraphs by their boxes, or by glyphs."""
+    """The regions that a record tells: its own list, or lines and paragraphs by boxes of lines or letters."""
     if "regions" in record.meta:
         return [
             Region(region["text"], _corners(record, region["box"]), "region", int(region.get("lines", 1)))
@@ -293,12 +293,12 @@ def _corners(record: record_source.Made, box: Sequence[float]) -> tuple[int, int
 
 
 def _line_boxes(record: record_source.Made, texts: list[str]) -> list[list[int]]:
-    """The boxes around the glyphs of each line; none if the glyphs do not spell the text."""
-    glyphs = [glyph for glyph in record.glyphs if glyph[0].strip()]
-    spelled = "".join(glyph[0] for glyph in glyphs)
-    if not glyphs or spelled != "".join(record.text.split()):
+    """The boxes around the characters of each line; none if they do not spell the text."""
+    char_boxes = [char_box for char_box in record.char_boxes if char_box[0].strip()]
+    spelled = "".join(char_box[0] for char_box in char_boxes)
+    if not char_boxes or spelled != "".join(record.text.split()):
         return []
-    rest, boxes = iter(glyphs), []
+    rest, boxes = iter(char_boxes), []
     for text in texts:
         own = list(itertools.islice(rest, len("".join(text.split()))))
         if not own:

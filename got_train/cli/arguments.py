@@ -17,6 +17,7 @@ RENAMED = {
     "--dialect": "--prompt-template",
     "--no_page": "--no-report",
     "--max_tiles": "--max-crops",
+    "--glyphs": "--char-boxes",
 }
 
 

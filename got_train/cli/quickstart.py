@@ -46,7 +46,7 @@ def plan(folder: str, scale: float = 1.0) -> Steps:
         (
             "Draw the pages: faces to train on, a face never trained on, a new look",
             [
-                lines(f"{data}/stage1", short(2000), 21, FACES, "--glyphs"),
+                lines(f"{data}/stage1", short(2000), 21, FACES, "--char-boxes"),
                 lines(f"{data}/stage3", short(5000), 22, FACES, *REGIONS),
                 lines(f"{data}/look", short(5000), 23, NEW_LOOK),
                 lines(tests[0], short(64), 24, UNSEEN_FACE, *REGIONS, *HELD_OUT),

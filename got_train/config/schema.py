@@ -43,7 +43,7 @@ class ModelConfig:
 _MEASURED_ROWS = 64  # enough to tell a change of 0.1 in most metrics
 # What a source's `columns` may name: the keys of a record, and those of the rows of others.
 COLUMNS = (
-    *("images", "task", "text", "box", "color", "box_unit", "glyphs"),
+    *("images", "task", "text", "box", "color", "box_unit", "char_boxes"),
     *("conversations", "messages", "query", "response", "prompt", "document"),
 )
 # Kinds of answers that are seldom meant; got_train.data.answers tells them.
@@ -250,7 +250,7 @@ class TrainConfig:
     seed: int = 42
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     char_loss_weight: float = (
-        0.0  # of a loss that has the encoder name each patch's character; needs glyphs in records
+        0.0  # of a loss that has the encoder name each patch's character; needs char_boxes in records
     )
     feature_cache: str = ""  # a folder that keeps what an encoder which does not train gives; empty: none
     # of all layers, or of those of some parts: trade a second forward pass for memory

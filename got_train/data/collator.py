@@ -28,7 +28,7 @@ class Sample:
     labels: np.ndarray
     views: np.ndarray
     location: str
-    glyphs: np.ndarray | None = None  # (V, grid, grid): the id of the character that each patch shows
+    char_ids: np.ndarray | None = None  # (V, grid, grid): the id of the character that each patch shows
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Collator:
     prompt_template: str = "repo"
     max_tokens: int = 8192
     max_crops: int = 6
-    glyph_patch: int = 0  # pixels of an encoder's patch; 0: no map of characters
+    char_patch: int = 0  # pixels of an encoder's patch; 0: no map of characters
     packing_length: int = 0  # tokens of a row that several samples share; 0: a row for each
 
     def sample(self, record: Record) -> Sample:
@@ -54,7 +54,7 @@ class Collator:
             labels=np.array([IGNORED] * len(question) + answer, dtype=np.int64),
             views=views,
             location=record.location,
-            glyphs=self.glyph_map(record, len(views), size) if self.glyph_patch else None,
+            char_ids=self.char_map(record, len(views), size) if self.char_patch else None,
         )
 
     def tokens(self, record: Record, views: int, size: tuple[int, int]) -> tuple[list[int], list[int]]:
@@ -71,18 +71,18 @@ class Collator:
                 "its end"
             )
 
-    def glyph_map(self, record: Record, views: int, size: tuple[int, int]) -> np.ndarray:
+    def char_map(self, record: Record, views: int, size: tuple[int, int]) -> np.ndarray:
         """(views, grid, grid): the first id of the character over the middle of each patch, pad_id on paper.
 
-        Only records that tell their glyphs, and one view, are supervised; IGNORED elsewhere.
+        Only records that tell their char_boxes, and have one view, are supervised; IGNORED elsewhere.
         """
-        grid = self.side // self.glyph_patch
-        if not record.glyphs or views != 1:
+        grid = self.side // self.char_patch
+        if not record.char_boxes or views != 1:
             return np.full((views, grid, grid), IGNORED, dtype=np.int64)
         patches = np.full((1, grid, grid), self.tokenizer.pad_id, dtype=np.int64)
         width, height = size
         x_scale, y_scale = grid / width, grid / height  # patches a pixel
-        for char, x1, y1, x2, y2 in record.glyphs:
+        for char, x1, y1, x2, y2 in record.char_boxes:
             if not char.isspace():
                 rows = _patch_range(y1 * y_scale, y2 * y_scale)
                 columns = _patch_range(x1 * x_scale, x2 * x_scale)
@@ -116,16 +116,16 @@ class Collator:
         ids = self.tokenizer.encode_prompt(
             prompts.build_prompt("ocr", prompt_template=self.prompt_template, view_tokens=self.view_tokens)
         )
-        glyphs = None
-        if self.glyph_patch:
-            grid = self.side // self.glyph_patch
-            glyphs = np.full((1, grid, grid), IGNORED, dtype=np.int64)
+        char_ids = None
+        if self.char_patch:
+            grid = self.side // self.char_patch
+            char_ids = np.full((1, grid, grid), IGNORED, dtype=np.int64)
         return Sample(
             ids=np.array(ids, dtype=np.int64),
             labels=np.full(len(ids), IGNORED, dtype=np.int64),
             views=np.full((1, self.side, self.side, 3), 255, dtype=np.uint8),
             location="blank",
-            glyphs=glyphs,
+            char_ids=char_ids,
         )
 
     def batch(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
@@ -156,8 +156,8 @@ class Collator:
         }
         if self.packing_length:
             batch["position_ids"] = positions
-        if self.glyph_patch:
-            batch["glyph_labels"] = np.concatenate([sample.glyphs for sample in ordered])
+        if self.char_patch:
+            batch["char_labels"] = np.concatenate([sample.char_ids for sample in ordered])
         return batch
 
 

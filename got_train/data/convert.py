@@ -220,13 +220,14 @@ def _converted(
 
 def _sayable(record: Record, drop: Sequence[str]) -> Record:
     """The record with its box in thousandths, as a question names it; refused if words cannot say it."""
-    if record.glyphs and "glyphs" not in drop:
+    if record.char_boxes and "char_boxes" not in drop:
         raise RecordError(
-            f"{record.location}: {len(record.glyphs)} glyphs, which only records say; use --drop glyphs"
+            f"{record.location}: {len(record.char_boxes)} character boxes, which only records say; "
+            "use --drop char_boxes"
         )
     if IMAGE in record.text:
         raise RecordError(f"{record.location}: the text holds {IMAGE}, which stands for a picture there")
-    record = replace(record, glyphs=())
+    record = replace(record, char_boxes=())
     if record.box is None or record.box_unit == "thousandth":
         return record
     try:

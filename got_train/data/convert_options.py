@@ -13,7 +13,7 @@ LABEL_FORMATS = (
     *("page", "alto", "hocr", "icdar", "labelme", "label-studio", "label-studio-predictions", "cvat"),
     *("coco-text", "paddleocr", "via", "lines"),
 )
-DROPPABLE = ("glyphs",)
+DROPPABLE = ("char_boxes",)
 ORDERS = ("file", "page")  # of lines: as the labels stand in their file; as they stand on the page
 ILLEGIBLE = ("leave_out", "skip_page")
 

@@ -5,11 +5,9 @@ Knows keys and columns; where a row comes from is no matter of this file.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,10 +16,10 @@ from got_train import prompts, remote_files
 from got_train.errors import PromptError
 from got_train.images import EncodedImage
 
-from .record import Record, RecordError, check_images, nearest_choice, shorten
+from .record import Record, RecordError, check_images, nearest_choice, rename_keys, shorten, tell_once
 
 _NOTES = ("id", "meta")  # read over
-_KEYS = ("images", "task", "text", "box", "color", "box_unit", "glyphs", "prompt", "document", "rejected")
+_KEYS = ("images", "task", "text", "box", "color", "box_unit", "char_boxes", "prompt", "document", "rejected")
 _KEYS += _NOTES
 _TABLE_KEYS = (*_KEYS, "image", "file_name")  # as Hugging Face's image folders call their pictures
 _NEEDED = ("images", "text", "conversations", "messages", "query", "response")
@@ -82,13 +80,12 @@ class RowReader:
         if self.columns:
             return list(dict.fromkeys(columns.values()))
         if _reader_of(dict.fromkeys(names)) is None:
-            _check_keys(names, _TABLE_KEYS, location, "column")
+            _check_keys(rename_keys(dict.fromkeys(names)), _TABLE_KEYS, location, "column")
         return list(names)
 
     def _keys(self, row: dict, location: str) -> dict:
         """The row by the keys of a record."""
-        if self.columns:
-            row = self._renamed(row, location)
+        row = self._renamed(row, location) if self.columns else rename_keys(row)
         if self.table:
             row = {key: value for key, value in row.items() if not _absent(key, value)}
             if _reader_of(row) is None:
@@ -228,19 +225,19 @@ def _own(row: dict, location: str, root: str) -> Record:
         box=tuple(box) if isinstance(box, list) else box,
         color=row.get("color"),
         box_unit=row.get("box_unit", "pixel"),
-        glyphs=_glyphs(_parsed(row.get("glyphs", [])), location),
+        char_boxes=_char_boxes(_parsed(row.get("char_boxes", [])), location),
         document=str(row.get("document") or ""),
         rejected="" if row.get("rejected") is None else row["rejected"],
         location=location,
     )
 
 
-def _glyphs(listed: object, location: str) -> tuple:
-    if not isinstance(listed, (list, tuple)):
+def _char_boxes(values: object, location: str) -> tuple:
+    if not isinstance(values, (list, tuple)):
         raise RecordError(
-            f"{location}: glyphs is {shorten(listed)}; a list of a character and x1, y1, x2, y2 each"
+            f"{location}: char_boxes is {shorten(values)}; expected lists of a character, x1, y1, x2, y2"
         )
-    return tuple(tuple(glyph) if isinstance(glyph, list) else glyph for glyph in listed)
+    return tuple(tuple(char_box) if isinstance(char_box, list) else char_box for char_box in values)
 
 
 def _conversation(row: dict, location: str, root: str) -> Record:
@@ -409,13 +406,8 @@ def _plain_question(question: str) -> str:
     words = re.sub(r"^\[[^]]*\] ", "", question)
     if words in prompts.WORDS.values() or f"{words} " not in prompts.WORDS.values():
         return question
-    _tell_once(f"questions such as {words!r} lack the last space of GOT's own; read as {words + ' '!r}")
+    tell_once(f"questions such as {words!r} lack the last space of GOT's own; read as {words + ' '!r}")
     return f"{question} "
-
-
-@functools.cache
-def _tell_once(message: str) -> None:
-    print(f"note: {message}", file=sys.stderr)
 
 
 def _flat_content(content: object, images: list) -> object:

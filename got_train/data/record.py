@@ -1,16 +1,20 @@
 """A record: one line of data, checked when it is made. Knows the words of the tasks; no file and no token."""
 
+import functools
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Any
 
 from got_train import prompts
 from got_train.errors import DataError
 from got_train.formats import spots as spotting
 from got_train.images import EncodedImage
 
+RENAMED_KEYS = {"glyphs": "char_boxes"}  # of rows that earlier versions drew: old name -> name
 UNITS = ("pixel", "thousandth")  # thousandth: of the image's width or height, as the prompt says it
 
 
@@ -52,7 +56,9 @@ class Record:
     box: tuple[float, ...] | None = None  # x1, y1, x2, y2 or a point x, y
     color: str | None = None
     box_unit: str = "pixel"
-    glyphs: tuple[tuple, ...] = ()  # (character, x1, y1, x2, y2) in pixels, for the encoder's auxiliary loss
+    char_boxes: tuple[
+        tuple, ...
+    ] = ()  # (character, x1, y1, x2, y2) in pixels, for the encoder's auxiliary loss
     document: str = ""  # what the page belongs to; empty: told by its file, see documents.py
     rejected: str = ""  # a wrong answer that `text` replaced, for preferences
     location: str = field(default="record", compare=False)  # file:line, for messages
@@ -62,13 +68,14 @@ class Record:
         self._check_images(self.location)
         if self.box is not None:
             self._check_box(self.location, self.box)
-        for glyph in self.glyphs:
-            box = glyph[1:] if isinstance(glyph, tuple) else ()
+        for char_box in self.char_boxes:
+            box = char_box[1:] if isinstance(char_box, tuple) else ()
             numbers = len(box) == 4 and all(type(value) in (int, float) for value in box)
             numbers = numbers and all(map(math.isfinite, box))
-            if not numbers or not isinstance(glyph[0], str) or len(glyph[0]) != 1:
+            if not numbers or not isinstance(char_box[0], str) or len(char_box[0]) != 1:
                 raise RecordError(
-                    f"{self.location}: glyph {shorten(glyph)}; expected a character and x1, y1, x2, y2"
+                    f"{self.location}: char_boxes holds {shorten(char_box)}; expected a character, "
+                    "x1, y1, x2, y2"
                 )
 
     def _check_words(self, location: str) -> None:
@@ -136,6 +143,19 @@ def _check_spots(location: str, text: str) -> None:
         raise RecordError(
             f"{location}: text of task spot has {len(lines) - len(written)} blank lines; expected none"
         )
+
+
+def rename_keys(row: dict[str, Any]) -> dict[str, Any]:
+    """The row by today's names: data drawn by an earlier version is read, and told once."""
+    old_names = [name for name in RENAMED_KEYS if name in row and RENAMED_KEYS[name] not in row]
+    for old in old_names:
+        tell_once(f"rows have {old!r}, which is called {RENAMED_KEYS[old]!r} now; read as that")
+    return {RENAMED_KEYS[name] if name in old_names else name: value for name, value in row.items()}
+
+
+@functools.cache
+def tell_once(message: str) -> None:
+    print(f"note: {message}", file=sys.stderr)
 
 
 def check_choice(location: str, name: str, value: object, choices: Sequence[str]) -> None:

@@ -294,6 +294,6 @@ def as_row(record: Record, folder: Path) -> dict:
         row["document"] = record.document
     if record.rejected:
         row["rejected"] = record.rejected
-    if record.glyphs:
-        row["glyphs"] = [list(glyph) for glyph in record.glyphs]
+    if record.char_boxes:
+        row["char_boxes"] = [list(char_box) for char_box in record.char_boxes]
     return row

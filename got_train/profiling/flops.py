@@ -188,7 +188,7 @@ def training(
     recompute: bool = False,
     attention: Attention = "causal",
 ) -> StepFlops:
-    """Operations of a step in which the parts of `trains` train, without LoRA and nano's glyph head.
+    """Operations of a step in which the parts of `trains` train, without LoRA and nano's char_head.
 
     Backward is twice the forward pass of what trains (once for the pixels), once through linear layers that
     are frozen but have a trained part before them, twice through their attention, nothing where neither is.

@@ -226,7 +226,7 @@ def estimate(training: Training, batch: MicroBatch) -> int:
     Weights, masters, AdamW's moments, in accumulation also gradients, and the most of what comes one after
     the other: the encoder, the loss, the backward passes of decoder and encoder, the update. On the CPU
     what comes and goes is taken 1.1 times, for holes in the heap, and 1.9 times until they are given back.
-    Left out: what adapters keep, as they are small, and nano's glyph loss.
+    Left out: what adapters keep, as they are small, and nano's loss of characters.
     """
     sizes = [size for part in training.trained.values() for size in part]
     state = state_bytes(

@@ -229,8 +229,8 @@ class StepLoader:
         The first position of a row is not counted: nothing stands before it to predict it.
         """
         counts = {"step_tokens": sum(_count_supervised(batch["labels"][:, 1:]) for batch in micros)}
-        if "glyph_labels" in micros[0]:
-            counts["step_patches"] = sum(_count_supervised(batch["glyph_labels"]) for batch in micros)
+        if "char_labels" in micros[0]:
+            counts["step_patches"] = sum(_count_supervised(batch["char_labels"]) for batch in micros)
         if self.schedule.ranks > 1:
             totals = paddle.to_tensor(list(counts.values()), dtype="int64")
             paddle.distributed.all_reduce(totals)

@@ -137,7 +137,7 @@ def build_collator(config: Config, model: Got, tokenizer: Tokenizer) -> Collator
         prompt_template=model.config.prompt_template,
         max_tokens=config.data.max_tokens,
         max_crops=config.data.max_crops,
-        glyph_patch=vision.patch if config.train.char_loss_weight else 0,
+        char_patch=vision.patch if config.train.char_loss_weight else 0,
         packing_length=config.data.packing_length,
     )
 

@@ -91,19 +91,19 @@ class NonFiniteError(TrainingError, ArithmeticError):
 class TrainingLoss(nn.Layer):
     """A Got with what only its training needs; returns what one micro-batch adds to the step's loss.
 
-    The loss is the mean of -log p over the supervised tokens of the step. Where glyph_weight is above 0 the
-    mean over patches of naming the character that each shows, from the neck's map, is added (nano stage 1).
+    The loss is the mean of -log p over the supervised tokens of the step. Where char_loss_weight is above 0
+    the mean over patches of naming the character that each shows, from the neck's map, is added (stage 1).
     A tensor alone is returned because DataParallel looks for tensors in what a layer returns.
     """
 
-    def __init__(self, got: Got, glyph_weight: float) -> None:
+    def __init__(self, got: Got, char_loss_weight: float) -> None:
         super().__init__()
-        self.got, self.glyph_weight = got, glyph_weight
-        self.glyph_head = None
+        self.got, self.char_loss_weight = got, char_loss_weight
+        self.char_head = None
         # ZeRO stage 3 gathers a layer's weights while it runs; these are used beyond their layers
         self.extra_parameters = [got.vision.pos_embed, got.decoder.head]
-        if glyph_weight:
-            self.glyph_head = nn.Linear(got.config.vision.neck_width, got.config.decoder.vocab_size)
+        if char_loss_weight:
+            self.char_head = nn.Linear(got.config.vision.neck_width, got.config.decoder.vocab_size)
 
     def forward(
         self,
@@ -114,21 +114,21 @@ class TrainingLoss(nn.Layer):
         step_tokens: int,
         position_ids: paddle.Tensor | None = None,
         step_patches: int = 0,
-        glyph_labels: paddle.Tensor | None = None,
+        char_labels: paddle.Tensor | None = None,
     ) -> paddle.Tensor:
         got = self.got
-        if self.glyph_head is None:
+        if self.char_head is None:
             return got(input_ids, pixel_values, attention_mask, labels, position_ids).loss_sum / step_tokens
         neck_map = got.vision.neck_map(got.normalize(pixel_values))  # (V, S, S, C)
         features = got.projector(got.vision.features(neck_map))
         output = got.decode(input_ids, features, attention_mask, labels, position_ids)
         loss = output.loss_sum / step_tokens
         # float32, as Paddle's kernel of the next may have no bfloat16 on a GPU
-        logits = self.glyph_head(neck_map).astype("float32")  # (V, S, S, vocabulary)
+        logits = self.char_head(neck_map).astype("float32")  # (V, S, S, vocabulary)
         char_loss_sum = F.cross_entropy(
-            logits.flatten(0, 2), glyph_labels.flatten(), ignore_index=IGNORED, reduction="sum"
+            logits.flatten(0, 2), char_labels.flatten(), ignore_index=IGNORED, reduction="sum"
         )
-        return loss + self.glyph_weight * char_loss_sum / max(step_patches, 1)
+        return loss + self.char_loss_weight * char_loss_sum / max(step_patches, 1)
 
 
 def training_arguments(config: Config, steps: int, accumulation: int, device: str) -> TrainingArguments:
@@ -206,8 +206,8 @@ class GotTrainer(Trainer):
         self._wrapped: nn.Layer = self.training_loss  # what _wrap_model made of it, for several processes
         name_parameters(self.training_loss)
         self.extra: dict[str, Stateful] = {}
-        if self.training_loss.glyph_head is not None:
-            self.extra["char_head"] = self.training_loss.glyph_head
+        if self.training_loss.char_head is not None:
+            self.extra["char_head"] = self.training_loss.char_head
         super().__init__(model=model, args=args, train_dataset=loader, callbacks=list(callbacks))
         for part in ("vision", "decoder"):  # paddlenlp's own switch is for all layers or none
             model.part(part).enable_recompute = part in config.train.recomputed_parts
@@ -221,7 +221,7 @@ class GotTrainer(Trainer):
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
         """Learning rate and weight decay differ by part; the schedule has the first update move."""
         self.lr_scheduler = build_lr_scheduler(self.config.optimizer, num_training_steps)
-        head = self.training_loss.glyph_head
+        head = self.training_loss.char_head
         head_parameters = [] if head is None else head.parameters()
         self.optimizer = build_optimizer(self.model, self.config, self.lr_scheduler, head_parameters)
         self.trained = list(self.optimizer.decay)  # names; kept, as paddlenlp's loop wraps the optimizer

@@ -185,50 +185,52 @@ def test_a_batch_is_padded_on_the_right(collator, page):
     assert np.array_equal(batch["pixel_values"][3:], samples[3].views)
 
 
-# ---- glyphs
+# ---- boxes of characters
 
 
-def test_a_glyph_map_worked_out_by_hand(collator, page):
+def test_a_char_map_worked_out_by_hand(collator, page):
     """A 40 x 20 page as a view of 16 x 16 in patches of 4: a patch is 10 pixels wide and 5 high.
 
     The middles of the columns are at 5, 15, 25, 35, those of the rows at 2.5, 7.5, 12.5, 17.5. "a" covers
     those of columns 0 and 1 in row 1; "b" covers none and takes the patch that it is in; the space is paper.
     """
-    glyphs = (("a", 4, 6, 16, 11), ("b", 26, 13, 29, 14), (" ", 0, 0, 40, 20))
-    seen = replace(collator, glyph_patch=4)
-    sample = seen.sample(Record((page(),), "ocr", "a b", glyphs=glyphs))
+    char_boxes = (("a", 4, 6, 16, 11), ("b", 26, 13, 29, 14), (" ", 0, 0, 40, 20))
+    seen = replace(collator, char_patch=4)
+    sample = seen.sample(Record((page(),), "ocr", "a b", char_boxes=char_boxes))
     (a,), (b,), paper = seen.tokenizer.encode("a"), seen.tokenizer.encode("b"), seen.tokenizer.pad_id
     expected = np.full((1, 4, 4), paper)
     expected[0, 1, 0] = expected[0, 1, 1] = a
     expected[0, 2, 2] = b
-    assert np.array_equal(sample.glyphs, expected)
-    assert np.array_equal(seen.batch([sample, sample])["glyph_labels"], np.concatenate([expected, expected]))
+    assert np.array_equal(sample.char_ids, expected)
+    assert np.array_equal(seen.batch([sample, sample])["char_labels"], np.concatenate([expected, expected]))
 
 
-def test_glyphs_against_a_loop_over_patches(collator, page):
+def test_character_boxes_against_a_loop_over_patches(collator, page):
     generator = np.random.default_rng(0)
-    glyphs = []
+    char_boxes = []
     for row in range(3):
         for column in range(5):
             left, top = 8 * column + generator.uniform(0, 2), 6.5 * row + generator.uniform(0, 1)
-            glyphs.append((chr(97 + 5 * row + column), left, top, left + generator.uniform(3, 6), top + 5.2))
-    seen = replace(collator, side=32, glyph_patch=2)
-    sample = seen.sample(Record((page(),), "ocr", "a", glyphs=tuple(glyphs)))
+            char_boxes.append(
+                (chr(97 + 5 * row + column), left, top, left + generator.uniform(3, 6), top + 5.2)
+            )
+    seen = replace(collator, side=32, char_patch=2)
+    sample = seen.sample(Record((page(),), "ocr", "a", char_boxes=tuple(char_boxes)))
     for down in range(16):
         for across in range(16):
             x, y = (across + 0.5) * 2 * 40 / 32, (down + 0.5) * 2 * 20 / 32
-            over = [char for char, x1, y1, x2, y2 in glyphs if x1 <= x < x2 and y1 <= y < y2]
+            over = [char for char, x1, y1, x2, y2 in char_boxes if x1 <= x < x2 and y1 <= y < y2]
             expected = seen.tokenizer.encode(over[0])[0] if over else seen.tokenizer.pad_id
-            assert sample.glyphs[0, down, across] == expected
+            assert sample.char_ids[0, down, across] == expected
 
 
-def test_pages_without_glyphs_or_with_several_views_are_not_supervised_by_them(collator, page):
-    seen = replace(collator, glyph_patch=4)
-    assert (seen.sample(Record((page(),), "ocr", "a")).glyphs == IGNORED).all()
-    several = seen.sample(Record((page(),), "multi_crop", "a", glyphs=(("a", 0, 0, 9, 9),)))
-    assert several.glyphs.shape == (3, 4, 4)
-    assert (several.glyphs == IGNORED).all()
-    assert collator.sample(Record((page(),), "ocr", "a", glyphs=(("a", 0, 0, 9, 9),))).glyphs is None
+def test_pages_without_character_boxes_or_with_several_views_are_not_supervised_by_them(collator, page):
+    seen = replace(collator, char_patch=4)
+    assert (seen.sample(Record((page(),), "ocr", "a")).char_ids == IGNORED).all()
+    several = seen.sample(Record((page(),), "multi_crop", "a", char_boxes=(("a", 0, 0, 9, 9),)))
+    assert several.char_ids.shape == (3, 4, 4)
+    assert (several.char_ids == IGNORED).all()
+    assert collator.sample(Record((page(),), "ocr", "a", char_boxes=(("a", 0, 0, 9, 9),))).char_ids is None
 
 
 # ---- refusals

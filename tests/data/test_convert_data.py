@@ -201,7 +201,7 @@ def test_what_a_form_cannot_say_is_refused_by_row_and_the_rest_converted(convert
     rows = [json.loads(line) for line in ours.read_text().splitlines()][:1]
     one = {"images": ["pages/1.png"], "task": "ocr", "text": "a"}
     rows += [
-        {**one, "glyphs": [["a", 1, 2, 3, 4]]},
+        {**one, "char_boxes": [["a", 1, 2, 3, 4]]},
         {**one, "text": "see <image> there"},
         {**one, "box": [0, 0, 41, 30]},
         {**one, "images": ["pages/9.png"]},
@@ -215,7 +215,7 @@ def test_what_a_form_cannot_say_is_refused_by_row_and_the_rest_converted(convert
         zip(
             causes,
             [
-                "1 glyphs, which only records say; use --drop glyphs",
+                "1 character boxes, which only records say; use --drop char_boxes",
                 "the text holds <image>",
                 "box: [0, 0, 41, 30] leaves the image",
                 "no file ",
@@ -227,7 +227,7 @@ def test_what_a_form_cannot_say_is_refused_by_row_and_the_rest_converted(convert
         2,
     ):
         assert f"records.jsonl:{number}: {words}" in cause
-    code, found, causes = convert(ours, "got", "--drop", "glyphs", "--copy-images", "--allow-empty")
+    code, found, causes = convert(ours, "got", "--drop", "char_boxes", "--copy-images", "--allow-empty")
     assert (code, len(found), len(causes)) == (convert_data.SOME_REFUSED, 4, 3)
     assert found[2].images[1].endswith("images/1-pages/0002.png")
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from got_train.autoconfig.documents import find_documents, read_documents
 from got_train.cli import convert_data
 from got_train.data.answers import unusual_answers
-from got_train.data.record import RecordError
+from got_train.data.record import RecordError, tell_once
 from got_train.data.records import read_records
 
 PAGE = (
@@ -239,9 +239,7 @@ def test_rows_of_many_shapes_are_read_by_init_and_by_convert_data(folder, capsys
 
 
 def test_a_question_without_its_last_space_is_told_once(folder, capsys):
-    from got_train.data import formats
-
-    formats._tell_once.cache_clear()
+    tell_once.cache_clear()
     (document,), _ = opened(folder, "a.jsonl", lines(*turns("<image>OCR:")))
     assert len([record.text for record in document.records]) == 3
     assert capsys.readouterr().err.count("lack the last space of GOT's own") == 1

@@ -18,6 +18,7 @@ from pyarrow import parquet
 from data_tools.engines.lines import main as generate_lines
 from got_train.data import parquet as parquet_records
 from got_train.data.mixture import Mixture
+from got_train.data.record import tell_once
 from got_train.data.records import DataFileError, RecordError, RecordFile, open_stream, read_records
 from got_train.data.streams import WINDOW
 from got_train.images import EncodedImage, open_image
@@ -99,7 +100,7 @@ def test_a_table_of_our_own_form_needs_no_names(tmp_path):
         text=["x", "y"],
         box=[[1, 2, 30, 40], None],
         color=["", None],
-        glyphs=['[["x", 1, 2, 3, 4.5]]', "[]"],
+        char_boxes=['[["x", 1, 2, 3, 4.5]]', "[]"],
         meta=["{}", None],
     )
     one, two = read_records(path)
@@ -109,9 +110,33 @@ def test_a_table_of_our_own_form_needs_no_names(tmp_path):
         (1, 2, 30, 40),
         None,
     )
-    assert one.glyphs == (("x", 1, 2, 3, 4.5),)
+    assert one.char_boxes == (("x", 1, 2, 3, 4.5),)
     assert two.images == (EncodedImage("images[0]", png(2)), f"{tmp_path}/2.png")
-    assert (two.box, two.glyphs) == (None, ())
+    assert (two.box, two.char_boxes) == (None, ())
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_boxes_of_characters_by_their_former_name_are_read_and_told_once(tmp_path, capsys, suffix):
+    path, boxes = tmp_path / f"a.{suffix}", [["x", 1, 2, 3, 4.5]]
+    if suffix == "parquet":
+        images = [[{"bytes": png(shade), "path": f"{shade}.png"}] for shade in (1, 2)]
+        table(path, images=images, task=["ocr"] * 2, text=["x", "y"], glyphs=[json.dumps(boxes), "[]"])
+    else:
+        rows = [{"images": ["1.png"], "task": "ocr", "text": "x", "glyphs": value} for value in (boxes, [])]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tell_once.cache_clear()
+    assert [record.char_boxes for record in read_records(path)] == [(("x", 1, 2, 3, 4.5),), ()]
+    assert (
+        capsys.readouterr().err
+        == "note: rows have 'glyphs', which is called 'char_boxes' now; read as that\n"
+    )
+
+
+def test_a_row_with_both_names_of_the_boxes_is_refused(tmp_path):
+    row = {"images": ["1.png"], "task": "ocr", "text": "x", "glyphs": [], "char_boxes": []}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(RecordError, match="a.jsonl:1: unknown key 'glyphs'"):
+        read_records(tmp_path / "a.jsonl")[0]
 
 
 def test_conversations_messages_and_queries_are_read_from_tables_too(tmp_path):

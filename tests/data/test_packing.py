@@ -75,7 +75,7 @@ def test_packed_rows_give_the_loss_and_gradients_of_unpacked_ones(random_model, 
     samples = [sample(length, seed, views=1 + (seed == 3)) for seed, length in enumerate(EIGHT)]
 
     def trained(pack):
-        loss = TrainingLoss(random_model(kind, decoder={"max_positions": 256}), glyph_weight=0).train()
+        loss = TrainingLoss(random_model(kind, decoder={"max_positions": 256}), char_loss_weight=0).train()
         arrays = {name: paddle.to_tensor(value) for name, value in batch(samples, pack).items()}
         value = loss(**arrays, step_tokens=1)
         value.backward()
@@ -89,7 +89,7 @@ def test_packed_rows_give_the_loss_and_gradients_of_unpacked_ones(random_model, 
 
 @pytest.mark.parametrize("overrides", [[], ["model.decoder.kind=opt", "model.prompt_template=stage1"]])
 def test_a_packed_run_equals_a_padded_one(fit, within, overrides):
-    """Also with glyph labels, whose views follow their samples into other rows."""
+    """Also with labels of characters, whose views follow their samples into other rows."""
     overrides = [*overrides, "train.char_loss_weight=0.5"]
     plain, made = fit(*overrides), fit(*overrides, "data.packing_length=220")
     within("loss", np.abs(np.subtract(plain.losses, made.losses)).max(), 1e-5)

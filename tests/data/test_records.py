@@ -216,12 +216,12 @@ BROKEN = [
     ({**PLAIN, "box": [1, 2, 3, float("inf")]}, "box is (1, 2, 3, inf); four numbers"),
     ({**PLAIN, "box": [float("nan"), 4]}, "box is (nan, 4); four numbers"),
     (
-        {**PLAIN, "glyphs": [["w", 1, 2, 3, 4], ["o", 3, 2, float("nan"), 4]]},
-        "glyph ('o', 3, 2, nan, 4); expected a character and x1, y1, x2, y2",
+        {**PLAIN, "char_boxes": [["w", 1, 2, 3, 4], ["o", 3, 2, float("nan"), 4]]},
+        "char_boxes holds ('o', 3, 2, nan, 4); expected a character, x1, y1, x2, y2",
     ),
     (
-        {**PLAIN, "glyphs": [["w", 1, 2, float("-inf"), 4]]},
-        "glyph ('w', 1, 2, -inf, 4); expected a character",
+        {**PLAIN, "char_boxes": [["w", 1, 2, float("-inf"), 4]]},
+        "char_boxes holds ('w', 1, 2, -inf, 4); expected a character",
     ),
     (
         {**PLAIN, "box": [-1, 2, 3, 4]},

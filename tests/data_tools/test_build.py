@@ -34,7 +34,7 @@ def write(tmp_path):
     def write(**changes):
         words = {"sources": "pydoc"}
         sources = {
-            "lines": {"rows": 32, "options": {**words, "glyphs": True, "shard_pages": 8}},
+            "lines": {"rows": 32, "options": {**words, "char_boxes": True, "shard_pages": 8}},
             "short": {"engine": "lines", "rows": 20, "weight": 0, "options": {**words, "characters": "3-5"}},
             "regions": {"rows": 32, "of": ["lines"], "options": {"tasks": ["box", "color"]}},
         }
@@ -65,6 +65,10 @@ def made(folder):
         (
             {"sources": {"lines": {"rows": 1, "options": {"font_sise": "9-12"}}}},
             "sources.lines.options.font_sise: lines has no such option; did you mean font_size?",
+        ),
+        (
+            {"sources": {"lines": {"rows": 1, "options": {"glyphs": True}}}},
+            "sources.lines.options.glyphs: lines has no such option; use char_boxes",
         ),
         (
             {"sources": {"lines": {"rows": 1, "options": {"font_size": "9..12"}}}},

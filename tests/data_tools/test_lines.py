@@ -110,8 +110,8 @@ def test_boxes_hold_all_ink_of_their_lines_and_no_more_than_two_empty_rows(font:
 def test_character_cells_follow_freetypes_lengths_of_beginnings() -> None:
     text = "AVATAR, Wave"  # much kerning
     page = lines.render_page([text], SERIF, 16, 200, rng())
-    for place, (char, x1, _, x2, _) in enumerate(page.glyphs[0]):
-        start = page.glyphs[0][0][1]
+    for place, (char, x1, _, x2, _) in enumerate(page.char_boxes[0]):
+        start = page.char_boxes[0][0][1]
         assert char == text[place]
         assert x2 - start == pytest.approx(load_font(SERIF, 16).getlength(text[: place + 1]), abs=0.6)
         assert x1 < x2
@@ -205,12 +205,15 @@ def test_lines_hold_consecutive_words_and_pass_over_those_too_long() -> None:
         lines.fill_lines(itertools.repeat("long"), [3])
 
 
-def test_glyphs_of_a_whole_page_spell_its_text_and_small_letters_are_a_to_z() -> None:
-    ocr, box, _ = line_engine(glyphs=True, words=phrases.lowercase(WORDS)).rows(3, rng(3))
-    assert "".join(glyph[0] for glyph in ocr.glyphs) == ocr.text.replace("\n", "") and not box.glyphs
+def test_character_boxes_of_a_whole_page_spell_its_text_and_small_letters_are_a_to_z() -> None:
+    ocr, box, _ = line_engine(char_boxes=True, words=phrases.lowercase(WORDS)).rows(3, rng(3))
+    assert (
+        "".join(char_box[0] for char_box in ocr.char_boxes) == ocr.text.replace("\n", "")
+        and not box.char_boxes
+    )
     assert phrases.lowercase((("Quick", "(dogs)"), ("--",))) == (("quick", "dogs"),)
     x1, y1, x2, y2 = ocr.meta["line_boxes"][0]
-    assert ocr.glyphs[0][2] == y1 and ocr.glyphs[0][4] == y2 and ocr.glyphs[0][1] <= x1 + 1
+    assert ocr.char_boxes[0][2] == y1 and ocr.char_boxes[0][4] == y2 and ocr.char_boxes[0][1] <= x1 + 1
 
 
 # --- fonts and corpora

@@ -177,7 +177,7 @@ def test_boxes_of_degraded_pages_hold_the_ink_where_it_is_now(upright: bool) -> 
 def test_chinese_lines_are_characters_in_a_row_without_spaces(tmp_path: Path) -> None:
     args = ["--out", str(tmp_path), "--count", "20", "--container", "folder", "--num-workers", "1"]
     args += ["--language", "both", "--fonts", "DejaVuSans", "--characters", "4-8", "--sources", "pydoc"]
-    args += ["--fonts-zh", str(chinese_font()[0]), "--side", "200", "--degrade", "0.5", "--glyphs"]
+    args += ["--fonts-zh", str(chinese_font()[0]), "--side", "200", "--degrade", "0.5", "--char-boxes"]
     lines.make(lines.parser().parse_args(args))
     records = [json.loads(line) for line in (tmp_path / "records.jsonl").open(encoding="utf-8")]
     chinese = [record for record in records if re.search("[\u4e00-\u9fa5]", record["text"])]

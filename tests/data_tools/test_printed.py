@@ -31,7 +31,7 @@ def rng(seed: int = 0) -> numpy.random.Generator:
 def engine(**changes: object) -> lines.LineEngine:
     settings = {
         "fonts": (SANS,), "tasks": ("ocr",), "shape": (256, 256), "sizes": (10, 34), "lines": (1, 8),
-        "characters": (3, 24), "scatter": 256, "words": (WORDS,), "printed": True, "glyphs": True,
+        "characters": (3, 24), "scatter": 256, "words": (WORDS,), "printed": True, "char_boxes": True,
     }  # fmt: skip
     return lines.LineEngine(**(settings | changes))
 
@@ -80,8 +80,8 @@ def test_what_follows_a_tab_ends_at_the_right_edge_of_the_block() -> None:
     gaps = numpy.diff(ink)
     assert gaps.max() > 40  # between the total and its price
     assert abs(ink.max() + 1 - page.boxes[0][2]) <= 2 and page.boxes[0][2] > page.boxes[1][2]
-    assert "".join(cell[0] for cell in page.glyphs[0]) == "TOTAL 9.00"
-    price = [cell for cell in page.glyphs[0] if cell[0] == "9"][0]
+    assert "".join(cell[0] for cell in page.char_boxes[0]) == "TOTAL 9.00"
+    price = [cell for cell in page.char_boxes[0] if cell[0] == "9"][0]
     column = numpy.asarray(page.image)[:, int(price[1]) : int(price[3])]
     assert (column < 128).any(), "the price's cell holds ink"
 
@@ -93,11 +93,11 @@ def test_indents_move_lines_within_the_block() -> None:
     assert (middle[0] + middle[2]) / 2 == pytest.approx((widest[0] + widest[2]) / 2, abs=2)
 
 
-def test_a_view_is_filled_more_often_than_not_and_its_text_is_the_glyphs() -> None:
+def test_a_view_is_filled_more_often_than_not_and_its_text_is_the_char_boxes() -> None:
     made = rows(engine(), 200)
     for row in made:
         assert row.text.count("\n") < 8 and max(map(len, row.text.split("\n"))) <= 24
-        assert "".join(glyph[0] for glyph in row.glyphs) == row.text.replace("\n", "")
+        assert "".join(char_box[0] for char_box in row.char_boxes) == row.text.replace("\n", "")
     assert numpy.median([row.text.count("\n") + 1 for row in made]) >= 4
     sizes = [row.meta["size"] for row in made]
     assert min(sizes) == 10 and max(sizes) >= 32 and numpy.median(sizes) < 20
@@ -109,7 +109,7 @@ def test_cells_hold_the_ink_of_their_characters_on_turned_pages_too() -> None:
         warp = row.meta["degrade"].get("warp")
         turned += bool(warp) and abs(warp["matrix"][1][0]) > 0.01
         pixels = numpy.asarray(picture(row).convert("L")).astype(int)
-        for char, x1, y1, x2, y2 in row.glyphs:
+        for char, x1, y1, x2, y2 in row.char_boxes:
             if char.isalnum() and x2 - x1 > 4:
                 cell = pixels[max(0, y1) : y2, max(0, x1) : x2]
                 assert cell.max() - cell.min() > 20, (row.id, char)

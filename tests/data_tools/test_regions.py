@@ -26,7 +26,17 @@ def rng(seed: int = 0) -> numpy.random.Generator:
 def line_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """170 pages with the cells of all their characters."""
     out = tmp_path_factory.mktemp("lines") / "out"
-    args = ["--out", str(out), "--count", "170", "--container", "folder", "--num-workers", "1", "--glyphs"]
+    args = [
+        "--out",
+        str(out),
+        "--count",
+        "170",
+        "--container",
+        "folder",
+        "--num-workers",
+        "1",
+        "--char-boxes",
+    ]
     args += ["--sources", "pydoc", "--fonts", "DejaVuSans,DejaVuSerif", "--lines", "2-5", "--side", "160"]
     lines.make(lines.parser().parse_args(args))
     return out
@@ -43,7 +53,7 @@ def test_the_characters_inside_1000_boxes_are_the_text_and_no_others(line_pages:
             x1, y1, x2, y2 = row.box
             inside = "".join(
                 char
-                for char, a, b, c, d in records[index].glyphs
+                for char, a, b, c, d in records[index].char_boxes
                 if x1 < (a + c) / 2 < x2 and y1 < (b + d) / 2 < y2
             )
             assert inside.replace(" ", "") == row.text.replace(" ", "")
@@ -52,16 +62,16 @@ def test_the_characters_inside_1000_boxes_are_the_text_and_no_others(line_pages:
     assert asked > 400 and (loose > 0.95 * asked if jitter else loose == 0)
 
 
-def test_boxes_from_glyphs_alone_hold_their_lines(line_pages: Path) -> None:
+def test_boxes_from_char_boxes_alone_hold_their_lines(line_pages: Path) -> None:
     records = record_source.open_records([line_pages], ("ocr",))
     made = records[3]
     told = regions.told_regions(made)
-    bare = record_source.Made("here", "a", made.picture, "ocr", made.text, glyphs=made.glyphs)
+    bare = record_source.Made("here", "a", made.picture, "ocr", made.text, char_boxes=made.char_boxes)
     found = regions.told_regions(bare)
     assert [region.text for region in found] == [region.text for region in told] == made.text.split("\n")
     for one, other in zip(found, told, strict=True):
         assert numpy.abs(numpy.array(one.box) - other.box).max() <= 2  # cells reach from pen to pen
-    wrong = record_source.Made("here", "a", made.picture, "ocr", made.text + "x", glyphs=made.glyphs)
+    wrong = record_source.Made("here", "a", made.picture, "ocr", made.text + "x", char_boxes=made.char_boxes)
     assert regions.told_regions(wrong) == []
 
 

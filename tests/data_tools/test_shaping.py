@@ -54,7 +54,7 @@ def test_a_line_is_drawn_as_the_shaper_sets_it_and_not_letter_by_letter(text: st
         x1, y1, x2, y2 = page.boxes[0]
         dark = numpy.argwhere(numpy.asarray(page.image) < 128)
         assert (dark.min(axis=0) >= (y1, x1)).all() and (dark.max(axis=0) < (y2, x2)).all()
-        assert page.glyphs == [[]]  # letters that join have no cells
+        assert page.char_boxes == [[]]  # letters that join have no cells
 
 
 @SHAPER
@@ -81,7 +81,7 @@ def test_records_hold_the_text_as_it_is_typed(tmp_path: Path, task: str) -> None
     texts.mkdir()
     (texts / "0.txt").write_text(f"{ARABIC}\n\n\u200f{PERSIAN}", encoding="utf-8")
     flags = ["--count", "4", "--container", "folder", "--num-workers", "1", "--texts", str(texts)]
-    flags += ["--fonts", str(SANS), "--tasks", task, "--characters", "3-20", "--width", "400", "--glyphs"]
+    flags += ["--fonts", str(SANS), "--tasks", task, "--characters", "3-20", "--width", "400", "--char-boxes"]
     assert lines.main(["--out", str(tmp_path / "out"), *flags]) == 0
     typed = f"{' '.join(ARABIC.split())} {' '.join(PERSIAN.split())} {' '.join(ARABIC.split())}"
     for row in map(json.loads, (tmp_path / "out/records.jsonl").open(encoding="utf-8")):

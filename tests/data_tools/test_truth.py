@@ -214,14 +214,16 @@ def test_json_reads_every_chart_and_every_value_is_a_number_as_a_string(rows):
 
 
 def test_a_thousand_boxes_on_lines_hold_their_text_and_nothing_else(rows):
-    """Through the boxes of the glyphs, which the whole page's record tells."""
-    made = rows("lines", "--tasks=ocr,box", "--glyphs", "--lines=2-4", count=1000)
-    whole = {row["id"].rpartition("-")[0]: json.loads(row["glyphs"]) for row in made if row["box"] is None}
+    """Through the boxes of the char_boxes, which the whole page's record tells."""
+    made = rows("lines", "--tasks=ocr,box", "--char-boxes", "--lines=2-4", count=1000)
+    whole = {
+        row["id"].rpartition("-")[0]: json.loads(row["char_boxes"]) for row in made if row["box"] is None
+    }
     asked = [row for row in made if row["box"] is not None]
     assert len(asked) == 1000
     for row in asked:
-        glyphs = [(glyph[0], glyph[1:]) for glyph in whole[row["id"].rpartition("-")[0]]]
-        assert inside(glyphs, row["box"]) == "".join(row["text"].split())
+        char_boxes = [(char_box[0], char_box[1:]) for char_box in whole[row["id"].rpartition("-")[0]]]
+        assert inside(char_boxes, row["box"]) == "".join(row["text"].split())
 
 
 def test_a_thousand_boxes_on_pages_hold_their_text_and_nothing_else():
@@ -234,23 +236,23 @@ def test_a_thousand_boxes_on_pages_hold_their_text_and_nothing_else():
             made = {row.id.rpartition("-")[2]: row for row in drawn.rows(index, rng)}
         except produce.Rejected:
             continue
-        glyphs = characters(drawn.sources.pop(), made["ocr"].pictures[0])
+        char_boxes = characters(drawn.sources.pop(), made["ocr"].pictures[0])
         ocr = made["ocr"]
         texts = zip(ocr.text.split("\n"), ocr.meta["line_boxes"], strict=True)
         for text, box in [*texts, (made["box"].text, made["box"].box)]:
-            assert inside(glyphs, box) == "".join(text.split()), (index, text)
+            assert inside(char_boxes, box) == "".join(text.split()), (index, text)
             checked += 1
         if checked >= 1000:
             return
     raise AssertionError(f"{checked} boxes on 200 pages")
 
 
-def inside(glyphs, box):
+def inside(char_boxes, box):
     """The characters whose middle is in a box, in their order, without spaces."""
     x1, y1, x2, y2 = box
     return "".join(
         char
-        for char, (left, top, right, bottom) in glyphs
+        for char, (left, top, right, bottom) in char_boxes
         if char.strip() and x1 <= (left + right) / 2 <= x2 and y1 <= (top + bottom) / 2 <= y2
     )
 

@@ -38,7 +38,7 @@ FORMS = {
         "train.preview_samples=0",
     ),
     "workers, accumulation": ("data.num_workers=2", "train.per_device_train_batch_size=2"),
-    "opt with dropout, glyphs": (
+    "opt with dropout, char boxes": (
         "model.decoder.kind=opt",
         "model.prompt_template=stage1",
         "model.decoder.dropout=0.1",

@@ -126,13 +126,13 @@ def test_recomputed_layers_of_opt_give_the_same_losses_with_dropout(fit):
 
 
 @pytest.mark.parametrize("moving", ["vision", "projector", "decoder", "vision,decoder", "projector,decoder"])
-@pytest.mark.parametrize("glyphs", [0, 1])
-def test_only_the_named_parts_move(fit, moving, glyphs):
+@pytest.mark.parametrize("char_loss_weight", [0, 1])
+def test_only_the_named_parts_move(fit, moving, char_loss_weight):
     frozen = [f"parts.{part}.trainable=false" for part in PARTS if part not in moving]
-    glyphs = glyphs if "vision" in moving else 0
-    made = fit("train.max_steps=1", f"train.char_loss_weight={glyphs}", *frozen)
+    char_loss_weight = char_loss_weight if "vision" in moving else 0
+    made = fit("train.max_steps=1", f"train.char_loss_weight={char_loss_weight}", *frozen)
     moved = {name for name in made.before if not np.array_equal(made.before[name], made.after[name])}
-    wanted = {name for name in made.before if name.split(".")[1] in moving or name.startswith("glyph_head")}
+    wanted = {name for name in made.before if name.split(".")[1] in moving or name.startswith("char_head")}
     unused = {
         name for name in wanted if name.endswith("k_proj.bias")
     }  # softmax does not see it: its gradient is 0
@@ -214,13 +214,13 @@ def test_an_unreadable_image_stops_the_run_with_file_and_line(fit):
         fit("train.max_steps=8")
 
 
-def test_records_drawn_without_glyphs_train_the_rest(fit):
-    """A glyph head that no patch supervises keeps its place in the optimizer, or a resumed run would fail."""
+def test_records_drawn_without_character_boxes_train_the_rest(fit):
+    """A char_head that no patch supervises keeps its place in the optimizer, or a resumed run would fail."""
     lines = [json.loads(line) for line in (fit.path.parent / "data.jsonl").read_text().splitlines()]
-    bare = [json.dumps({key: value for key, value in line.items() if key != "glyphs"}) for line in lines]
+    bare = [json.dumps({key: value for key, value in line.items() if key != "char_boxes"}) for line in lines]
     (fit.path.parent / "data.jsonl").write_text("\n".join(bare))
     made = fit("train.char_loss_weight=1", "train.max_steps=2")
-    assert np.array_equal(made.before["glyph_head.weight"], made.after["glyph_head.weight"])
+    assert np.array_equal(made.before["char_head.weight"], made.after["char_head.weight"])
     assert made.losses == fit("train.max_steps=2").losses
 
 
@@ -251,7 +251,7 @@ def taken(folder, step, tmp_path):
         ),
     ],
     ids=[
-        "glyphs",
+        "char_boxes",
         "workers",
         "accumulation",
         "packing and workers",
@@ -302,7 +302,7 @@ def test_pictures_inside_a_parquet_file_train_as_those_beside_a_jsonl_file(fit, 
     for row in rows:
         (name,) = row["images"]
         row["images"] = [{"bytes": (tmp_path / name).read_bytes(), "path": name}]
-        row["glyphs"] = json.dumps(row["glyphs"])
+        row["char_boxes"] = json.dumps(row["char_boxes"])
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "data.parquet", row_group_size=10)
     beside = fit()
     for row in range(64):

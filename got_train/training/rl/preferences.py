@@ -35,7 +35,7 @@ class PreferenceLoss(nn.Layer):
 
     def __init__(self, got: Got, settings: RlConfig) -> None:
         super().__init__()
-        self.got, self.settings, self.glyph_head = got, settings, None
+        self.got, self.settings, self.char_head = got, settings, None
         self.extra_parameters = [got.vision.pos_embed, got.decoder.head]
 
     def forward(
