@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from got_train.data.image_copies import ImageCopier
 from got_train.data.record import Record, RecordError
@@ -49,16 +51,42 @@ class Corrections:
         asked = {"box": box and tuple(box), "color": color, "rejected": rejected}
         if box is not None:
             asked["box_unit"] = "thousandth"
-        if not text.strip():
-            raise RecordError("correction: no text; write what stands on the page")
-        Record((picture,), task, text, location="correction", **asked)  # refused before anything is written
+        _check_text(text)
+        record = Record((picture,), task, text, location="correction", **asked)
+        from_model = bool(rejected) and os.path.isdir(model)
+        return self.append(record, {"checkpoint": self._checkpoint(model)} if from_model else None)
+
+    def append(self, record: Record, meta: Mapping[str, str] | None = None) -> int:
+        """Appends a record with copies of its pictures and returns how many the file then has."""
+        _check_text(record.text)
         with self._opened() as file:
             copies = ImageCopier(self.file.parent / PICTURES)  # a new one finds its earlier copies again
-            record = Record((copies.one(picture),), task, text, location="correction", **asked)
-            row = as_row(record, self.file.parent)
-            if rejected and os.path.isdir(model):
-                row["meta"] = {"checkpoint": self._checkpoint(model)}
+            images = record.images
+            images = (copies.one(images[0]),) if len(images) == 1 else copies.several(images)
+            row = as_row(replace(record, images=images), self.file.parent)
+            if meta:
+                row["meta"] = dict(meta)
             return _append(file, json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the file as they stand there; lines that are none are left out."""
+        if not self.file.exists():
+            return []
+        return [row for line in self.file.read_bytes().splitlines() if (row := _row(line)) is not None]
+
+    def take_back(self, belongs: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+        """Takes the last row out of the file and returns it, if it belongs to the caller; else None."""
+        if not self.file.exists():
+            return None
+        with self._opened() as file:
+            file.seek(0)
+            lines = file.read().splitlines(keepends=True)
+            row = _row(lines[-1]) if lines else None
+            if row is None or not belongs(row):
+                return None
+            file.truncate(sum(map(len, lines[:-1])))
+            os.fsync(file.fileno())
+            return row
 
     def _checkpoint(self, folder: str) -> str:
         """The hash of a model's folder; read once, as weights are large."""
@@ -73,6 +101,19 @@ class Corrections:
         with self._lock, open(self.file, "a+b", buffering=0) as file:
             _lock(file.fileno())
             yield file
+
+
+def _check_text(text: str) -> None:
+    if not text.strip():
+        raise RecordError("correction: no text; write what stands on the page")
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def _append(file: FileIO, line: bytes) -> int:

@@ -380,7 +380,8 @@ function listen() {
 
 careful(async () => {
   state.about = await (await answered(await fetch("about"))).json();
-  const { models, limits } = state.about;
+  const { models, limits, queue } = state.about;
+  $("to-queue").hidden = !queue;
   $("limits").textContent = `up to ${limits.megabytes} MB, ${limits.pages} pages`;
   $("file").accept = limits.kinds.join(",");
   $("answers").classList.toggle("two", models.length === 2);

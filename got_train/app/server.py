@@ -32,6 +32,7 @@ from .desk import Desk
 from .guard import Guard
 from .questions import choice, task_and_crop
 from .readings import Event, Following, FollowingResponse, page_events
+from .review import Review
 from .uploads import KINDS, MOST_PAGES, Uploads, preview
 
 MOST_TEXT = 1 << 20  # bytes of a request that is no file
@@ -46,17 +47,27 @@ MEDIA = {
 _HERE = Path(__file__).parent
 _FILES = {"/": ("page.html", "text/html"), "/page.js": ("page.js", "text/javascript")}
 _FILES["/page.css"] = ("page.css", "text/css")
+_REVIEW = ("queue.html", "text/html")
 
 
 class Server:
     """The requests' answers; `app` is what a web server runs."""
 
     def __init__(
-        self, scheduler: Scheduler, uploads: Uploads, corrections: Corrections, hosts: Iterable[str] = ()
+        self,
+        scheduler: Scheduler,
+        uploads: Uploads,
+        corrections: Corrections,
+        hosts: Iterable[str] = (),
+        review: Review | None = None,
     ) -> None:
+        """With a `review` there is a second page, which is the only one if there is no model."""
         self.scheduler, self.uploads, self.corrections = scheduler, uploads, corrections
+        self.review = review
         self._desk = Desk(scheduler)
-        routes = [Route(path, _static(*file)) for path, file in _FILES.items()]
+        files = _FILES if scheduler.models else {**_FILES, "/": _REVIEW}
+        routes = [Route(path, _static(*file)) for path, file in files.items()]
+        routes += [] if review is None else self._review_routes()
         routes += [
             Route("/about", self.about),
             Route("/files/{key}/{number}", _told(self.preview)),
@@ -76,7 +87,10 @@ class Server:
     async def about(self, _: Request) -> Response:
         limits = {"megabytes": self.uploads.most_bytes / 2**20, "pages": MOST_PAGES, "kinds": KINDS}
         file = str(self.corrections.file)
-        return JSONResponse({"models": self.scheduler.models, "corrections": file, "limits": limits})
+        queue = self.review is not None
+        return JSONResponse(
+            {"models": self.scheduler.models, "corrections": file, "limits": limits, "queue": queue}
+        )
 
     async def upload(self, request: Request) -> Response:
         """A file as the request's body, its name in the address."""
@@ -93,10 +107,8 @@ class Server:
         return JSONResponse({"key": upload.key, "name": upload.name, "pages": len(upload.pages)})
 
     async def preview(self, request: Request) -> Response:
-        key, number = request.path_params["key"], request.path_params["number"]
-        if not re.fullmatch("[0-9]{1,9}", number):
-            raise RequestError(f"number: {number[:60]!r}; expected a whole number")
-        picture = await self._desk.run(self.uploads.page, key, int(number))
+        key, number = request.path_params["key"], _number(request, "number")
+        picture = await self._desk.run(self.uploads.page, key, number)
         return Response(await self._desk.run(preview, picture), media_type="image/jpeg")
 
     async def read(self, request: Request) -> Response:
@@ -142,6 +154,38 @@ class Server:
         count = await self._desk.run(self.corrections.add, picture, task, text, *region, replaced, model)
         return JSONResponse({"file": str(self.corrections.file), "records": count})
 
+    def _review_routes(self) -> list[Route]:
+        return [
+            Route("/queue", _static(*_REVIEW)),
+            Route("/queue.js", _static("queue.js", "text/javascript")),
+            Route("/drafts", _told(self.first_draft)),
+            Route("/drafts/{place}", _told(self.draft)),
+            Route("/drafts/{place}/{number}", _told(self.draft_picture)),
+            Route("/accept", _told(self.accept), methods=["POST"]),
+            Route("/undo", _told(self.undo), methods=["POST"]),
+        ]
+
+    async def first_draft(self, _: Request) -> Response:
+        """The counts, and which draft is next; null at the end."""
+        return JSONResponse({**self.review.counts(), "next": self.review.next_left(-1)})
+
+    async def draft(self, request: Request) -> Response:
+        return JSONResponse(await self._desk.run(self.review.item, _number(request, "place")))
+
+    async def draft_picture(self, request: Request) -> Response:
+        places = _number(request, "place"), _number(request, "number")
+        return Response(await self._desk.run(self.review.picture, *places), media_type="image/jpeg")
+
+    async def accept(self, request: Request) -> Response:
+        """A draft's text as it is to be learnt, changed or not."""
+        asked = await json_object(request, MOST_TEXT)
+        place, text = _whole(asked, "place"), _text(asked, "text")
+        return JSONResponse(await self._desk.run(self.review.save, place, text))
+
+    async def undo(self, request: Request) -> Response:
+        await json_object(request, MOST_TEXT)
+        return JSONResponse(await self._desk.run(self.review.undo))
+
 
 def _rendered(picture: images.EncodedImage, text: str, task: str, form: str) -> bytes:
     image = images.open_image(picture) if task == "spot" else None
@@ -178,6 +222,13 @@ def _text(asked: Event, name: str) -> str:
     if not isinstance(asked.get(name), str):
         raise RequestError(f"{name}: {str(asked.get(name))[:60]!r}; expected a string")
     return asked[name]
+
+
+def _number(request: Request, name: str) -> int:
+    number = request.path_params[name]
+    if not re.fullmatch("[0-9]{1,9}", number):
+        raise RequestError(f"{name}: {number[:60]!r}; expected a whole number")
+    return int(number)
 
 
 def _whole(asked: Event, name: str) -> int:

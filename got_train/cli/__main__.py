@@ -21,6 +21,8 @@ COMMANDS = {
     "trace": "show which rows went into a step, or which steps saw a row",
     "curve": "say how many pages are enough: train on shares of the data and forecast",
     "merge": "merge a LoRA adapter into its base model, or average several runs",
+    "prelabel": "draft the text of pages by a model, Tesseract or RapidOCR, for people to correct",
+    "queue": "order drafts: doubtful and disputed ones first, and no two alike in a row",
     "infer": "read pages, PDFs, folders or a video",
     "app": "open a local web page to read, compare and correct pages",
     "serve": "answer OpenAI-compatible requests, batched, from one or several models",
@@ -41,11 +43,9 @@ def usage() -> str:
     lines = [f"  {name:{width}}{line}" for name, line in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: got <command> [arguments]",
+            "usage: got <command> [arguments]; got <command> --help; got --version",
             "Train, fine-tune, run and evaluate GOT-OCR2.0 on PaddlePaddle.",
-            "",
             *lines,
-            "got <command> --help shows the arguments of a command, got --version the version.",
         ]
     )
 

@@ -27,13 +27,16 @@ MOST_WAITING = 8  # pages in the queue; more are refused, so that nobody waits w
 def parser() -> CommandParser:
     command = CommandParser(
         "app",
-        description="A local web page: drop a page, read it, correct it, save it as training data.",
+        description="A local web page: drop a page, read it, correct it, save it as training data. "
+        "With --queue a second one, to correct drafts one after the other.",
     )
     add = command.add_argument
-    models = "checkpoint or adapter; a second one reads the same pages beside it"
+    models = "checkpoint or adapter; a second one reads the same pages beside it; --queue needs none"
     several = {"nargs": "+", "action": "extend"}
     names = ("--model-name-or-path", "--model_name_or_path", "--model-name")
-    add(*names, **several, required=True, metavar="FOLDER", help=models)
+    add(*names, **several, default=[], metavar="FOLDER", help=models)
+    queue = "walk through these drafts of got queue with keys: accept, correct, next, undo"
+    add("--queue", type=Path, metavar="FILE", help=queue)
     corrected = "append corrected answers to this file (default corrections/records.jsonl)"
     add("--corrections", type=Path, default=Path("corrections/records.jsonl"), metavar="FILE", help=corrected)
     add(
@@ -67,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     _check(options)
     need_packages("app", "starlette", "uvicorn")
-    need_paddle()
+    if options.model_name_or_path:
+        need_paddle()
     from got_train.app import listening
 
     # end in order, so that the uploaded pages are removed
@@ -75,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     opened = listening.open_port(options.host, options.port)
     with tempfile.TemporaryDirectory(prefix="got_train-app-") as folder, opened:
         server = _server(options, Path(folder))
-        address = listening.address(options.host, opened)
+        address = listening.address(options.host, opened) + "queue" * (options.queue is not None)
         opened.listen()  # from here on requests wait and are not refused
         print(f"app: {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         if options.browser:
@@ -86,6 +90,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     folders = options.model_name_or_path
+    if not folders and options.queue is None:
+        raise UsageError("--model-name-or-path: none; give a checkpoint, or drafts to correct with --queue")
     if len(folders) > MOST_MODELS or len(set(folders)) < len(folders):
         raise UsageError(f"--model-name-or-path: {', '.join(folders)}; expected one or two different ones")
     if not options.max_upload_mb > 0:
@@ -97,9 +103,11 @@ def _check(options: argparse.Namespace) -> None:
 def _server(options: argparse.Namespace, folder: Path) -> Server:
     from got_train.app.corrections import Corrections
     from got_train.app.listening import in_address
+    from got_train.app.review import Review
     from got_train.app.server import Server
     from got_train.app.uploads import Uploads
     from got_train.cpu import settings as cpu
+    from got_train.drafts.draft import read_drafts
     from got_train.inference.reader import OcrPipeline, load_pipeline
     from got_train.inference.scheduler import Scheduler, SchedulerConfig
 
@@ -107,8 +115,11 @@ def _server(options: argparse.Namespace, folder: Path) -> Server:
         print(f"app: loading {name}", file=sys.stderr, flush=True)
         return load_pipeline(name, options.dtype, max_new_tokens=options.max_new_tokens)
 
-    cpu.tune(options.threads)
+    corrections = Corrections(options.corrections)
+    review = None if options.queue is None else Review(options.queue, read_drafts(options.queue), corrections)
+    if options.model_name_or_path:
+        cpu.tune(options.threads)
     scheduler = Scheduler(load, options.model_name_or_path, SchedulerConfig(max_waiting=MOST_WAITING))
     uploads = Uploads(folder, int(options.max_upload_mb * 2**20))
     hosts = [in_address(name) for name in (*options.allow_host, options.host)]
-    return Server(scheduler, uploads, Corrections(options.corrections), hosts)
+    return Server(scheduler, uploads, corrections, hosts, review)

@@ -123,11 +123,11 @@ def as_file(image, form="PNG", **options):
 
 
 @contextlib.contextmanager
-def serving(folder, load, models, most_bytes=1 << 20):
+def serving(folder, load, models, most_bytes=1 << 20, review=None):
     (folder / "uploads").mkdir()
     scheduler = Scheduler(load, models, SchedulerConfig(max_waiting=8), batch_of)
     place = Uploads(folder / "uploads", most_bytes)
-    made = Server(scheduler, place, Corrections(folder / "saved" / "records.jsonl"))
+    made = Server(scheduler, place, Corrections(folder / "saved" / "records.jsonl"), review=review)
     opened = socket.socket()
     opened.bind(("127.0.0.1", 0))
     opened.listen()
@@ -608,11 +608,13 @@ def test_a_terminated_command_leaves_no_pages_behind(tmp_path):
 class Visit(Chromium):
     """A browser that is at the page of a client."""
 
+    ready = "document.querySelectorAll('article').length > 0"
+
     def __init__(self, client, folder, **looks):
         super().__init__(folder / "profile", **looks)
         self.address = f"http://{client.host}/"
         self.call("Page.navigate", {"url": self.address})
-        self.until("document.querySelectorAll('article').length > 0")
+        self.until(self.ready)
 
     def until(self, condition):
         end = time.monotonic() + 30
