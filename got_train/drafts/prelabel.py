@@ -96,7 +96,7 @@ def _drafts(records: dict[str, Record], readers: Sequence[Reader]) -> Iterator[D
     answers: list[Iterable[Answer]] = [reader.read(list(records.values())) for reader in readers]
     for (key, record), *of_record in zip(records.items(), *answers, strict=True):
         reference = record.text or None
-        question = replace(record, text="", glyphs=(), rejected="")
+        question = replace(record, text="", char_boxes=(), rejected="")
         yield Draft(key=key, record=question, answers=tuple(of_record), reference=reference)
 
 
