@@ -36,6 +36,7 @@ SPACES = {
 
 TASKS = tuple(WORDS)
 ONE_VIEW = ("ocr", "format", "spot")
+TILED = {"ocr": "multi_crop_ocr", "format": "multi_crop"}  # the same of a whole page in several views
 REGIONAL = ("ocr", "format")  # these read a box or a color
 COLORS = ("red", "green", "blue")
 PROMPT_TEMPLATES = (*SPACES, "stage1")

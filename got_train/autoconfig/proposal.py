@@ -17,6 +17,7 @@ from got_train.preflight import config_checks
 from got_train.preflight.base_reading import BaseReading
 from got_train.preflight.scan import ScanResult
 from got_train.preflight.statistics import Statistics, merged
+from got_train.prompts import TILED
 
 from .documents import Document
 
@@ -27,7 +28,6 @@ MOST_EPOCHS = 10
 STEPS_ANEW, EPOCHS_ANEW = 4000, 30  # where the base has never learnt these characters
 ROUND = 64  # tokens
 MOST_TOKENS = 8192  # of a sample: the released model's training length
-WHOLE_PAGE = {"ocr": "multi_crop_ocr", "format": "multi_crop"}
 
 Line = tuple[str, Any, str]  # key, value, reason
 
@@ -131,8 +131,8 @@ def with_tiles(
     if warning is None or whole.small[0][1] <= whole.small[0][0]:
         return list(documents), ""
     moved = [
-        replace(document, task=WHOLE_PAGE.get(document.task, document.task), form=f"{document.form}, tiles")
-        if document.task in WHOLE_PAGE
+        replace(document, task=TILED.get(document.task, document.task), form=f"{document.form}, tiles")
+        if document.task in TILED
         else document
         for document in documents
     ]

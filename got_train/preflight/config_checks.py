@@ -198,12 +198,12 @@ def text_height_warning(statistics: Statistics, patch: int, role: str) -> Findin
     low = statistics.lines.above(-1) - statistics.lines.above((patch - 1) // 2)
     if not pages or low < 0.05 * statistics.lines.total or not statistics.small:
         return None
-    seen, cropped, location = statistics.small[0]
-    gain = f"task multi_crop would show them {cropped} px high, data.max_crops more so"
+    seen, cropped, task, location = statistics.small[0]
+    gain = f"task {task} would show them {cropped} px high, data.max_crops more so; raise data.max_tokens too"
     if cropped <= seen:
         gain = (
-            "tiles would not help: scan at a higher resolution, or cut pages into windows of a few lines "
-            "(got convert-data --tasks window)"
+            f"{'tiles would not help' if task else 'such rows are read in one view'}: scan at a higher "
+            "resolution, or cut pages into windows of a few lines (got convert-data --tasks window)"
         )
     return Finding(
         WARNING,

@@ -30,7 +30,6 @@ from .findings import ERROR, WARNING, Finding
 from .statistics import ScriptTokens, Statistics, script_runs
 
 WIDE = 3  # times its height, from which on a picture of one line is a crop of it
-TILED = ("ocr", "format")  # tasks that multi_crop has a form of
 BLANK = 24  # grey levels between the lightest and the darkest; paper and JPEG alone stay below
 _SUBJECTS = {"query": "question", "box": "region", "color": "region"}
 
@@ -184,10 +183,11 @@ class RowChecker:
         seen, cropped = lines.in_view(side, grid), lines.in_view(side, cut)
         stats.lines.add(round(seen))
         if record.task in prompts.ONE_VIEW:
-            tiled = record.task in TILED and record.box is None and record.color is None
-            cropped = cropped if tiled else seen  # the others see one view, whatever they show
+            whole = record.box is None and record.color is None
+            task = prompts.TILED.get(record.task, "") if whole else ""
+            cropped = cropped if task else seen  # the others see one view, whatever they show
             stats.cropped.add(round(cropped))
-            stats.small = sorted([*stats.small, (round(seen), round(cropped), record.location)])[:5]
+            stats.small = sorted([*stats.small, (round(seen), round(cropped), task, record.location)])[:5]
 
     def _scripts(self, stats: Statistics, text: str) -> None:
         for script, runs in script_runs(text).items():

@@ -123,7 +123,8 @@ class Statistics:
     no_lines: int = 0
     crop_widths: Histogram = field(default_factory=Histogram)  # of a character of a line crop, view pixels
     narrow: list[tuple[int, str]] = field(default_factory=list)  # crop widths, location: the worst few
-    small: list[tuple[int, int, str]] = field(default_factory=list)  # lines, cropped, where: the worst few
+    # lines, cropped, task of tiles (empty: none), location: the worst few
+    small: list[tuple[int, int, str, str]] = field(default_factory=list)
     scripts: dict[str, ScriptTokens] = field(default_factory=dict)
     unfamiliar: Counter[str] = field(default_factory=Counter)  # characters, see data/characters.py
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from got_train.preflight.findings import Finding
 from got_train.preflight.rows import RowChecker
 from got_train.preflight.scan import Source, scan
 from got_train.preflight.statistics import Histogram, script_runs
+from got_train.prompts import TASKS
 from got_train.tokenizer import load_tokenizer
 
 
@@ -550,10 +552,28 @@ def test_small_print_is_warned_of_with_what_tiles_would_gain(tmp_path):
     assert found.cause.startswith(
         "lines of 7 px in the view; 1 of 1 pages looked at in train have lines below 8"
     )
-    assert found.fix.startswith("task multi_crop would show them 19 px high")
+    assert found.fix.startswith("task multi_crop_ocr would show them 19 px high")
     large, text = page(15, size=(1800, 2400), font=60)
     seen = seen_of(tmp_path, train=[(large, text)])
     assert settings.text_height_warning(seen.statistics[0], patch=16, role="train") is None
+
+
+@pytest.mark.parametrize("task", ["ocr", "format", "spot", "box", "color"])
+def test_small_print_is_never_advised_a_task_that_the_row_cannot_have(tmp_path, task):
+    """The advice is followed: the row with the task that it names makes a sample, of tiles."""
+    small, text = page(60, size=(1800, 2400), font=16)
+    region = {"box": {"box": (0, 0, 900, 1200)}, "color": {"color": "red"}}.get(task, {})
+    text = "[0,0,500,500] small print" if task == "spot" else text
+    small.save(tmp_path / "small.png")
+    record = Record((str(tmp_path / "small.png"),), task if task in TASKS else "ocr", text, **region)
+    collator = Collator(load_tokenizer("configs/nano/tokenizer"), side=1024, view_tokens=4, max_tokens=9000)
+    result = scan([Source("train", "train", [record])], RowChecker(collator))
+    fix = settings.text_height_warning(result.statistics[0], patch=16, role="train").fix
+    if task in ("ocr", "format"):
+        advised = replace(record, task=fix.split()[1])
+        assert len(collator.sample(advised).views) > 1
+    else:
+        assert fix.startswith("such rows are read in one view: scan") and "_" not in fix
 
 
 def test_a_blank_picture_with_an_answer_and_ink_without_one_are_told(run):
