@@ -25,6 +25,7 @@ from PIL import Image
 import infer
 import train
 from got_train.cli import evaluate
+from tests.tiny_models import TRAINED_DECODER, TRAINED_ENCODER
 
 TOKENIZER = Path(__file__).parents[1] / "configs" / "nano" / "tokenizer"
 COMMANDS = {"train": train.main, "infer": infer.main, "evaluate": evaluate.main}
@@ -54,11 +55,9 @@ def sound() -> None:
         rows.append({"images": [f"{number}.png"], "task": "ocr", "text": "abcdefgh"[:number]})
     write_rows(rows)
     shutil.copytree(TOKENIZER, "tokenizer")
-    vision = {"image_side": 32, "patch": 4, "width": 16, "layers": 2, "heads": 2, "mlp_width": 24}
-    vision |= {"window": 3, "global_layers": [1], "neck_width": 8, "out_width": 16}
-    decoder = {"vocab_size": 0, "width": 16, "layers": 1, "heads": 4, "mlp_width": 24, "max_positions": 256}
+    decoder = {**TRAINED_DECODER, "layers": 1}
     settings = {
-        "model": {"tokenizer": "tokenizer", "vision": vision, "decoder": decoder},
+        "model": {"tokenizer": "tokenizer", "vision": TRAINED_ENCODER, "decoder": decoder},
         "data": {"train": "data.jsonl", "max_tokens": 128},
         "train": {
             **{

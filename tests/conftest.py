@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from got_train.cpu import settings as cpu
+from tests.tiny_models import ENCODER, TRAINED_DECODER, TRAINED_ENCODER
 
 GOT_TINY = Path(__file__).parents[1] / "got_train" / "doctor" / "got_tiny"
 
@@ -49,10 +50,8 @@ def random_model():
     def make(kind="qwen2", seed=0, decoder=None, **vision):
         sizes = {"vocab_size": 40, "width": 16, "layers": 2, "heads": 4, "mlp_width": 24, "max_positions": 64}
         sizes |= {"kind": kind, "kv_heads": 2 if kind == "qwen2" else 4, **(decoder or {})}
-        look = {"image_side": 64, "patch": 8, "width": 16, "layers": 3, "heads": 2, "mlp_width": 24}
-        look |= {"window": 3, "global_layers": (1,), "neck_width": 8, "out_width": 16, **vision}
         config = GotConfig(
-            vision=VisionConfig(**look),
+            vision=VisionConfig(**{**ENCODER, "layers": 3, "mlp_width": 24, **vision}),
             decoder=DecoderConfig(**sizes),
             image_token=sizes["vocab_size"] - 1,
             pad_token=0,
@@ -155,9 +154,6 @@ def tiny_run(tmp_path):
             {"images": [f"{row}.png"], "task": "ocr", "text": "".join(letters), "char_boxes": char_boxes}
         )
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    vision = {"image_side": 32, "patch": 4, "width": 16, "layers": 2, "heads": 2, "mlp_width": 24}
-    vision |= {"window": 3, "global_layers": [1], "neck_width": 8, "out_width": 16}
-    decoder = {"vocab_size": 0, "width": 16, "layers": 2, "heads": 4, "mlp_width": 24, "max_positions": 256}
     tokenizer = str(GOT_TINY.parents[2] / "configs" / "nano" / "tokenizer")
     train = {
         "max_steps": 6,
@@ -167,7 +163,7 @@ def tiny_run(tmp_path):
         "save_steps": 100,
     }
     settings = {
-        "model": {"tokenizer": tokenizer, "vision": vision, "decoder": decoder},
+        "model": {"tokenizer": tokenizer, "vision": TRAINED_ENCODER, "decoder": TRAINED_DECODER},
         "data": {"train": str(tmp_path / "data.jsonl"), "max_tokens": 256},
         "optimizer": {"learning_rate": 1e-2, "warmup_ratio": 0.5, "min_lr_ratio": 0.1, "weight_decay": 0.1},
         "train": {**train, "threads": 1, "output_dir": str(tmp_path / "run")},

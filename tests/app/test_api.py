@@ -11,7 +11,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -37,22 +36,17 @@ from got_train.images import EncodedImage
 from got_train.inference.batch import OcrBatch, Reading
 from got_train.inference.reader import Decoding, OcrRequest, Page, TextStreamer, load_pipeline
 from got_train.inference.scheduler import Scheduler, SchedulerConfig
+from tests.app import serving as shared
+from tests.app.serving import LINES, listening
 from tests.app.test_hostile_requests import VALUES
 
 ROOT = Path(__file__).parents[2]
 NANO = ROOT / "configs" / "nano" / "weights" / "stage3"
-LINES = ("the", "source", "code")
 WORDS = ("license", "copyright", "notice", "the", "source", "code", "this", "list", "conditions")
 
 
 def picture(*lines, seed=0):
-    from data_tools.drawing.fonts import find_fonts
-    from data_tools.engines.lines import render_page
-
-    font = find_fonts(["Lato-Regular"])[0]
-    made = io.BytesIO()
-    render_page(lines, font, 20, 128, np.random.default_rng(seed)).image.save(made, "PNG")
-    return made.getvalue()
+    return shared.as_file(shared.picture(*lines, seed=seed))
 
 
 def data_url(data, kind="image/png"):
@@ -67,21 +61,13 @@ def body(data=None, text="OCR: ", **more):
 
 
 @contextlib.contextmanager
-def serving(folder, pipelines, config=None, **api):
+def serving(folder, pipelines, limits=None, **api):
     folder.mkdir(exist_ok=True)
-    scheduler = Scheduler(pipelines.get, list(pipelines), config)
+    scheduler = Scheduler(pipelines.get, list(pipelines), limits)
     made = Api(scheduler, Uploads(folder, 1 << 20), ApiConfig(**api))
-    opened = socket.socket()
-    opened.bind(("127.0.0.1", 0))
-    opened.listen(256)
-    server = uvicorn.Server(uvicorn.Config(made.app, log_level="warning", timeout_graceful_shutdown=5))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
-    thread.start()
-    try:
-        yield Client(opened.getsockname()[1], scheduler)
-    finally:
-        server.should_exit = True
-        thread.join(30)
+    config = uvicorn.Config(made.app, log_level="warning", timeout_graceful_shutdown=5)
+    with listening(config) as port:
+        yield Client(port, scheduler)
 
 
 class Client:

@@ -17,7 +17,6 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 
 from got_train.app import uploads as limits
@@ -34,11 +33,11 @@ from got_train.inference import confidence
 from got_train.inference.batch import OcrBatch, Reading
 from got_train.inference.reader import OcrRequest, OcrResult, Page, Prompt, load_pipeline
 from got_train.inference.scheduler import BusyError, ClosingError, Scheduler, SchedulerConfig
+from tests.app.serving import LINES, as_file, listening, picture
 from tests.chromium import PROGRAM, Chromium
 
 ROOT = Path(__file__).parents[2]
 NANO = ROOT / "configs" / "nano" / "weights" / "stage3"
-LINES = ("the", "source", "code")
 SOURCE = [7, 320, 507, 445]  # its second line, in thousandths
 SPOTS = "[50,100,700,200] copyright\n[50,300,500,400] notice\nthis"
 SAID = {"ocr": "the source coda", "format": "# Head\n\n\\(a^2\\) and <b>x</b>", "spot": SPOTS}
@@ -107,38 +106,14 @@ def batch_of(pipeline):
     return ToldBatch(pipeline) if isinstance(pipeline, Told) else OcrBatch(pipeline)
 
 
-def picture(*lines):
-    """A page of single lines as the nano model knows them."""
-    from data_tools.drawing.fonts import find_fonts
-    from data_tools.engines.lines import render_page
-
-    font = find_fonts(["Lato-Regular"])[0]
-    return render_page(lines, font, 20, 128, np.random.default_rng(0)).image
-
-
-def as_file(image, form="PNG", **options):
-    made = io.BytesIO()
-    image.save(made, form, **options)
-    return made.getvalue()
-
-
 @contextlib.contextmanager
 def serving(folder, load, models, most_bytes=1 << 20, review=None):
     (folder / "uploads").mkdir()
     scheduler = Scheduler(load, models, SchedulerConfig(max_waiting=8), batch_of)
     place = Uploads(folder / "uploads", most_bytes)
     made = Server(scheduler, place, Corrections(folder / "saved" / "records.jsonl"), review=review)
-    opened = socket.socket()
-    opened.bind(("127.0.0.1", 0))
-    opened.listen()
-    server = uvicorn.Server(uvicorn_config(made.app, connections=100, shutdown_seconds=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
-    thread.start()
-    try:
-        yield Client(opened.getsockname()[1], folder)
-    finally:
-        server.should_exit = True
-        thread.join(20)
+    with listening(uvicorn_config(made.app, connections=100, shutdown_seconds=1)) as port:
+        yield Client(port, folder)
 
 
 class Client:

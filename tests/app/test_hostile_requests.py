@@ -16,7 +16,8 @@ from got_train.app import bodies, listening, uploads
 from got_train.app.guard import Guard
 from got_train.errors import ImageError
 from got_train.images import image_frames
-from tests.app.test_app import Told, as_file, serving
+from tests.app.serving import as_file
+from tests.app.test_app import Told, serving
 
 READ = {"key": "", "number": 1, "task": "ocr", "crop": "single", "model": "told"}
 VALUES = (

@@ -19,6 +19,7 @@ from got_train.generation.repetition import RepetitionDetector, RepetitionRule
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 from got_train.modeling.cpu.accelerate import accelerate
 from got_train.modeling.got import Got
+from tests.tiny_models import ENCODER
 
 FIXTURES = Path(__file__).parents[2] / "got_train" / "doctor" / "got_tiny"
 CASES = {"single": [0], "multi": [0, 1, 2], "batch_left_padded": [0, 1, 2]}  # the views of each
@@ -54,20 +55,8 @@ def tiny(kind="qwen2", image_token=IMAGE, **decoder):
     sizes = {"vocab_size": 60, "width": 32, "layers": 2, "heads": 4, "mlp_width": 48, "max_positions": 96}
     if kind == "qwen2":
         sizes["kv_heads"] = 2
-    vision = VisionConfig(
-        image_side=64,
-        patch=8,
-        width=16,
-        layers=2,
-        heads=2,
-        mlp_width=32,
-        window=3,
-        global_layers=(1,),
-        neck_width=8,
-        out_width=16,
-    )
     config = GotConfig(
-        vision=vision,
+        vision=VisionConfig(**ENCODER),
         decoder=DecoderConfig(kind=kind, **{**sizes, "init_std": 0.3, **decoder}),
         image_token=image_token,
         pad_token=0,

@@ -29,6 +29,7 @@ from got_train.inference.reader import (
 from got_train.modeling.config import DecoderConfig, GotConfig, VisionConfig
 from got_train.modeling.got import Got
 from got_train.tokenizer import BYTES, OptTokenizer, train_tokenizer
+from tests.tiny_models import ENCODER
 
 SIDE, VIEW_TOKENS = 64, 4
 
@@ -36,22 +37,10 @@ SIDE, VIEW_TOKENS = 64, 4
 def tiny_checkpoint(folder, tokenizer=None, **decoder):
     """A random model of 32 numbers a word that reads views of 64 x 64 pixels, with a tokenizer of 270 ids."""
     tokenizer = tokenizer or train_tokenizer(["the cat sat on the mat, the cat sat on the hat " * 4], 270)
-    vision = VisionConfig(
-        image_side=SIDE,
-        patch=8,
-        width=16,
-        layers=2,
-        heads=2,
-        mlp_width=32,
-        window=3,
-        global_layers=(1,),
-        neck_width=8,
-        out_width=16,
-    )
     sizes = {"width": 32, "layers": 2, "heads": 4, "mlp_width": 48, "max_positions": 512, "init_std": 0.3}
     paddle.seed(11)
     config = GotConfig(
-        vision=vision,
+        vision=VisionConfig(**ENCODER),
         decoder=DecoderConfig(vocab_size=tokenizer.size, **{**sizes, **decoder}),
         image_token=tokenizer.image_id,
         pad_token=tokenizer.pad_id,

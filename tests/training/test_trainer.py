@@ -397,6 +397,10 @@ def test_going_on_with_a_checkpoint_beyond_the_runs_last_step_is_refused(fit, tm
 # ---- the run's folder
 
 
+# of a folder whose run of 6 steps has ended, with a checkpoint every 2 steps
+FINISHED = [".lock", "audit.json", "checkpoint-4", "checkpoint-6", "final", "ledger-0.jsonl", "visualdl"]
+
+
 def names(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
@@ -404,15 +408,7 @@ def names(folder):
 def test_a_run_leaves_checkpoints_the_final_model_and_scalars_and_nothing_else(fit, tmp_path):
     final = run.train(load_config(fit.path, ["train.save_steps=2", "train.char_loss_weight=1"]))
     assert final == tmp_path / "run" / "final"
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-        ".lock",
-        "audit.json",
-        "checkpoint-4",
-        "checkpoint-6",
-        "final",
-        "ledger-0.jsonl",
-        "visualdl",
-    ]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == FINISHED
     model = ["config.json", "model.safetensors", "qwen.tiktoken", "run.yaml", "tokenizer_config.json"]
     assert names(final) == ["characters.json", *model]
     more = ["char_head.safetensors", "checkpoint.json", "optimizer-0.safetensors", "trainer_state.json"]
@@ -465,15 +461,7 @@ def test_a_save_that_fails_leaves_the_checkpoint_before_it(fit, tmp_path, monkey
     assert (folder / ".unfinished" / "checkpoint-4" / "model.safetensors").exists()
     monkeypatch.setattr(trainer, "save_optimizer", save)
     run.train(config, resume=True)
-    assert sorted(path.name for path in folder.iterdir()) == [
-        ".lock",
-        "audit.json",
-        "checkpoint-4",
-        "checkpoint-6",
-        "final",
-        "ledger-0.jsonl",
-        "visualdl",
-    ]
+    assert sorted(path.name for path in folder.iterdir()) == FINISHED
     assert names(folder / "checkpoint-4") == names(folder / "checkpoint-6")
     assert (folder / "final" / "model.safetensors").read_bytes() == _final(whole, tmp_path)
 
