@@ -223,9 +223,16 @@ def print_summary(summary: dict[str, Any]) -> None:
         print(f"  {summary['missing_shards']} shards of other parts are still to be made", file=sys.stderr)
 
 
-def run(command: Callable[[], dict[str, Any]]) -> int:
-    """Exit code of an engine's command, after its closing table."""
-    return exit_code(lambda: print_summary(command()))
+def command(
+    parser: Callable[[], argparse.ArgumentParser], make: Callable[[argparse.Namespace], dict[str, Any]]
+) -> Callable[[list[str] | None], int]:
+    """The main of an engine: reads its options, makes the records, prints the table, gives the exit code."""
+
+    def main(words: list[str] | None = None) -> int:
+        args = parser().parse_args(words)
+        return exit_code(lambda: print_summary(make(args)))
+
+    return main
 
 
 def exit_code(command: Callable[[], int | None]) -> int:

@@ -493,10 +493,7 @@ def _words(args: argparse.Namespace) -> tuple[tuple[tuple[str, ...], ...], tuple
     return words, chinese
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = parser().parse_args(arguments)
-    return produce.run(lambda: make(args))
-
+main = produce.command(parser, make)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -331,10 +331,7 @@ def _with_single_fonts(language: scene.Language) -> scene.Language:
     return language._replace(fonts=fonts)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = parser().parse_args(arguments)
-    return produce.run(lambda: make(args))
-
+main = produce.command(parser, make)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -278,10 +278,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     return produce.write(engine, args, args.count, without, fonts=fonts, photo_names=names)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = parser().parse_args(arguments)
-    return produce.run(lambda: make(args))
-
+main = produce.command(parser, make)
 
 if __name__ == "__main__":
     sys.exit(main())

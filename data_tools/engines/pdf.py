@@ -268,10 +268,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     return summary | {"left_out": dict(left_out)}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = parser().parse_args(arguments)
-    return produce.run(lambda: make(args))
-
+main = produce.command(parser, make)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -568,10 +568,7 @@ def _chinese(names: str) -> tuple[str, tuple[Path, ...]]:
     return version, paths
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = parser().parse_args(arguments)
-    return produce.run(lambda: make(args))
-
+main = produce.command(parser, make)
 
 if __name__ == "__main__":
     sys.exit(main())

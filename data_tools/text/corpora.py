@@ -254,10 +254,6 @@ def _side(split: Split, sources: tuple[str, ...]) -> list[Document]:
     return sorted(side, key=lambda document: document.name)
 
 
-def _texts(document: Document) -> tuple[str, ...]:
-    return document.paragraphs + document.items
-
-
 def _folded(text: str) -> str:
     return re.sub(r"\W+", " ", text).lower().strip()
 
@@ -267,7 +263,7 @@ def _without_repeats(texts: list[Document], known: set[str]) -> list[Document]:
     kept = []
     for document in texts:
         new: dict[str, str] = {}
-        for text in _texts(document):
+        for text in document.paragraphs + document.items:
             key = _folded(text)
             if key not in known:
                 known.add(key)

@@ -51,7 +51,7 @@ def documents_of_pictures(
     files = [_file(path) for _, path in pictures]
     if any(document for document, _ in pictures):
         return [document or file for (document, _), file in zip(pictures, files, strict=True)], BY_ROW
-    names = [_named(path) for _, path in pictures]
+    names = [_file_and_name(path)[1] for _, path in pictures]
     if names != files:
         return names, BY_NAME
     numbered = [_numbered(path) for _, path in pictures]
@@ -86,10 +86,6 @@ def _path(record: Record) -> str:
 
 def _file(image: str) -> str:
     return _file_and_name(image)[0]
-
-
-def _named(image: str) -> str:
-    return _file_and_name(image)[1]
 
 
 @lru_cache(8192)  # many rows show one page

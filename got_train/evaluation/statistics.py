@@ -128,7 +128,7 @@ def paired_rates(
         raise EvaluationError("paired_rates: no rows; expected at least one pair")
     values = np.hstack([np.asarray(first, dtype=float), np.asarray(second, dtype=float)])
     sums = _cluster_sums(values, clusters)
-    before, after = (_rate(sums[:, side].sum(axis=0)) for side in (slice(0, 2), slice(2, 4)))
+    before, after = (float(_rates(sums[:, side].sum(axis=0)[None])[0]) for side in (slice(0, 2), slice(2, 4)))
     drawn = np.concatenate([counts @ sums for counts in _resampled(len(sums), draws)])
     changes = _rates(drawn[:, 2:]) - _rates(drawn[:, :2])
     row_change = _rates(values[:, 2:]) - _rates(values[:, :2])
@@ -231,10 +231,6 @@ def _rates(sums: np.ndarray) -> np.ndarray:
     numerators, denominators = sums[:, 0], sums[:, 1]
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(denominators > 0, numerators / denominators, numerators > 0)
-
-
-def _rate(sums: np.ndarray) -> float:
-    return float(_rates(sums[None])[0])
 
 
 def _sign_flip(sums: np.ndarray, draws: int) -> float:

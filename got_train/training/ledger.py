@@ -80,7 +80,7 @@ class SampleLog:
     path: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        self.path = _path(self.output_dir, self.rank)
+        self.path = Path(self.output_dir) / f"ledger-{self.rank}.jsonl"
 
     def truncate_after(self, step: int) -> None:
         """Forget the steps after `step`: their weights are lost, and they will be made again."""
@@ -134,10 +134,6 @@ def _truncate(path: Path, step: int) -> None:
 def _whole_lines(path: Path) -> Iterable[str]:
     lines = read_text(path, TrainingError).split("\n")
     yield from (f"{line}\n" for line in lines[:-1])
-
-
-def _path(output_dir: str | os.PathLike, rank: int) -> Path:
-    return Path(output_dir) / f"ledger-{rank}.jsonl"
 
 
 def _files(output_dir: str | os.PathLike) -> dict[int, Path]:

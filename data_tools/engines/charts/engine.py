@@ -373,10 +373,7 @@ def _echarts_version() -> str:
     return json.loads((renderers.find_package("echarts") / "package.json").read_text())["version"]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = parser().parse_args(arguments)
-    return produce.run(lambda: make(args))
-
+main = produce.command(parser, make)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -42,7 +42,9 @@ class EMA(TrainerCallback):
             self._set(own)
 
     def state_dict(self) -> dict[str, paddle.Tensor]:
-        return self.shadow or {name: _copy(value) for name, value in self._weights.items()}
+        return self.shadow or {
+            name: value.detach().astype("float32").clone() for name, value in self._weights.items()
+        }
 
     def set_state_dict(self, state: dict[str, paddle.Tensor]) -> None:
         self.shadow = {name: state[name] for name in self._weights}
@@ -51,7 +53,3 @@ class EMA(TrainerCallback):
     def _set(self, values: dict[str, paddle.Tensor]) -> None:
         for name, weight in self._weights.items():
             weight.set_value(values[name].astype(weight.dtype))
-
-
-def _copy(value: paddle.Tensor) -> paddle.Tensor:
-    return value.detach().astype("float32").clone()

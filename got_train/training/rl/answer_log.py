@@ -51,41 +51,41 @@ class StepRewards:
     @classmethod
     def of(cls, step: int, groups: Sequence[Group], gathered: Callable[[Any], list[Any]]) -> StepRewards:
         """Of this process's groups together with those that `gathered` brings from the others."""
-        mine = [
+        own = [
             {
-                "rewards": [each.reward for each in group],
-                "log_probs": float(sum(sum(each.log_probs) for each in group)),
-                "tokens": sum(len(each.ids) for each in group),
-                "ended": sum(each.finished == "stop" for each in group),
-                "parts": {name: [each.parts[name] for each in group] for name in group[0].parts},
+                "rewards": [answer.reward for answer in group],
+                "log_probs": float(sum(sum(answer.log_probs) for answer in group)),
+                "tokens": sum(len(answer.ids) for answer in group),
+                "ended": sum(answer.finished == "stop" for answer in group),
+                "parts": {name: [answer.parts[name] for answer in group] for name in group[0].parts},
             }
             for group in groups
         ]
-        found = [group for part in gathered(mine) for group in part]
-        if not found:
+        totals = [group for process in gathered(own) for group in process]
+        if not totals:
             return cls(step, 0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
-        rewards = [value for group in found for value in group["rewards"]]
-        tokens = sum(group["tokens"] for group in found)
-        names = dict.fromkeys(name for group in found for name in group["parts"])
+        rewards = [value for group in totals for value in group["rewards"]]
+        tokens = sum(group["tokens"] for group in totals)
+        names = dict.fromkeys(name for group in totals for name in group["parts"])
         return cls(
             step=step,
             answers=len(rewards),
             reward=float(np.mean(rewards)),
-            deviation=float(np.mean([np.std(group["rewards"]) for group in found])),
-            no_variance=float(np.mean([not has_variance(group["rewards"]) for group in found])),
-            entropy=-sum(group["log_probs"] for group in found) / max(1, tokens),
+            deviation=float(np.mean([np.std(group["rewards"]) for group in totals])),
+            no_variance=float(np.mean([not has_variance(group["rewards"]) for group in totals])),
+            entropy=-sum(group["log_probs"] for group in totals) / max(1, tokens),
             tokens=tokens / len(rewards),
-            ended=sum(group["ended"] for group in found) / len(rewards),
+            ended=sum(group["ended"] for group in totals) / len(rewards),
             parts={
-                name: float(np.mean([v for group in found for v in group["parts"].get(name, ())]))
+                name: float(np.mean([v for group in totals for v in group["parts"].get(name, ())]))
                 for name in names
             },
         )
 
     def curves(self) -> dict[str, float]:
         """By the names of their curves."""
-        own = ("reward", "deviation", "no_variance", "entropy", "tokens", "ended")
-        return {f"rl/{name}": getattr(self, name) for name in own} | {
+        names = ("reward", "deviation", "no_variance", "entropy", "tokens", "ended")
+        return {f"rl/{name}": getattr(self, name) for name in names} | {
             f"rl/{name.replace('.', '_')}": value for name, value in self.parts.items()
         }
 
@@ -100,13 +100,13 @@ class AnswerLog:
     def add(self, step: int, draw: int, location: str, group: Group) -> None:
         answers = [
             {
-                "text": each.text,
-                "reward": round(each.reward, 6),
-                "tokens": len(each.ids),
-                "finished": each.finished,
-                "parts": {name: round(value, 6) for name, value in each.parts.items()},
+                "text": answer.text,
+                "reward": round(answer.reward, 6),
+                "tokens": len(answer.ids),
+                "finished": answer.finished,
+                "parts": {name: round(value, 6) for name, value in answer.parts.items()},
             }
-            for each in group
+            for answer in group
         ]
         self._append(
             self._answers(self.rank), {"step": step, "draw": draw, "row": location, "answers": answers}
@@ -120,10 +120,10 @@ class AnswerLog:
         paths = [self._answers(self.rank)] if self.rank else sorted(self.output_dir.glob("answers-*.jsonl"))
         for path in (*paths, *([] if self.rank else [self.output_dir / REWARDS_FILE])):
             if path.exists():
-                kept = [
+                lines = [
                     json.dumps(row, ensure_ascii=False) for row in read_lines(path) if row["step"] <= step
                 ]
-                write_atomic(path, "".join(f"{line}\n" for line in kept))
+                write_atomic(path, "".join(f"{line}\n" for line in lines))
 
     def _answers(self, rank: int) -> Path:
         return self.output_dir / f"answers-{rank}.jsonl"

@@ -32,12 +32,12 @@ def collapse(
     if third == 0:
         return ""
     first, last = (
-        float(np.mean([each.reward for each in some])) for some in (rewards[:third], rewards[-third:])
+        float(np.mean([step.reward for step in steps])) for steps in (rewards[:third], rewards[-third:])
     )
     if last <= first:
         return ""
     deltas = metric_deltas(before.of_files(records.validation), now.of_files(records.validation))
-    worse = [each for each in deltas if each.metric == WATCHED and each.verdict == WORSE]
+    worse = [delta for delta in deltas if delta.metric == WATCHED and delta.verdict == WORSE]
     if not worse:
         return ""
     return f"the reward rose from {first:.4f} to {last:.4f}, but {worse[0].sentence()}"

@@ -14,12 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import paddle
-from paddle import nn
 
 from got_train.config.schema import RlConfig
-from got_train.modeling.got import Got
 
-from .rows import answer_log_probs, log_probs_at
+from .rows import AnswerLoss, answer_log_probs, log_probs_at
 
 NO_VARIANCE = 1e-6  # of a group's rewards; float sums of equal metrics differ by less
 
@@ -68,16 +66,11 @@ def kl_to_start(log_probs: paddle.Tensor, start: paddle.Tensor) -> paddle.Tensor
     return difference.exp() - difference - 1
 
 
-class PolicyLoss(nn.Layer):
-    """A Got with the objective of its sampled answers; returns the share of one micro-batch in the step's.
+class PolicyLoss(AnswerLoss):
+    """A Got with the objective of its sampled answers; returns what one micro-batch adds to the step's.
 
     Each page goes through the encoder once; `view_index` says which of its views every answer looks at.
     """
-
-    def __init__(self, got: Got, settings: RlConfig) -> None:
-        super().__init__()
-        self.got, self.settings, self.char_head = got, settings, None
-        self.extra_parameters = [got.vision.pos_embed, got.decoder.head]
 
     def forward(
         self,
@@ -90,17 +83,17 @@ class PolicyLoss(nn.Layer):
         old_log_probs: paddle.Tensor,
         start_log_probs: paddle.Tensor,
     ) -> paddle.Tensor:
-        """weights, advantages, log p (A, T) stand at the place of their token; of weight 0 it is left out."""
-        places = paddle.nonzero(weights[:, 1:].flatten() > 0).flatten()
+        """weights, advantages and log p are (A, T), a value a token; tokens of weight 0 are left out."""
+        settings = self.settings
+        positions = paddle.nonzero(weights[:, 1:].flatten() > 0).flatten()
         inputs = (input_ids, pixel_values, attention_mask, view_index)
-        log_probs = answer_log_probs(self.got, *inputs, places, self.settings.temperature)
-        if len(places) == 0:
+        log_probs = answer_log_probs(self.got, *inputs, positions, settings.temperature)
+        if len(positions) == 0:
             return log_probs.sum()
 
         def chosen(values: paddle.Tensor) -> paddle.Tensor:
-            return paddle.gather(values[:, 1:].flatten(), places)
+            return paddle.gather(values[:, 1:].flatten(), positions)
 
-        settings = self.settings
         loss = surrogate(
             log_probs, chosen(old_log_probs), chosen(advantages), settings.clip_low, settings.clip_high
         )
@@ -108,6 +101,6 @@ class PolicyLoss(nn.Layer):
             loss = loss + settings.kl_coefficient * kl_to_start(log_probs, chosen(start_log_probs))
         return (loss * chosen(weights)).sum()
 
-    def log_probs_at(self, tensors: dict[str, paddle.Tensor], wanted: paddle.Tensor) -> paddle.Tensor:
-        """log p (A, T) of the wanted tokens at the temperature of sampling."""
-        return log_probs_at(self.got, tensors, wanted, self.settings.temperature)
+    def log_probs_at(self, tensors: dict[str, paddle.Tensor], mask: paddle.Tensor) -> paddle.Tensor:
+        """log p (A, T) of the mask's tokens at the temperature of sampling."""
+        return log_probs_at(self.got, tensors, mask, self.settings.temperature)

@@ -13,30 +13,22 @@ from typing import Any
 import numpy as np
 import paddle
 import paddle.nn.functional as F
-from paddle import nn
 
-from got_train.config.schema import RlConfig
 from got_train.data.record import Record, RecordError
-from got_train.modeling.got import Got
 from got_train.training.ledger import DROPPED
 from got_train.training.loader import CHECKSUMS, StepLoader
 
-from .rows import answer_log_probs, answer_rows, log_probs_at
+from .rows import AnswerLoss, answer_log_probs, answer_rows, log_probs_at
 
 
 def preference_loss(sums: paddle.Tensor, start_sums: paddle.Tensor, beta: float) -> paddle.Tensor:
     """-log sigmoid(beta x margin) of each pair; sums (A,): log p of whole answers, now and at the start."""
-    gained = sums - start_sums
-    return -F.log_sigmoid(beta * (gained[0::2] - gained[1::2]))
+    gains = sums - start_sums
+    return -F.log_sigmoid(beta * (gains[0::2] - gains[1::2]))
 
 
-class PreferenceLoss(nn.Layer):
+class PreferenceLoss(AnswerLoss):
     """A Got with the loss of its pairs; returns what one micro-batch adds to the mean over the step's."""
-
-    def __init__(self, got: Got, settings: RlConfig) -> None:
-        super().__init__()
-        self.got, self.settings, self.char_head = got, settings, None
-        self.extra_parameters = [got.vision.pos_embed, got.decoder.head]
 
     def forward(
         self,
@@ -50,13 +42,13 @@ class PreferenceLoss(nn.Layer):
     ) -> paddle.Tensor:
         """answered (A, T) is true at the tokens of the answers; start_sums (A,) are those of the start."""
         rows, width = answered.shape
-        places = paddle.nonzero(answered[:, 1:].flatten()).flatten()
+        positions = paddle.nonzero(answered[:, 1:].flatten()).flatten()
         inputs = (input_ids, pixel_values, attention_mask, view_index)
-        log_probs = answer_log_probs(self.got, *inputs, places)
-        if len(places) == 0:
+        log_probs = answer_log_probs(self.got, *inputs, positions)
+        if len(positions) == 0:
             return log_probs.sum()
-        spread = paddle.scatter_nd(places.unsqueeze(1), log_probs, [rows * (width - 1)])
-        sums = spread.reshape([rows, width - 1]).sum(axis=1)
+        by_position = paddle.scatter_nd(positions.unsqueeze(1), log_probs, [rows * (width - 1)])
+        sums = by_position.reshape([rows, width - 1]).sum(axis=1)
         return preference_loss(sums, start_sums, self.settings.beta).sum() / max(1, step_pairs)
 
 
@@ -94,10 +86,10 @@ class PreferenceLoader(StepLoader):
         return chosen, rejected
 
     def _batch(self, batch: dict, pairs: list[tuple[list[int], list[int]]]) -> dict[str, Any]:
-        tensors, places = answer_rows(batch, pairs or [([], [])], self.collator)
+        tensors, positions = answer_rows(batch, pairs or [([], [])], self.collator)
         answered = np.zeros(tensors["input_ids"].shape, bool)
-        for place in places:
-            answered[place] = True
+        for position in positions:
+            answered[position] = True
         tensors["answered"] = paddle.to_tensor(answered)
         tensors["start_sums"] = log_probs_at(self.start_loss.got, tensors, tensors["answered"]).sum(axis=1)
         return {**tensors, CHECKSUMS: batch[CHECKSUMS]}

@@ -53,7 +53,7 @@ class Rewards:
             if name in self.own:
                 column = [self._own(name, answer, record) for answer in answers]
             else:
-                column = [metric_reward(name, each) for each in scored]
+                column = [metric_reward(name, prediction) for prediction in scored]
             if any(value is not None for value in column):
                 columns[name] = [value or 0.0 for value in column]
         if not columns:
@@ -63,8 +63,8 @@ class Rewards:
             )
         total = sum(self.weights[name] for name in columns)
         rewards = []
-        for place in range(len(answers)):
-            parts = {name: column[place] for name, column in columns.items()}
+        for index in range(len(answers)):
+            parts = {name: column[index] for name, column in columns.items()}
             rewards.append(Reward(sum(self.weights[name] * parts[name] for name in parts) / total, parts))
         return rewards
 
@@ -90,15 +90,15 @@ def metric_reward(name: str, scored: ScoredPrediction) -> float | None:
     return max(0.0, 1.0 - value) if lower_is_better(name) else value
 
 
-def load_function(name: str, place: str) -> OwnReward:
+def load_function(name: str, location: str) -> OwnReward:
     """The function of `path.py:function`; the file is run, as the config says."""
-    path, _, function = place.rpartition(":")
+    path, _, function_name = location.rpartition(":")
     if not Path(path).is_file():
         raise ConfigError(f"rl.rewards.{name}: {path}: no such file; expected path.py:function")
     spec = importlib.util.spec_from_file_location(f"reward_{name}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found = getattr(module, function, None)
-    if not callable(found):
-        raise ConfigError(f"rl.rewards.{name}: {path} has no function {function}; expected one")
-    return found
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise ConfigError(f"rl.rewards.{name}: {path} has no function {function_name}; expected one")
+    return function

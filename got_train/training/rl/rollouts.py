@@ -62,7 +62,7 @@ class RolloutLoader(StepLoader):
         self.start_loss: PolicyLoss | None = None  # of the model that the run started from, for the KL
         self.rewards_of_step: StepRewards | None = None
         self.sampling_seconds: list[float] = []  # of every batch of answers
-        self._kept: dict[int, Group] = {}  # draw -> answers of the batch under way
+        self._groups: dict[int, Group] = {}  # by the draw of their row; of the batch under way
 
     def __iter__(self) -> Iterator[dict]:
         self.log.truncate_after(self.start)
@@ -70,39 +70,33 @@ class RolloutLoader(StepLoader):
 
     def prepare(self, step: int, micros: list[dict]) -> tuple[list[dict], dict[str, Any]]:
         """The micro-batches as the objective takes them; a batch of answers serves rl.updates steps."""
-        indices = [self.schedule.sample_indices(step, micro) for micro in range(len(micros))]
-        usable = [
-            [
-                draw
-                for draw, checksum in zip(draws, batch[CHECKSUMS].tolist(), strict=True)
-                if checksum != DROPPED
-            ]
-            for draws, batch in zip(indices, micros, strict=True)
-        ]
-        wanted = {draw for draws in usable for draw in draws}
-        if step % self.config.rl.updates == 0 or not wanted <= self._kept.keys():
-            self._sample(step, micros, usable)
-        groups = [[self._kept[draw] for draw in draws] for draws in usable]
-        total = self._counts([group for some in groups for group in some])
-        batches = [self._batch(batch, some, total) for batch, some in zip(micros, groups, strict=True)]
-        return batches, {}
+        draws_by_micro = []  # of the rows that could be read
+        for micro, batch in enumerate(micros):
+            rows = zip(self.schedule.sample_indices(step, micro), batch[CHECKSUMS].tolist(), strict=True)
+            draws_by_micro.append([draw for draw, checksum in rows if checksum != DROPPED])
+        needed = set(itertools.chain.from_iterable(draws_by_micro))
+        if step % self.config.rl.updates == 0 or not needed <= self._groups.keys():
+            self._sample(step, micros, draws_by_micro)
+        groups = [[self._groups[draw] for draw in draws] for draws in draws_by_micro]
+        total = self._normalizer([*itertools.chain.from_iterable(groups)])
+        return [self._batch(*pair, total) for pair in zip(micros, groups, strict=True)], {}
 
     # ---- sampling
 
-    def _sample(self, step: int, micros: list[dict], usable: list[list[int]]) -> None:
+    def _sample(self, step: int, micros: list[dict], draws_by_micro: list[list[int]]) -> None:
         began = time.monotonic()
-        self._kept = {}
-        for batch, draws in zip(micros, usable, strict=True):
+        self._groups = {}
+        for batch, draws in zip(micros, draws_by_micro, strict=True):
             if draws:
                 groups = self._sample_micro(batch, draws)
                 if self.config.rl.temperature != 1:
                     groups = self._at_temperature(batch, groups)
-                self._kept |= zip(draws, groups, strict=True)
+                self._groups |= zip(draws, groups, strict=True)
         self.sampling_seconds.append(time.monotonic() - began)
-        self.tokens += sum(len(each.ids) for group in self._kept.values() for each in group)
-        for draw, group in self._kept.items():
+        self.tokens += sum(len(answer.ids) for group in self._groups.values() for answer in group)
+        for draw, group in self._groups.items():
             self.log.add(step + 1, draw, self.locations([range(draw, draw + 1)])[0], group)
-        self.rewards_of_step = StepRewards.of(step + 1, list(self._kept.values()), self._gathered)
+        self.rewards_of_step = StepRewards.of(step + 1, list(self._groups.values()), self._gathered)
         if self.schedule.rank == 0:
             self.log.add_step(self.rewards_of_step)
 
@@ -114,11 +108,11 @@ class RolloutLoader(StepLoader):
         rows = [prompt for prompt in prompts for _ in range(size)]
         padding = [longest - len(row) for row in rows]
         room = [self.config.data.max_tokens - len(row) for row in rows]
-        seed, end = self.config.train.seed, frozenset({*model.config.stop_tokens, *tokenizer.stop_ids})
+        seed, stop_tokens = self.config.train.seed, {*model.config.stop_tokens, *tokenizer.stop_ids}
         answers = [
             Hypothesis(
                 max(1, min(settings.max_new_tokens, free)),
-                end,
+                frozenset(stop_tokens),
                 _NoImage(tokenizer.image_id),
                 None,
                 Sampler(settings.temperature, settings.top_p, (seed, _ROLLOUT, draw, number)),
@@ -137,35 +131,28 @@ class RolloutLoader(StepLoader):
             )
             while running.answers:
                 running.step()
-        texts = [tokenizer.decode(each.ids).strip() for each in answers]
         groups = []
-        for place, draw in enumerate(draws):
-            some = range(place * size, (place + 1) * size)
-            ends = [answers[row].finish_reason for row in some]
-            scores = self.rewards.score(self.mixture[draw], [texts[row] for row in some], ends)
+        for page, draw in enumerate(draws):
+            of_page = answers[page * size : (page + 1) * size]
+            texts = [tokenizer.decode(answer.ids).strip() for answer in of_page]
+            ends = [answer.finish_reason for answer in of_page]
+            rewards = self.rewards.score(self.mixture[draw], texts, ends)
             groups.append(
                 [
-                    Answer(
-                        answers[row].ids,
-                        answers[row].log_probs,
-                        end,
-                        texts[row],
-                        each.value,
-                        dict(each.parts),
-                    )
-                    for row, end, each in zip(some, ends, scores, strict=True)
+                    Answer(answer.ids, answer.log_probs, end, text, reward.value, dict(reward.parts))
+                    for answer, end, text, reward in zip(of_page, ends, texts, rewards, strict=True)
                 ]
             )
         return groups
 
     # ---- what the objective takes
 
-    def _counts(self, groups: Sequence[Group]) -> float:
+    def _normalizer(self, groups: Sequence[Group]) -> float:
         """What the step is divided by, over all processes; groups without variance teach nothing."""
-        counted = [group for group in groups if has_variance([each.reward for each in group])]
-        totals = np.zeros(2, np.int64)
-        for group in counted:
-            totals += (len(group), sum(len(each.ids) for each in group))
+        totals = np.zeros(2, np.int64)  # answers, tokens
+        for group in groups:
+            if has_variance([answer.reward for answer in group]):
+                totals += (len(group), sum(len(answer.ids) for answer in group))
         if self.schedule.ranks > 1:
             shared = paddle.to_tensor(totals)
             paddle.distributed.all_reduce(shared)
@@ -176,43 +163,44 @@ class RolloutLoader(StepLoader):
         settings = self.config.rl
         if not groups:  # every row was dropped: the white page that stands for them teaches nothing
             groups = [[Answer([], [], "stop", "")] * settings.group_size]
-        tensors, places = self._rows(batch, groups)
-        weights, worth, old = (np.zeros(tensors["input_ids"].shape, np.float32) for _ in range(3))
-        rows = iter(places)
+        tensors, positions = self._rows(batch, groups)
+        shape, names = tensors["input_ids"].shape, ("weights", "advantages", "old_log_probs")
+        arrays = {name: np.zeros(shape, np.float32) for name in names}  # a value a token
+        following = iter(positions)
         for group in groups:
-            rewards = [each.reward for each in group]
-            for answer, value in zip(group, advantages(rewards, settings.scale_by_std), strict=True):
-                place = next(rows)
-                old[place], worth[place] = answer.log_probs, value
+            rewards = [answer.reward for answer in group]
+            for answer, advantage in zip(group, advantages(rewards, settings.scale_by_std), strict=True):
+                position = next(following)
+                arrays["old_log_probs"][position] = answer.log_probs
+                arrays["advantages"][position] = advantage
                 if has_variance(rewards):
-                    weights[place] = token_weight(len(answer.ids), settings) / total
-        named = {"weights": weights, "advantages": worth, "old_log_probs": old}
-        tensors |= {name: paddle.to_tensor(value) for name, value in named.items()}
+                    arrays["weights"][position] = token_weight(len(answer.ids), settings) / total
+        tensors |= {name: paddle.to_tensor(array) for name, array in arrays.items()}
         start = tensors["old_log_probs"] * 0
         if self.start_loss is not None:
             start = self.start_loss.log_probs_at(tensors, tensors["weights"] > 0)
         return {**tensors, "start_log_probs": start, CHECKSUMS: batch[CHECKSUMS]}
 
     def _rows(self, batch: dict, groups: Sequence[Group]) -> tuple[dict[str, Any], list[tuple[int, slice]]]:
-        return answer_rows(batch, [[each.ids for each in group] for group in groups], self.collator)
+        return answer_rows(batch, [[answer.ids for answer in group] for group in groups], self.collator)
 
     def _at_temperature(self, batch: dict, groups: list[Group]) -> list[Group]:
         """The answers with log p at the temperature at which they were drawn, by one more forward pass."""
-        tensors, places = self._rows(batch, groups)
-        wanted = np.zeros(tensors["input_ids"].shape, bool)
-        for place in places:
-            wanted[place] = True
-        found = self.loss.log_probs_at(tensors, paddle.to_tensor(wanted)).numpy()
-        rows = iter(places)
-        return [[replace(each, log_probs=found[next(rows)].tolist()) for each in group] for group in groups]
+        tensors, positions = self._rows(batch, groups)
+        mask = np.zeros(tensors["input_ids"].shape, bool)
+        for position in positions:
+            mask[position] = True
+        log_probs = self.loss.log_probs_at(tensors, paddle.to_tensor(mask)).numpy()
+        of_answer = (log_probs[position].tolist() for position in positions)
+        return [[replace(answer, log_probs=next(of_answer)) for answer in group] for group in groups]
 
     def _gathered(self, value: Any) -> list[Any]:
         """Of all processes."""
         if self.schedule.ranks == 1:
             return [value]
-        found: list[Any] = []
-        paddle.distributed.all_gather_object(found, value)
-        return found
+        values: list[Any] = []
+        paddle.distributed.all_gather_object(values, value)
+        return values
 
     # ---- a run that goes on within a batch of answers
 
@@ -221,7 +209,7 @@ class RolloutLoader(StepLoader):
         if step % self.config.rl.updates:
             lines = [
                 json.dumps({"draw": draw, "answers": list(map(asdict, group))})
-                for draw, group in self._kept.items()
+                for draw, group in self._groups.items()
             ]
             text = "".join(f"{line}\n" for line in lines)
             (folder / f"rollouts-{self.schedule.rank}.jsonl").write_text(text, encoding="utf-8")
@@ -229,10 +217,10 @@ class RolloutLoader(StepLoader):
     def load(self, checkpoint: Path, step: int) -> None:
         if step % self.config.rl.updates == 0:
             return
-        self._kept = {}
+        self._groups = {}
         for path in sorted(checkpoint.glob("rollouts-*.jsonl")):
             for line in path.read_text(encoding="utf-8").splitlines():
                 row = strict_json(line)
-                self._kept[row["draw"]] = [Answer(**each) for each in row["answers"]]
-        if not self._kept:
+                self._groups[row["draw"]] = [Answer(**fields) for fields in row["answers"]]
+        if not self._groups:
             raise TrainingError(f"{checkpoint}: no rollouts-*.jsonl; use the checkpoint before it")

@@ -116,7 +116,7 @@ def score_page(page: Page, answer: str, rule: Rule) -> dict[str, Any]:
         as_text = [match for match in formulas if match.pred_category not in FORMULA_READ]
         formulas = [match for match in formulas if match.pred_category in FORMULA_READ]
         texts = texts + [_formula_as_text(match) for match in as_text]
-    order = _ordered(matched, rule)
+    order = [*matched.texts, *matched.formulas, *matched.tables] if rule.order_of_all else matched.texts
     values: dict[str, Any] = {
         "text_edit": _rate(texts),
         "formula_edit": _rate(formulas),
@@ -158,10 +158,6 @@ def _rate(matches: Sequence[Match]) -> float | None:
     edits = [match.edits for match in matches]
     longest = sum(length for _, length in edits)
     return sum(count for count, _ in edits) / longest if longest else None
-
-
-def _ordered(matched: Matched, rule: Rule) -> list[Match]:
-    return [*matched.texts, *matched.formulas, *matched.tables] if rule.order_of_all else matched.texts
 
 
 def _order(matches: Sequence[Match], rule: Rule, corrected: bool = False) -> float | None:
