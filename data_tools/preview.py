@@ -8,12 +8,9 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
-import functools
 import hashlib
-import html
 import io
 import itertools
-import json
 import os
 import random
 import re
@@ -21,24 +18,23 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from got_train.data.record import Record, RecordError
-from got_train.errors import DataError
+from got_train.errors import DataError, RenderingError
+from got_train.formats import PLAIN_TASKS
+from got_train.rendering import charts, markup
+from got_train.rendering.html import escaped
 
 from . import arguments
-from .drawing import renderers
 from .text import token_counts
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MOST_TEXT = 6000  # characters of an answer that are shown
-MOST_PIECES = 40  # formulas and molecules drawn in one answer
 BARS = 24  # of a histogram
-MATHS = ("formulas.mjs", "mathjax-full", "@resvg/resvg-js")
 Place = tuple[int, int]  # data set, record
 COLORS = {"red": "#e00000", "green": "#00a000", "blue": "#2040ff"}
 
@@ -89,13 +85,13 @@ def page(
 ) -> Iterator[str]:  # fmt: skip
     """The page in pieces, so that many pictures need not stand in memory together."""
     yield HEAD
-    yield f"<h1>{_escaped(', '.join(names))}</h1>\n"
+    yield f"<h1>{escaped(', '.join(names))}</h1>\n"
     yield _overview(names, sets, survey, counted)
     yield _duplicates(survey)
     lot = random.Random(seed)
     for kind in _by_size(survey):
         chosen = _chosen(survey.places[kind], samples, lot)
-        yield f'<h2 id="{_anchor(kind)}">{_escaped(kind)}</h2>\n<div class="samples">\n'
+        yield f'<h2 id="{_anchor(kind)}">{escaped(kind)}</h2>\n<div class="samples">\n'
         for number, index in chosen:
             yield _card(sets[number][index], survey.length, counted, side)
         yield "</div>\n"
@@ -121,7 +117,7 @@ def _overview(names: Sequence[str], sets: Sequence[Sequence[Record]], survey: Su
     rows = [f"<p>{survey.rows:,} records{share}.</p>"]
     if len(names) > 1:
         listed = "".join(
-            f"<li>{_escaped(name)}: {len(records):,}</li>" for name, records in zip(names, sets, strict=True)
+            f"<li>{escaped(name)}: {len(records):,}</li>" for name, records in zip(names, sets, strict=True)
         )
         rows.append(f"<ul>{listed}</ul>")
     rows.append(
@@ -130,12 +126,12 @@ def _overview(names: Sequence[str], sets: Sequence[Sequence[Record]], survey: Su
     for kind in _by_size(survey):
         lengths = sorted(survey.tokens[kind])
         mean, median = sum(lengths) / len(lengths), lengths[len(lengths) // 2]
-        link = f'<a href="#{_anchor(kind)}">{_escaped(kind)}</a>'
+        link = f'<a href="#{_anchor(kind)}">{escaped(kind)}</a>'
         numbers = "".join(f"<td>{number:,}" for number in (len(lengths), round(mean), median, lengths[-1]))
         rows.append(f"<tr><td>{link}{numbers}<td>{_histogram(lengths)}</tr>")
     rows.append("</table></div>")
     if survey.faults:
-        listed = "".join(f"<li>{_escaped(fault)}</li>" for fault in survey.faults[:10])
+        listed = "".join(f"<li>{escaped(fault)}</li>" for fault in survey.faults[:10])
         rows.append(f"<h2>{len(survey.faults):,} records that cannot be read</h2><ul>{listed}</ul>")
     return "\n".join(rows) + "\n"
 
@@ -167,7 +163,7 @@ def _duplicates(survey: Survey) -> str:
     ]
     if texts:
         listed = "".join(
-            f"<li>{count:,} times: <code>{_escaped(text[:120])}</code></li>"
+            f"<li>{count:,} times: <code>{escaped(text[:120])}</code></li>"
             for count, text in sorted(texts, reverse=True)[:10]
         )
         lines.append(f"<details><summary>The commonest</summary><ul>{listed}</ul></details>")
@@ -184,16 +180,16 @@ def _card(record: Record, length: Callable[[str], int], counted: str, side: int)
         asked.append(f'<b style="color:{COLORS[record.color]}">{record.color}</b> frame')
     size = f"{length(record.text):,} {counted}"
     cut = f"\n... {len(record.text) - MOST_TEXT:,} more characters" if len(record.text) > MOST_TEXT else ""
-    raw = f"<pre>{_escaped(record.text[:MOST_TEXT])}{cut}</pre>"
+    raw = f"<pre>{escaped(record.text[:MOST_TEXT])}{cut}</pre>"
     drawn = rendered(record.text[:MOST_TEXT], record.task)
     if drawn is None:
         shown = raw
     else:
-        shown = f'<div class="drawn">{drawn}</div><details><summary>raw</summary>{raw}</details>'
+        shown = f'<div class="drawn wide">{drawn}</div><details><summary>raw</summary>{raw}</details>'
     empty = '<p class="note">(an empty answer)</p>' if not record.text else ""
     return (
         f'<article><div class="pictures">{pictures}</div><div class="answer">'
-        f'<p class="note">{", ".join(asked)}; {size}<br>{_escaped(_shortened(record.location))}</p>'
+        f'<p class="note">{", ".join(asked)}; {size}<br>{escaped(_shortened(record.location))}</p>'
         f"{shown}{empty}</div></article>\n"
     )
 
@@ -210,7 +206,7 @@ def _picture(source: object, record: Record, side: int) -> str:
     try:
         image = open_image(source)
     except (ImageError, OSError) as error:
-        return f'<p class="fault">{_escaped(str(error))}</p>'
+        return f'<p class="fault">{escaped(str(error))}</p>'
     width, height = image.size
     shown = f'<img loading="lazy" alt="" src="{_data_uri(image, side)}">'
     marks = _marks(record, width, height)
@@ -243,179 +239,24 @@ def _marks(record: Record, width: int, height: int) -> str:
 
 
 def rendered(text: str, task: str) -> str | None:
-    """An answer as HTML; None if it is nothing but text."""
-    if (chart := _chart(text)) is not None:
-        return chart
-    if task in ("ocr", "multi_crop_ocr") or "**kern" in text or "\\begin{tikzpicture}" in text:
+    """An answer as HTML, by the renderers that read pages have; None if it is nothing but text."""
+    if text.lstrip().startswith("{"):
+        with contextlib.suppress(RenderingError):
+            return _chart(charts.read(text))
+    if task in PLAIN_TASKS or "**kern" in text or "\\begin{tikzpicture}" in text:
         return None
-    from got_train.formats import tables
-
-    pieces, end, drawn = [], 0, 0
-    for table in tables.find_tables(text):
-        pieces += [_flowing(text[end : table.start]), only_table(table.html)]
-        end, drawn = table.end, drawn + 1
-    pieces.append(_flowing(text[end:]))
-    return "".join(pieces)
+    return markup.formatted(text)
 
 
-BLOCK = re.compile(
-    r"\\title\{\s*(?P<title>[^{}]*?)\s*\}|\\(?P<level>(?:sub)*section)\*?\{(?P<heading>[^{}]*)\}|(?P<break>\n\s*\n)"
-    r"|\\\((?P<inline>.+?)\\\)|\\\[(?P<display>.+?)\\\]|<smiles>(?P<smiles>[^<]*)</smiles>",
-    re.DOTALL,
-)
-
-
-def _flowing(text: str) -> str:
-    """Text with its headings, formulas and molecules; what cannot be drawn here stays as it is written."""
-    pieces, end = [], 0
-    for count, match in enumerate(BLOCK.finditer(text)):
-        pieces.append(_lines(text[end : match.start()]))
-        pieces.append(_block(match, count < MOST_PIECES))
-        end = match.end()
-    joined = "".join([*pieces, _lines(text[end:])])
-    return re.sub(r"(</h[34]>|</div>)(?:<br>\s*)+", r"\1", joined)  # these keep their own distance
-
-
-def _block(match: re.Match[str], draw: bool) -> str:
-    if match["break"]:
-        return "<br><br>"
-    if match["title"] is not None:
-        return f"<h3>{_lines(match['title'])}</h3>"
-    if match["level"]:
-        return f"<h4>{_lines(match['heading'])}</h4>"
-    if match["smiles"] is not None:
-        return (draw and _molecule(match["smiles"])) or f"<code>{_escaped(match[0])}</code>"
-    display = match["display"] is not None
-    formula = (draw and _formula(match["display"] if display else match["inline"], display)) or None
-    if formula is None:
-        return f"<code>{_escaped(match[0])}</code>"
-    return f'<div class="display">{formula}</div>' if display else formula
-
-
-def _lines(text: str) -> str:
-    return _escaped(text).replace("\n", "<br>\n")
-
-
-@functools.lru_cache(maxsize=4096)
-def _formula(tex: str, display: bool) -> str | None:
-    """A formula by MathJax, as a picture of its ink; None without node or where MathJax refuses it."""
-    if not renderers.available("node", *(f"npm:{package}" for package in MATHS[1:])):
-        return None
-    with contextlib.suppress(renderers.RendererError):
-        answer = renderers.node(*MATHS).ask({"tex": tex, "display": display, "em": 36, "font": None})
-        if "png" in answer and not answer.get("text"):
-            return _ink(base64.b64decode(answer["png"]), tex)
-    return None
-
-
-def _ink(png: bytes, alternative: str) -> str:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(png)) as image:
-        size = f"width:{image.width / 36:.2f}em;height:{image.height / 36:.2f}em"
-    data = base64.b64encode(png).decode()
-    return (
-        f'<img class="ink" style="{size}" alt="{_escaped(alternative)}" src="data:image/png;base64,{data}">'
+def _chart(chart: charts.Chart) -> str:
+    titles = "".join(
+        f"<tr><th>{escaped(name)}<td>{escaped(title)}</tr>" for name, title in chart.titles.items()
     )
-
-
-def _molecule(smiles: str) -> str | None:
-    """A drawing by rdkit; None without it, or if it cannot read the SMILES."""
-    try:
-        from rdkit import Chem, RDLogger
-        from rdkit.Chem.Draw import rdMolDraw2D
-    except ModuleNotFoundError:
-        return None
-    RDLogger.DisableLog("rdApp.*")
-    molecule = Chem.MolFromSmiles(smiles)
-    if molecule is None:
-        return None
-    drawer = rdMolDraw2D.MolDraw2DSVG(300, 220)
-    drawer.DrawMolecule(molecule)
-    drawer.FinishDrawing()
-    data = base64.b64encode(drawer.GetDrawingText().encode()).decode()
-    return f'<img class="molecule" alt="{_escaped(smiles)}" src="data:image/svg+xml;base64,{data}">'
-
-
-def _chart(text: str) -> str | None:
-    """A chart's dict as tables; None if the text is none."""
-    if not text.lstrip().startswith("{"):
-        return None
-    try:
-        chart = json.loads(text)
-    except ValueError:
-        return None
-    if not isinstance(chart, dict) or not isinstance(chart.get("values"), dict):
-        return None
-    labels = "".join(
-        f"<tr><th>{_escaped(str(key))}<td>{_escaped(str(value))}</tr>"
-        for key, value in chart.items()
-        if key != "values"
-    )
-    return (
-        f'<div class="wide"><table>{labels}</table></div><div class="wide">{_values(chart["values"])}</div>'
-    )
-
-
-def _values(values: dict) -> str:
-    """One series as pairs, several as columns."""
-    series = {name: row for name, row in values.items() if isinstance(row, dict)}
-    if len(series) != len(values):
-        pairs = "".join(f"<tr><td>{_escaped(str(k))}<td>{_escaped(str(v))}</tr>" for k, v in values.items())
-        return f"<table>{pairs}</table>"
-    keys = list(dict.fromkeys(key for row in series.values() for key in row))
-    head = "".join(f"<th>{_escaped(str(name))}" for name in series)
-    body = "".join(
-        f"<tr><td>{_escaped(str(key))}"
-        + "".join(f"<td>{_escaped(str(row.get(key, '')))}" for row in series.values())
-        + "</tr>"
-        for key in keys
-    )
-    return f"<table><tr><th>{head}</tr>{body}</table>"
-
-
-class _Table(HTMLParser):
-    """The tags of a table, its spans and its text; nothing else of what stands there gets through."""
-
-    TAGS = ("table", "thead", "tbody", "tr", "td", "th")
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.pieces: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in self.TAGS:
-            spans = [
-                f' {name}="{value}"'
-                for name, value in attrs
-                if name in ("rowspan", "colspan") and re.fullmatch(r"[0-9]{1,3}", value or "")
-            ]
-            self.pieces.append(f"<{tag}{''.join(spans)}>")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in self.TAGS:
-            self.pieces.append(f"</{tag}>")
-
-    def handle_data(self, data: str) -> None:
-        self.pieces.append(_escaped(data))
-
-
-def only_table(source: str) -> str:
-    """The HTML of a table without anything that could act."""
-    parser = _Table()
-    parser.feed(source)
-    parser.close()
-    pieces = parser.pieces
-    missing = pieces.count("<table>") - pieces.count("</table>")
-    return f'<div class="wide">{"".join(pieces)}{"</table>" * max(0, missing)}</div>'
+    return f"<table>{titles}</table>{charts.table(chart)}"
 
 
 def _anchor(kind: str) -> str:
     return re.sub(r"\W+", "-", kind)
-
-
-def _escaped(text: str) -> str:
-    return html.escape(text).replace("\0", "\u2400")
 
 
 HEAD = """<!DOCTYPE html>
@@ -429,7 +270,6 @@ HEAD = """<!DOCTYPE html>
 @media (prefers-color-scheme: dark) {
   :root { --paper: #16181b; --ink: #e6e6e6; --faint: #a0a0a0; --line: #444; --panel: #202327;
     --mark: #ff4fa8; }
-  img.ink { filter: invert(1); }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
@@ -454,9 +294,9 @@ figure { margin: 0; flex: 1 1 180px; max-width: 100%; } figcaption { color: var(
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font: 13px/1.45 ui-monospace, monospace;
   max-height: 620px; overflow-y: auto; }
 .drawn { max-height: 620px; overflow: auto; overflow-wrap: anywhere; }
-.drawn h3, .drawn h4 { margin: .3em 0; } .display { overflow-x: auto; padding: .4em 0; }
-code { overflow-wrap: anywhere; } img.ink { vertical-align: middle; }
-img.molecule { background: #fff; max-width: 100%; }
+.drawn :is(h1, h2, h3, h4) { font-size: 1.1em; margin: .3em 0; border: 0; }
+.drawn p { margin: .5em 0; } .formula { overflow-x: auto; padding: .4em 0; }
+code { overflow-wrap: anywhere; } img.drawn { background: #fff; max-width: 100%; }
 details { margin-top: .5em; } summary { cursor: pointer; color: var(--faint); }
 @media (max-width: 700px) {
   article { grid-template-columns: minmax(0, 1fr); padding: .6rem; }
