@@ -100,6 +100,19 @@ def read_json(
     return value
 
 
+def read_lines(
+    path: str | os.PathLike, error: type[GotError], allow_nan: bool = False
+) -> Iterator[dict[str, Any]]:
+    """The rows of a log of JSON lines; the half line that a killed process leaves at its end is none."""
+    whole, _, _ = Path(path).read_text(encoding="utf-8", errors="replace").rpartition("\n")
+    for number, line in enumerate(whole.split("\n"), 1):
+        try:
+            if line:
+                yield strict_json(line, allow_nan)
+        except ValueError as fault:
+            raise error(f"{path}:{number}: not JSON ({fault}); take the line out") from fault
+
+
 def strict_json(text: str | bytes, allow_nan: bool = False) -> Any:
     """json.loads, but a key that stands twice in an object is refused, and so is NaN. Raises ValueError."""
     settings: dict[str, Callable] = {} if allow_nan else {"parse_constant": _refuse_constant}

@@ -17,7 +17,7 @@ from got_train.config.schema import Config
 from got_train.errors import TrainingError
 from got_train.evaluation.provenance import SAMPLES, SETTINGS
 from got_train.preflight.verdict import FILE as CHECK_FILE
-from got_train.strict_files import strict_json
+from got_train.strict_files import read_lines, strict_json
 from got_train.training.checkpoints import checkpoints, step_of
 from got_train.training.ledger import StepRecord, read_sample_log
 from got_train.training.run_files import (
@@ -136,16 +136,7 @@ def _json(path: Path) -> Any:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines; the last may be torn, where the run was killed."""
-    if not path.exists():
-        return
-    whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
-    for number, line in enumerate(whole.split("\n"), 1):
-        try:
-            if line:
-                yield strict_json(line, allow_nan=True)
-        except ValueError as error:
-            raise TrainingError(f"{path}:{number}: not JSON ({error}); take the line out") from error
+    return read_lines(path, TrainingError, allow_nan=True) if path.exists() else iter(())
 
 
 def _curves(folder: Path) -> tuple[dict[str, Curve], list[tuple[float, float]]]:

@@ -34,7 +34,7 @@ from got_train.evaluation.scored import (
 from got_train.evaluation.scores import ALL
 from got_train.formats.answer_types import answer_type
 from got_train.inference.reader import OcrPipeline
-from got_train.strict_files import reading, strict_json
+from got_train.strict_files import read_lines
 
 from .run_files import MEASUREMENTS
 from .trackers import Writers
@@ -308,11 +308,7 @@ class EvalLog:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        if not self.path.exists():
-            return
-        whole, _, _ = self.path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
-        with reading(self.path, TrainingError):
-            yield from (strict_json(line, True) for line in whole.split("\n") if line)  # the last may be torn
+        return read_lines(self.path, TrainingError, allow_nan=True) if self.path.exists() else iter(())
 
 
 def log_curves(writer: Writers, result: EvalResult) -> None:

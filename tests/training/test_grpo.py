@@ -14,9 +14,10 @@ from got_train.errors import ConfigError
 from got_train.evaluation.predictions import DataFile, Prediction
 from got_train.evaluation.scored import score_predictions
 from got_train.modeling import loss as losses
+from got_train.strict_files import read_lines
 from got_train.training import run
 from got_train.training.generation_eval import EvalRecords, EvalResult
-from got_train.training.rl.answer_log import read_lines, read_rewards
+from got_train.training.rl.answer_log import read_rewards
 from got_train.training.rl.collapse import collapse
 from got_train.training.rl.objective import advantages, kl_to_start, normalizer, surrogate, token_weight
 from got_train.training.rl.rewards import Rewards
@@ -164,7 +165,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(fit, tmp_path, wi
     rewards = read_rewards(tmp_path / "run")
     assert [each.step for each in rewards] == ([1, 2, 3, 4, 5] if updates == 1 else [1, 3, 5])
     assert all(each.answers == 32 for each in rewards)
-    rows = list(read_lines(again / "answers-0.jsonl"))
+    rows = list(read_lines(again / "answers-0.jsonl", ConfigError))
     assert len(rows) == 8 * len(rewards)
     assert len(rows[0]["answers"]) == 4
     assert "data.jsonl:" in rows[0]["row"]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from got_train.errors import EvaluationError
 
+from .files import read_folder
+
 if TYPE_CHECKING:
     from got_train.data.records import Record
     from got_train.evaluation.predictions import DataFile, Prediction
@@ -99,27 +101,6 @@ def scores(
             further = {name: given[name] for name in module.TAKES}
             results[title(file)] = module.scores(file, rows, output_dir, **further)
     return results
-
-
-def read_folder(
-    path: str, names: Sequence[str], suffixes: Sequence[str] = (".txt", ".md")
-) -> list[str | None]:
-    """The texts of a folder's files with these stems; None for those that are not there."""
-    folder = Path(path)
-    if not folder.is_dir():
-        raise EvaluationError(
-            f"{path}: not a folder; expected one with a file {names[0]}{suffixes[-1]} and so on"
-        )
-    texts = []
-    for name in names:
-        files = [folder / f"{name}{suffix}" for suffix in suffixes]
-        file = next((file for file in files if file.is_file()), None)
-        texts.append(None if file is None else file.read_text(encoding="utf-8"))
-    if not any(text is not None for text in texts):
-        raise EvaluationError(
-            f"{path}: no answer to any row; expected files such as {names[0]}{suffixes[-1]}"
-        )
-    return texts
 
 
 def _module(name: str) -> ModuleType:

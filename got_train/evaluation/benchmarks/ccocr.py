@@ -24,6 +24,8 @@ from got_train.evaluation.metrics import teds
 from got_train.formats.tables import find_tables, with_html_tables
 from got_train.images import SUFFIXES
 
+from .files import read_folder
+
 if TYPE_CHECKING:
     from got_train.evaluation.predictions import DataFile, Prediction
 
@@ -98,16 +100,7 @@ def _natural(path: str) -> list[Any]:
 
 def read_answers(path: str, file: DataFile) -> list[str | None]:
     """The answers of a folder in the order of the samples; None for samples without one."""
-    answers = []
-    for note in file.notes:
-        files = (Path(path) / f"{note['id']}{suffix}" for suffix in (".txt", ".md"))
-        held = next((candidate for candidate in files if candidate.is_file()), None)
-        answers.append(None if held is None else held.read_text(encoding="utf-8"))
-    if not any(text is not None for text in answers):
-        raise EvaluationError(
-            f"{path}: no answer to any sample; expected files such as {file.notes[0]['id']}.txt"
-        )
-    return answers
+    return read_folder(path, [note["id"] for note in file.notes])
 
 
 def scores(file: DataFile, predictions: Sequence[Prediction], output_dir: Path | None) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from got_train import prompts
 from got_train.data.record import Record, RecordError
 from got_train.errors import EvaluationError
-from got_train.strict_files import strict_json
+
+from .files import read_rows
 
 VERSIONS = ("2024-05",)  # the date of the official code
 
@@ -64,7 +65,7 @@ def open_records(
         )
     records, notes = [], []
     for file in files:
-        for index, row in enumerate(_rows(file)):
+        for index, row in enumerate(read_rows(file, (), "one of Fox's files")):
             record, note = _record(row, file, index, image_root)
             records.append(record)
             notes.append(note)
@@ -74,16 +75,6 @@ def open_records(
 def read_answers(path: str, file: DataFile) -> list[str | None]:
     """Refused: Fox's result files hold their labels and need no data beside them."""
     raise EvaluationError(f"{path}: result files of Fox hold their labels; give --predictions without --data")
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    try:
-        rows = strict_json(file.read_text(encoding="utf-8-sig"), allow_nan=True)
-    except ValueError as error:
-        raise EvaluationError(f"{file}: not JSON: {error}; expected one of Fox's files") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise EvaluationError(f"{file}: no list of rows; expected one of Fox's files")
-    return rows
 
 
 def _record(

@@ -20,7 +20,8 @@ from rapidfuzz.distance import Levenshtein
 from got_train.data.record import Record
 from got_train.errors import AnswerError, EvaluationError
 from got_train.evaluation.metrics import teds, text
-from got_train.strict_files import strict_json
+
+from .files import read_rows
 
 if TYPE_CHECKING:
     from got_train.evaluation.predictions import DataFile, Prediction
@@ -68,14 +69,7 @@ def open_records(path: str, image_root: str | None = None, **_: Any) -> tuple[li
 
 
 def _rows(file: str) -> list[dict[str, Any]]:
-    try:
-        rows = strict_json(Path(file).read_text(encoding="utf-8-sig"), allow_nan=True)
-    except (OSError, ValueError) as error:
-        raise EvaluationError(f"{file}: {error}; expected {FILE}, a list of rows") from error
-    keys = {"type", "image_path", "question", "answers"}
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and keys <= {*row} for row in rows):
-        raise EvaluationError(f"{file}: rows without {', '.join(sorted(keys))}; expected {FILE}")
-    return rows
+    return read_rows(file, ("type", "image_path", "question", "answers"), FILE)
 
 
 def _box(question: str) -> tuple[int, ...] | None:
@@ -85,11 +79,8 @@ def _box(question: str) -> tuple[int, ...] | None:
 
 def read_answers(path: str, file: DataFile) -> list[str | None]:
     """The answers of the list with `predict`, in the order of the rows; None for rows without one."""
-    try:
-        rows = strict_json(Path(path).read_text(encoding="utf-8-sig"), allow_nan=True)
-        by_id = {str(row.get("id", index)): row.get("predict") for index, row in enumerate(rows)}
-    except (OSError, ValueError, AttributeError) as error:
-        raise EvaluationError(f"{path}: {error}; expected a list of rows with id and predict") from error
+    rows = read_rows(path, (), "a list of rows with id and predict")
+    by_id = {str(row.get("id", index)): row.get("predict") for index, row in enumerate(rows)}
     answers = [by_id.get(note["id"]) for note in file.notes]
     if not any(isinstance(answer, str) for answer in answers):
         raise EvaluationError(f"{path}: no answer to any row; expected rows with id and predict")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from got_train.data.record import Record
 from got_train.errors import EvaluationError
 from got_train.evaluation.metrics import charts
-from got_train.strict_files import strict_json
+
+from .files import read_rows
 
 VERSIONS = ("2025-02",)  # the date of the official code
 
@@ -27,7 +28,7 @@ def open_records(
 ) -> tuple[list[Record], list[dict[str, Any]]]:
     """The charts, to be read with GOT's format prompt."""
     records, notes = [], []
-    for index, row in enumerate(_rows(path, ("images", "gts"))):
+    for index, row in enumerate(read_rows(path, ("images", "gts"), "a file such as gt.json")):
         image = os.path.join(image_root or os.path.dirname(path), row["images"])
         label = row["gts"] if isinstance(row["gts"], str) else json.dumps(row["gts"], ensure_ascii=False)
         records.append(Record((image,), "format", label, location=f"{path}[{index}]"))
@@ -39,7 +40,10 @@ def open_records(
 
 def read_answers(path: str, file: DataFile) -> list[str | None]:
     """The answers in the order of the charts; None for a chart without one."""
-    answers = {row["imagename"]: row["answer"] for row in _rows(path, ("imagename", "answer"))}
+    answers = {
+        row["imagename"]: row["answer"]
+        for row in read_rows(path, ("imagename", "answer"), "OneChart's answers")
+    }
     names = [note["id"] for note in file.notes]
     if strange := sorted({*answers} - {*names}):
         raise EvaluationError(f"{path}: an answer to {strange[0]}, which {file.path} has not")
@@ -72,15 +76,3 @@ def scores(file: DataFile, predictions: Sequence[Prediction], output_dir: Path |
     ]
     note = "published tables have the means without charts that do not parse, times the share that parses"
     return {"summary": summary, **means, "unparsable": unparsable, "note": note}
-
-
-def _rows(path: str, keys: tuple[str, str]) -> list[dict[str, Any]]:
-    try:
-        rows = strict_json(Path(path).read_text(encoding="utf-8-sig"), allow_nan=True)
-    except ValueError as error:
-        raise EvaluationError(
-            f"{path}: not JSON: {error}; expected a list of objects with {' and '.join(keys)}"
-        ) from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and {*keys} <= {*row} for row in rows):
-        raise EvaluationError(f"{path}: no list of objects with {' and '.join(keys)}")
-    return rows

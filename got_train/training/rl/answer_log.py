@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from got_train.atomic_write import write_atomic
 from got_train.errors import TrainingError
-from got_train.strict_files import strict_json
+from got_train.strict_files import read_lines
 
 from .objective import has_variance
 
@@ -121,7 +121,9 @@ class AnswerLog:
         for path in (*paths, *([] if self.rank else [self.output_dir / REWARDS_FILE])):
             if path.exists():
                 lines = [
-                    json.dumps(row, ensure_ascii=False) for row in read_lines(path) if row["step"] <= step
+                    json.dumps(row, ensure_ascii=False)
+                    for row in read_lines(path, TrainingError)
+                    if row["step"] <= step
                 ]
                 write_atomic(path, "".join(f"{line}\n" for line in lines))
 
@@ -137,16 +139,6 @@ def read_rewards(output_dir: Path) -> list[StepRewards]:
     """Of every batch of answers so far."""
     path = output_dir / REWARDS_FILE
     try:
-        return [StepRewards(**row) for row in read_lines(path)] if path.exists() else []
+        return [StepRewards(**row) for row in read_lines(path, TrainingError)] if path.exists() else []
     except TypeError as error:
         raise TrainingError(f"{path}: not the rewards of a run ({error}); delete it") from error
-
-
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines; the last may be torn, where the run was killed."""
-    whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
-    for number, line in enumerate(filter(None, whole.split("\n")), 1):
-        try:
-            yield strict_json(line)
-        except ValueError as error:
-            raise TrainingError(f"{path}:{number}: not JSON ({error}); take the line out") from error
