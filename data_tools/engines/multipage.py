@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 TRIES = 200  # draws of pages for one record; long pages are passed over
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MultipageEngine:
     """One record a number: pages drawn by lot from all sources, joined in the order drawn."""
 
     sources: tuple[record_source.MadeRecords, ...]
-    tokenizer: str
-    pages: tuple[int, int]
-    page_tokens: int
-    most_tokens: int
-    view_tokens: int
+    tokenizer: str  # its folder
+    pages: tuple[int, int]  # in a document
+    page_tokens: int  # every page has fewer
+    most_tokens: int  # of prompt, views and text together
+    view_tokens: int  # of one page
     name: str = "multipage"
     attempts: int = 50
 
@@ -109,7 +109,12 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         )
     crops.load(args.tokenizer)  # a wrong folder ends the command here, not in a worker
     engine = MultipageEngine(
-        sources, args.tokenizer, args.pages, args.page_tokens, args.most_tokens, args.view_tokens
+        sources=sources,
+        tokenizer=args.tokenizer,
+        pages=args.pages,
+        page_tokens=args.page_tokens,
+        most_tokens=args.most_tokens,
+        view_tokens=args.view_tokens,
     )
     return produce.write(
         engine, args, args.count, files=[record_source.fingerprint(source) for source in sources]

@@ -33,16 +33,17 @@ DAMAGES = ("blur", "smear", "pixels", "ink")
 CLEAR = 3  # pixels between what covers a line and the ink of the next one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NegativeEngine:
     """One picture a record, of one of the kinds."""
 
     languages: tuple[scene.Language, ...]
-    scenery: scene.SceneEngine  # for its backgrounds
     kinds: tuple[str, ...]
     shapes: tuple[tuple[int, int], tuple[int, int]]  # least and most of width and of height
     sizes: tuple[int, int]  # of fonts, in pixels
-    degraded: float = 0.0
+    photos: tuple[Path, ...] = ()  # without text; drawn ones where there are none
+    photo_shape: tuple[int, int] = (640, 480)  # in which they are taken, before they get the picture's
+    degrade: float = 0.0  # share of pictures
     name: str = "negatives"
     attempts: int = 50
 
@@ -51,7 +52,7 @@ class NegativeEngine:
         shape = tuple(int(rng.integers(low, high + 1)) for low, high in self.shapes)
         draw = {"blank": self._blank, "photo": self._photo, "ruined": self._ruined, "covered": self._covered}
         image, text, meta = draw[kind](shape, rng)
-        image, damage = degrade.apply(image, rng, self.degraded, self.sizes[0])
+        image, damage = degrade.apply(image, rng, self.degrade, self.sizes[0])
         suffix = "jpg" if kind in ("photo", "blank") else "png"
         picture = produce.Picture(f"{index:08d}.{suffix}", produce.encode(image, suffix))
         meta = {"kind": kind, **meta} | ({"degrade": damage} if damage else {})
@@ -71,7 +72,7 @@ class NegativeEngine:
     ) -> tuple[Image.Image, str, dict[str, Any]]:
         from PIL import Image
 
-        pixels, background = self.scenery.background(rng)
+        pixels, background = scene.draw_background(self.photos, self.photo_shape, rng)
         return Image.fromarray(pixels).resize(shape), "", {"background": background}
 
     def _ruined(
@@ -268,11 +269,15 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
     photos = scene.find_photos(Path(args.photos) if args.photos else None)
     chosen, without = scene.languages(args)
-    scenery = scene.SceneEngine((), photos, (), (640, 480), args.font_size, (1, 1))
     engine = NegativeEngine(
-        chosen, scenery, args.kinds, (args.width, args.height), args.font_size, args.degrade,
+        languages=chosen,
+        kinds=args.kinds,
+        shapes=(args.width, args.height),
+        sizes=args.font_size,
+        photos=photos,
+        degrade=args.degrade,
         name=f"negatives-{args.split}",
-    )  # fmt: skip
+    )
     fonts = {language.name: [font.stem for font in language.fonts] for language in chosen}
     names = [path.name for path in photos]
     return produce.write(engine, args, args.count, without, fonts=fonts, photo_names=names)

@@ -40,7 +40,7 @@ NOT_MATH = (0x2022, 0x2E)  # bullets, and the dots of a table of contents, which
 SLICE_PAD = 4  # pixels of paper around a slice, where no other text stands
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PdfEngine:
     """Page by page through the files, in the order of their names."""
 
@@ -48,8 +48,8 @@ class PdfEngine:
     pages: tuple[tuple[str, int], ...]  # file under the folder, page from 0
     tasks: tuple[str, ...]
     dpi: int
-    longest: int | None
-    least_characters: int
+    longest: int | None  # pixels of the longer side, instead of dpi
+    least_characters: int  # of a page worth reading
     suffix: str = "jpg"
     name: str = "pdf"
     attempts: int = 1
@@ -259,9 +259,17 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
     pages, left_out = find_pages(args.pdfs, args.split)
     engine = PdfEngine(
-        args.pdfs, pages, args.tasks, args.dpi, args.longest, args.least_characters, args.image,
-        most_math=args.most_math, slices=args.slices, degrade=args.degrade,
-    )  # fmt: skip
+        folder=args.pdfs,
+        pages=pages,
+        tasks=args.tasks,
+        dpi=args.dpi,
+        longest=args.longest,
+        least_characters=args.least_characters,
+        suffix=args.image,
+        most_math=args.most_math,
+        slices=args.slices,
+        degrade=args.degrade,
+    )
     counts = Counter(file for file, _ in pages)
     sizes = {file: [count, (args.pdfs / file).stat().st_size] for file, count in sorted(counts.items())}
     summary = produce.write(engine, args, len(pages), pdfs=sizes, redrawn=False)

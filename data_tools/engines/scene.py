@@ -10,6 +10,7 @@ import functools
 import io
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -67,7 +68,7 @@ class Region(NamedTuple):
         return math.floor(low[0]), math.floor(low[1]), math.ceil(high[0]), math.ceil(high[1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SceneEngine:
     """Whole pictures (scene) and crops of single regions (slices), both as plain ocr records."""
 
@@ -84,7 +85,7 @@ class SceneEngine:
     def rows(self, index: int, rng: numpy.random.Generator) -> list[produce.Row]:
         from PIL import Image
 
-        pixels, background = self.background(rng)
+        pixels, background = draw_background(self.backgrounds, self.shape, rng)
         placed = self._placed(rng)
         for region in placed:
             _paint(pixels, region, rng)
@@ -191,21 +192,25 @@ class SceneEngine:
         room = numpy.maximum(numpy.array(self.shape) - 2 * reach, 0)
         return corners + reach + rng.random(2) * room
 
-    def background(self, rng: numpy.random.Generator) -> tuple[Pixels, str]:
-        import numpy
 
-        if not self.backgrounds:
-            kind = BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))]
-            return _drawn_background(kind, self.shape, rng), kind
-        path = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
-        photo = _photo(path)
-        width, height = self.shape
-        scale = max(width / photo.width, height / photo.height) * rng.uniform(1, 1.5)
-        # taken out of the photo before it is resized: photos are larger than pictures
-        own = (photo.width - width / scale, photo.height - height / scale)
-        left, top = (rng.random() * max(0.0, free) for free in own)
-        cut = (left, top, min(photo.width, left + width / scale), min(photo.height, top + height / scale))
-        return numpy.array(photo.resize(self.shape, box=cut)), path.name
+def draw_background(
+    photos: Sequence[Path], shape: tuple[int, int], rng: numpy.random.Generator
+) -> tuple[Pixels, str]:
+    """A part of one of the photos, or a drawn ground where there are none, with its name."""
+    import numpy
+
+    if not photos:
+        kind = BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))]
+        return _drawn_background(kind, shape, rng), kind
+    path = photos[int(rng.integers(len(photos)))]
+    photo = _photo(path)
+    width, height = shape
+    scale = max(width / photo.width, height / photo.height) * rng.uniform(1, 1.5)
+    # taken out of the photo before it is resized: photos are larger than pictures
+    own = (photo.width - width / scale, photo.height - height / scale)
+    left, top = (rng.random() * max(0.0, free) for free in own)
+    cut = (left, top, min(photo.width, left + width / scale), min(photo.height, top + height / scale))
+    return numpy.array(photo.resize(shape, box=cut)), path.name
 
 
 @functools.lru_cache(maxsize=4)
@@ -454,9 +459,15 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         raise DrawingError(f"--font-size {args.font_size[0]}: text turned in space needs 12 pixels or more")
     photos, (chosen, without) = find_photos(args.backgrounds), languages(args)
     engine = SceneEngine(
-        chosen, photos, args.tasks, shape, args.font_size, args.regions, args.degrade,
+        languages=chosen,
+        backgrounds=photos,
+        tasks=args.tasks,
+        shape=shape,
+        sizes=args.font_size,
+        regions=args.regions,
+        degrade=args.degrade,
         name=f"scene-{args.split}",
-    )  # fmt: skip
+    )
     fonts = {language.name: [font.stem for font in language.fonts] for language in chosen}
     backgrounds = [path.name for path in photos]
     return produce.write(engine, args, args.count, without, fonts=fonts, backgrounds=backgrounds)

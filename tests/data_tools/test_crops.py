@@ -102,7 +102,12 @@ def test_a_document_keeps_within_its_tokens_and_its_pictures_are_the_pages_bytes
             lines.write(json.dumps(record) + "\n")
     tokenizer = load_tokenizer(TOKENIZER)
     engine = multipage.MultipageEngine(
-        (record_source.open_records([tmp_path], ("format",)),), str(TOKENIZER), (2, 4), 300, 620, 16
+        sources=(record_source.open_records([tmp_path], ("format",)),),
+        tokenizer=str(TOKENIZER),
+        pages=(2, 4),
+        page_tokens=300,
+        most_tokens=620,
+        view_tokens=16,
     )
     made, causes = 0, set()
     for seed in range(40):

@@ -31,8 +31,7 @@ def rng(seed: int = 0) -> numpy.random.Generator:
 
 
 def engine(**changes: object) -> negatives.NegativeEngine:
-    scenery = scene.SceneEngine((), (), (), (320, 240), (16, 24), (1, 1))
-    settings = {"languages": LANGUAGES, "scenery": scenery, "kinds": negatives.KINDS,
+    settings = {"languages": LANGUAGES, "photo_shape": (320, 240), "kinds": negatives.KINDS,
                 "shapes": ((400, 500), (400, 500)), "sizes": (18, 24)}  # fmt: skip
     return negatives.NegativeEngine(**(settings | changes))
 

@@ -41,7 +41,7 @@ def test_every_region_laid_flat_again_shows_the_letters_that_pillow_draws() -> N
     for seed in range(12):
         random = rng(seed)
         maker = engine()
-        pixels, _ = maker.background(random)
+        pixels, _ = scene.draw_background((), maker.shape, random)
         for region in maker._placed(random):
             if len(region.lines) > 1:
                 continue

@@ -93,19 +93,23 @@ def test_records_hold_the_text_as_it_is_typed(tmp_path: Path, task: str) -> None
 def engines(text: str) -> dict[str, object]:
     documents = (corpora.Document("text:0", "", (), (text,)),)
     language = (scene.Language("en", documents, (SANS,)),)
-    scenery = scene.SceneEngine((), (), (), (640, 480), (20, 24), (1, 1))
     return {
         "lines": lambda: lines.LineEngine(
             (SANS,), ("ocr",), (500, 200), (20, 20), (1, 2), (3, 9), 8, (tuple(text.split()),), attempts=3
         ).rows(0, rng()),
-        "scene": lambda: scene.SceneEngine(language, (), ("scene",), (640, 480), (24, 32), (1, 2)).rows(
-            0, rng()
-        ),
+        "scene": lambda: scene.SceneEngine(
+            languages=language,
+            backgrounds=(),
+            tasks=("scene",),
+            shape=(640, 480),
+            sizes=(24, 32),
+            regions=(1, 2),
+        ).rows(0, rng()),
         "handwriting": lambda: handwriting.HandwritingEngine(language, (), (640, 480), (3, 3), (26, 30)).rows(
             0, rng()
         ),
         "negatives": lambda: negatives.NegativeEngine(
-            language, scenery, ("covered",), ((640, 640), (480, 480)), (20, 24)
+            languages=language, kinds=("covered",), shapes=((640, 640), (480, 480)), sizes=(20, 24)
         ).rows(0, rng()),
         "music": lambda: heading(music.MusicEngine(documents, (SANS,), (1,), (4, 4), 1.0)),
     }
