@@ -133,10 +133,10 @@ def _png_fault(image: Image.Image, data: bytes) -> str | None:
         columns, rows = -((left - width) // across), -((top - height) // down)
         expected += rows * (1 + (columns * bits + 7) // 8) if columns > 0 and rows > 0 else 0
     try:
-        found = _count(_inflated(compressed), expected)
+        size = _count(_inflated(compressed), expected)
     except ValueError as fault:
         return str(fault)
-    return f"{found:,} of {expected:,} bytes of its rows" if found < expected else None
+    return f"{size:,} of {expected:,} bytes of its rows" if size < expected else None
 
 
 def _tiff_fault(image: Image.Image, file: BinaryIO) -> str | None:
@@ -159,26 +159,26 @@ def _tiff_fault(image: Image.Image, file: BinaryIO) -> str | None:
         return f"{len(offsets)} of {needed} strips or tiles"
     if tags.get(_COMPRESSION, 1) == 1 and tags.get(_PHOTOMETRIC) != 6:
         row = (columns * (bits[0] if planes > 1 else sum(bits)) + 7) // 8
-        for place, count in enumerate(counts[:needed]):
-            last = numbers is _STRIPS and place % (needed // planes) == needed // planes - 1
+        for index, count in enumerate(counts[:needed]):
+            last = numbers is _STRIPS and index % (needed // planes) == needed // planes - 1
             expected = row * (height - rows * (needed // planes - 1) if last else rows)
             if count < expected:
-                return f"{count:,} of {expected:,} bytes in strip or tile {place}"
+                return f"{count:,} of {expected:,} bytes in strip or tile {index}"
     if tags.get(_COMPRESSION) == 7:
         tables = bytes(tags.get(_JPEG_TABLES, b""))
-        for place, (offset, count) in enumerate(zip(offsets[:needed], counts, strict=False)):
+        for index, (offset, count) in enumerate(zip(offsets[:needed], counts, strict=False)):
             file.seek(offset)
             data = file.read(count)
             fault = jpeg_fault(tables[:-2] + data[2:] if tables else data)
             if fault:
-                return f"strip or tile {place}: {fault}"
+                return f"strip or tile {index}: {fault}"
     if tags.get(_COMPRESSION) in _FAX:
-        for place, (offset, count) in enumerate(zip(offsets[:needed], counts, strict=False)):
-            last = numbers is _STRIPS and place % (needed // planes) == needed // planes - 1
+        for index, (offset, count) in enumerate(zip(offsets[:needed], counts, strict=False)):
+            last = numbers is _STRIPS and index % (needed // planes) == needed // planes - 1
             file.seek(offset)
             size = columns, height - rows * (needed // planes - 1) if last else rows
             if not _is_whole_fax(file.read(count), size, tags):
-                return f"strip or tile {place} ends before its last row"
+                return f"strip or tile {index} ends before its last row"
     return None
 
 
@@ -219,8 +219,8 @@ def _as_tuple(value: object) -> tuple:
 
 def pdf_count_fault(pdf: pikepdf.Pdf, count: int) -> str | None:
     """Whether the pages that the page tree holds are those that its root counts."""
-    found = len(pdf.pages)
-    return f"{count} pages by its own count, {found} in its page tree" if found != count else None
+    pages = len(pdf.pages)
+    return f"{count} pages by its own count, {pages} in its page tree" if pages != count else None
 
 
 def pdf_page_fault(pdf: pikepdf.Pdf, number: int, raw: bytes) -> str | None:
@@ -310,10 +310,10 @@ def _xobject_fault(thing: pikepdf.Object, page: pikepdf.Object, raw: bytes, seen
         return None
     expected = _picture_bytes(thing)
     try:
-        found = _count(_flate_chunks(thing), expected or 1 << 62)
+        size = _count(_flate_chunks(thing), expected or 1 << 62)
     except ValueError as fault:
         return str(fault)
-    return f"{found:,} of {expected:,} bytes of a picture" if found < expected else None
+    return f"{size:,} of {expected:,} bytes of a picture" if size < expected else None
 
 
 def _picture_bytes(picture: pikepdf.Object) -> int:

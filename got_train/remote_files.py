@@ -88,9 +88,9 @@ class RemoteCache:
 
     def matches(self, pattern: str) -> list[str]:
         """The URLs that fit a pattern."""
-        found = self._asked(pattern, lambda system, path: system.glob(path))
+        paths = self._asked(pattern, lambda system, path: system.glob(path))
         protocol = pattern.partition("://")[0]
-        return [each if is_url(each) else f"{protocol}://{each.lstrip('/')}" for each in found]
+        return [url if is_url(url) else f"{protocol}://{url.lstrip('/')}" for url in paths]
 
     def exists(self, url: str) -> bool:
         return self._asked(url, lambda system, path: system.exists(path))

@@ -137,26 +137,26 @@ class Api:
     async def _result(self, request: Request, following: Following) -> Job:
         """The job once it is over; it is given up when the client goes."""
         result = asyncio.ensure_future(following.result())
-        gone = asyncio.ensure_future(_disconnected(request))
+        disconnected = asyncio.ensure_future(_disconnected(request))
         try:
-            await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((result, disconnected), return_when=asyncio.FIRST_COMPLETED)
             if not result.done():
                 raise ClientDisconnect
             return result.result()
         finally:
             result.cancel()
-            gone.cancel()
+            disconnected.cancel()
             following.cancel()
 
     async def _chunks(self, asked: ChatRequest, following: Following) -> AsyncIterator[str]:
-        completion, told = Completion.new(asked.model), 0
+        completion, sent = Completion.new(asked.model), 0
         pipeline = self.scheduler.pipelines[asked.model]
         yield _event(completion.chunk({"role": "assistant", "content": ""}))
         async for job, over in following.changes():
             text = job.reading.text
-            if len(text) > told:
-                yield _event(completion.chunk({"content": text[told:]}))
-                told = len(text)
+            if len(text) > sent:
+                yield _event(completion.chunk({"content": text[sent:]}))
+                sent = len(text)
             if not over:
                 continue
             self.metrics.ended(job)
@@ -302,8 +302,8 @@ def _value(text: str) -> object:
 
 
 async def _no_route(request: Request, error: HTTPException) -> Response:
-    told = f"{request.method} {request.url.path}: no such endpoint; use POST /v1/chat/completions"
-    return JSONResponse(_error(error.status_code, told), error.status_code)
+    message_text = f"{request.method} {request.url.path}: no such endpoint; use POST /v1/chat/completions"
+    return JSONResponse(_error(error.status_code, message_text), error.status_code)
 
 
 def _event(data: Json) -> str:

@@ -151,9 +151,9 @@ def _message(messages: object) -> tuple[str, list[Attachment]]:
         message for role, message in zip(roles, messages, strict=True) if role not in ("system", "developer")
     ]
     if len(of_user) != 1 or of_user[0].get("role") != "user":
-        told = ", ".join(str(role)[:20] for role in roles[:8])
+        named = ", ".join(str(role)[:20] for role in roles[:8])
         raise RequestError(
-            f"messages: roles {told}; expected one message of the user, GOT holds no conversation"
+            f"messages: roles {named}; expected one message of the user, GOT holds no conversation"
         )
     content = of_user[0].get("content")
     if isinstance(content, str):
@@ -340,10 +340,10 @@ def usage(result: OcrResult, prompt_tokens: int) -> Json:
 
 def about(result: OcrResult) -> Json:
     """What OpenAI has no field for."""
-    found: Json = {"task": result.request.task, "finished": result.finished}
+    fields: Json = {"task": result.request.task, "finished": result.finished}
     if result.ids:
-        found["confidence"] = round(result.confidence, 4)
-    return found | {"seconds": round(result.seconds, 3)}
+        fields["confidence"] = round(result.confidence, 4)
+    return fields | {"seconds": round(result.seconds, 3)}
 
 
 def _logprobs(result: OcrResult, pipeline: OcrPipeline) -> Mapping[str, Any]:

@@ -75,15 +75,15 @@ class FollowingResponse(StreamingResponse):
 
 async def page_events(following: Following, pipeline: OcrPipeline) -> AsyncIterator[Event]:
     """{"begun"}, {"text"} as it grows, then {"answer"} or {"error"}."""
-    begun, told = False, 0
+    begun, sent = False, 0
     async for job, over in following.changes():
         if job.begun is not None and not begun:
             begun = True
             yield {"begun": True}
         text = job.reading.text
-        if len(text) > told:
-            yield {"text": text[told:]}
-            told = len(text)
+        if len(text) > sent:
+            yield {"text": text[sent:]}
+            sent = len(text)
         if over and job.error is not None:
             yield {"error": f"{job.reading.prompt.request}: {message(job.error)}"}
         elif over:

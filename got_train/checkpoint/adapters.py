@@ -167,10 +167,10 @@ class SharedModels:
         adapter = read_adapter(folder) if is_adapter(folder) else None
         base = Path(folder if adapter is None else base_folder(folder)).resolve()
         keep_int8 = adapter is None and paddle.get_device() == "cpu" and bool(WeightFile(base).int8)
-        held = base, keep_int8
-        if held not in self._bases:
-            self._bases[held] = load_model(base, self.dtype, keep_int8)
-        whole = self._bases[held]
+        key = base, keep_int8
+        if key not in self._bases:
+            self._bases[key] = load_model(base, self.dtype, keep_int8)
+        whole = self._bases[key]
         shared = {
             id(value): value
             for name, value in (*whole.named_parameters(), *whole.named_buffers())

@@ -55,7 +55,7 @@ def refuse_foreign(folder: str | os.PathLike) -> None:
         )
     if (path / "config.json").is_file():
         return
-    steps = sorted((each.name for each in path.iterdir() if _STEP.fullmatch(each.name)), key=natural_order)
+    steps = sorted((entry.name for entry in path.iterdir() if _STEP.fullmatch(entry.name)), key=natural_order)
     if steps:
         raise CheckpointError(f"{path}: a folder of checkpoints; use one of them, such as {path / steps[-1]}")
     for file in sorted(path.iterdir()):

@@ -29,9 +29,9 @@ def split_int8(
 def _scale_of(name: str, rows: TensorEntry, tensors: dict[str, TensorEntry], where: Path) -> TensorEntry:
     scale = tensors.get(name + SCALE)
     if scale is None or len(rows.shape) != 2 or scale.shape != rows.shape[:1]:
-        found = "nothing" if scale is None else str(scale.shape)
+        shape = "nothing" if scale is None else str(scale.shape)
         raise CheckpointError(
-            f"{where}: {name} is int8 {rows.shape} with {found} as {name}{SCALE}; expected a matrix, and one "
+            f"{where}: {name} is int8 {rows.shape} with {shape} as {name}{SCALE}; expected a matrix, and one "
             "number for each row"
         )
     return scale

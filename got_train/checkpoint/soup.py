@@ -56,10 +56,10 @@ def check_same_start(folders: Sequence[Folder]) -> None:
         _check_same_adapters(folders)
     start = _start(first)
     for folder in others:
-        other = _start(folder)
-        if start != other and not _same_weights(start, other):
+        another = _start(folder)
+        if start != another and not _same_weights(start, another):
             raise CheckpointError(
-                f"--soup: {first} started from {start}, {folder} from {other}; expected runs from one "
+                f"--soup: {first} started from {start}, {folder} from {another}; expected runs from one "
                 "checkpoint"
             )
 
@@ -78,21 +78,21 @@ def _start(folder: Folder) -> Path:
     return Path(start).resolve()
 
 
-def _same_weights(one: Path, other: Path) -> bool:
+def _same_weights(first: Path, second: Path) -> bool:
     """Whether two folders hold the same files of weights, as copies do."""
-    return one.is_dir() and other.is_dir() and _digests(one) == _digests(other)
+    return first.is_dir() and second.is_dir() and _digests(first) == _digests(second)
 
 
 def _digests(folder: Path) -> list[str]:
     files = [folder / ADAPTER_WEIGHTS] if is_adapter(folder) else weight_files(folder)
-    found = []
+    digests = []
     for file in files:
         with open(file, "rb") as opened:
             digest = hashlib.sha256()
             while piece := opened.read(1 << 22):
                 digest.update(piece)
-        found.append(digest.hexdigest())
-    return found
+        digests.append(digest.hexdigest())
+    return digests
 
 
 def _check_same_adapters(folders: Sequence[Folder]) -> None:
@@ -147,7 +147,7 @@ def _blend_adapters(folders: Sequence[Folder]) -> tuple[Got, Adapter]:
     for name, parameter in model.named_parameters():
         if not (name.endswith(MATRICES) or name.partition(".")[0] in card.whole):
             continue
-        values = [_value(found, name, folder) for found, folder in zip(entries, folders, strict=True)]
+        values = [_value(adapter, name, folder) for adapter, folder in zip(entries, folders, strict=True)]
         if name.endswith(MATRICES[0]):
             value = np.concatenate(values, axis=1)
         elif name.endswith(MATRICES[1]):
@@ -185,7 +185,7 @@ def write_soup(
             if None not in known:
                 save_characters(tmp_dir, frozenset.intersection(*known))
             origin = {
-                "runs": [str(Path(each).resolve()) for each in folders],
+                "runs": [str(Path(run).resolve()) for run in folders],
                 "start": str(_start(folders[0])),
             }
             (tmp_dir / SOUP_FILE).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")

@@ -52,10 +52,10 @@ def describe(counts: Mapping[str, int], trained: bool) -> str:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown = ", ".join(f"{char!r} {count:,} time{'s' * (count != 1)}" for char, count in ordered[:SHOWN])
     rest = f" and {len(ordered) - SHOWN:,} more" if len(ordered) > SHOWN else ""
-    one = len(ordered) == 1
+    single = len(ordered) == 1
     cause = (
-        f"{'was' if one else 'were'} never trained"
+        f"{'was' if single else 'were'} never trained"
         if trained
-        else f"{'has' if one else 'have'} no token and {'is' if one else 'are'} spelled in bytes"
+        else f"{'has' if single else 'have'} no token and {'is' if single else 'are'} spelled in bytes"
     )
-    return f"{len(ordered):,} character{'s' * (not one)} {cause}: {shown}{rest}"
+    return f"{len(ordered):,} character{'s' * (not single)} {cause}: {shown}{rest}"

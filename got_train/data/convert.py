@@ -103,8 +103,8 @@ def _rows(options: ConvertOptions, losses: Losses) -> Rows:
     if os.path.exists(options.source) and are_labels(options.source):
         check_label_flags(options)
         return _label_rows(options, losses)
-    if os.path.isfile(options.source) and (other := other_format(options.source)):
-        raise DataError(other)
+    if os.path.isfile(options.source) and (named := other_format(options.source)):
+        raise DataError(named)
     if options.tasks or options.order:
         raise DataError(_no_labels(options.source))
     return record_rows(options)
@@ -165,8 +165,11 @@ def _opened(options: ConvertOptions) -> Sequence[Record]:
                 f"{options.source}: column {question} has {len(values)} different questions, which are not "
                 "GOT's; leave out rows that ask for something else, and say in --columns which to read"
             ) from None
-    said = " ".join(f"{key}={name}" for key, name in guess.items())
-    print(f"note: read with {f'--columns {said} ' if said else ''}--task {task}", file=sys.stderr)
+    columns_flag = " ".join(f"{key}={name}" for key, name in guess.items())
+    print(
+        f"note: read with {f'--columns {columns_flag} ' if columns_flag else ''}--task {task}",
+        file=sys.stderr,
+    )
     return read(columns or guess, task)
 
 
@@ -253,8 +256,8 @@ def _got(record: Record, row: dict) -> dict:
                 "names several; --copy-images makes one"
             )
         images = [os.path.dirname(images[0])]
-    asked, said = f"{IMAGE}\n{_question(record)}", record.text
-    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": said}]
+    question, answer = f"{IMAGE}\n{_question(record)}", record.text
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
     return {"image": images[0], "conversations": turns}
 
 

@@ -130,9 +130,9 @@ def _ready(
     image = copies.one(page.image) if copies else page.image
     if isinstance(image, EncodedImage):
         raise RecordError(f"{page.location}: {image} is a picture inside a table; use --copy-images")
-    other = seen.setdefault(os.path.realpath(image), page.location)
-    if other != page.location:
-        raise RecordError(f"{page.location}: {image} is the picture of {other} too; expected one page each")
+    first = seen.setdefault(os.path.realpath(image), page.location)
+    if first != page.location:
+        raise RecordError(f"{page.location}: {image} is the picture of {first} too; expected one page each")
     losses.add_left_out(page)
     page = in_pixels(page, picture_size(image))
     if options.illegible == "skip_page" and not all(label.legible for label in page.labels):

@@ -432,7 +432,7 @@ def _turns(
     turns: object, location: str, key: str, names: Sequence[str], speakers: Sequence[str]
 ) -> list[str]:
     """The two texts of a conversation of one question and one answer."""
-    speaker, said = names
+    speaker, text_key = names
     if isinstance(turns, dict) and all(isinstance(values, list) for values in turns.values()):
         turns = [dict(zip(turns, turn, strict=False)) for turn in zip(*turns.values(), strict=False)]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
@@ -448,11 +448,12 @@ def _turns(
             f"{location}: turns of {named}; expected one of {speakers[0]}, then one of {speakers[1]}"
         )
     for turn in turns:
-        if not isinstance(turn.get(said), str):
+        if not isinstance(turn.get(text_key), str):
             raise RecordError(
-                f"{location}: the {said} of {turn[speaker]} is {shorten(turn.get(said))}; expected a string"
+                f"{location}: the {text_key} of {turn[speaker]} is {shorten(turn.get(text_key))}; "
+                "expected a string"
             )
-    return [turn[said] for turn in turns]
+    return [turn[text_key] for turn in turns]
 
 
 def _expanded(paths: tuple, location: str) -> tuple:

@@ -31,11 +31,11 @@ _WHERE = re.compile(r"(.+?:\d+): ", re.DOTALL)  # file:line, whatever the file i
 
 def split_message(error: Exception) -> tuple[str, str]:
     """`<where>: <what is wrong>` in its two halves; without a where the first is empty."""
-    said = str(error)
-    if row := _WHERE.match(said):
-        return row[1], said[row.end() :]
-    location, _, cause = said.partition(": ")
-    return (location, cause) if cause else ("", said)
+    message = str(error)
+    if row := _WHERE.match(message):
+        return row[1], message[row.end() :]
+    location, _, cause = message.partition(": ")
+    return (location, cause) if cause else ("", message)
 
 
 def location_of(records: object, row: int) -> str:

@@ -188,8 +188,8 @@ def _file(path: str, image_root: str | os.PathLike | None, options: dict) -> Seq
         return RecordFile(path, _reader(path, image_root, table=is_csv(path), **options))
     if path.lower().endswith(LABEL_SUFFIXES) and (form := label_format(path)):
         raise RecordError(f"{path}: labels with positions ({form}); got convert-data makes records of them")
-    if other := other_format(path):
-        raise RecordError(other)
+    if named := other_format(path):
+        raise RecordError(named)
     if meta_rows(path) is not None:
         return ConcatDataset(list(read_meta(path, image_root, **options).values()))
     return RecordFile(path, _reader(path, image_root, table=is_csv(path), **options))

@@ -36,19 +36,19 @@ def run_check(name: str, check: Check) -> dict[str, object]:
     """The check's row of the report; an exception is a failure and keeps its traceback."""
     began = time.monotonic()
     try:
-        found = check()
+        result = check()
     except Exception:
         row = {"status": FAILED, "error": traceback.format_exc(limit=-4)}
     else:
-        if isinstance(found, Skipped):
-            row = {"status": SKIPPED, "reason": found.reason}
+        if isinstance(result, Skipped):
+            row = {"status": SKIPPED, "reason": result.reason}
         else:
             row = {
-                "status": PASSED if found.passes else FAILED,
-                "value": found.value,
-                "limit": found.limit,
-                "reason": found.reason,
-                "numbers": dict(found.numbers),
+                "status": PASSED if result.passes else FAILED,
+                "value": result.value,
+                "limit": result.limit,
+                "reason": result.reason,
+                "numbers": dict(result.numbers),
             }
     return {"name": name, **row, "seconds": round(time.monotonic() - began, 2)}
 

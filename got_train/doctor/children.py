@@ -33,12 +33,12 @@ def measure(path: str) -> None:
     from got_train.config.loader import load_config
     from got_train.training import dry_run
 
-    found = dry_run.measure(load_config(path))
+    result = dry_run.measure(load_config(path))
     numbers = {
-        "estimate MB": found.estimate / 2**20,
-        "measured MB": found.memory / 2**20,
-        "before the model MB": found.begun / 2**20,
-        "seconds of a step": found.step_seconds[0],
+        "estimate MB": result.estimate / 2**20,
+        "measured MB": result.memory / 2**20,
+        "before the model MB": result.begun / 2**20,
+        "seconds of a step": result.step_seconds[0],
     }
     print(json.dumps(numbers), flush=True)
 

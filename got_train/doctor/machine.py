@@ -36,7 +36,7 @@ def machine(folder: Path) -> dict[str, Any]:
     return {
         "got_train": __version__,
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "missing extras": missing_extras(),
         "processor": processor(),
         "device": device,
@@ -92,23 +92,25 @@ def missing_extras() -> dict[str, list[str]]:
 
 def advice(facts: dict[str, Any]) -> list[str]:
     """What the user may want to change, as sentences."""
-    said = []
+    sentences = []
     if paddle.is_compiled_with_cuda() and facts["gpu"] is None:
-        said.append("Paddle is built for GPUs and finds none; look at the driver and CUDA_VISIBLE_DEVICES")
+        sentences.append(
+            "Paddle is built for GPUs and finds none; look at the driver and CUDA_VISIBLE_DEVICES"
+        )
     if facts["gpu"]:
         capability = tuple(map(int, facts["gpu"]["compute capability"].split(".")))
         if capability < (8, 0):
-            said.append("this GPU has neither bfloat16 nor flash attention; use float16")
+            sentences.append("this GPU has neither bfloat16 nor flash attention; use float16")
         elif not compat.has_flash_attention():
-            said.append("this build of Paddle has no flash attention; blocks are slower")
+            sentences.append("this build of Paddle has no flash attention; blocks are slower")
     if facts["disk"]["free GB"] * 2**30 < LITTLE_DISK:
-        said.append(f"{facts['disk']['free GB']} GB of disk are free; a run of GOT keeps about 20")
-    return said
+        sentences.append(f"{facts['disk']['free GB']} GB of disk are free; a run of GOT keeps about 20")
+    return sentences
 
 
 def _driver() -> str | None:
-    found = re.search(r"Kernel Module\s+(?:for \S+\s+)?([\d.]+)", _read("/proc/driver/nvidia/version"))
-    return found[1] if found else None
+    match = re.search(r"Kernel Module\s+(?:for \S+\s+)?([\d.]+)", _read("/proc/driver/nvidia/version"))
+    return match[1] if match else None
 
 
 def _version(package: str) -> str | None:

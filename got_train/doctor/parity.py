@@ -201,8 +201,8 @@ def _compare(dtype: str, values: Sequence[np.ndarray], ours: Callable, plain: Ca
     if dtype == "bfloat16" and not on_gpu():
         return Skipped("a CPU has no bfloat16 kernels")
     true, _ = _value_and_gradients(plain, values, "float32")
-    found, seconds = _value_and_gradients(ours, values, dtype)
-    apart = [relative(a, b) for a, b in zip(found, true, strict=True)]
+    outputs, seconds = _value_and_gradients(ours, values, dtype)
+    apart = [relative(a, b) for a, b in zip(outputs, true, strict=True)]
     names = ("value", "q", "k", "v", "rows", "columns")
     numbers = dict(zip(names, apart, strict=False)) | {"milliseconds": 1e3 * seconds}
     return Measured(max(apart), *limit(dtype, 2e-5, 0.05), numbers)
@@ -213,12 +213,12 @@ def _value_and_gradients(
 ) -> tuple[list[np.ndarray], float]:
     """And the seconds of a second pass, when everything is loaded."""
     given = [paddle.to_tensor(value, dtype="float32").astype(dtype) for value in values]
-    for each in given:
-        each.stop_gradient = False
-    found, seconds = [], 0.0
+    for tensor in given:
+        tensor.stop_gradient = False
+    outputs, seconds = [], 0.0
     for _ in range(2):
         began = time.monotonic()
         value = function(*given)
-        found = [as_array(each) for each in (value, *paddle.grad(value.astype("float32").sum(), given))]
+        outputs = [as_array(tensor) for tensor in (value, *paddle.grad(value.astype("float32").sum(), given))]
         seconds = time.monotonic() - began
-    return found, seconds
+    return outputs, seconds

@@ -99,12 +99,12 @@ class Rehearsal:
         requests = [self._request(page) for page in range(6)]
         together = [answer.text for answer in self._pipeline.read(requests, batch_size=6)]
         alone = [answer.text for answer in self._pipeline.read(requests, batch_size=1)]
-        other = sum(a != b for a, b in zip(together, alone, strict=True))
+        different = sum(a != b for a, b in zip(together, alone, strict=True))
         tolerated = 1 if on_gpu() else 0
         reason = (
             "a GPU may round otherwise in a batch, which a model that knows nothing may follow" * on_gpu()
         )
-        return Measured(other, tolerated, reason, {"pages": len(requests)})
+        return Measured(different, tolerated, reason, {"pages": len(requests)})
 
     def check_serving(self) -> Measured | Skipped:
         """got serve in a process of its own gives the text that the pipeline gives."""
@@ -119,8 +119,8 @@ class Rehearsal:
             try:
                 text = self._ask(self._address(server))
             except OSError as error:
-                said = (self.folder / "serve.log").read_text(encoding="utf-8")[-2000:]
-                raise RuntimeError(f"the server: {error}; {said}") from error
+                last_words = (self.folder / "serve.log").read_text(encoding="utf-8")[-2000:]
+                raise RuntimeError(f"the server: {error}; {last_words}") from error
             finally:
                 server.terminate()
                 server.wait()
@@ -129,9 +129,9 @@ class Rehearsal:
     def _address(self, server: subprocess.Popen) -> str:
         end = time.monotonic() + SERVER_SECONDS
         while time.monotonic() < end and server.poll() is None:
-            said = (self.folder / "serve.log").read_text(encoding="utf-8")
-            if found := re.search(r"serve: (http\S+)", said):
-                return found[1]
+            log = (self.folder / "serve.log").read_text(encoding="utf-8")
+            if match := re.search(r"serve: (http\S+)", log):
+                return match[1]
             time.sleep(0.2)
         raise OSError(f"no address within {SERVER_SECONDS:.0f} seconds")
 

@@ -62,7 +62,7 @@ def _row(row: Mapping[str, Any]) -> str:
 
 def _fact(name: str, value: object) -> str:
     if isinstance(value, Mapping):
-        value = "; ".join(f"{key}: {_listed(each)}" for key, each in value.items())
+        value = "; ".join(f"{key}: {_listed(item)}" for key, item in value.items())
     return _cells(name, "none" if value in (None, "") else value)
 
 

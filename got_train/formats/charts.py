@@ -100,10 +100,10 @@ def values_of(read: Mapping[str, Any]) -> Any:
 
 def title_of(read: Mapping[str, Any], name: str) -> str | list[str]:
     """A title, or as OneChart has it a list of several."""
-    held = read.get(name, NO_TITLE)
-    if isinstance(held, list) and held:
-        return [str(item) for item in held]
-    return held if isinstance(held, str) else str(held)
+    value = read.get(name, NO_TITLE)
+    if isinstance(value, list) and value:
+        return [str(item) for item in value]
+    return value if isinstance(value, str) else str(value)
 
 
 def to_table(read: Mapping[str, Any]) -> Table:

@@ -133,8 +133,8 @@ def _group(node: Node | None) -> Iterator[str]:
 
 def _body(node: Node, key: str = "body") -> list[Node]:
     """The parts of a node that holds either one or many."""
-    held = node.get(key)
-    return held if isinstance(held, list) else [] if held is None else [held]
+    body = node.get(key)
+    return body if isinstance(body, list) else [] if body is None else [body]
 
 
 def _braced(node: Node | None) -> Iterator[str]:

@@ -27,8 +27,8 @@ def folder() -> Path:
 
 def packages(name: str) -> Path | None:
     """The first folder whose node_modules holds a package; None if none does."""
-    places = (folder(), Path(__file__).parents[2] / "data_tools" / "node")
-    return next((path for path in places if (path / "node_modules" / name / "package.json").is_file()), None)
+    folders = (folder(), Path(__file__).parents[2] / "data_tools" / "node")
+    return next((path for path in folders if (path / "node_modules" / name / "package.json").is_file()), None)
 
 
 def main() -> int:
@@ -72,8 +72,8 @@ def _about(file: Path) -> dict:
 
 
 def _licence(about: dict) -> str:
-    held = about.get("license") or about.get("licenses") or "not said"
-    return held if isinstance(held, str) else json.dumps(held)
+    licence = about.get("license") or about.get("licenses") or "not said"
+    return licence if isinstance(licence, str) else json.dumps(licence)
 
 
 if __name__ == "__main__":

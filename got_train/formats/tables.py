@@ -312,36 +312,36 @@ def _layout(rows: list[list[tuple[str, int, int]]]) -> list[_Cell]:
     for row, line in enumerate(rows):
         column = 0
         for text, columns, height in line:
-            places = [(row, column + step) for step in range(columns)]
+            positions = [(row, column + step) for step in range(columns)]
             column += columns
-            above = {id(owners[position]): owners[position] for position in places if position in owners}
+            above = {id(owners[position]): owners[position] for position in positions if position in owners}
             if above and not text:
-                places = [position for position in places if position not in owners]
+                positions = [position for position in positions if position not in owners]
             else:
                 for cell in above.values():  # there is text below it, so it ends here
                     cell.rows = row - cell.row
                     owners = {position: owner for position, owner in owners.items() if owner is not cell}
-            if places:
-                first, height = _upwards(cells, owners, places, height)
-                cell = _Cell(text, first, places[0][1], min(height, len(rows) - first), len(places))
+            if positions:
+                first, height = _upwards(cells, owners, positions, height)
+                cell = _Cell(text, first, positions[0][1], min(height, len(rows) - first), len(positions))
                 cells.append(cell)
-                owners |= {(first + down, at): cell for down in range(cell.rows) for _, at in places}
+                owners |= {(first + down, at): cell for down in range(cell.rows) for _, at in positions}
     return cells
 
 
 def _upwards(
-    cells: list[_Cell], owners: dict[tuple[int, int], _Cell], places: list[tuple[int, int]], height: int
+    cells: list[_Cell], owners: dict[tuple[int, int], _Cell], positions: list[tuple[int, int]], height: int
 ) -> tuple[int, int]:
     """The first row and the height of a cell; one that spans upwards takes the empty cells above it."""
-    row = places[0][0]
+    row = positions[0][0]
     if height >= -1:
         return row, max(1, height)
     first = max(0, row + height + 1)
-    taken = [owners.get((above, column)) for above in range(first, row) for _, column in places]
-    if any(cell is None or cell.text or cell.rows > 1 or cell.columns > len(places) for cell in taken):
+    taken = [owners.get((above, column)) for above in range(first, row) for _, column in positions]
+    if any(cell is None or cell.text or cell.rows > 1 or cell.columns > len(positions) for cell in taken):
         return row, 1
-    gone = {id(cell) for cell in taken}
-    cells[:] = [cell for cell in cells if id(cell) not in gone]
+    removed = {id(cell) for cell in taken}
+    cells[:] = [cell for cell in cells if id(cell) not in removed]
     return first, row - first + 1
 
 

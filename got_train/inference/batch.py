@@ -67,8 +67,8 @@ class OcrBatch:
 
     def leave(self, readings: Collection[Reading]) -> None:
         """Give up these, wherever they are."""
-        gone = set(map(id, readings))
-        rows = [row for row in self._rows.values() if id(row.reading) in gone]
+        leaving = set(map(id, readings))
+        rows = [row for row in self._rows.values() if id(row.reading) in leaving]
         self._batch.leave([row.answer for row in rows])
         for row in rows:
             del self._rows[id(row.answer)]

@@ -19,8 +19,9 @@ def label_file(form: str, readings: Iterable[tuple[Page, str]], task: str, file:
     """The file of pages and their answers, which names the pictures from where it stands."""
     folder = file.parent
     pages = [_page(page, text, task, folder) for page, text in readings]
-    said = [writers.sayable(form, page, Losses()) for page in pages]  # our boxes are whole pixels of the page
-    return writers.written(form, said).encode()
+    # our boxes are whole pixels of the page
+    labelled = [writers.sayable(form, page, Losses()) for page in pages]
+    return writers.written(form, labelled).encode()
 
 
 def _page(page: Page, text: str, task: str, folder: Path) -> LabelledPage:

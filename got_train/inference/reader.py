@@ -435,7 +435,7 @@ class TextStreamer:
 
     def cut(self, text: str) -> str:
         """What stands before the first stop text."""
-        ends = [place for word in self.stop if (place := text.find(word)) >= 0]
+        ends = [position for word in self.stop if (position := text.find(word)) >= 0]
         self.stopped = self.stopped or bool(ends)
         return text[: min(ends)].rstrip() if ends else text
 

@@ -230,13 +230,13 @@ class Scheduler:
 
     def _drop(self, batches: dict[str, OcrBatch]) -> None:
         """Take out who has gone, whose time is over, and, from batches, who has ended."""
-        now, told, leaving = time.monotonic(), [], {}
+        now, changed, leaving = time.monotonic(), [], {}
         with self._changed:
             for job in (*self._waiting, *(job for jobs in self._running.values() for job in jobs)):
                 late = now - job.arrived > self.config.timeout_seconds
                 if not job.is_over and (job.cancelled or late):
                     job.error = self._reason(job)
-                    told.append(job)
+                    changed.append(job)
             self._waiting = deque(job for job in self._waiting if not job.is_over)
             for name, running in self._running.items():
                 leaving[name] = [job.reading for job in running if job.error is not None]
@@ -248,7 +248,7 @@ class Scheduler:
             except Exception as error:
                 self._fail(self._running[name], error)
                 batches[name] = self._open_batch(self.pipelines[name])
-        for job in told:
+        for job in changed:
             self._tell(job)
 
     def _reason(self, job: Job) -> Exception:

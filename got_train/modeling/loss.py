@@ -151,9 +151,9 @@ def token_log_probs(hidden: paddle.Tensor, weight: paddle.Tensor, labels: paddle
 
 @paddle.no_grad()
 def _log_probs_of(hidden, weight, labels) -> paddle.Tensor:
-    found = []
+    log_probs = []
     for start in range(0, hidden.shape[0], chunk_rows(weight.shape[0])):
         rows = slice(start, start + chunk_rows(weight.shape[0]))
         log_p = log_probabilities(hidden[rows], weight)
-        found.append(paddle.take_along_axis(log_p, labels[rows].unsqueeze(-1), axis=1).squeeze(-1))
-    return paddle.concat(found)
+        log_probs.append(paddle.take_along_axis(log_p, labels[rows].unsqueeze(-1), axis=1).squeeze(-1))
+    return paddle.concat(log_probs)

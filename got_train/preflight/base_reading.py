@@ -106,9 +106,9 @@ def base_reading(
                 break
             batch = {name: paddle.to_tensor(values) for name, values in collator.batch([sample]).items()}
             output = model(batch["input_ids"], batch["pixel_values"], batch["attention_mask"])
-            places = np.flatnonzero(sample.labels >= 0)
-            logits = output.logits[0].numpy()[places - 1].astype(np.float64)
-            ids = sample.labels[places]
+            positions = np.flatnonzero(sample.labels >= 0)
+            logits = output.logits[0].numpy()[positions - 1].astype(np.float64)
+            ids = sample.labels[positions]
             highest = logits.max(axis=1, keepdims=True)
             log_sums = highest[:, 0] + np.log(np.exp(logits - highest).sum(axis=1))
             token_losses = log_sums - logits[np.arange(len(ids)), ids]

@@ -52,8 +52,8 @@ def model_sizes(config: Config, tokenizer: Tokenizer) -> GotConfig:
         )
     sizes = stored_sizes(base_of(model.init_from))
     if model.prompt_template not in ("", sizes.prompt_template):
-        said = f"{model.init_from} was trained with {sizes.prompt_template}; leave it empty"
-        raise ConfigError(f"model.prompt_template {model.prompt_template}: {said}")
+        advice = f"{model.init_from} was trained with {sizes.prompt_template}; leave it empty"
+        raise ConfigError(f"model.prompt_template {model.prompt_template}: {advice}")
     words, image = sizes.decoder.vocab_size, sizes.image_token
     if words < tokenizer.size or (words > tokenizer.size and image != tokenizer.image_id):  # or padded
         has = f"{model.init_from} has a vocabulary of {sizes.decoder.vocab_size}; the tokenizer of that model"

@@ -63,7 +63,7 @@ def find_pairs(seen: ScanResult) -> list[PairGroup]:
 def findings(seen: ScanResult) -> Iterator[Finding]:
     """What the pairs say, one after another; the row to act on first, which is the one held out."""
     source, row = (seen.fingerprints[name].tolist() for name in ("source", "row"))
-    held_out = [each.role in HELD_OUT for each in seen.sources]
+    held_out = [data.role in HELD_OUT for data in seen.sources]
 
     def where(index: int) -> str:
         return seen.sources[source[index]].location(row[index])
@@ -71,8 +71,8 @@ def findings(seen: ScanResult) -> Iterator[Finding]:
     for pair in find_pairs(seen):
         for first, later in pair.places.tolist():
             swap = held_out[source[first]] and not held_out[source[later]]
-            act, other = (first, later) if swap else (later, first)
-            yield Finding(WARNING, pair.subject, where(act), f"{pair.what} as {where(other)}", pair.fix)
+            act, keep = (first, later) if swap else (later, first)
+            yield Finding(WARNING, pair.subject, where(act), f"{pair.what} as {where(keep)}", pair.fix)
 
 
 def _same_questions(rows: np.ndarray, held_out: np.ndarray) -> Iterator[PairGroup]:

@@ -110,13 +110,13 @@ def near_images(prints: np.ndarray, groups: np.ndarray) -> np.ndarray:
     names = ("dhash", "pictures", "answer", "exact", "minhash", "length")
     dhash, pictures, answer, exact, sketches, length = (np.ascontiguousarray(prints[name]) for name in names)
 
-    def far(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        distance = np.full(len(one), np.inf)
-        long = (length[one] >= SHORT) & (length[other] >= SHORT)
-        kept = np.flatnonzero((pictures[one] != pictures[other]) & long)
-        distance[kept] = _BITS[dhash[one[kept]] ^ dhash[other[kept]]].sum(axis=1) / MAX_DHASH_DISTANCE
+    def far(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        distance = np.full(len(left), np.inf)
+        long = (length[left] >= SHORT) & (length[right] >= SHORT)
+        kept = np.flatnonzero((pictures[left] != pictures[right]) & long)
+        distance[kept] = _BITS[dhash[left[kept]] ^ dhash[right[kept]]].sum(axis=1) / MAX_DHASH_DISTANCE
         kept = kept[distance[kept] <= 1]
-        first, second = one[kept], other[kept]
+        first, second = left[kept], right[kept]
         known = (answer[first] > 0) & (answer[second] > 0)
         agree = (sketches[first] == sketches[second]).sum(axis=1) >= MIN_FORM_AGREEMENT
         distance[kept[~np.where(known, agree, exact[first] == exact[second])]] = np.inf
@@ -130,9 +130,9 @@ def near_answers(prints: np.ndarray, groups: np.ndarray) -> np.ndarray:
     known = np.flatnonzero(prints["answer"])
     answer, sketches = (np.ascontiguousarray(prints[name][known]) for name in ("answer", "minhash"))
 
-    def far(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        apart = (sketches[one] != sketches[other]).sum(axis=1)
-        return np.where(answer[one] == answer[other], np.inf, apart / (BINS - MIN_MINHASH_AGREEMENT))
+    def far(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        apart = (sketches[left] != sketches[right]).sum(axis=1)
+        return np.where(answer[left] == answer[right], np.inf, apart / (BINS - MIN_MINHASH_AGREEMENT))
 
     bands = sketches.reshape(-1, BINS // 4, 4).view(np.uint64)[:, :, 0]
     return known[_nearest(groups[known], bands, far)]
@@ -149,10 +149,10 @@ def _nearest(groups: np.ndarray, bands: np.ndarray, far: Distance) -> np.ndarray
     """
     best: dict[tuple[int, int], tuple[float, int]] = {}
     for band in range(bands.shape[1]):
-        for one, other in _neighbours(bands, band):
-            distance = far(one, other)
+        for left, right in _neighbours(bands, band):
+            distance = far(left, right)
             for index in np.flatnonzero(distance <= 1):
-                first, later = sorted((int(one[index]), int(other[index])))
+                first, later = sorted((int(left[index]), int(right[index])))
                 key = later, int(groups[first])
                 best[key] = min(best.get(key, (2.0, -1)), (float(distance[index]), first))
     pairs = sorted((later, first) for (later, _), (_, first) in best.items())

@@ -216,14 +216,14 @@ def is_line_crop(record: Record, size: tuple[int, int]) -> bool:
 
 def subject_of(error: Exception) -> str:
     """What a refused row is refused for, by the first words of its message."""
-    said = split_message(error)[1]
-    if "data.max_tokens" in said:
+    message = split_message(error)[1]
+    if "data.max_tokens" in message:
         return "length"
-    if said.startswith("empty answer"):
+    if message.startswith("empty answer"):
         return "answer"
     if isinstance(error.__cause__, ImageError):
         return "picture"
-    return _SUBJECTS.get(said.partition(":")[0].partition(" ")[0], "row")
+    return _SUBJECTS.get(message.partition(":")[0].partition(" ")[0], "row")
 
 
 def _kind(record: Record) -> str:

@@ -199,22 +199,24 @@ def measure(config: Config, longest: Sequence[Record] = ()) -> DryRunResult:
         rows = ProbedRecords(mixture, loader.collator, config.data.on_error == "skip")
         draws = range(min(NUM_PROBED, count_steps(config, mixture.total) * config.train.batch_size))
         if longest:
-            most, said = len(loader.collator.sample(longest[0]).ids), "of all rows"
+            most, description = len(loader.collator.sample(longest[0]).ids), "of all rows"
             chosen = [longest[index % len(longest)] for index in range(size)]
         else:
             probed, most, looked_at = rows.longest(draws, size)
-            said, chosen = f"of the first {looked_at:,}", [mixture[draw] for draw in probed]
+            description, chosen = f"of the first {looked_at:,}", [mixture[draw] for draw in probed]
         usual = rows.samples(draws[:NUM_SAMPLES])
         third = [mixture[list(usual)[index % len(usual)]] for index in range(size)]
         loader.mixture = [*chosen, *chosen, *third]
         watch = StepTimer()
         trainer.add_callback(watch)
         trainer.train()
-    said = f"{said} the longest have {most} tokens"
+    description = f"{description} the longest have {most} tokens"
     memory = peak_memory()
     samples = [loader.collator.sample(loader.mixture[draw]) for draw in loader.schedule.sample_indices(0, 0)]
     batch = _micro_batch(loader.collator, samples)
-    return DryRunResult(config, trainer, mixture, usual, said, watch, memory, begun, training, batch, usage)
+    return DryRunResult(
+        config, trainer, mixture, usual, description, watch, memory, begun, training, batch, usage
+    )
 
 
 def _training(config: Config, model: Got) -> Training:

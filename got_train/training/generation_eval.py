@@ -124,10 +124,10 @@ def stratified_order(strata: Sequence[Hashable], most: int, seed: int) -> list[i
 
     The first of each stratum come first, however rare it is.
     """
-    places: dict[Hashable, list[int]] = {}
+    indices: dict[Hashable, list[int]] = {}
     for index in np.random.default_rng([seed, _SEED]).permutation(len(strata)).tolist():
-        places.setdefault(strata[index], []).append(index)
-    keyed = [(number / len(group), index) for group in places.values() for number, index in enumerate(group)]
+        indices.setdefault(strata[index], []).append(index)
+    keyed = [(number / len(group), index) for group in indices.values() for number, index in enumerate(group)]
     return [index for _, index in sorted(keyed, key=lambda pair: pair[0])][:most]
 
 
@@ -180,12 +180,12 @@ class EvalResult:
     def line(self) -> str:
         """For the log."""
         of = "" if self.finished else f" of {self.of}, for then the time was over"
-        said = []
+        parts = []
         for source, tasks in self.metrics().items():
             seen = list(tasks.values())[-1]  # all of them, or the only one
-            said.append(f"{source} " + ", ".join(f"{name} {seen[name]:.4f}" for name in _LOGGED))
+            parts.append(f"{source} " + ", ".join(f"{name} {seen[name]:.4f}" for name in _LOGGED))
         rows = f"{len(self.samples)} rows{of}"
-        return f"step {self.step}: read {rows} in {self.seconds:.1f} s: {'; '.join(said)}"
+        return f"step {self.step}: read {rows} in {self.seconds:.1f} s: {'; '.join(parts)}"
 
 
 def mean_metrics(rows: Sequence[ScoredPrediction]) -> dict[str, float]:

@@ -40,10 +40,10 @@ class ZeroShard:
 def zero_shards(loss: nn.Layer, wrapped: nn.Layer) -> dict[str, ZeroShard]:
     """Name -> how this process shares the parameter with others; `wrapped` is the loss as it is trained."""
     shards = {}
-    places = getattr(wrapped, "_param2buffer", {})  # of GroupShardedStage3
+    buffers = getattr(wrapped, "_param2buffer", {})  # of GroupShardedStage3
     for parameter in loss.parameters():
-        if parameter.name in places:
-            first, end = places[parameter.name][0]
+        if parameter.name in buffers:
+            first, end = buffers[parameter.name][0]
             group = wrapped._group
             shards[parameter.name] = ZeroShard(tuple(parameter.shape), end - first, group.rank, group)
     return shards

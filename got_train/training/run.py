@@ -125,10 +125,10 @@ def build_model(settings: ModelConfig, tokenizer: Tokenizer, lora: bool = False)
 
 
 def build_collator(config: Config, model: Got, tokenizer: Tokenizer) -> Collator:
-    vision, places = model.config.vision, model.config.decoder.max_positions
-    if config.data.max_tokens > places:
+    vision, positions = model.config.vision, model.config.decoder.max_positions
+    if config.data.max_tokens > positions:
         raise ConfigError(
-            f"data.max_tokens ({config.data.max_tokens}): the decoder has {places} positions; use fewer"
+            f"data.max_tokens ({config.data.max_tokens}): the decoder has {positions} positions; use fewer"
         )
     return Collator(
         tokenizer=tokenizer,

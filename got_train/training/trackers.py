@@ -126,15 +126,15 @@ class MLflow:
         uri = os.environ.get("MLFLOW_TRACKING_URI") or (folder / "mlruns").resolve().as_uri()
         mlflow.set_tracking_uri(uri)
         self.client = mlflow.MlflowClient(uri)
-        found = self.client.get_experiment_by_name(PROJECT)
-        experiment = found.experiment_id if found else self.client.create_experiment(PROJECT)
-        known = self.client.search_runs([experiment], f"tags.got_train_id = '{run_id}'")
+        experiment = self.client.get_experiment_by_name(PROJECT)
+        experiment_id = experiment.experiment_id if experiment else self.client.create_experiment(PROJECT)
+        known = self.client.search_runs([experiment_id], f"tags.got_train_id = '{run_id}'")
         if known:  # a run that is resumed goes on
             self.id = known[0].info.run_id
             self.client.update_run(self.id, "RUNNING")
         else:
             tags = {"got_train_id": run_id}
-            self.id = self.client.create_run(experiment, run_name=name, tags=tags).info.run_id
+            self.id = self.client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
             self.client.log_dict(self.id, dict(config), "config.json")
 
     def add_scalars(self, values: Mapping[str, float], step: int) -> None:

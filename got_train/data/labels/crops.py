@@ -58,9 +58,11 @@ def text_rows(spots: Sequence[Spot]) -> list[list[Spot]]:
     return [sorted(row, key=lambda spot: spot.box[0]) for row in rows]
 
 
-def _shared_height(one: Box, other: Box) -> float:
+def _shared_height(first: Box, second: Box) -> float:
     """The height that two boxes share, over that of the lower one."""
-    return (min(one[3], other[3]) - max(one[1], other[1])) / min(one[3] - one[1], other[3] - other[1])
+    return (min(first[3], second[3]) - max(first[1], second[1])) / min(
+        first[3] - first[1], second[3] - second[1]
+    )
 
 
 def _cut(page: Image.Image, path: str, name: str, spots: Sequence[Spot]) -> EncodedImage:

@@ -46,13 +46,13 @@ def _page(task: Any, path: str, location: str, image_root: str | None) -> Labell
     pictures = [value for value in task["data"].values() if _is_picture(value)]
     if not pictures:
         raise RecordError(f"{location}: data names no picture; {', '.join(SUFFIXES[:3])} ...")
-    left_out = [("further annotations of a page left out", other) for other in done[1:]]
-    left_out += [("cancelled annotations left out", other) for other in cancelled]
+    left_out = [("further annotations of a page left out", unread) for unread in done[1:]]
+    left_out += [("cancelled annotations left out", unread) for unread in cancelled]
     if not done:
         predictions = _objects(task.get("predictions"))
-        left_out += [("predictions that nobody has accepted left out", other) for other in predictions]
+        left_out += [("predictions that nobody has accepted left out", unread) for unread in predictions]
     lost = tuple(
-        (cause, Label(" ".join(_texts(other)), None, location=location)) for cause, other in left_out
+        (cause, Label(" ".join(_texts(unread)), None, location=location)) for cause, unread in left_out
     )
     return _page_of(_regions(done[0] if done else {}), pictures[0], path, location, image_root, lost)
 

@@ -176,8 +176,9 @@ def _scale(page: LabelledPage, size: tuple[int, int]) -> tuple[float, float]:
         raise RecordError(f"{page.location}: a page of {page.size[0]} x {page.size[1]}; both above 0")
     across, down = size[0] / page.size[0], size[1] / page.size[1]
     if abs(across / down - 1) > ASPECT:
-        told, seen = (" x ".join(f"{side:g}" for side in sides) for sides in (page.size, size))
+        labels_size, image_size = (" x ".join(f"{side:g}" for side in sides) for sides in (page.size, size))
         raise RecordError(
-            f"{page.location}: labels for {told}, but {page.image} is {seen}; the picture that was labelled"
+            f"{page.location}: labels for {labels_size}, but {page.image} is {image_size}; "
+            "use the picture that was labelled"
         )
     return across, down

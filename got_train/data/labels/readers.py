@@ -70,8 +70,8 @@ def labelled_pages(path: str | os.PathLike, image_root: str | os.PathLike | None
     path, root = os.fspath(path), None if image_root is None else os.fspath(image_root)
     files = label_files(path)
     if not files:
-        if other := other_format(path):
-            raise RecordError(other)
+        if named := other_format(path):
+            raise RecordError(named)
         raise RecordError(f"{path}: no label file known here; PAGE, ALTO, hOCR, COCO, PaddleOCR, ICDAR ...")
     for file, form in files.items():
         yield from _read(form, file, root)
@@ -314,8 +314,8 @@ def _pointed(row: dict, location: str, key: str) -> Label:
 
 def _lines(path: str, root: str | None) -> Read:
     """Our plain form, which infer.py --ocr-type spot writes too: an image and its lines."""
-    one = path.lower().endswith(".json")  # page a file, as got infer --output-dir writes it
-    rows = [(path, Path(path).read_bytes())] if one else forward_lines(path)
+    single = path.lower().endswith(".json")  # page a file, as got infer --output-dir writes it
+    rows = [(path, Path(path).read_bytes())] if single else forward_lines(path)
     folder = Path(_folder(path, root))
     # answers may have a folder of their own, and infer names pages from where it runs
     roots = [folder] if root is not None else [folder, folder.parent, Path()]

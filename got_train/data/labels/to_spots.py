@@ -71,8 +71,8 @@ def _placed(
     if (options.order or page.order) == "file":
         rows = [[spot] for spot in spots]
     else:
-        places = spotting.reading_rows([spot.box for spot in spots])
-        rows = [[spots[index] for index in row] for row in places]
+        indices = spotting.reading_rows([spot.box for spot in spots])
+        rows = [[spots[index] for index in row] for row in indices]
     spots = [spot for row in rows for spot in row]
     whole = Record((page.image,), "ocr", "", location=page.location)
     records = []

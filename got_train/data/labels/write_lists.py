@@ -47,8 +47,8 @@ def lines(pages: Sequence[LabelledPage]) -> str:
     for page in pages:
         labels = []
         for label in page.labels:
-            place = {"points": _listed(label.polygon)} if label.polygon else {"box": _plain(label.box)}
-            labels.append({"text": label.text, **place} | ({} if label.legible else {"legible": False}))
+            shape = {"points": _listed(label.polygon)} if label.polygon else {"box": _plain(label.box)}
+            labels.append({"text": label.text, **shape} | ({} if label.legible else {"legible": False}))
         rows.append(json.dumps({"image": page.image, "lines": labels}, ensure_ascii=False) + "\n")
     return "".join(rows)
 
@@ -161,19 +161,20 @@ def _results(label: Label, size: Sequence[float], name: str) -> list[dict]:
     """The place, its class and its text, which belong together by their id."""
     across, down = size[0] / 100, size[1] / 100
     if label.polygon:
-        place: dict = {"points": [[x / across, y / down] for x, y in label.polygon], "closed": True}
+        geometry: dict = {"points": [[x / across, y / down] for x, y in label.polygon], "closed": True}
     else:
         x1, y1, x2, y2 = label.box
-        place = {"x": x1 / across, "y": y1 / down, "width": (x2 - x1) / across, "height": (y2 - y1) / down}
-        place["rotation"] = 0
+        geometry = {"x": x1 / across, "y": y1 / down, "width": (x2 - x1) / across, "height": (y2 - y1) / down}
+        geometry["rotation"] = 0
     shared = {"id": name, "to_name": "image", "original_width": size[0], "original_height": size[1]}
     shared |= {"image_rotation": 0}
     shape = "polygon" if label.polygon else "rectangle"
     classes = ["Text" if label.legible else ILLEGIBLE]
     return [
-        shared | {"from_name": "poly" if label.polygon else "bbox", "type": shape, "value": place},
-        shared | {"from_name": "label", "type": "labels", "value": place | {"labels": classes}},
-        shared | {"from_name": "transcription", "type": "textarea", "value": place | {"text": [label.text]}},
+        shared | {"from_name": "poly" if label.polygon else "bbox", "type": shape, "value": geometry},
+        shared | {"from_name": "label", "type": "labels", "value": geometry | {"labels": classes}},
+        shared
+        | {"from_name": "transcription", "type": "textarea", "value": geometry | {"text": [label.text]}},
     ]
 
 

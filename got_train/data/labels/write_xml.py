@@ -42,11 +42,11 @@ def page_xml(pages: Sequence[LabelledPage]) -> str:
         _coords(region, _ends(box))
         if not placed:
             _text_equiv(region, "\n".join(label.text for label in labels))
-        for place, label in enumerate(labels if placed else (), 1):
-            line = _add(region, "TextLine", id=f"r{number}l{place}")
+        for line_number, label in enumerate(labels if placed else (), 1):
+            line = _add(region, "TextLine", id=f"r{number}l{line_number}")
             _coords(line, label.polygon or _ends(label.box))
             for index, word in enumerate(label.words, 1):
-                element = _add(line, "Word", id=f"r{number}l{place}w{index}")
+                element = _add(line, "Word", id=f"r{number}l{line_number}w{index}")
                 _coords(element, _ends(word.box))
                 _text_equiv(element, word.text)
             _text_equiv(line, label.text)
@@ -82,8 +82,8 @@ def alto(pages: Sequence[LabelledPage]) -> str:
     for number, (_, labels) in enumerate(_regions(page), 1):
         box = around_boxes([label.box for label in labels if label.box])
         block = _add(space, "TextBlock", ID=f"block_{number}", **_alto_box(box or whole))
-        for place, label in enumerate(labels, 1):
-            line = _add(block, "TextLine", ID=f"line_{number}_{place}", **_alto_box(label.box))
+        for line_number, label in enumerate(labels, 1):
+            line = _add(block, "TextLine", ID=f"line_{number}_{line_number}", **_alto_box(label.box))
             if label.polygon:
                 points = " ".join(f"{_number(x)},{_number(y)}" for x, y in label.polygon)
                 _add(_add(line, "Shape"), "Polygon", POINTS=points)
@@ -123,7 +123,9 @@ def hocr(pages: Sequence[LabelledPage]) -> str:
             outer = _title(box)
             parts.append(_tag("div", "ocr_carea", f"block_{name}", outer))
             parts.append(f"{_tag('p', 'ocr_par', f'par_{name}', outer)}\n")
-            parts += [_hocr_line(label, f"{name}_{place}") for place, label in enumerate(labels, 1)]
+            parts += [
+                _hocr_line(label, f"{name}_{line_number}") for line_number, label in enumerate(labels, 1)
+            ]
             parts.append("</p></div>\n")
         parts.append("</div>\n")
     return "".join([*parts, "</body>\n</html>\n"])

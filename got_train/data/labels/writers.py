@@ -89,7 +89,7 @@ def in_page_order(page: LabelledPage) -> LabelledPage:
     placed = [label for label in page.labels if label.box is not None]
     order = spotting.reading_order([label.box for label in placed])
     unplaced = [label for label in page.labels if label.box is None]
-    return replace(page, labels=(*(placed[place] for place in order), *unplaced))
+    return replace(page, labels=(*(placed[index] for index in order), *unplaced))
 
 
 def _said(known: Format, label: Label, size: tuple[int, int], location: str, losses: Losses) -> Label:
@@ -136,22 +136,22 @@ def _whole(numbers: Sequence[float], size: tuple[int, int], inside: bool) -> tup
     rounded = (round(number) for number in numbers)
     if not inside:
         return tuple(rounded)
-    return tuple(min(max(0, number), size[place % 2]) for place, number in enumerate(rounded))
+    return tuple(min(max(0, number), size[index % 2]) for index, number in enumerate(rounded))
 
 
-def _same_label(one: Label, other: Label) -> bool:
-    legible = [label.legible and label.text != UNREADABLE for label in (one, other)]
-    plain = one.text == other.text.strip() and legible[0] == legible[1]
-    words = len(one.words) == len(other.words) and all(
+def _same_label(first: Label, second: Label) -> bool:
+    legible = [label.legible and label.text != UNREADABLE for label in (first, second)]
+    plain = first.text == second.text.strip() and legible[0] == legible[1]
+    words = len(first.words) == len(second.words) and all(
         mine.text == theirs.text and _near(mine.box, theirs.box)
-        for mine, theirs in zip(one.words, other.words, strict=False)
+        for mine, theirs in zip(first.words, second.words, strict=False)
     )
-    if one.box is None or other.box is None:
-        return plain and words and one.box is other.box
-    corners = zip(one.polygon, other.polygon, strict=False)
-    polygon = len(one.polygon) == len(other.polygon) and all(_near(*points) for points in corners)
-    return plain and words and polygon and _near(one.box, other.box)
+    if first.box is None or second.box is None:
+        return plain and words and first.box is second.box
+    corners = zip(first.polygon, second.polygon, strict=False)
+    polygon = len(first.polygon) == len(second.polygon) and all(_near(*points) for points in corners)
+    return plain and words and polygon and _near(first.box, second.box)
 
 
-def _near(one: Box | Points, other: Box | Points) -> bool:
-    return all(abs(mine - theirs) <= 0.01 for mine, theirs in zip(one, other, strict=True))
+def _near(first: Box | Points, second: Box | Points) -> bool:
+    return all(abs(mine - theirs) <= 0.01 for mine, theirs in zip(first, second, strict=True))

@@ -47,8 +47,8 @@ def xml_pages(path: str, image_root: str | None = None) -> Iterator[LabelledPage
 
 def _one_page(path: str, root: _Element, image_root: str | None) -> LabelledPage:
     if _name(root) not in ("PcGts", "alto"):
-        other = OTHER_ROOTS.get(_name(root), "the root of PAGE XML is <PcGts>, that of ALTO <alto>")
-        raise RecordError(f"{path}: <{_name(root)}>; {other}")
+        advice = OTHER_ROOTS.get(_name(root), "the root of PAGE XML is <PcGts>, that of ALTO <alto>")
+        raise RecordError(f"{path}: <{_name(root)}>; {advice}")
     pages = list(_all(root, "Page"))
     if len(pages) != 1:
         raise RecordError(f"{path}: {len(pages)} pages; one page a file")

@@ -61,8 +61,8 @@ class Int8Embedding(Int8Matrix):
 
     @paddle.no_grad()
     def forward(self, ids):
-        places = ids.numpy()
-        rows = as_numpy(self.weight)[places].astype("float32") * as_numpy(self.scale)[places][..., None]
+        indices = ids.numpy()
+        rows = as_numpy(self.weight)[indices].astype("float32") * as_numpy(self.scale)[indices][..., None]
         return paddle.to_tensor(rows)
 
 

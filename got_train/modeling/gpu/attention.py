@@ -135,8 +135,8 @@ def _attn_weights(q, k, first, group: slice, queries: slice) -> paddle.Tensor:
     scores = paddle.matmul(q[group, queries], k[group, _keys(first, queries)], transpose_y=True)
     scores = scores.astype("float32")
     if first is not None:
-        place = paddle.arange(queries.stop, dtype=first.dtype)
-        allowed = place >= first[group, queries].unsqueeze(-1)  # (g, n, keys)
-        allowed &= place <= place[queries].unsqueeze(-1)
+        positions = paddle.arange(queries.stop, dtype=first.dtype)
+        allowed = positions >= first[group, queries].unsqueeze(-1)  # (g, n, keys)
+        allowed &= positions <= positions[queries].unsqueeze(-1)
         scores = paddle.where(allowed, scores, paddle.full([], paddle.finfo(scores.dtype).min))
     return F.softmax(scores, axis=-1).astype(q.dtype)

@@ -46,7 +46,7 @@ def fit(pages: Sequence[float], errors: np.ndarray) -> np.ndarray:
     """
     n, y = np.asarray(pages, float), np.atleast_2d(np.asarray(errors, float))
     best = np.full(len(y), np.inf)
-    found = np.zeros((len(y), 3))
+    parameters = np.zeros((len(y), 3))
     for exponent in EXPONENTS:
         x = (n / n.max()) ** -exponent
         spread = ((x - x.mean()) ** 2).sum()
@@ -60,59 +60,64 @@ def fit(pages: Sequence[float], errors: np.ndarray) -> np.ndarray:
         better = squares < best - 1e-15
         best = np.where(better, squares, best)
         row = np.stack([scale * n.max() ** exponent, np.full(len(y), exponent), floor], axis=1)
-        found = np.where(better[:, None], row, found)
-    return found
+        parameters = np.where(better[:, None], row, parameters)
+    return parameters
 
 
 def forecast(
     pages: Sequence[int],
     errors: np.ndarray,
     documents: Sequence[Hashable],
-    wanted: Sequence[int],
+    targets: Sequence[int],
     draws: int = DRAWS,
 ) -> tuple[PowerLaw, list[Forecast]]:
-    """errors (seeds, sizes, held-out rows) at so many pages -> the law, and the errors at wanted numbers.
+    """errors (seeds, sizes, held-out rows) at so many pages -> the law, and the errors at the target numbers.
 
     Documents are drawn again for all sizes together, as the same rows are hard for all of them.
     """
     law = PowerLaw(*fit(pages, errors.mean((0, 2)))[0].tolist())
-    names = {name: place for place, name in enumerate(dict.fromkeys(documents))}
-    groups = np.array([names[each] for each in documents])
+    names = {name: index for index, name in enumerate(dict.fromkeys(documents))}
+    groups = np.array([names[document] for document in documents])
     generator = np.random.default_rng(SEED)
     seeds, sizes, _ = errors.shape
     sums = np.zeros((seeds, sizes, len(names)))
-    for place in range(len(names)):
-        sums[:, :, place] = errors[:, :, groups == place].sum(2)
+    for index in range(len(names)):
+        sums[:, :, index] = errors[:, :, groups == index].sum(2)
     counts = np.bincount(groups, minlength=len(names))
-    drawn = np.zeros((draws, sizes))
+    means_by_draw = np.zeros((draws, sizes))
     for draw in range(draws):
-        some = generator.integers(0, len(names), len(names))
+        sample = generator.integers(0, len(names), len(names))
         chosen = generator.integers(0, seeds, (seeds, sizes))
-        means = sums[:, :, some].sum(2) / counts[some].sum()  # (seeds, sizes)
-        drawn[draw] = np.take_along_axis(means, chosen, axis=0).mean(0)
-    laws = fit(pages, drawn)
-    found = []
-    for size in wanted:
+        means = sums[:, :, sample].sum(2) / counts[sample].sum()  # (seeds, sizes)
+        means_by_draw[draw] = np.take_along_axis(means, chosen, axis=0).mean(0)
+    laws = fit(pages, means_by_draw)
+    forecasts = []
+    for size in targets:
         values = laws[:, 0] * float(size) ** -laws[:, 1] + laws[:, 2]
         low, high = np.percentile(values, [2.5, 97.5]).tolist()
-        found.append(Forecast(int(size), law(size), low, high))
-    return law, found
+        forecasts.append(Forecast(int(size), law(size), low, high))
+    return law, forecasts
 
 
 def words(now: int, law: PowerLaw, twice: Forecast, five: Forecast, metric: str) -> list[str]:
     """What the law says, in sentences."""
     error, formula = law(now), f"{law.scale:.3g} n^-{law.exponent:.2f} + {law.floor:.4f}"
-    said = [f"with {now:,} pages {metric} is {error:.4f} by the law {formula}"]
-    for each, times in ((twice, "twice"), (five, "five times")):
-        between = f"95 % {each.low:.4f} to {each.high:.4f}"
-        said.append(f"with {each.pages:,} pages ({times} as many) it would be {each.error:.4f} ({between})")
+    sentences = [f"with {now:,} pages {metric} is {error:.4f} by the law {formula}"]
+    for prediction, times in ((twice, "twice"), (five, "five times")):
+        between = f"95 % {prediction.low:.4f} to {prediction.high:.4f}"
+        sentences.append(
+            f"with {prediction.pages:,} pages ({times} as many) it would be {prediction.error:.4f} "
+            f"({between})"
+        )
     gain = (error - twice.error) / error if error else 0.0
     if twice.high < error * (1 - FLAT):
-        said.append(f"more pages help: twice as many would take away about {gain:.0%} of the error")
+        sentences.append(f"more pages help: twice as many would take away about {gain:.0%} of the error")
     elif error - twice.low <= FLAT * error:
-        said.append(
+        sentences.append(
             f"the curve has flattened: twice as many pages would change less than {FLAT:.0%} of the error"
         )
     else:
-        said.append("it cannot be told whether more pages help: the interval of twice as many holds both")
-    return said
+        sentences.append(
+            "it cannot be told whether more pages help: the interval of twice as many holds both"
+        )
+    return sentences

@@ -56,7 +56,9 @@ class Plan:
     def run(self, share: float, seed: int) -> Config:
         """The config of one run; nothing but its share, seed and folder is another."""
         config = self.config
-        sources = tuple(dataclasses.replace(each, share=each.share * share) for each in config.data.sources)
+        sources = tuple(
+            dataclasses.replace(source, share=source.share * share) for source in config.data.sources
+        )
         cache = config.train.feature_cache
         if not (cache or config.parts.vision.trainable):
             cache = str(self.output_dir / "features")
@@ -85,7 +87,8 @@ def check(plan: Plan) -> dict[float, int]:
     if plan.shares[0] <= 0 or plan.shares[-1] > 1:
         raise ConfigError(f"--shares {plan.shares}: expected above 0, at most 1")
     smallest = [
-        _documents(dataclasses.replace(each, share=each.share * plan.shares[0])) for each in data.sources
+        _documents(dataclasses.replace(source, share=source.share * plan.shares[0]))
+        for source in data.sources
     ]
     held_out = sum(map(_documents, data.validation_sources))
     if sum(smallest) < FEWEST_DOCUMENTS:
@@ -126,12 +129,12 @@ def measure(plan: Plan, signals: SignalHandler | None = None) -> list[str]:
             errors[-1].append(values)
     sizes, values = [rows[share] for share in plan.shares], np.array(errors)
     all_rows = _rows(plan.run(1.0, plan.all_seeds[0]))
-    wanted = sorted({all_rows, 2 * sizes[-1], 5 * sizes[-1]})
-    law, found = forecast(sizes, values, documents, wanted)
-    by_pages = {each.pages: each for each in found}
-    said = words(sizes[-1], law, by_pages[2 * sizes[-1]], by_pages[5 * sizes[-1]], _name(plan.metric))
-    _write(plan, sizes, values, law, found, said)
-    return said
+    targets = sorted({all_rows, 2 * sizes[-1], 5 * sizes[-1]})
+    law, forecasts = forecast(sizes, values, documents, targets)
+    by_pages = {prediction.pages: prediction for prediction in forecasts}
+    sentences = words(sizes[-1], law, by_pages[2 * sizes[-1]], by_pages[5 * sizes[-1]], _name(plan.metric))
+    _write(plan, sizes, values, law, forecasts, sentences)
+    return sentences
 
 
 def _run(plan: Plan, share: float, seed: int, signals: SignalHandler | None) -> tuple[list[float], list[str]]:
@@ -148,11 +151,11 @@ def _run(plan: Plan, share: float, seed: int, signals: SignalHandler | None) -> 
         max_new_tokens=config.eval.max_new_tokens,
     )
     values, documents = [], []
-    for each in read_samples(folder, "word"):
-        value = each.value(plan.metric)
+    for sample in read_samples(folder, "word"):
+        value = sample.value(plan.metric)
         if value is not None:
             values.append(value if lower_is_better(plan.metric) else 1 - value)
-            documents.append(each.prediction.cluster)
+            documents.append(sample.prediction.cluster)
     if not values:
         raise ConfigError(f"--metric {plan.metric}: no held-out row has it; use edit_distance")
     return values, documents
@@ -167,20 +170,20 @@ def _write(
     sizes: Sequence[int],
     errors: np.ndarray,
     law: PowerLaw,
-    found: Sequence[Forecast],
-    said: Sequence[str],
+    forecasts: Sequence[Forecast],
+    sentences: Sequence[str],
 ) -> None:
     points = [
-        {"share": share, "rows": rows, "errors": errors[:, place].mean(1).tolist()}
-        for place, (share, rows) in enumerate(zip(plan.shares, sizes, strict=True))
+        {"share": share, "rows": rows, "errors": errors[:, index].mean(1).tolist()}
+        for index, (share, rows) in enumerate(zip(plan.shares, sizes, strict=True))
     ]
     values = {
         "metric": _name(plan.metric),
         "seeds": list(plan.all_seeds),
         "measured": points,
         "law": dataclasses.asdict(law),
-        "forecast": [dataclasses.asdict(each) for each in found],
-        "words": list(said),
+        "forecast": [dataclasses.asdict(prediction) for prediction in forecasts],
+        "words": list(sentences),
     }
     write_json(plan.output_dir / CURVE, values)
     write_text(plan.output_dir / PAGE, page(values))
@@ -191,12 +194,12 @@ def page(values: dict) -> str:
     law, last = PowerLaw(**values["law"]), values["forecast"][-1]["pages"]
     first = values["measured"][0]["rows"]
     drawn = np.geomspace(first, last, 60).tolist()
-    measured = [(each["rows"], float(np.mean(each["errors"]))) for each in values["measured"]]
+    measured = [(row["rows"], float(np.mean(row["errors"]))) for row in values["measured"]]
     series = {"measured": measured, "law": [(pages, law(pages)) for pages in drawn]}
     rows = [f"<tr><td>{pages:,}<td>{error:.4f}<td>measured" for pages, error in measured]
     rows += [
-        f"<tr><td>{each['pages']:,}<td>{each['error']:.4f}<td>{each['low']:.4f} to {each['high']:.4f}"
-        for each in values["forecast"]
+        f"<tr><td>{row['pages']:,}<td>{row['error']:.4f}<td>{row['low']:.4f} to {row['high']:.4f}"
+        for row in values["forecast"]
     ]
     words_ = "".join(f"<p>{escaped(sentence)}</p>" for sentence in values["words"])
     figure = charts.curves(series, "pages", values["metric"], 0.0)
