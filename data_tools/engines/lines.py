@@ -342,6 +342,7 @@ class LineEngine:
         writer = printed.Writer(words.__next__, draw)
         width, height = (side - 2 * MARGIN for side in self.shape)
         broad = writer.upper or writer.style == "characters"
+        # pixels of a usual character, by ten of them
         advance = load_font(font, size).getlength("ABENRS 052" if broad else "aenrtio e5") / 10
         longest = max(1, min(self.characters[1], int(width / advance) - 1))
         rows = max(1, min(self.lines[1], height // line_height(font, size)))

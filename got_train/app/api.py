@@ -31,11 +31,11 @@ from got_train.inference.scheduler import BusyError, ClosingError, Job, Schedule
 from . import remote
 from .bodies import content_type, json_body, limited, parse_json, parse_object
 from .chat import Attachment, ChatRequest, Completion, Json, UnknownModelError, parse
-from .desk import Desk
 from .guard import Guard
 from .metrics import Metrics
-from .readings import Following, FollowingResponse, message
+from .readings import PendingReading, ReadingStream, message
 from .uploads import Uploads
+from .worker_pool import WorkerPool
 
 BODY_SECONDS = 60  # for a body to arrive
 MAX_BODIES = 16  # that are read at once; others wait unread
@@ -72,21 +72,21 @@ class Api:
     def __init__(self, scheduler: Scheduler, uploads: Uploads, config: ApiConfig | None = None) -> None:
         self.scheduler, self.uploads, self.config = scheduler, uploads, config or ApiConfig()
         self.metrics = Metrics(scheduler)
-        self._desk = Desk(scheduler)
+        self._workers = WorkerPool(scheduler)
         self._bodies = asyncio.Semaphore(MAX_BODIES)
         routes = [
-            Route("/v1/chat/completions", self._answered(self.complete), methods=["POST"]),
-            Route("/v1/models", self._answered(self.models)),
-            Route("/v1/models/{name:path}", self._answered(self.model)),
+            Route("/v1/chat/completions", self._handled(self.complete), methods=["POST"]),
+            Route("/v1/models", self._handled(self.models)),
+            Route("/v1/models/{name:path}", self._handled(self.model)),
             Route("/health", self.health),
-            Route("/metrics", self._answered(self.show_metrics)),
+            Route("/metrics", self._handled(self.show_metrics)),
         ]
         hosts = None if self.config.api_key else self.config.hosts  # who has the key is known
         guard = Middleware(Guard, hosts=hosts, page=False)
         self.app = Starlette(
             routes=routes,
             middleware=[guard],
-            lifespan=self._desk.lifespan,
+            lifespan=self._workers.lifespan,
             exception_handlers={404: _no_route, 405: _no_route},
         )
 
@@ -112,31 +112,31 @@ class Api:
         return {"id": name, "object": "model", "created": self.config.started, "owned_by": "got_train"}
 
     async def complete(self, request: Request) -> Response:
-        with self.scheduler.reserve() as place:
+        with self.scheduler.reserve() as reservation:
             try:
-                asked = await asyncio.wait_for(self._body(request), BODY_SECONDS)
+                chat = await asyncio.wait_for(self._body(request), BODY_SECONDS)
             except asyncio.TimeoutError:
                 raise SlowBodyError(
                     f"request: no whole body in {BODY_SECONDS} seconds; send it again"
                 ) from None
-            request.state.model = asked.model
-            prompt = await self._prompt(asked)
-            following = Following(
-                place, asked.model, Reading(prompt=prompt, decoding=asked.decoding, streamed=asked.stream)
+            request.state.model = chat.model
+            prompt = await self._prompt(chat)
+            pending = PendingReading(
+                reservation, chat.model, Reading(prompt=prompt, decoding=chat.decoding, streamed=chat.stream)
             )
-        if asked.stream:
-            return FollowingResponse(following, self._chunks(asked, following), "text/event-stream")
-        job = await self._result(request, following)
+        if chat.stream:
+            return ReadingStream(pending, self._chunks(chat, pending), "text/event-stream")
+        job = await self._result(request, pending)
         self.metrics.ended(job)
         if job.error is not None:
             raise job.error
-        pipeline = self.scheduler.pipelines[asked.model]
-        completion = Completion.new(asked.model)
-        return JSONResponse(completion.whole(job.reading.result, pipeline, len(prompt.ids), asked.logprobs))
+        pipeline = self.scheduler.pipelines[chat.model]
+        completion = Completion.new(chat.model)
+        return JSONResponse(completion.whole(job.reading.result, pipeline, len(prompt.ids), chat.logprobs))
 
-    async def _result(self, request: Request, following: Following) -> Job:
+    async def _result(self, request: Request, pending: PendingReading) -> Job:
         """The job once it is over; it is given up when the client goes."""
-        result = asyncio.ensure_future(following.result())
+        result = asyncio.ensure_future(pending.result())
         disconnected = asyncio.ensure_future(_disconnected(request))
         try:
             await asyncio.wait((result, disconnected), return_when=asyncio.FIRST_COMPLETED)
@@ -146,26 +146,26 @@ class Api:
         finally:
             result.cancel()
             disconnected.cancel()
-            following.cancel()
+            pending.cancel()
 
-    async def _chunks(self, asked: ChatRequest, following: Following) -> AsyncIterator[str]:
-        completion, sent = Completion.new(asked.model), 0
-        pipeline = self.scheduler.pipelines[asked.model]
+    async def _chunks(self, chat: ChatRequest, pending: PendingReading) -> AsyncIterator[str]:
+        completion, sent = Completion.new(chat.model), 0
+        pipeline = self.scheduler.pipelines[chat.model]
         yield _event(completion.chunk({"role": "assistant", "content": ""}))
-        async for job, over in following.changes():
+        async for job, done in pending.changes():
             text = job.reading.text
             if len(text) > sent:
                 yield _event(completion.chunk({"content": text[sent:]}))
                 sent = len(text)
-            if not over:
+            if not done:
                 continue
             self.metrics.ended(job)
             if job.error is not None:
                 yield _event(_error(_status(job.error), message(job.error)))
                 continue
             result = job.reading.result
-            yield _event(completion.last_chunk(result, pipeline, asked.logprobs))
-            if asked.include_usage:
+            yield _event(completion.last_chunk(result, pipeline, chat.logprobs))
+            if chat.include_usage:
                 yield _event(completion.usage_chunk(result, len(job.reading.prompt.ids)))
         yield "data: [DONE]\n\n"
 
@@ -174,22 +174,22 @@ class Api:
         most, models, task = self.uploads.most_bytes, self.scheduler.models, self.config.default_task
         async with self._bodies:
             if content_type(request) == "multipart/form-data":
-                asked, files = await _form(request, most + MORE_TEXT)
-                return await self._desk.run(parse, asked, models, task, files)
+                fields, files = await _form(request, most + MORE_TEXT)
+                return await self._workers.run(parse, fields, models, task, files)
             body = await json_body(request, most * 4 // 3 + MORE_TEXT)
-            return await self._desk.run(lambda: parse(parse_object(body), models, task))
+            return await self._workers.run(lambda: parse(parse_object(body), models, task))
 
-    async def _prompt(self, asked: ChatRequest) -> Prompt:
-        most = MAX_PAGES if asked.task == "multi_page" else 1
+    async def _prompt(self, chat: ChatRequest) -> Prompt:
+        most = MAX_PAGES if chat.task == "multi_page" else 1
         pages = [
             Page(picture)
-            for attachment in asked.attachments
-            for picture in await self._desk.run(self._pictures, attachment, asked.pages, most)
+            for attachment in chat.attachments
+            for picture in await self._workers.run(self._pictures, attachment, chat.pages, most)
         ]
         request = OcrRequest(
-            tuple(pages), asked.task, asked.box, asked.color, asked.box_unit, auto_crop=asked.auto_crop
+            tuple(pages), chat.task, chat.box, chat.color, chat.box_unit, auto_crop=chat.auto_crop
         )
-        prompt = await self._desk.run(self.scheduler.pipelines[asked.model].prepare, request)
+        prompt = await self._workers.run(self.scheduler.pipelines[chat.model].prepare, request)
         if isinstance(prompt, FailedRequest):
             raise RequestError(prompt.cause)
         # the views are made: the files, which may be large, need not wait in the queue
@@ -204,12 +204,12 @@ class Api:
             name, data = remote.fetch(attachment.url, self.config.image_hosts, self.uploads.most_bytes)
         return self.uploads.pages_of(data, name, pages, most)
 
-    def _answered(
+    def _handled(
         self, answer: Callable[[Request], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
         """Only with the key; what is wrong in OpenAI's form; counted."""
 
-        async def careful(request: Request) -> Response:
+        async def handle(request: Request) -> Response:
             try:
                 self._check_key(request)
                 response = await answer(request)
@@ -226,7 +226,7 @@ class Api:
                 self.metrics.requests.labels(model, str(response.status_code)).inc()
             return response
 
-        return careful
+        return handle
 
     def _check_key(self, request: Request) -> None:
         if self.config.api_key is None:
@@ -290,8 +290,8 @@ async def _form(request: Request, most: int) -> tuple[Json, list[Attachment]]:
     finally:
         await form.close()
     text = fields.pop("prompt", "")
-    asked: Json = {name: value if name in TEXTS else _value(value) for name, value in fields.items()}
-    return asked | {"messages": [{"role": "user", "content": text}]}, attachments
+    body: Json = {name: value if name in TEXTS else _value(value) for name, value in fields.items()}
+    return body | {"messages": [{"role": "user", "content": text}]}, attachments
 
 
 def _value(text: str) -> object:

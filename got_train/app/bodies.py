@@ -65,9 +65,9 @@ def parse_json(text: bytes | str) -> Any:
 
 def parse_object(body: bytes | str) -> dict[str, Any]:
     try:
-        asked = parse_json(body)
+        value = parse_json(body)
     except (ValueError, RecursionError) as error:  # of numbers of over 4,300 digits too
         raise RequestError(f"request: no JSON ({error})") from error
-    if not isinstance(asked, dict):
+    if not isinstance(value, dict):
         raise RequestError("request: no object of JSON")
-    return asked
+    return value

@@ -92,26 +92,26 @@ class ChatRequest:
 
 
 def parse(
-    asked: Json, models: Sequence[str], default_task: str | None = None, files: Sequence[Attachment] = ()
+    body: Json, models: Sequence[str], default_task: str | None = None, files: Sequence[Attachment] = ()
 ) -> ChatRequest:
     """The request of a JSON body. `default_task` answers questions that are none of GOT's.
 
     `files` came beside it, in a form.
     """
-    _check_fields(asked)
-    model = asked.get("model")
+    _check_fields(body)
+    model = body.get("model")
     if model not in models:
         raise UnknownModelError(f"model: {str(model)[:60]!r}; expected one of {', '.join(models)}")
-    text, attachments = _message(asked.get("messages"))
+    text, attachments = _message(body.get("messages"))
     attachments += files
-    question = _question(asked, text, default_task)
+    question = _question(body, text, default_task)
     task, auto_crop = task_and_crop(question, prompts.TASKS)
     several = task in ("multi_page", "multi_crop", "multi_crop_ocr")
     if not attachments or (len(attachments) > 1 and not several):
         raise RequestError(
             f"messages: {len(attachments)} pictures; expected one, or several with task multi_page"
         )
-    options = asked.get("stream_options") or {}
+    options = body.get("stream_options") or {}
     if not isinstance(options, dict):
         raise RequestError(f"stream_options: {str(options)[:60]!r}; expected an object")
     return ChatRequest(
@@ -122,16 +122,16 @@ def parse(
         box=_box(question.get("box")),
         box_unit=question["box_unit"],
         color=question.get("color"),
-        pages=_pages(asked.get("pages")),
-        decoding=_decoding(asked),
-        stream=_flag(asked, "stream"),
+        pages=_pages(body.get("pages")),
+        decoding=_decoding(body),
+        stream=_flag(body, "stream"),
         include_usage=_flag(options, "include_usage"),
-        logprobs=_flag(asked, "logprobs"),
+        logprobs=_flag(body, "logprobs"),
     )
 
 
-def _check_fields(asked: Json) -> None:
-    for name, value in asked.items():
+def _check_fields(body: Json) -> None:
+    for name, value in body.items():
         if name in KNOWN:
             continue
         if name not in NEUTRAL:
@@ -202,9 +202,9 @@ def _attachment(url: object, name: str) -> Attachment:
     return Attachment(name if name.lower().endswith(suffix) else name + suffix, data)
 
 
-def _question(asked: Json, text: str, default_task: str | None) -> Json:
+def _question(body: Json, text: str, default_task: str | None) -> Json:
     """Task, crop, box, box_unit and color, by fields or by the text."""
-    question = {name: asked.get(name) for name in ("task", "crop", "box", "box_unit", "color")}
+    question = {name: body.get(name) for name in ("task", "crop", "box", "box_unit", "color")}
     if question["task"] is None and text.strip():
         try:
             task, box, color = question_of(text)
@@ -247,17 +247,17 @@ def _pages(pages: object) -> tuple[int, ...] | None:
         raise RequestError(str(error)) from error
 
 
-def _decoding(asked: Json) -> Decoding:
-    stop = asked.get("stop")
+def _decoding(body: Json) -> Decoding:
+    stop = body.get("stop")
     stops = [stop] if isinstance(stop, str) else stop or []
     if not isinstance(stops, list) or len(stops) > MAX_STOPS or not all(_is_stop(word) for word in stops):
         raise RequestError(f"stop: {str(stop)[:60]!r}; expected a text, or at most {MAX_STOPS}, none empty")
-    limits = [_number(asked, name, 1, 10**6, whole=True) for name in ("max_completion_tokens", "max_tokens")]
+    limits = [_number(body, name, 1, 10**6, whole=True) for name in ("max_completion_tokens", "max_tokens")]
     return Decoding(
         max_new_tokens=min((limit for limit in limits if limit is not None), default=None),
-        temperature=_number(asked, "temperature", 0, 2) or 0.0,
-        top_p=1.0 if (top_p := _number(asked, "top_p", 0, 1)) is None else max(top_p, 1e-6),
-        seed=_number(asked, "seed", 0, 2**63 - 1, whole=True),
+        temperature=_number(body, "temperature", 0, 2) or 0.0,
+        top_p=1.0 if (top_p := _number(body, "top_p", 0, 1)) is None else max(top_p, 1e-6),
+        seed=_number(body, "seed", 0, 2**63 - 1, whole=True),
         stop=tuple(stops),
     )
 
@@ -266,8 +266,8 @@ def _is_stop(word: object) -> bool:
     return isinstance(word, str) and 0 < len(word) <= 1000
 
 
-def _number(asked: Json, name: str, low: float, high: float, whole: bool = False) -> Any:  # noqa: ANN401
-    value = asked.get(name)
+def _number(body: Json, name: str, low: float, high: float, whole: bool = False) -> Any:  # noqa: ANN401
+    value = body.get(name)
     if value is None:
         return None
     if type(value) not in ((int,) if whole else (int, float)) or not low <= value <= high:
@@ -276,8 +276,8 @@ def _number(asked: Json, name: str, low: float, high: float, whole: bool = False
     return value
 
 
-def _flag(asked: Json, name: str) -> bool:
-    value = asked.get(name)
+def _flag(body: Json, name: str) -> bool:
+    value = body.get(name)
     if value not in (None, True, False) or type(value) is int:
         raise RequestError(f"{name}: {str(value)[:60]!r}; expected true or false")
     return bool(value)

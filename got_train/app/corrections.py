@@ -48,11 +48,11 @@ class Corrections:
         model's folder: pairs for rl.objective=dpo.
         """
         rejected = replaced if replaced.strip() and replaced != text else ""
-        asked = {"box": box and tuple(box), "color": color, "rejected": rejected}
+        question = {"box": box and tuple(box), "color": color, "rejected": rejected}
         if box is not None:
-            asked["box_unit"] = "thousandth"
+            question["box_unit"] = "thousandth"
         _check_text(text)
-        record = Record((picture,), task, text, location="correction", **asked)
+        record = Record((picture,), task, text, location="correction", **question)
         from_model = bool(rejected) and os.path.isdir(model)
         return self.append(record, {"checkpoint": self._checkpoint(model)} if from_model else None)
 

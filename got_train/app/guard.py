@@ -70,12 +70,12 @@ class Guard:
 
     def refusal(self, method: str, path: str, headers: Headers, scheme: str = "http") -> str | None:
         """Why a request is refused; None if it is not."""
-        given = headers.getlist("host")
-        match = _HOST.fullmatch(given[0]) if len(given) == 1 else None
+        hosts = headers.getlist("host")
+        match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
         known = self.hosts is None or (match is not None and match[1].lower() in self.hosts)
         if match is None or not known:
             return (
-                f"host: {', '.join(given)!r} is no name of this page; start it with --allow-host to add one"
+                f"host: {', '.join(hosts)!r} is no name of this page; start it with --allow-host to add one"
             )
         site = headers.get("sec-fetch-site", "none")
         if site not in ("none", "same-origin") and not (
@@ -86,7 +86,7 @@ class Guard:
         if origin is None and (method in ("GET", "HEAD") or not self.page):
             return None
         schemes = [scheme] if match[1].lower() in LOOPBACK else [scheme, "https"]  # of a proxy in front
-        if origin is None or origin.lower() not in [f"{scheme}://{given[0].lower()}" for scheme in schemes]:
+        if origin is None or origin.lower() not in [f"{scheme}://{hosts[0].lower()}" for scheme in schemes]:
             return f"origin: {origin!r}; only this page's own requests are answered"
         return None
 

@@ -52,25 +52,25 @@ def open_port(host: str, port: int) -> socket.socket:
     """Taken before minutes are spent on loading."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        opened = socket.socket(family)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind((host, port))
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
     except (OSError, OverflowError) as error:
         raise UsageError(f"--port: {host}:{port} cannot be opened ({error}); use another") from error
-    return opened
+    return listener
 
 
-def address(host: str, opened: socket.socket) -> str:
-    return f"http://{in_address(host)}:{opened.getsockname()[1]}/"
+def address(host: str, listener: socket.socket) -> str:
+    return f"http://{in_address(host)}:{listener.getsockname()[1]}/"
 
 
 def in_address(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def serve(app: ASGIApp, opened: socket.socket, connections: int, shutdown_seconds: int) -> None:
+def serve(app: ASGIApp, listener: socket.socket, connections: int, shutdown_seconds: int) -> None:
     """Until the process is told to end; requests under way then have so many seconds."""
-    uvicorn.Server(uvicorn_config(app, connections, shutdown_seconds)).run(sockets=[opened])
+    uvicorn.Server(uvicorn_config(app, connections, shutdown_seconds)).run(sockets=[listener])
 
 
 def uvicorn_config(app: ASGIApp, connections: int, shutdown_seconds: int) -> uvicorn.Config:

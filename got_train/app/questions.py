@@ -13,19 +13,19 @@ CROPS = ("single", "multi", "auto")
 TILES = {"ocr": "multi_crop_ocr", "format": "multi_crop"}
 
 
-def choice(asked: Mapping[str, Any], name: str, choices: Iterable[str]) -> str:
-    if asked.get(name) not in choices:
-        raise RequestError(f"{name}: {str(asked.get(name))[:60]!r}; expected one of {', '.join(choices)}")
-    return asked[name]
+def choice(fields: Mapping[str, Any], name: str, choices: Iterable[str]) -> str:
+    if fields.get(name) not in choices:
+        raise RequestError(f"{name}: {str(fields.get(name))[:60]!r}; expected one of {', '.join(choices)}")
+    return fields[name]
 
 
-def task_and_crop(asked: Mapping[str, Any], tasks: Iterable[str]) -> tuple[str, bool]:
+def task_and_crop(fields: Mapping[str, Any], tasks: Iterable[str]) -> tuple[str, bool]:
     """The task of the prompt, and whether tiles are chosen by the height of the page's lines."""
-    task, crop = choice(asked, "task", tasks), choice(asked, "crop", CROPS)
+    task, crop = choice(fields, "task", tasks), choice(fields, "crop", CROPS)
     if task not in TILES and crop == "multi":
         raise RequestError(f"crop: multi with task {task}; use single, or task ocr or format")
-    given = asked.get("box") is not None or asked.get("color") is not None
-    if given and (task not in prompts.REGIONAL or crop != "single"):
+    region = fields.get("box") is not None or fields.get("color") is not None
+    if region and (task not in prompts.REGIONAL or crop != "single"):
         raise RequestError(
             f"box or color: with task {task}, crop {crop}; only ocr and format in one view read a region"
         )

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from got_train.errors import GotError
 from got_train.formats import spots as spotting
 from got_train.inference.output import ENDED
-from got_train.inference.scheduler import Job, Place
+from got_train.inference.scheduler import Job, Reservation
 from got_train.tokenizer import LINE_BREAK
 
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 Event = dict[str, Any]
 
 
-class Following:
+class PendingReading:
     """A reading in the queue and the request that waits for it.
 
     Only the state of the reading is given out, so a slow listener misses steps and nothing piles up.
     """
 
-    def __init__(self, place: Place, model: str, reading: Reading) -> None:
-        self._scheduler, self._changed = place.scheduler, asyncio.Event()
+    def __init__(self, reservation: Reservation, model: str, reading: Reading) -> None:
+        self._scheduler, self._changed = reservation.scheduler, asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._job = place.submit(model, reading, self._hear)
+        self._job = reservation.submit(model, reading, self._hear)
 
     def _hear(self, _: Job) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended before the reading
@@ -40,16 +40,16 @@ class Following:
 
     async def changes(self) -> AsyncIterator[tuple[Job, bool]]:
         """The job, whenever it has changed, and whether it is over, which comes last."""
-        over = False
-        while not over:
+        done = False
+        while not done:
             await self._changed.wait()
             self._changed.clear()
-            over = self._job.is_over
-            yield self._job, over
+            done = self._job.is_done
+            yield self._job, done
 
     async def result(self) -> Job:
         """The job once it is over."""
-        while not self._job.is_over:
+        while not self._job.is_done:
             await self._changed.wait()
             self._changed.clear()
         return self._job
@@ -59,24 +59,24 @@ class Following:
         self._scheduler.cancel(self._job)
 
 
-class FollowingResponse(StreamingResponse):
+class ReadingStream(StreamingResponse):
     """Text that is made of a reading while it grows; the reading ends with the connection."""
 
-    def __init__(self, following: Following, text: AsyncIterator[str], media_type: str) -> None:
+    def __init__(self, pending: PendingReading, text: AsyncIterator[str], media_type: str) -> None:
         super().__init__(text, media_type=media_type)
-        self.following = following
+        self.pending = pending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self.following.cancel()
+            self.pending.cancel()
 
 
-async def page_events(following: Following, pipeline: OcrPipeline) -> AsyncIterator[Event]:
+async def page_events(pending: PendingReading, pipeline: OcrPipeline) -> AsyncIterator[Event]:
     """{"begun"}, {"text"} as it grows, then {"answer"} or {"error"}."""
     begun, sent = False, 0
-    async for job, over in following.changes():
+    async for job, done in pending.changes():
         if job.begun is not None and not begun:
             begun = True
             yield {"begun": True}
@@ -84,9 +84,9 @@ async def page_events(following: Following, pipeline: OcrPipeline) -> AsyncItera
         if len(text) > sent:
             yield {"text": text[sent:]}
             sent = len(text)
-        if over and job.error is not None:
+        if done and job.error is not None:
             yield {"error": f"{job.reading.prompt.request}: {message(job.error)}"}
-        elif over:
+        elif done:
             yield {"answer": plain(job.reading.result, pipeline)}
 
 

@@ -28,12 +28,12 @@ from got_train.rendering.export import export
 
 from .bodies import json_object, limited
 from .corrections import Corrections
-from .desk import Desk
 from .guard import Guard
 from .questions import choice, task_and_crop
-from .readings import Event, Following, FollowingResponse, page_events
+from .readings import Event, PendingReading, ReadingStream, page_events
 from .review import Review
 from .uploads import KINDS, MOST_PAGES, Uploads, preview
+from .worker_pool import WorkerPool
 
 MOST_TEXT = 1 << 20  # bytes of a request that is no file
 TASKS = ("ocr", "format", "spot")
@@ -64,15 +64,15 @@ class Server:
         """With a `review` there is a second page, which is the only one if there is no model."""
         self.scheduler, self.uploads, self.corrections = scheduler, uploads, corrections
         self.review = review
-        self._desk = Desk(scheduler)
+        self._workers = WorkerPool(scheduler)
         files = _FILES if scheduler.models else {**_FILES, "/": _REVIEW}
         routes = [Route(path, _static(*file)) for path, file in files.items()]
         routes += [] if review is None else self._review_routes()
         routes += [
             Route("/about", self.about),
-            Route("/files/{key}/{number}", _told(self.preview)),
+            Route("/files/{key}/{number}", _with_errors(self.preview)),
             *(
-                Route(path, _told(answer), methods=["POST"])
+                Route(path, _with_errors(answer), methods=["POST"])
                 for path, answer in (
                     ("/files", self.upload),
                     ("/read", self.read),
@@ -82,7 +82,7 @@ class Server:
             ),
         ]
         guard = Middleware(Guard, hosts=tuple(hosts))
-        self.app = Starlette(routes=routes, middleware=[guard], lifespan=self._desk.lifespan)
+        self.app = Starlette(routes=routes, middleware=[guard], lifespan=self._workers.lifespan)
 
     async def about(self, _: Request) -> Response:
         limits = {"megabytes": self.uploads.most_bytes / 2**20, "pages": MOST_PAGES, "kinds": KINDS}
@@ -103,66 +103,66 @@ class Server:
         except BaseException:
             self.uploads.drop(file.parent)
             raise
-        upload = await self._desk.run(self.uploads.accept, file, name)
+        upload = await self._workers.run(self.uploads.accept, file, name)
         return JSONResponse({"key": upload.key, "name": upload.name, "pages": len(upload.pages)})
 
     async def preview(self, request: Request) -> Response:
         key, number = request.path_params["key"], _number(request, "number")
-        picture = await self._desk.run(self.uploads.page, key, number)
-        return Response(await self._desk.run(preview, picture), media_type="image/jpeg")
+        picture = await self._workers.run(self.uploads.page, key, number)
+        return Response(await self._workers.run(preview, picture), media_type="image/jpeg")
 
     async def read(self, request: Request) -> Response:
         """A line of JSON an event: {"begun"}, {"text"} as it grows, then {"answer"} or {"error"}."""
-        asked = await json_object(request, MOST_TEXT)
-        model = choice(asked, "model", self.scheduler.models)
+        fields = await json_object(request, MOST_TEXT)
+        model = choice(fields, "model", self.scheduler.models)
         pipeline = self.scheduler.pipelines[model]
-        with self.scheduler.reserve() as place:
-            prompt = await self._desk.run(pipeline.prepare, await self._question(asked))
+        with self.scheduler.reserve() as reservation:
+            prompt = await self._workers.run(pipeline.prepare, await self._question(fields))
             if isinstance(prompt, FailedRequest):
                 return JSONResponse({"error": prompt.cause}, 400)
-            following = Following(place, model, PageReading(prompt=prompt, streamed=True))
+            pending = PendingReading(reservation, model, PageReading(prompt=prompt, streamed=True))
 
         async def lines() -> AsyncIterator[str]:
-            async for event in page_events(following, pipeline):
+            async for event in page_events(pending, pipeline):
                 yield json.dumps(event, ensure_ascii=False) + "\n"
 
-        return FollowingResponse(following, lines(), "application/x-ndjson")
+        return ReadingStream(pending, lines(), "application/x-ndjson")
 
-    async def _question(self, asked: Event) -> OcrRequest:
-        task, auto_crop = task_and_crop(asked, TASKS)
-        region = _region(asked)
-        page = Page(await self._picture(asked))
+    async def _question(self, fields: Event) -> OcrRequest:
+        task, auto_crop = task_and_crop(fields, TASKS)
+        region = _region(fields)
+        page = Page(await self._picture(fields))
         return OcrRequest((page,), task, *region, box_unit="thousandth", auto_crop=auto_crop)
 
-    async def _picture(self, asked: Event) -> images.EncodedImage:
-        return await self._desk.run(self.uploads.page, _text(asked, "key"), _whole(asked, "number"))
+    async def _picture(self, fields: Event) -> images.EncodedImage:
+        return await self._workers.run(self.uploads.page, _text(fields, "key"), _whole(fields, "number"))
 
     async def render(self, request: Request) -> Response:
         """A text in one of the formats; what is shown in the page is the same HTML that is downloaded."""
-        asked = await json_object(request, MOST_TEXT)
-        form, task = choice(asked, "format", FORMATS), choice(asked, "task", prompts.TASKS)
-        text, picture = _text(asked, "text"), await self._picture(asked)
-        rendered = await self._desk.run(_rendered, picture, text, task, form)
+        fields = await json_object(request, MOST_TEXT)
+        form, task = choice(fields, "format", FORMATS), choice(fields, "task", prompts.TASKS)
+        text, picture = _text(fields, "text"), await self._picture(fields)
+        rendered = await self._workers.run(_rendered, picture, text, task, form)
         return Response(rendered, media_type=MEDIA[form])
 
     async def correct(self, request: Request) -> Response:
-        asked = await json_object(request, MOST_TEXT)
-        task, text = choice(asked, "task", prompts.TASKS), _text(asked, "text")
-        picture, region = await self._picture(asked), _region(asked)
-        replaced, model = str(asked.get("replaced") or ""), asked.get("model")
-        model = choice(asked, "model", self.scheduler.models) if model is not None else ""
-        count = await self._desk.run(self.corrections.add, picture, task, text, *region, replaced, model)
+        fields = await json_object(request, MOST_TEXT)
+        task, text = choice(fields, "task", prompts.TASKS), _text(fields, "text")
+        picture, region = await self._picture(fields), _region(fields)
+        replaced, model = str(fields.get("replaced") or ""), fields.get("model")
+        model = choice(fields, "model", self.scheduler.models) if model is not None else ""
+        count = await self._workers.run(self.corrections.add, picture, task, text, *region, replaced, model)
         return JSONResponse({"file": str(self.corrections.file), "records": count})
 
     def _review_routes(self) -> list[Route]:
         return [
             Route("/queue", _static(*_REVIEW)),
             Route("/queue.js", _static("queue.js", "text/javascript")),
-            Route("/drafts", _told(self.first_draft)),
-            Route("/drafts/{place}", _told(self.draft)),
-            Route("/drafts/{place}/{number}", _told(self.draft_picture)),
-            Route("/accept", _told(self.accept), methods=["POST"]),
-            Route("/undo", _told(self.undo), methods=["POST"]),
+            Route("/drafts", _with_errors(self.first_draft)),
+            Route("/drafts/{place}", _with_errors(self.draft)),
+            Route("/drafts/{place}/{number}", _with_errors(self.draft_picture)),
+            Route("/accept", _with_errors(self.accept), methods=["POST"]),
+            Route("/undo", _with_errors(self.undo), methods=["POST"]),
         ]
 
     async def first_draft(self, _: Request) -> Response:
@@ -170,21 +170,21 @@ class Server:
         return JSONResponse({**self.review.counts(), "next": self.review.next_left(-1)})
 
     async def draft(self, request: Request) -> Response:
-        return JSONResponse(await self._desk.run(self.review.item, _number(request, "place")))
+        return JSONResponse(await self._workers.run(self.review.item, _number(request, "place")))
 
     async def draft_picture(self, request: Request) -> Response:
         places = _number(request, "place"), _number(request, "number")
-        return Response(await self._desk.run(self.review.picture, *places), media_type="image/jpeg")
+        return Response(await self._workers.run(self.review.picture, *places), media_type="image/jpeg")
 
     async def accept(self, request: Request) -> Response:
         """A draft's text as it is to be learnt, changed or not."""
         asked = await json_object(request, MOST_TEXT)
         place, text = _whole(asked, "place"), _text(asked, "text")
-        return JSONResponse(await self._desk.run(self.review.save, place, text))
+        return JSONResponse(await self._workers.run(self.review.save, place, text))
 
     async def undo(self, request: Request) -> Response:
         await json_object(request, MOST_TEXT)
-        return JSONResponse(await self._desk.run(self.review.undo))
+        return JSONResponse(await self._workers.run(self.review.undo))
 
 
 def _rendered(picture: images.EncodedImage, text: str, task: str, form: str) -> bytes:
@@ -200,10 +200,12 @@ def _static(name: str, media: str) -> Callable[[Request], Awaitable[Response]]:
     return answer
 
 
-def _told(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+def _with_errors(
+    answer: Callable[[Request], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
     """What was wrong, as the page can say it."""
 
-    async def careful(request: Request) -> Response:
+    async def handle(request: Request) -> Response:
         try:
             return await answer(request)
         except (BusyError, ClosingError) as error:
@@ -215,13 +217,13 @@ def _told(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request
         except ClientDisconnect:
             return Response(status_code=400)
 
-    return careful
+    return handle
 
 
-def _text(asked: Event, name: str) -> str:
-    if not isinstance(asked.get(name), str):
-        raise RequestError(f"{name}: {str(asked.get(name))[:60]!r}; expected a string")
-    return asked[name]
+def _text(fields: Event, name: str) -> str:
+    if not isinstance(fields.get(name), str):
+        raise RequestError(f"{name}: {str(fields.get(name))[:60]!r}; expected a string")
+    return fields[name]
 
 
 def _number(request: Request, name: str) -> int:
@@ -231,17 +233,17 @@ def _number(request: Request, name: str) -> int:
     return int(number)
 
 
-def _whole(asked: Event, name: str) -> int:
-    if type(asked.get(name)) is not int:
-        raise RequestError(f"{name}: {str(asked.get(name))[:60]!r}; expected a whole number")
-    return asked[name]
+def _whole(fields: Event, name: str) -> int:
+    if type(fields.get(name)) is not int:
+        raise RequestError(f"{name}: {str(fields.get(name))[:60]!r}; expected a whole number")
+    return fields[name]
 
 
-def _region(asked: Event) -> tuple[list[int] | None, str | None]:
+def _region(fields: Event) -> tuple[list[int] | None, str | None]:
     """Box in thousandths and color, both None for the whole page."""
-    box, color = asked.get("box"), asked.get("color")
+    box, color = fields.get("box"), fields.get("color")
     if color is not None:
-        choice(asked, "color", prompts.COLORS)
+        choice(fields, "color", prompts.COLORS)
     if box is None:
         return None, color
     whole = isinstance(box, list) and len(box) == 4 and all(type(side) is int for side in box)

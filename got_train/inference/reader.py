@@ -406,7 +406,7 @@ class Prompt:
     request: OcrRequest
     ids: list[int]
     views: np.ndarray
-    seconds: float
+    seconds: float  # that preparing it took
 
 
 class TextStreamer:
@@ -419,7 +419,7 @@ class TextStreamer:
     _UNSURE = re.compile(r"(?:\s|\ufffd|<l?b?)+\Z")
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
-        self.tokenizer, self.ids, self.given = tokenizer, [], 0
+        self.tokenizer, self.ids, self.sent = tokenizer, [], 0  # sent: characters given out so far
         self.stop, self.stopped = stop, False
 
     def add(self, token: int) -> str:
@@ -429,8 +429,8 @@ class TextStreamer:
 
     def flush(self, text: str) -> str:
         """What `text` has beyond the part given out before."""
-        new = text[self.given :]
-        self.given = max(self.given, len(text))
+        new = text[self.sent :]
+        self.sent = max(self.sent, len(text))
         return new
 
     def cut(self, text: str) -> str:
@@ -441,13 +441,13 @@ class TextStreamer:
 
     def _sure(self, text: str) -> str:
         """Without the end that later tokens may change, or make a stop text of."""
-        begun = [
+        begun_stops = [
             size
             for word in self.stop
             for size in range(1, min(len(word), len(text) + 1))
             if text.endswith(word[:size])
         ]
-        return self._UNSURE.sub("", text[: len(text) - max(begun, default=0)])
+        return self._UNSURE.sub("", text[: len(text) - max(begun_stops, default=0)])
 
 
 def load_pipeline(
@@ -459,8 +459,8 @@ def load_pipeline(
 ) -> OcrPipeline:
     """The pipeline of a checkpoint folder, or of an adapter's, which names its base.
 
-    With `adapter` the folder is the base, wherever it is now; `shared` holds bases that others have loaded.
-    `settings` are fields of OcrPipeline.
+    With `adapter` the folder is the base, wherever it is now; `shared` holds bases that others have loaded,
+    in its own dtype. `settings` are fields of OcrPipeline.
     """
     from paddle import get_device
 

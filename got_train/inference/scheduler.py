@@ -54,7 +54,7 @@ class Job:
     cancelled: bool = False
 
     @property
-    def is_over(self) -> bool:
+    def is_done(self) -> bool:
         return self.error is not None or self.ended is not None
 
 
@@ -99,14 +99,14 @@ class Scheduler:
     def running(self) -> int:
         return sum(map(len, self._running.values()))
 
-    def reserve(self) -> Place:
+    def reserve(self) -> Reservation:
         """Room for one request before its body is read; refused if the queue is full."""
         with self._changed:
             self._check_open()
             if self.waiting >= self.config.max_waiting:
                 raise BusyError(f"{self.waiting} requests are waiting; try again later")
             self._reserved += 1
-        return Place(self)
+        return Reservation(self)
 
     def close(self, seconds: float = 0.0) -> None:
         """Take no more requests; what has not ended after so many seconds is given up."""
@@ -157,14 +157,14 @@ class Scheduler:
             loaded.set_exception(error)
             return
         loaded.set_result(None)
-        while self._wait():
-            self._drop(batches)
+        while self._wait_for_work():
+            self._remove_ended(batches)
             for name in batches:
-                if not self._turn(name, batches[name]):
+                if not self._step(name, batches[name]):
                     batches[name] = self._open_batch(self.pipelines[name])
-            self._drop(batches)
+            self._remove_ended(batches)
 
-    def _wait(self) -> bool:
+    def _wait_for_work(self) -> bool:
         """Until there is work; False once there will be none. An idle model waits a little for company."""
         with self._changed:
             while not (self._waiting or self.running):
@@ -176,7 +176,7 @@ class Scheduler:
                 self._changed.wait_for(lambda: len(self._waiting) >= enough, self.config.wait_seconds)
         return True
 
-    def _next(self, model: str) -> list[Job]:
+    def _admit(self, model: str) -> list[Job]:
         """The jobs that join now: the oldest first, while the batch and one encoder pass have room."""
         running, views, joining = self._running[model], 0, []
         with self._changed:
@@ -190,21 +190,21 @@ class Scheduler:
             running += joining
         for job in joining:
             job.begun = time.monotonic()
-            self._tell(job)
+            self._notify(job)
         return joining
 
-    def _turn(self, model: str, batch: OcrBatch) -> bool:
+    def _step(self, model: str, batch: OcrBatch) -> bool:
         """Let the next jobs join and decode a token of each; False if the batch is of no use any more.
 
         A fault in joining ends the jobs that joined, one in decoding all of the batch, and nothing else.
         """
-        if joining := self._next(model):
+        if joining := self._admit(model):
             try:
                 batch.join([job.reading for job in joining])
             except Exception as error:
                 batch.leave([job.reading for job in joining])
                 self._fail(joining, error)
-        jobs = [job for job in self._running[model] if not job.is_over]
+        jobs = [job for job in self._running[model] if not job.is_done]
         if not jobs:
             return True
         by_reading = {id(job.reading): job for job in jobs}
@@ -215,7 +215,7 @@ class Scheduler:
                 job.first_token = job.first_token or now
             for reading in changed:
                 by_reading[id(reading)].ended = now if reading.result else None
-                self._tell(by_reading[id(reading)])
+                self._notify(by_reading[id(reading)])
         except Exception as error:
             self._fail(jobs, error)
             return False
@@ -224,23 +224,23 @@ class Scheduler:
     def _fail(self, jobs: Sequence[Job], error: Exception) -> None:
         traceback.print_exception(error)
         for job in jobs:
-            if not job.is_over:
+            if not job.is_done:
                 job.error = error
-                self._tell(job)
+                self._notify(job)
 
-    def _drop(self, batches: dict[str, OcrBatch]) -> None:
+    def _remove_ended(self, batches: dict[str, OcrBatch]) -> None:
         """Take out who has gone, whose time is over, and, from batches, who has ended."""
         now, changed, leaving = time.monotonic(), [], {}
         with self._changed:
             for job in (*self._waiting, *(job for jobs in self._running.values() for job in jobs)):
                 late = now - job.arrived > self.config.timeout_seconds
-                if not job.is_over and (job.cancelled or late):
+                if not job.is_done and (job.cancelled or late):
                     job.error = self._reason(job)
                     changed.append(job)
-            self._waiting = deque(job for job in self._waiting if not job.is_over)
+            self._waiting = deque(job for job in self._waiting if not job.is_done)
             for name, running in self._running.items():
                 leaving[name] = [job.reading for job in running if job.error is not None]
-                self._running[name] = [job for job in running if not job.is_over]
+                self._running[name] = [job for job in running if not job.is_done]
         for name, readings in leaving.items():  # without the lock, for it may take a while
             try:
                 if readings:
@@ -249,14 +249,14 @@ class Scheduler:
                 self._fail(self._running[name], error)
                 batches[name] = self._open_batch(self.pipelines[name])
         for job in changed:
-            self._tell(job)
+            self._notify(job)
 
     def _reason(self, job: Job) -> Exception:
         if not job.cancelled:
             return TimeoutError()
         return ClosingError("the server is shutting down") if self._closing else CancelledError()
 
-    def _tell(self, job: Job) -> None:
+    def _notify(self, job: Job) -> None:
         job.listener(job)
 
 
@@ -264,13 +264,13 @@ class CancelledError(Exception):
     """Whoever asked has gone."""
 
 
-class Place:
+class Reservation:
     """Room in the queue for a request that is still arriving; to be used as a context."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler, self._held = scheduler, True
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> Reservation:
         return self
 
     def __exit__(self, *_: object) -> None:

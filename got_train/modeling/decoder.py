@@ -218,7 +218,9 @@ class OptDecoder(Decoder):
             position_ids = paddle.arange(x.shape[1]).expand(x.shape[:2])
         mask = self.layer_mask(PackedMask(attention_mask, x.shape[:2]), x.dtype)
         x = self.add_position_embeddings(x, position_ids)
-        for layer in self.layers:
+        for (
+            layer
+        ) in self.layers:  # None: paddlenlp's layer could look at an encoder's states, and has none here
             x = checkpoint_layer(layer, x, None, mask, recompute=self.enable_recompute and self.training)
         return self.model.decoder.final_layer_norm(x)
 

@@ -278,8 +278,8 @@ class GotTrainer(Trainer):
                 indices = [index for micro_batch in self._indices for index in micro_batch]
                 self.sample_log.add(StepRecord.of(self.state.global_step, indices, self._checksums))
             self._checksums = []
-            ends = self.control.should_training_stop or self.state.global_step >= self.state.max_steps
-            if self.signals is not None and self._signal_received() and not ends:
+            is_last = self.control.should_training_stop or self.state.global_step >= self.state.max_steps
+            if self.signals is not None and self._signal_received() and not is_last:
                 self.control.should_save = self.control.should_training_stop = self.interrupted = True
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
@@ -299,7 +299,7 @@ class GotTrainer(Trainer):
 
     def log(self, logs: dict[str, float], **kwargs: object) -> None:
         """paddlenlp forgets its history at every entry; validations are kept, as they tell when to stop."""
-        history, loss_is_due = self.state.log_history, self.control.should_log
+        history, loss_is_due = self.state.log_history, self.control.should_log  # super() changes both
         if "loss" in logs:
             gigabytes, waiting = peak_memory() / 2**30, self.loader.fraction_waiting()
             logs = {**logs, MEMORY: round(gigabytes, 3), WAITING: round(waiting, 4)}

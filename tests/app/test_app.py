@@ -404,10 +404,10 @@ def test_two_pages_at_a_time_three_wait_and_a_visitor_who_goes_makes_room():
         start()
     scheduler.cancel(jobs[0])
     until(lambda: scheduler.waiting == 2 and slow.now == 2)
-    assert (slow.most, jobs[0].is_over, jobs[2].begun is not None) == (2, True, True)
+    assert (slow.most, jobs[0].is_done, jobs[2].begun is not None) == (2, True, True)
     jobs.append(start())  # there is room again
     scheduler.close()
-    assert (slow.now, [job.is_over for job in jobs]) == (0, [True] * 6)
+    assert (slow.now, [job.is_done for job in jobs]) == (0, [True] * 6)
     with pytest.raises(ClosingError):
         start()
 

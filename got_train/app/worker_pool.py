@@ -13,15 +13,15 @@ from starlette.applications import Starlette
 from got_train.inference.scheduler import Scheduler
 
 
-class Desk:
+class WorkerPool:
     """Two threads for pictures, files and JSON; at the server's end they close with the scheduler."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._threads = ThreadPoolExecutor(2, "desk")
+        self._threads = ThreadPoolExecutor(2, "workers")
 
-    async def run(self, work: Callable[..., Any], *given: object) -> Any:  # noqa: ANN401
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
+    async def run(self, work: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
