@@ -35,8 +35,6 @@ CONTAINERS = ("parquet", "folder")
 STATE = ".production"  # hidden, so that readers of the folder (datasets.load_dataset) do not take it for data
 PNG_COLOURS = {"L": 0, "RGB": 2}  # mode of a picture -> colour type of a PNG
 ROW_GROUP = 50  # rows; a reader decodes this many pictures to reach one
-
-
 NOT_BYTES = ("out", "num_workers", "shard", "strict")
 
 

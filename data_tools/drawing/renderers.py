@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 import threading
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from data_tools import produce
 from got_train.errors import DrawingError
+from got_train.formats.subprocesses import run
 
 if TYPE_CHECKING:
     import numpy
@@ -378,23 +378,8 @@ def _run_program(folder: Path, program: str, seconds: float) -> tuple[bool, str]
         "max_print_line": "100000", "error_line": "254", "half_error_line": "238",
         "openin_any": "p", "openout_any": "p", "MKTEXPK": "0",
     }  # fmt: skip
-    log = folder / "stdout"
-    with log.open("wb") as stdout:
-        process = subprocess.Popen(
-            [*command, "main.tex"], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=stdout,
-            stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-        try:
-            process.wait(seconds)
-            in_time = True
-        except BaseException as error:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            in_time = False
-    return in_time, log.read_text(encoding="utf-8", errors="replace")
+    ended = run([*command, "main.tex"], seconds=seconds, folder=folder, environment=environment)
+    return ended.code is not None, ended.out.decode("utf-8", "replace")
 
 
 # pattern of the log -> cause

@@ -33,8 +33,6 @@ HANDWRITING = {
 }
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 UNFIT = ("dkgBI", "dkgIt", "breipfont", "LXGWWenKaiMono")  # letters over each other; the same again
-
-
 Texts = TypeVar("Texts")
 Fonts = TypeVar("Fonts")
 

@@ -26,8 +26,6 @@ from .record import DataFileError, Record, RecordError, shorten
 from .records import as_row, read_records
 
 IMAGE = "<image>"
-
-
 Rows = Iterator[Record | RecordError]
 
 

@@ -14,11 +14,7 @@ from rapidfuzz.distance import Levenshtein
 from got_train.errors import AnswerError
 
 TITLES = ("title", "source", "x_title", "y_title")
-
-
 NO_TITLE = "None"
-
-
 TEXT_THETA, NUMBER_THETA = 0.5, 0.1  # of RMS: beyond these a key or a number is wrong
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
+from .subprocesses import run
+
 VEROVIO_SECONDS = 20.0
-
-
 _VEROVIO = "import sys, verovio; sys.exit(0 if verovio.toolkit().loadData(sys.stdin.read()) else 3)"
-
-
 # a note or rest: marks, a duration or the sign of a grace note, marks, a pitch, its signs and marks
 _NOTE = re.compile(
     r"(?=\S*[\dq])[^\sA-Za-z0-9]*q*(?:\d+(?:%\d+)?\.*)?q*[^\sA-Za-z0-9]*"
     r"(?P<pitch>(?P<letter>[A-Ga-g])(?P=letter)*(?=[^\sA-Ga-g]*$)|r+)\S*"
 )
-
-
 _BAR = re.compile(r"==?\S*")
 
 
@@ -60,13 +56,7 @@ def loads(text: str, seconds: float = VEROVIO_SECONDS) -> bool | None:
     if find_spec("verovio") is None:
         return None
     command = [sys.executable, "-c", _VEROVIO]
-    try:
-        done = subprocess.run(
-            command, input=text, text=True, capture_output=True, timeout=seconds, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+    return run(command, seconds=seconds, given=text.encode(), environment=dict(os.environ)).code == 0
 
 
 def _symbols(text: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 from functools import lru_cache
@@ -13,18 +12,12 @@ from pathlib import Path
 
 import numpy
 
+from .subprocesses import run
+
 SECONDS = 20.0  # for one drawing; a second is usual
-
-
 SCALE = 2.0  # pixels a point
-
-
 LARGEST = 2000.0  # points of a page's side
-
-
 LIBRARIES = "angles,arrows,arrows.meta,backgrounds,calc,decorations.markings,intersections,patterns,quotes"
-
-
 DOCUMENT = r"""\documentclass[tikz,border=2pt]{standalone}
 \usepackage{tikz}
 %s
@@ -32,18 +25,12 @@ DOCUMENT = r"""\documentclass[tikz,border=2pt]{standalone}
 %s
 \end{document}
 """
-
-
 TIKZPICTURE = re.compile(r"\\begin\{tikzpicture\}.*?(?:\\end\{tikzpicture\}|\Z)", re.DOTALL)
 # as DeTikZify cuts it
 _TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|[{}\[\]]|[^\s\\{}\[\]]+")
-
-
 _DRAWING = re.compile(
     r"\\begin\{tikzpicture\}.*\\end\{tikzpicture\}|\\(?:begin\{tikzpicture\}|tikz\b).*", re.DOTALL
 )
-
-
 _COMMENT = re.compile(r"(?<!\\)%[^\n]*")
 
 
@@ -84,29 +71,8 @@ def compiled(source: Path, seconds: float, program: str = "pdflatex") -> bool:
     """Whether TeX sets a file, as a PDF beside it."""
     command = [program, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", source.name]
     environment = {**os.environ, "openin_any": "p", "openout_any": "p", "shell_escape": "f"}
-    with subprocess.Popen(
-        command,
-        cwd=source.parent,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=_limit,
-    ) as process:
-        try:
-            return process.wait(seconds) == 0 and source.with_suffix(".pdf").is_file()
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            return False
-
-
-def _limit() -> None:
-    """A loop that writes must not fill the disk."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 2**20, 64 * 2**20))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ended = run(command, seconds=seconds, folder=source.parent, environment=environment)
+    return ended.code == 0 and source.with_suffix(".pdf").is_file()
 
 
 def _rendered(file: Path) -> numpy.ndarray | None:

@@ -16,10 +16,10 @@ from lxml.html import HtmlElement, HTMLParser, fromstring
 
 from got_train.errors import RenderingError
 from got_train.formats import node_packages
+from got_train.formats.subprocesses import run
 
 from .html import inline_source
 from .sanitize import clean
-from .subprocesses import run
 
 SECONDS = 60.0  # for one process; it starts in a second and sets ten pages in the next
 MEMORY = 1024  # megabytes of the script's own

@@ -12,8 +12,7 @@ from importlib.util import find_spec
 
 from got_train.errors import RenderingError
 from got_train.formats import kern
-
-from .subprocesses import run
+from got_train.formats.subprocesses import run
 
 SECONDS = 60.0  # for one score; a page takes a third of a second
 MEMORY = 2 * 2**30

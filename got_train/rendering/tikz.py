@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from got_train.errors import RenderingError
+from got_train.formats.subprocesses import run
 from got_train.formats.tikz import LIBRARIES, unavailable
 
 from . import repair
-from .subprocesses import run
 
 SECONDS = 30.0  # for one drawing; one second is usual
 MEMORY = 2 * 2**30

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from got_train.errors import RenderingError
-from got_train.formats import latex
+from got_train.formats import latex, subprocesses
 from got_train.formats.tikz import unavailable
-from got_train.rendering import charts, mathpix, music, repair, subprocesses, tikz
+from got_train.rendering import charts, mathpix, music, repair, tikz
 from got_train.rendering.document import Reading, render
 from got_train.rendering.export import export
 from got_train.rendering.mathpix import written

@@ -20,38 +20,16 @@ if TYPE_CHECKING:
 
 
 NONE = "None"  # OneChart's word for a text that the chart does not have
-
-
 VIEW = 1024  # pixels of the square that the encoder sees
-
-
 EM_PIXELS, CHINESE_EM_PIXELS = 11, 15  # of the view; smaller letters are not read
-
-
 LEAST_DISTANCE = 0.25  # between the colours of two series, in the cube of red, green and blue
-
-
 PIE_LEAST = 5  # ems: the radius of the smallest
-
-
 PLOT = 0.7  # of a picture's side: about what titles and the numbers of the axes leave to the plot
-
-
 WIDEST_EM = 0.0195  # of a picture's longer side: the largest letters
-
-
 DIGIT, CAPITAL = 0.64, 1.0  # ems: about how wide a digit is, and a Chinese character
-
-
 LINE = 1.35  # ems: a line of text with what parts it from the next
-
-
 GAPS = (0.4, 0.9, 1.4)  # ems between a point and its label
-
-
 SIDES = ("top", "bottom", "left", "right")
-
-
 CONTRAST = 80  # of 255 greys, between a text and what lies behind it
 
 

@@ -23,8 +23,6 @@ _MAIN = {
     "BLEU": ("macro", "bleu"),
     "METEOR": ("macro", "meteor"),
 }
-
-
 _ENDS = {
     "empty_answers": "empty",
     "no_end_token": "no end",

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from got_train.rendering.subprocesses import run
+from got_train.formats.subprocesses import run
 
 SECONDS = 60.0  # for one table, as the official code allows
 _PACKAGES = (
