@@ -6,10 +6,8 @@ Reads anything that training reads; all text on the page is escaped, and it asks
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import hashlib
-import io
 import itertools
 import os
 import random
@@ -25,13 +23,13 @@ from got_train.data.record import Record, RecordError
 from got_train.errors import DataError, RenderingError
 from got_train.formats import PLAIN_TASKS
 from got_train.rendering import charts, markup
-from got_train.rendering.html import escaped
+from got_train.rendering.html import data_uri, escaped
 
 from . import arguments
 from .text import token_counts
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 MOST_TEXT = 6000  # characters of an answer that are shown
 BARS = 24  # of a histogram
@@ -208,18 +206,12 @@ def _picture(source: object, record: Record, side: int) -> str:
     except (ImageError, OSError) as error:
         return f'<p class="fault">{escaped(str(error))}</p>'
     width, height = image.size
-    shown = f'<img loading="lazy" alt="" src="{_data_uri(image, side)}">'
+    image.thumbnail((side, side))
+    shown = f'<img loading="lazy" alt="" src="{data_uri(image, "WEBP", 80)}">'
     marks = _marks(record, width, height)
     if marks:
         shown += f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none">{marks}</svg>'
     return f'<figure><div class="picture">{shown}</div><figcaption>{width} x {height}</figcaption></figure>'
-
-
-def _data_uri(image: Image.Image, side: int) -> str:
-    image.thumbnail((side, side))
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=80)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _marks(record: Record, width: int, height: int) -> str:

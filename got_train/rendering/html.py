@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import base64
 import html
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def escaped(text: str) -> str:
@@ -29,6 +34,13 @@ def picture(data: bytes, kind: str, description: str) -> str:
     """An image in the page itself; kind is svg+xml, png or jpeg. As an image, an SVG can run no script."""
     coded = base64.b64encode(data).decode()
     return f'<img class="drawn" alt="{escaped(description)}" src="data:image/{kind};base64,{coded}">'
+
+
+def data_uri(image: Image.Image, form: str, quality: int) -> str:
+    """An image as an address inside the page; form is WEBP or JPEG."""
+    buffer = io.BytesIO()
+    image.save(buffer, form, quality=quality)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _halved(text: str) -> bool:

@@ -5,14 +5,11 @@ Knows thousandths and SVG; the grammar is got_train.formats.spots's.
 
 from __future__ import annotations
 
-import base64
-import io
-
 from PIL import Image
 
 from got_train.formats import spots as spotting
 
-from .html import escaped, inline_source
+from .html import data_uri, escaped, inline_source
 
 COLOURS = ("#c2255c", "#1864ab", "#2b8a3e", "#d9480f", "#5f3dc4")
 LONGEST_SIDE = 1400  # pixels of the image in the page
@@ -38,9 +35,7 @@ def thumbnail(image: Image.Image, side: int = LONGEST_SIDE) -> str:
     """An image as a data URI, no larger than `side`."""
     small = image.convert("RGB")
     small.thumbnail((side, side))
-    kept = io.BytesIO()
-    small.save(kept, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(kept.getvalue()).decode()
+    return data_uri(small, "JPEG", quality=85)
 
 
 def _box(number: int, spot: spotting.Spot, width: int, height: int) -> str:

@@ -5,8 +5,6 @@ Knows where predictions have their pictures: in files, or inside the data that t
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from got_train import images
 from got_train.errors import ImageError
+from got_train.rendering.html import data_uri
 
 if TYPE_CHECKING:
     from got_train.evaluation.predictions import DataFile, Prediction
@@ -43,7 +42,7 @@ class Pictures:
             return {"cause": str(error)}
         small = [self._small(picture, prediction) for picture in opened]
         more = max(0, len(prediction.images) - _SHOWN)
-        return {"uri": _uri(_row(small)), "more": more}
+        return {"uri": data_uri(_row(small), "WEBP", _QUALITY), "more": more}
 
     def _originals(self, prediction: Prediction) -> Sequence[images.Source]:
         """Paths, or what the data holds if the pictures are inside it."""
@@ -98,9 +97,3 @@ def _row(pictures: Sequence[Image.Image]) -> Image.Image:
         joined.paste(picture, (left, 0))
         left += picture.width
     return joined
-
-
-def _uri(picture: Image.Image) -> str:
-    kept = io.BytesIO()
-    picture.save(kept, "WEBP", quality=_QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(kept.getvalue()).decode()
