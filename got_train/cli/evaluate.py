@@ -155,16 +155,18 @@ def _told(metrics: dict[str, Any], limits: dict[str, float]) -> int:
     from got_train.evaluation.documents import DocumentCount
     from got_train.evaluation.scores import shortfalls, table
 
-    told = [table(metrics)]
-    told += [str(DocumentCount(**count)) for count in metrics.get("documents", ())]
+    paragraphs = [table(metrics)]
+    paragraphs += [str(DocumentCount(**count)) for count in metrics.get("documents", ())]
     if sentence := verdict.now(metrics):
-        told.append(f"\n{sentence}")
+        paragraphs.append(f"\n{sentence}")
     if "beside" in metrics:
-        told.append(verdict.beside(metrics["beside"]["name"], metrics["beside"]["skills"])[0])
-    told += [skill["words"] for skill in metrics.get("comparison", {}).get("skills", ())]
+        paragraphs.append(verdict.beside(metrics["beside"]["name"], metrics["beside"]["skills"])[0])
+    paragraphs += [skill["words"] for skill in metrics.get("comparison", {}).get("skills", ())]
     for name, results in metrics.get("benchmarks", {}).items():
-        told.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in results["summary"].items()))
-    print(printable_lines("\n".join(told)))
+        paragraphs.append(
+            f"{name}: " + ", ".join(f"{key} {value}" for key, value in results["summary"].items())
+        )
+    print(printable_lines("\n".join(paragraphs)))
     failures = [f"{failure['location']}: {failure['cause']}" for failure in metrics["failures"]]
     if failures:
         say("evaluate", "\n  ".join([f"{len(failures)} failed and count as empty answers", *failures]))
@@ -219,12 +221,12 @@ def _config(options: argparse.Namespace) -> EvaluationConfig:
 
 def _take_benchmark(options: argparse.Namespace) -> None:
     """The last of CHECKPOINT and FOLDER is the benchmark's; its answers may lie in it."""
-    places = [*([options.model] if options.model else []), *options.overrides]
-    if len(places) == (2 if options.overrides else 1):
-        options.data = [places[-1]]
-        options.model, options.overrides = (places[0] if len(places) == 2 else None), []
+    folders = [*([options.model] if options.model else []), *options.overrides]
+    if len(folders) == (2 if options.overrides else 1):
+        options.data = [folders[-1]]
+        options.model, options.overrides = (folders[0] if len(folders) == 2 else None), []
         if not options.model and not options.predictions:
-            options.predictions = candidate(options.benchmark, places[-1])
+            options.predictions = candidate(options.benchmark, folders[-1])
 
 
 def _check_options(options: argparse.Namespace) -> None:

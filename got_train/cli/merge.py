@@ -87,7 +87,7 @@ def _check(options: argparse.Namespace, sources: Sequence[str]) -> None:
         return
     if len(sources) < 2:
         raise UsageError(f"--soup: {len(sources)} run before OUT; expected two or more")
-    if twice := [each for each in sources if sources.count(each) > 1]:
+    if twice := [folder for folder in sources if sources.count(folder) > 1]:
         raise UsageError(f"--soup: {twice[0]} is named twice; expected each run once")
     if options.base:
         raise UsageError("--base: goes with one ADAPTER; leave it out")

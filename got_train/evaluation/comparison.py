@@ -93,11 +93,11 @@ def matched_pairs(before: Run, after: Run) -> list[Pair]:
     pairs = [(first[scored.prediction.name], scored) for scored in after if scored.prediction.name in first]
     if not pairs:
         raise EvaluationError("no row in common; expected predictions of the same data, or with equal ids")
-    for one, other in pairs:
-        if one.reference != other.reference:
-            texts = f"{one.reference[:40]!r} and {other.reference[:40]!r}"
+    for left, right in pairs:
+        if left.reference != right.reference:
+            texts = f"{left.reference[:40]!r} and {right.reference[:40]!r}"
             raise EvaluationError(
-                f"{one.prediction.name}: references {texts}; expected the same reference in both runs"
+                f"{left.prediction.name}: references {texts}; expected the same reference in both runs"
             )
     return pairs
 
@@ -143,11 +143,11 @@ def setting_differences(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for what, of_run in _SETTINGS.items():
         values = {name: of_run(metrics) for name, metrics in runs.items()}
         known = {name: value for name, value in values.items() if value is not None}
-        other = next((name for name, value in known.items() if value != next(iter(known.values()))), None)
-        if other is not None:
+        different = next((name for name, value in known.items() if value != next(iter(known.values()))), None)
+        if different is not None:
             first = next(iter(known))
             differences.append(
-                f"different {what}: {first} {_short(known[first])}, {other} {_short(known[other])}"
+                f"different {what}: {first} {_short(known[first])}, {different} {_short(known[different])}"
             )
     return differences
 
@@ -191,7 +191,7 @@ _SETTINGS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 
 
 def _delta(task: str, metric: str, rows: Sequence[Pair]) -> MetricDelta | None:
-    values = [(one.value(metric), other.value(metric)) for one, other in rows]
+    values = [(left.value(metric), right.value(metric)) for left, right in rows]
     known = [
         (pair, row)
         for pair, row in zip(values, rows, strict=True)
@@ -200,7 +200,7 @@ def _delta(task: str, metric: str, rows: Sequence[Pair]) -> MetricDelta | None:
     if not known:
         return None
     first, second = ([pair[side] for pair, _ in known] for side in (0, 1))
-    clusters = [other.prediction.cluster for _, (_, other) in known]
+    clusters = [right.prediction.cluster for _, (_, right) in known]
     if metric in text.MICRO_ONLY:
         counts = ([row[side].fixed.counts.ratio(metric) for _, row in known] for side in (0, 1))
         difference, before, after = paired_rates(*counts, clusters)
@@ -225,7 +225,7 @@ def _with_verdict(delta: MetricDelta, p: float) -> MetricDelta:
 
 
 def _task_metric_names(rows: Sequence[Pair]) -> list[str]:
-    return sorted({f"{other.answer_type}.{name}" for _, other in rows for name in other.task_metrics})
+    return sorted({f"{later.answer_type}.{name}" for _, later in rows for name in later.task_metrics})
 
 
 def _change(first: float | None, last: float | None) -> str:
@@ -235,5 +235,5 @@ def _change(first: float | None, last: float | None) -> str:
 
 
 def _short(value: object) -> str:
-    said = str(value)
-    return said if len(said) <= 60 else said[:57] + "..."
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

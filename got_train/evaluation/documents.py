@@ -39,27 +39,27 @@ def with_documents(
     nothing, and each picture is its own then.
     """
     result, counts = list(predictions), []
-    places: dict[str | None, list[int]] = {}
-    for place, prediction in enumerate(predictions):
-        places.setdefault(prediction.data, []).append(place)
-    for data, own in places.items():
-        documents, told_by = _documents([predictions[place] for place in own], rule)
-        for place, document in zip(own, documents, strict=True):
-            result[place] = replace(predictions[place], document=document)
-        clusters = {result[place].cluster for place in own}
+    rows: dict[str | None, list[int]] = {}
+    for row, prediction in enumerate(predictions):
+        rows.setdefault(prediction.data, []).append(row)
+    for data, own in rows.items():
+        documents, told_by = _documents([predictions[row] for row in own], rule)
+        for row, document in zip(own, documents, strict=True):
+            result[row] = replace(predictions[row], document=document)
+        clusters = {result[row].cluster for row in own}
         counts.append(DocumentCount(data, len(own), len(clusters), told_by))
     return result, counts
 
 
 def _documents(predictions: Sequence[Prediction], rule: str) -> tuple[list[str | None], str]:
     """The document of each row, none where it is the picture or the row itself; and how they were told."""
-    told = [bool(row.picture or (row.document and not rule)) for row in predictions]
+    has_document = [bool(row.picture or (row.document and not rule)) for row in predictions]
     pictures = [
-        (row.document, row.picture) for row, is_told in zip(predictions, told, strict=True) if is_told
+        (row.document, row.picture) for row, is_told in zip(predictions, has_document, strict=True) if is_told
     ]
     names, told_by = documents_of_pictures(pictures, rule)
     stated = any(document for document, _ in pictures)
     if told_by == BY_FILE or (len(set(names)) == 1 and not rule and not stated):
         return [row.document for row in predictions], BY_FILE if pictures else BY_ITSELF
     remaining = iter(names)
-    return [next(remaining) if is_told else None for is_told in told], told_by
+    return [next(remaining) if is_told else None for is_told in has_document], told_by

@@ -29,17 +29,17 @@ def choose_greedily(folders: Sequence[Folder], score: Score, lower: bool) -> lis
     alone = [score([folder]) for folder in folders]
     for folder, value in zip(folders, alone, strict=True):
         print(f"{folder}: {value:.4f}", flush=True)
-    order = sorted(range(len(folders)), key=lambda place: -sign * alone[place])
+    order = sorted(range(len(folders)), key=lambda candidate: -sign * alone[candidate])
     chosen, best = [folders[order[0]]], alone[order[0]]
-    for place in order[1:]:
-        value = score([*chosen, folders[place]])
+    for candidate in order[1:]:
+        value = score([*chosen, folders[candidate]])
         stays = sign * value >= sign * best
         print(
-            f"with {folders[place]}: {value:.4f}, before {best:.4f}; {'kept' if stays else 'left out'}",
+            f"with {folders[candidate]}: {value:.4f}, before {best:.4f}; {'kept' if stays else 'left out'}",
             flush=True,
         )
         if stays:
-            chosen, best = [*chosen, folders[place]], value
+            chosen, best = [*chosen, folders[candidate]], value
     return chosen
 
 
@@ -59,9 +59,9 @@ def _score(
     model, _ = blend(folders)
     accelerate_if_tuned(model)
     reader = OcrPipeline(model, load_tokenizer(folders[0]), max_new_tokens=tokens)
-    rows = [(file, place) for place in range(len(file.records))[:limit]]
+    rows = [(file, index) for index in range(len(file.records))[:limit]]
     scored = score_predictions(list(read_rows(reader, rows, batch_size)))
-    values = [value for each in scored if (value := each.value(metric)) is not None]
+    values = [value for prediction in scored if (value := prediction.value(metric)) is not None]
     if not values:
         raise EvaluationError(
             f"--metric {metric}: no row of {file.path} has it; use edit_distance, or other rows"

@@ -73,7 +73,9 @@ def _texts(folder: str) -> dict[str, str]:
     files = sorted(file for file in Path(folder).iterdir() if file.suffix in (".txt", ".md"))
     if not files:
         raise EvaluationError(f"{folder}: no .txt or .md file; expected one a page")
-    if twice := [file for file, other in zip(files, files[1:], strict=False) if file.stem == other.stem]:
+    if twice := [
+        file for file, following in zip(files, files[1:], strict=False) if file.stem == following.stem
+    ]:
         raise EvaluationError(f"{folder}: {twice[0].stem} is there twice; expected one file a page")
     return {file.stem: file.read_text(encoding="utf-8-sig").rstrip("\n") for file in files}
 

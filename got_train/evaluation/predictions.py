@@ -270,8 +270,8 @@ def records_hash(records: Sequence[Record], folder: Path) -> str:
     for index in range(len(records)):
         record = records[index]
         images = [_image_mark(image, folder) for image in record.images]
-        said = [images, record.task, record.text, record.box, record.color, record.box_unit]
-        digest.update(json.dumps(said).encode() + b"\n")
+        fields = [images, record.task, record.text, record.box, record.color, record.box_unit]
+        digest.update(json.dumps(fields).encode() + b"\n")
     return digest.hexdigest()
 
 

@@ -122,7 +122,7 @@ def provenance(
 ) -> dict[str, Any]:
     """What the numbers depend on, as the head of a report says it: benchmark and version, prompts, decoding,
     checkpoint, data and answers by their hashes, the code."""
-    held: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "benchmark": ", ".join(dict.fromkeys(benchmark_titles)) or None,
         **{f"data {file.name}": f"{len(file.records):,} records, SHA-256 {file.sha256}" for file in data},
         "answers": f"{len(predictions):,} of {answers_path}" if answers_path else f"{len(predictions):,}",
@@ -132,7 +132,7 @@ def provenance(
         template = settings["model"]["prompt_template"]
         tasks = sorted({prediction.task for prediction in predictions if prediction.not_asked is None})
         decoding = dict(settings["decoding"])
-        held |= {
+        facts |= {
             "checkpoint": settings["model"]["folder"],
             "checkpoint SHA-256": settings["model"]["sha256"],
             "prompt template": template,
@@ -141,7 +141,7 @@ def provenance(
             "dtype": decoding.pop("dtype", None),
             "decoding": ", ".join(f"{name} {value}" for name, value in decoding.items()),
         }
-    return {name: value for name, value in {**held, "code": code_version()}.items() if value}
+    return {name: value for name, value in {**facts, "code": code_version()}.items() if value}
 
 
 def answers_hash(predictions: Iterable[Prediction]) -> str:

@@ -220,7 +220,7 @@ def _text_intervals(rows: Sequence[ScoredPrediction]) -> dict[str, dict[str, lis
     parts = [{name: row.fixed.counts.ratio(name) for name in text.COUNTED} for row in rows]
     over = [[top for top, _ in row.values()] for row in parts]
     under = [[bottom for _, bottom in row.values()] for row in parts]
-    joined = [[*one, *other] for one, other in zip(macro, over, strict=True)]
+    joined = [[*mean, *rate] for mean, rate in zip(macro, over, strict=True)]
     below = [[*([1.0] * len(text.FIXED)), *row] for row in under]
     ends = [list(row) for row in intervals(joined, below, clusters)]
     return {

@@ -163,7 +163,7 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, fl
     """
     if len(first) != len(second):
         raise EvaluationError(f"mcnemar: {len(first)} and {len(second)} values; expected as many in both")
-    pairs = [(bool(one), bool(other)) for one, other in zip(first, second, strict=True)]
+    pairs = [(bool(before), bool(after)) for before, after in zip(first, second, strict=True)]
     won, lost = pairs.count((False, True)), pairs.count((True, False))
     changed = won + lost
     tail = sum(math.comb(changed, count) for count in range(min(won, lost) + 1))
@@ -195,9 +195,9 @@ def _cluster_sums(values: np.ndarray, clusters: Sequence[Hashable] | None) -> np
         return values
     if len(clusters) != len(values):
         raise EvaluationError(f"clusters: {len(clusters)} for {len(values)} rows; expected one for each")
-    places: dict[Hashable, int] = {}
-    of_row = [places.setdefault(cluster, len(places)) for cluster in clusters]
-    sums = np.zeros((len(places), values.shape[1]))
+    indices: dict[Hashable, int] = {}
+    of_row = [indices.setdefault(cluster, len(indices)) for cluster in clusters]
+    sums = np.zeros((len(indices), values.shape[1]))
     np.add.at(sums, of_row, values)
     return sums
 
@@ -210,8 +210,8 @@ def _resampled(size: int, draws: int) -> Iterator[np.ndarray]:
     at_once = max(1, _CELLS // size)
     for start in range(0, draws, at_once):
         rows = min(at_once, draws - start)
-        places = generator.integers(0, size, (rows, size)) + size * np.arange(rows)[:, None]
-        yield np.bincount(places.ravel(), minlength=rows * size).reshape(rows, size).astype(float)
+        indices = generator.integers(0, size, (rows, size)) + size * np.arange(rows)[:, None]
+        yield np.bincount(indices.ravel(), minlength=rows * size).reshape(rows, size).astype(float)
 
 
 def _ends(rates: np.ndarray, ends: Sequence[float]) -> tuple[float, float]:

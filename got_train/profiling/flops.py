@@ -110,9 +110,11 @@ def vision_block(config: VisionConfig, window: int) -> Products:
     4 Q w^2 E, relative positions 4 Q w E (weights: their tables train).
     """
     width, side = config.width, window or config.grid
-    places = (-(-config.grid // side) * side) ** 2
+    window_patches = (-(-config.grid // side) * side) ** 2
     linear = 2 * config.grid**2 * (4 * width**2 + 2 * width * config.mlp_width)
-    return Products(weights=linear + 4 * places * side * width, activations=4 * places * side**2 * width)
+    return Products(
+        weights=linear + 4 * window_patches * side * width, activations=4 * window_patches * side**2 * width
+    )
 
 
 def vision_blocks(config: VisionConfig) -> Products:

@@ -75,18 +75,18 @@ def state_bytes(
     that stay in float32, buffers of the communication library.
     """
     half = precision != "float32"
-    own = held = sum(trained)
+    own = kept = sum(trained)
     everything = own + sum(frozen)
     if processes > 1 and sharding == "stage3":
-        own = held = sum(_slice(size, processes) for size in trained)
+        own = kept = sum(_slice(size, processes) for size in trained)
         everything = own + sum(_slice(size, processes) for size in frozen)
     elif processes > 1 and sharding:
         # stage 1 deals out the largest first, stage 2 takes them as they come
         own = _largest_share(sorted(trained, reverse=True) if sharding == "stage1" else trained, processes)
-        held = own if sharding == "stage2" else held
+        kept = own if sharding == "stage2" else kept
     return StateBytes(
         weights=(2 if half else 4) * everything,
-        gradients=(2 if precision == "float16" else 4) * held,
+        gradients=(2 if precision == "float16" else 4) * kept,
         masters=4 * own if half else 0,
         moments=8 * own,
     )
@@ -133,12 +133,12 @@ def view_activations(
     blocks = []
     for index in range(config.layers):
         side = config.grid if index in config.global_layers else config.window
-        places = (-(-config.grid // side) * side) ** 2
+        window_patches = (-(-config.grid // side) * side) ** 2
         wide = -(-(width // config.heads + 2 * side) // 8) * 8
         if device == "gpu":
-            own = patches * (5 * width + 2 * hidden) + places * (2 * width + 4 * config.heads * wide)
+            own = patches * (5 * width + 2 * hidden) + window_patches * (2 * width + 4 * config.heads * wide)
         else:
-            own = patches * (2 * width + hidden) + places * 4 * width
+            own = patches * (2 * width + hidden) + window_patches * 4 * width
         blocks.append(number * own)
     ends = number * patches * (width + 6 * config.neck_width)  # patches, neck and convolutions
     inputs = number * patches * width * config.layers
@@ -236,12 +236,12 @@ def estimate(training: Training, batch: MicroBatch) -> int:
         training.sharding,
         training.processes,
     )
-    held = state.total - (0 if training.accumulates else state.gradients)
+    kept_bytes = state.total - (0 if training.accumulates else state.gradients)
     most = max(_moments(training, batch, state.gradients // max(1, sum(sizes))))
     if training.device == "cpu":
-        kept = max(0, min(most, MIN_TRIM_BYTES - held))
+        kept = max(0, min(most, MIN_TRIM_BYTES - kept_bytes))
         most = round(max(_HOLES * most, _KEPT_HOLES * kept))
-    return held + most
+    return kept_bytes + most
 
 
 def _moments(training: Training, batch: MicroBatch, of_a_gradient: int) -> Iterator[int]:

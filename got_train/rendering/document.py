@@ -154,7 +154,7 @@ def _drawing(text: str, page: _Page) -> str:
 def _chart(text: str, page: _Page) -> str:
     chart = charts.read(text)
     titles = "".join(
-        f"<dt>{escaped(name)}</dt><dd>{escaped(said)}</dd>" for name, said in chart.titles.items()
+        f"<dt>{escaped(name)}</dt><dd>{escaped(title)}</dd>" for name, title in chart.titles.items()
     )
     try:
         drawing = picture(charts.svg(chart), "svg+xml", chart.titles.get("title", "chart"))

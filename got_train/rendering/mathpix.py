@@ -142,8 +142,8 @@ def _page(text: str, answer: dict[str, str] | RenderingError) -> str | Rendering
     expected, shown = Counter(_words_of_source(text)), Counter(_words_of_page(page))
     lost, added = expected - shown, shown - expected
     if lost or added:
-        said = [("lose", lost), ("add", added)]
-        differences = " and ".join(f"{verb} {', '.join([*words][:3])!r}" for verb, words in said if words)
+        losses = [("lose", lost), ("add", added)]
+        differences = " and ".join(f"{verb} {', '.join([*words][:3])!r}" for verb, words in losses if words)
         return RenderingError(f"mathpix-markdown-it would {differences}")
     return page
 
@@ -161,8 +161,8 @@ class _Special:
             self._formula = element.text or ""
             return ""
         if element.tag == "mjx-container" and element.xpath('.//*[@data-mml-node="merror"]'):
-            said = element.text_content().strip()
-            return inline_source(self._formula, f"this formula cannot be set: {said}")
+            words = element.text_content().strip()
+            return inline_source(self._formula, f"this formula cannot be set: {words}")
         if kind in ("smiles-inline", "smiles"):
             smiles = next(self._molecules, "")
             if element.xpath('.//*[contains(@class, "smiles-error")]'):

@@ -119,8 +119,8 @@ def _limit(text: str, match: re.Match) -> int:
 
 def _ended(text: str, match: re.Match) -> bool:
     depth = 1
-    for other in re.finditer(rf"\\(begin|end)\s*\{{{match['name']}\}}", text[match.end() :]):
-        depth += 1 if other[1] == "begin" else -1
+    for mark in re.finditer(rf"\\(begin|end)\s*\{{{match['name']}\}}", text[match.end() :]):
+        depth += 1 if mark[1] == "begin" else -1
         if not depth:
             return True
     return False

@@ -84,9 +84,9 @@ def _visual(text: str) -> str:
     kinds = [unicodedata.bidirectional(sign) for sign in text]
     if not {"R", "AL"} & set(kinds):
         return text
-    for place, kind in enumerate(kinds):
-        if kind == "NSM" and place:  # a mark goes with its letter
-            kinds[place] = kinds[place - 1]
+    for index, kind in enumerate(kinds):
+        if kind == "NSM" and index:  # a mark goes with its letter
+            kinds[index] = kinds[index - 1]
     to_left = [kind in ("R", "AL") for kind in kinds]
     runs = [
         ("".join(sign for sign, _ in pairs), reverse)

@@ -121,8 +121,8 @@ def _compile(folder: Path, seconds: float) -> None:
     if ended.code is None:
         raise RenderingError(f"TeX takes longer than {seconds:g} seconds")
     if ended.code or not (folder / "drawing.pdf").is_file():
-        said = ended.out.decode("utf-8", "replace")
-        match = re.search(r"^! (.*)", said, re.MULTILINE)
+        log = ended.out.decode("utf-8", "replace")
+        match = re.search(r"^! (.*)", log, re.MULTILINE)
         raise RenderingError(f"TeX refuses it: {match[1] if match else 'no page'}")
 
 

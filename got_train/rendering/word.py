@@ -150,8 +150,8 @@ def _chart(file: Any, text: str) -> None:
     chart = charts.read(text)
     with contextlib.suppress(RenderingError):
         _picture(file.add_paragraph(), _pixels(charts.svg(chart)), WIDTH)
-    for name, said in chart.titles.items():
-        file.add_paragraph(_clean(f"{name}: {said}"))
+    for name, title in chart.titles.items():
+        file.add_paragraph(_clean(f"{name}: {title}"))
     _table(file, charts.table(chart))
 
 

@@ -50,8 +50,10 @@ def candidate(benchmark: str, folder: str) -> str:
     names = known.candidates(folder) if hasattr(known, "candidates") else []
     if len(names) == 1:
         return str(Path(folder) / names[0])
-    held = f"holds answers of {', '.join(names)}" if names else "holds no answers"
-    raise EvaluationError(f"{folder}: {held}; use --predictions FOLDER, or name a checkpoint before it")
+    description = f"holds answers of {', '.join(names)}" if names else "holds no answers"
+    raise EvaluationError(
+        f"{folder}: {description}; use --predictions FOLDER, or name a checkpoint before it"
+    )
 
 
 def title(file: DataFile) -> str:

@@ -173,8 +173,8 @@ def _document(prediction: str, reference: str) -> float:
         prediction = re.sub(pattern, "", prediction)
     text = _LATEX_NOTES.sub("", _fenced(prediction, "latex").strip())
     starts = [re.search(pattern, text, re.MULTILINE) for pattern in (r"^\\documentclass\b", r"^\\begin\s*\{")]
-    places = [match.start() for match in starts if match]
-    text = (text[min(places) :] if places else _LEAD.sub("", text)).strip()
+    starts_found = [match.start() for match in starts if match]
+    text = (text[min(starts_found) :] if starts_found else _LEAD.sub("", text)).strip()
     return _similarity(*(side.replace(" ", "").replace("\n", "") for side in (text, reference)))
 
 

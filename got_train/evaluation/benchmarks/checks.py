@@ -200,11 +200,11 @@ def _footnote(check: dict[str, Any], answer: str) -> Result:
     patterns = [rf"\[\^{re.escape(marker)}\](?!:)", rf"(?i:<sup[^>]*>{re.escape(marker)}</sup>)"]
     if marker.isascii() and marker.isdigit():
         patterns.append(re.escape(marker.translate(_SUPERSCRIPTS)))
-    places = [match.span() for pattern in patterns for match in re.finditer(pattern, answer)]
-    if not places:
+    spans = [match.span() for pattern in patterns for match in re.finditer(pattern, answer)]
+    if not spans:
         return False, f"footnote marker {marker!r} is not there"
-    before = [answer[max(0, start - _AROUND) : start] for start, _ in places]
-    after = [answer[end : end + _AROUND] for _, end in places]
+    before = [answer[max(0, start - _AROUND) : start] for start, _ in spans]
+    after = [answer[end : end + _AROUND] for _, end in spans]
     sides = {"before": (before, slice(-1, None)), "after": (after, slice(0, 1))}
     for side, (texts, _) in sides.items():
         expected = check.get(f"appears_{side}_marker")
@@ -302,9 +302,9 @@ class _Grid:
         neighbours = set()
         for row, column in [index for index, owner in self.places.items() if owner == cell]:
             while 0 <= (row := row + down) < height and 0 <= (column := column + across) < width:
-                other = self.places.get((row, column))
-                if other is not None and other != cell:
-                    neighbours.add(other)
+                neighbour = self.places.get((row, column))
+                if neighbour is not None and neighbour != cell:
+                    neighbours.add(neighbour)
                     break
         return neighbours
 
@@ -353,7 +353,7 @@ def _table(check: dict[str, Any], answer: str) -> Result:
 def _is_beside(check: dict[str, Any], grid: _Grid, cell: Cell, side: str) -> bool:
     expected = normalised(check[side])
     least = max(0.5, _least(check, expected))
-    near = (normalised(grid.texts[other]) for other in _SIDES[side](grid, cell))
+    near = (normalised(grid.texts[neighbour]) for neighbour in _SIDES[side](grid, cell))
     return any(fuzz.ratio(expected, text) / 100 >= least for text in near)
 
 
@@ -411,10 +411,10 @@ def _html_grid(table: HtmlElement) -> _Grid:
 
 def _span(cell: HtmlElement, name: str, rest: int) -> int:
     """Rows or columns that a cell covers; 0 rows: all that are left."""
-    said = cell.get(name, "1").strip()
-    if said == "0":
+    span = cell.get(name, "1").strip()
+    if span == "0":
         return max(1, rest)
-    return max(1, int(said)) if said.isdigit() else 1
+    return max(1, int(span)) if span.isdigit() else 1
 
 
 _CHECKS: dict[str, Callable[[dict[str, Any], str], Result]] = {

@@ -100,12 +100,12 @@ def _picture(root: Path, folder: str, image: str) -> Path:
 
     Fox's README pairs the lines of one language with the pictures of the other.
     """
-    other = {"en": "cn", "cn": "en"}.get(folder[:2], folder[:2]) + folder[2:]
-    places = [root / folder / image, root / other / image, root / image]
+    other_language = {"en": "cn", "cn": "en"}.get(folder[:2], folder[:2]) + folder[2:]
+    paths = [root / folder / image, root / other_language / image, root / image]
     if not (root / folder).is_dir():  # whoever sorted the pictures otherwise says so
-        places = places[1:] + places[:1]
-        return next((path for path in places if path.is_file()), root / image)
-    return next((path for path in places if path.is_file()), places[0])
+        paths = paths[1:] + paths[:1]
+        return next((path for path in paths if path.is_file()), root / image)
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def _region(region: str, question: str, location: str) -> dict[str, Any]:

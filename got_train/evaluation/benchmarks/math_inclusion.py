@@ -88,10 +88,10 @@ def contains(reference: str, formulas: Iterable[str]) -> bool:
     check_available()
     expected = _inner(reference)
     for formula in formulas:
-        held = _inner(formula)
-        if expected is None or (held is not None and expected in held):
+        inner = _inner(formula)
+        if expected is None or (inner is not None and expected in inner):
             return True
-        if held is not None and chromium.program() and _stands_in(reference, formula):
+        if inner is not None and chromium.program() and _stands_in(reference, formula):
             return True
     return False
 
@@ -108,8 +108,8 @@ def _inner(formula: str) -> str | None:
 
 
 def _stands_in(reference: str, formula: str) -> bool:
-    expected, held = _symbols(reference), _symbols(formula)
-    return expected is not None and held is not None and is_found(expected, held)
+    expected, symbols = _symbols(reference), _symbols(formula)
+    return expected is not None and symbols is not None and is_found(expected, symbols)
 
 
 @functools.lru_cache(maxsize=1 << 14)
@@ -143,14 +143,14 @@ def _browser() -> chromium.Chromium:
     return page
 
 
-def is_found(expected: Sequence[Symbol], held: Sequence[Symbol]) -> bool:
+def is_found(expected: Sequence[Symbol], symbols: Sequence[Symbol]) -> bool:
     """Whether symbols are found among others with the same neighbours; not if that takes too long."""
-    places: dict[str, list[int]] = {}
-    for index, symbol in enumerate(held):
-        places.setdefault(symbol.text, []).append(index)
-    if any(symbol.text not in places for symbol in expected):
+    indices: dict[str, list[int]] = {}
+    for index, symbol in enumerate(symbols):
+        indices.setdefault(symbol.text, []).append(index)
+    if any(symbol.text not in indices for symbol in expected):
         return False
-    return _Search(expected, held, places).succeeds()
+    return _Search(expected, symbols, indices).succeeds()
 
 
 class _Search:
@@ -216,8 +216,8 @@ def neighbors(symbols: Sequence[Symbol]) -> list[Beside]:
 def _beside(index: int, symbols: Sequence[Symbol]) -> Beside:
     here = symbols[index]
     nearest: list[tuple[float, int] | None] = [None, None, None, None]
-    for other, symbol in enumerate(symbols):
-        if other == index:
+    for symbol_index, symbol in enumerate(symbols):
+        if symbol_index == index:
             continue
         right, down = symbol.x - here.x, symbol.y - here.y
         ways = []
@@ -228,6 +228,6 @@ def _beside(index: int, symbols: Sequence[Symbol]) -> Beside:
         for way, distance in ways:
             best = nearest[way]
             if best is None or distance < best[0]:
-                nearest[way] = (distance, other)
+                nearest[way] = (distance, symbol_index)
     up, below, left, after = (None if nearby is None else nearby[1] for nearby in nearest)
     return up, below, left, after

@@ -97,12 +97,13 @@ def scores(file: DataFile, predictions: Sequence[Prediction], output_dir: Path |
             values[rows[prediction.id]["type"]].append(score(rows[prediction.id], prediction.prediction))
     capabilities = {}
     for name, kinds in CAPABILITIES.items():
-        held = [value for kind in kinds for value in values.get(kind, ())]
-        capabilities[name] = sum(held) / len(held) if held else None
+        type_scores = [value for kind in kinds for value in values.get(kind, ())]
+        capabilities[name] = sum(type_scores) / len(type_scores) if type_scores else None
     return {
         "summary": {"rows": sum(map(len, values.values())), **capabilities},
         "types": {
-            kind: {"rows": len(held), "score": sum(held) / len(held)} for kind, held in sorted(values.items())
+            kind: {"rows": len(type_scores), "score": sum(type_scores) / len(type_scores)}
+            for kind, type_scores in sorted(values.items())
         },
         "note": "the reading half alone: no detection, spotting, extraction, counting, charts or questions",
     }

@@ -136,16 +136,16 @@ def read_tests(path: str, image_root: str | None = None) -> list[dict[str, Any]]
         raise EvaluationError(f"{path}: no JSONL file; expected the published folder, with pdfs/ beside them")
     rows = [{**row, "group": file.stem} for file in files for row in checks.read_checks(str(file))]
     pdfs = _pdfs(path, image_root)
-    held = sorted(file.relative_to(pdfs).as_posix() for file in pdfs.glob("**/*.pdf"))
-    if folder.is_dir() and not (held and (image_root or (folder / "pdfs").is_dir())):
+    pdf_files = sorted(file.relative_to(pdfs).as_posix() for file in pdfs.glob("**/*.pdf"))
+    if folder.is_dir() and not (pdf_files and (image_root or (folder / "pdfs").is_dir())):
         raise EvaluationError(f"{path}: no PDF in pdfs/; expected the published folder")
     named = {row["pdf"] for row in rows}
     if not folder.is_dir():
-        held = [pdf for pdf in held if pdf in named]
+        pdf_files = [pdf for pdf in pdf_files if pdf in named]
     based = {row["pdf"] for row in rows if row["type"] == "baseline"}
     rows += [
         {"id": f"{pdf}_baseline", "pdf": pdf, "page": 1, "type": "baseline", "group": BASELINE}
-        for pdf in held
+        for pdf in pdf_files
         if pdf not in based
     ]
     for row in rows:
@@ -161,8 +161,8 @@ def candidates(folder: str) -> list[str]:
     """The folders of answers in the published folder: one for each system."""
     if not os.path.isdir(folder):
         return []
-    held = (entry for entry in os.scandir(folder) if entry.is_dir() and entry.name != "pdfs")
-    return sorted(entry.name for entry in held if any(Path(entry.path).glob("**/*_repeat*.md")))
+    folders = (entry for entry in os.scandir(folder) if entry.is_dir() and entry.name != "pdfs")
+    return sorted(entry.name for entry in folders if any(Path(entry.path).glob("**/*_repeat*.md")))
 
 
 def record_name(pdf: str, page: int, preset: str = "ours") -> str:
@@ -273,11 +273,11 @@ def run_tests(
     pages: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         pages[_page_name(row)].append(row)
-    tasks = [(held, list(answers[name])) for name, held in pages.items()]
+    tasks = [(page, list(answers[name])) for name, page in pages.items()]
     processes = max(1, min(os.cpu_count() or 1, len(tasks) // _FEW))
     scores = {}
-    for held, results in zip(pages.values(), in_processes(check_page, tasks, processes), strict=True):
-        scores |= {row["id"]: result for row, result in zip(held, results, strict=True)}
+    for page, results in zip(pages.values(), in_processes(check_page, tasks, processes), strict=True):
+        scores |= {row["id"]: result for row, result in zip(page, results, strict=True)}
     return [
         {
             "id": row["id"],

@@ -70,7 +70,7 @@ def scores(file: DataFile, predictions: Sequence[Prediction], output_dir: Path |
         "parsed": share,
     }
     for name in METRICS:
-        summary |= {f"{name} {kind}": held.get(name) for kind, held in means.items()}
+        summary |= {f"{name} {kind}": mean_by_name.get(name) for kind, mean_by_name in means.items()}
     unparsable = [
         prediction.id for prediction, value in zip(predictions, values, strict=True) if not value["parses"]
     ]

@@ -98,17 +98,18 @@ def read_answers(path: str, file: DataFile) -> list[str | None]:
             f"{path}: no folder; expected one with a file CATEGORY/SUBCATEGORY/PAGE.md a page"
         )
     texts = {
-        held.relative_to(folder).with_suffix("").as_posix(): held for held in sorted(folder.rglob("*.md"))
+        file_of_page.relative_to(folder).with_suffix("").as_posix(): file_of_page
+        for file_of_page in sorted(folder.rglob("*.md"))
     }
-    by_name = {Path(name).name: held for name, held in texts.items()}
+    by_name = {Path(name).name: file_of_page for name, file_of_page in texts.items()}
     answers: list[str | None] = []
     for index, note in enumerate(file.notes):
         image = Path(str(file.records[index].images[0])).stem
         names = (note["id"], Path(note["id"]).name, image)
-        held = next(
+        file_of_page = next(
             (texts.get(name) or by_name.get(name) for name in names if name in texts or name in by_name), None
         )
-        answers.append(None if held is None else held.read_text(encoding="utf-8"))
+        answers.append(None if file_of_page is None else file_of_page.read_text(encoding="utf-8"))
     if not any(text is not None for text in answers):
         raise EvaluationError(
             f"{path}: no answer to any page; expected files such as {file.notes[0]['id']}.md"
@@ -133,6 +134,8 @@ def scores(
     return {
         "summary": {"track": track_of(str(file.source.get("version") or "")), **summary(values, rule)},
         "groups": by_page_attribute(pages, values),
-        "limits": {name: held["limits"] for name, held in values.items() if held["limits"]},
+        "limits": {
+            name: page_values["limits"] for name, page_values in values.items() if page_values["limits"]
+        },
         "note": f"by the rule of OmniDocBench {RULE}; claims need the authors' evaluator",
     }

@@ -157,19 +157,19 @@ def _right(predicted: Sequence[Symbol], expected: Sequence[Symbol]) -> int:
 
     rows, columns = linear_sum_assignment(_costs(predicted, expected))
     pairs = [(predicted[row], expected[column]) for row, column in zip(rows, columns, strict=True)]
-    same = [(mine, other) for mine, other in pairs if mine.token == other.token]
+    same = [(mine, theirs) for mine, theirs in pairs if mine.token == theirs.token]
     if not same:
         return 0
-    moved = numpy.array([_middle(mine.box) - _middle(other.box) for mine, other in same])
+    moved = numpy.array([_middle(mine.box) - _middle(theirs.box) for mine, theirs in same])
     return _together(moved)
 
 
 def _costs(predicted: Sequence[Symbol], expected: Sequence[Symbol]) -> numpy.ndarray:
-    other = numpy.array([[mine.token != symbol.token for symbol in expected] for mine in predicted], float)
-    places = [_placed(side) for side in (predicted, expected)]
-    apart = numpy.abs(places[0][:, None] - places[1][None]).sum(2)
+    differs = numpy.array([[mine.token != symbol.token for symbol in expected] for mine in predicted], float)
+    positions = [_placed(side) for side in (predicted, expected)]
+    apart = numpy.abs(positions[0][:, None] - positions[1][None]).sum(2)
     order = [numpy.arange(len(side)) / len(side) for side in (predicted, expected)]
-    return other + _PLACE * apart + _ORDER * numpy.abs(order[0][:, None] - order[1][None])
+    return differs + _PLACE * apart + _ORDER * numpy.abs(order[0][:, None] - order[1][None])
 
 
 def _placed(side: Sequence[Symbol]) -> numpy.ndarray:
@@ -306,10 +306,10 @@ def _boxes(picture: numpy.ndarray, count: int) -> list[tuple[int, int, int, int]
     numbers[(shades >= _STEPS).any(1)] = -1
     boxes: list[tuple[int, int, int, int] | None] = []
     for number in range(count):
-        places = numbers == number
-        if not places.any():
+        mask = numbers == number
+        if not mask.any():
             boxes.append(None)
             continue
-        x, y = columns[places], rows[places]
+        x, y = columns[mask], rows[mask]
         boxes.append((int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1))
     return boxes

@@ -90,7 +90,9 @@ def similarity(prediction: Mapping[str, Any], reference: Mapping[str, Any], tole
     _aligned(predicted, expected)
     mine, theirs = set(predicted), set(expected)
     near = {
-        triple for triple in mine if any(_match(triple, other, *TOLERANCES[tolerance]) for other in theirs)
+        triple
+        for triple in mine
+        if any(_match(triple, triple_expected, *TOLERANCES[tolerance]) for triple_expected in theirs)
     }
     union = (mine | theirs) - (near - (mine & theirs))
     return len(near) / len(union) if union else float(not mine and not theirs)

@@ -80,7 +80,7 @@ def _by_text(predicted: Sequence[str], expected: Sequence[str]) -> dict[str, Val
     edits = [1.0 if None in pair else Levenshtein.normalized_distance(*pair) for pair in pairs]
     return {
         "formula_edit": sum(edits) / len(edits),
-        "formula_exact": all(mine == other for mine, other in pairs),
+        "formula_exact": all(mine == theirs for mine, theirs in pairs),
     }
 
 

@@ -100,9 +100,9 @@ def _matched(
         free[word].append(index)
     pairs, alone = [], []
     for index, word in reversed(left):
-        fitting = [other for other in accepted(word) if free.get(other)]
+        fitting = [synonym for synonym in accepted(word) if free.get(synonym)]
         if fitting:
-            pairs.append((index, free[max(fitting, key=lambda other: free[other][-1])].pop()))
+            pairs.append((index, free[max(fitting, key=lambda synonym: free[synonym][-1])].pop()))
         else:
             alone.append((index, word))
     taken = {index for _, index in pairs}

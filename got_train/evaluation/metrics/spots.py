@@ -45,7 +45,7 @@ def score(prediction: str, reference: str, overlap: float = OVERLAP) -> MetricVa
         return missing_values([*rates, "text_edit", "parses"], f"the reference: {error}")
     predicted, parses = _answered(prediction, reference)
     near = _overlaps(predicted, expected) >= overlap
-    same = numpy.array([[mine.text == other.text for other in expected] for mine in predicted], bool)
+    same = numpy.array([[mine.text == spot.text for spot in expected] for mine in predicted], bool)
     hits = {"boxes": _matched(near), "spotting": _matched(near & same.reshape(near.shape))}
     values = {
         name: value
@@ -136,7 +136,7 @@ def _spot(box: Sequence[float | str], text: str) -> Spot:
 
 
 def _overlaps(predicted: Sequence[Spot], expected: Sequence[Spot]) -> numpy.ndarray:
-    pairs = [[iou(mine.box, other.box) for other in expected] for mine in predicted]
+    pairs = [[iou(mine.box, spot.box) for spot in expected] for mine in predicted]
     return numpy.array(pairs, float).reshape(len(predicted), len(expected))
 
 

@@ -47,33 +47,33 @@ def orders(
     scored: Sequence[ScoredPrediction], before: Sequence[ScoredPrediction] | None
 ) -> dict[str, list[int]]:
     """The samples' places in each order that they can be looked at in."""
-    places = list(range(len(scored)))
-    mixed = places.copy()
+    indices = list(range(len(scored)))
+    mixed = indices.copy()
     random.Random(_SEED).shuffle(mixed)
-    result = {"worst_first": sorted(places, key=lambda index: -scored[index].fixed["edit_distance"])}
+    result = {"worst_first": sorted(indices, key=lambda index: -scored[index].fixed["edit_distance"])}
     if before is not None:
         known = {sample.prediction.name: sample.fixed["edit_distance"] for sample in before}
         change = [
             sample.fixed["edit_distance"] - known.get(sample.prediction.name, math.nan) for sample in scored
         ]
-        both = [index for index in places if not math.isnan(change[index])]
+        both = [index for index in indices if not math.isnan(change[index])]
         result |= {
             "most_changed": sorted(both, key=lambda index: -abs(change[index])),
             "most_worsened": sorted(both, key=lambda index: -change[index]),
             "most_improved": sorted(both, key=lambda index: change[index]),
         }
-    return {**result, "random": mixed, "as_in_the_data": places}
+    return {**result, "random": mixed, "as_in_the_data": indices}
 
 
 def pictured(orders: Mapping[str, Sequence[int]], most: int) -> list[int]:
     """Whose pictures go into the file: the first of each order in turn."""
     chosen: dict[int, None] = {}
     for rank in range(max(map(len, orders.values()), default=0)):
-        for places in orders.values():
+        for order in orders.values():
             if len(chosen) >= most:
                 return list(chosen)
-            if rank < len(places):
-                chosen[places[rank]] = None
+            if rank < len(order):
+                chosen[order[rank]] = None
     return list(chosen)
 
 
@@ -84,22 +84,22 @@ def rows(
     known = {sample.prediction.name: sample.answer for sample in before or ()}
     cards, drawings, budget = [], 0, Budget()
     for index, sample in enumerate(scored):
-        said = sample.prediction
+        prediction = sample.prediction
         row = {
-            "n": said.name,
+            "n": prediction.name,
             "r": sample.reference,
             "p": sample.answer,
             "o": _edits(sample.reference, sample.answer),
             "s": {name: sample.value(name) for name in sample.metrics if name in CHIPS or "." in name},
-            "g": {name: value for name, value in groups(said).items() if value},
+            "g": {name: value for name, value in groups(prediction).items() if value},
             "f": _faults(sample),
         }
-        if said.color is not None:
-            row["g"]["asked"] = said.color
-        if said.failed is not None:
-            row["e"] = said.failed
-        if said.name in known:
-            row |= {"b": known[said.name], "c": _edits(sample.reference, known[said.name])}
+        if prediction.color is not None:
+            row["g"]["asked"] = prediction.color
+        if prediction.failed is not None:
+            row["e"] = prediction.failed
+        if prediction.name in known:
+            row |= {"b": known[prediction.name], "c": _edits(sample.reference, known[prediction.name])}
         if index in pictures:
             row["i"] = pictures[index]
         if drawings < _DRAWN:

@@ -46,13 +46,14 @@ def changes(metrics: Mapping[str, Any]) -> str:
 
 
 def beside(metrics: Mapping[str, Any]) -> str:
-    other = metrics.get("beside")
-    if not other:
+    other_system = metrics.get("beside")
+    if not other_system:
         return ""
-    table_of_both = skills(other["skills"], (other["name"], "ours"))
+    table_of_both = skills(other_system["skills"], (other_system["name"], "ours"))
     return (
-        f"<h2 id=beside>Beside {escaped(other['name'])}</h2>{table_of_both}"
-        f"<p class=note>Answers of {escaped(other['with'])} to the same rows. Better: ours is better.</p>"
+        f"<h2 id=beside>Beside {escaped(other_system['name'])}</h2>{table_of_both}"
+        f"<p class=note>Answers of {escaped(other_system['with'])} to the same rows. "
+        "Better: ours is better.</p>"
     )
 
 

@@ -103,9 +103,9 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
 
 
 def _provenance(metrics: Mapping[str, Any]) -> str:
-    held = metrics.get("provenance", {})
+    facts = metrics.get("provenance", {})
     listed = "".join(
-        f"<dt>{escaped(name)}</dt><dd>{escaped(str(value))}</dd>" for name, value in held.items()
+        f"<dt>{escaped(name)}</dt><dd>{escaped(str(value))}</dd>" for name, value in facts.items()
     )
     return f"<dl class=settings>{listed}</dl>" if listed else ""
 
@@ -124,8 +124,8 @@ def _settings(metrics: Mapping[str, Any]) -> str:
         }
         rows |= {"decoding": ", ".join(f"{name} {value}" for name, value in decoding.items())}
         for file in settings["data"]:
-            said = f"{file['path']}, {file['records']:,} records, SHA-256 {file['sha256']}"
-            rows[f"data {file['name']}"] = said
+            description = f"{file['path']}, {file['records']:,} records, SHA-256 {file['sha256']}"
+            rows[f"data {file['name']}"] = description
         rows |= {"limit": settings["limit"] or "none", "code": settings["code"]}
     else:
         rows["origin"] = "predictions without settings: model, prompts and decoding are not known"

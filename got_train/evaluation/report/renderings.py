@@ -72,9 +72,9 @@ def _molecules(text: str) -> str | None:
 
 def _score(text: str) -> str:
     pages, note = music.pages(text, _SECONDS)
-    said = f"<p>page 1 of {len(pages)}</p>" if len(pages) > 1 else ""
+    page_count = f"<p>page 1 of {len(pages)}</p>" if len(pages) > 1 else ""
     mended = f"<p>{escape(note)}</p>" if note else ""
-    return mended + picture(pages[0], "svg+xml", "score") + said
+    return mended + picture(pages[0], "svg+xml", "score") + page_count
 
 
 def _drawing(text: str) -> str:

@@ -121,9 +121,9 @@ def scores(
         for name in again:
             again[name]["cdm"] = values[name].get("cdm")
         result["html_tables"] = summary({**counted, **again}, rule)
-    limits = {name: held["limits"] for name, held in values.items() if held["limits"]}
+    limits = {name: page_values["limits"] for name, page_values in values.items() if page_values["limits"]}
     result["limits"] = limits
-    result["pages"] = {name: _short(held) for name, held in values.items()}
+    result["pages"] = {name: _short(page_values) for name, page_values in values.items()}
     return result | {"note": _note(rule, html, limits)}
 
 
@@ -139,13 +139,15 @@ def _tables(pages: Mapping[str, Page], values: Mapping[str, Mapping[str, Any]]) 
 
 
 def _note(rule: Any, html: Mapping[str, str], limits: Mapping[str, Any]) -> str:
-    said = [
+    remarks = [
         f"rule of version {rule.version}, as read in the official code at commit {rule.commit}",
         f"{len(limits):,} pages hit a time limit",
     ]
     if html:
         program = "LaTeXML" if latexml.is_installed() else "our converter, for LaTeXML is not installed"
         way = f"made HTML by {program}" if rule.latex_tables else "which this version gives nothing"
-        said.append(f"{len(html):,} answers hold LaTeX tables, {way}; html_tables has them as HTML of ours")
-    said.append(f"the official tool takes the folder {FOLDER}")
-    return "; ".join(said)
+        remarks.append(
+            f"{len(html):,} answers hold LaTeX tables, {way}; html_tables has them as HTML of ours"
+        )
+    remarks.append(f"the official tool takes the folder {FOLDER}")
+    return "; ".join(remarks)

@@ -326,7 +326,7 @@ def _without_overlaps(runs: Sequence[tuple[list[int], float]]) -> list[list[int]
     ordered = sorted(runs, key=lambda run: run[0][0])
     groups = [[ordered[0]]]
     for run in ordered[1:]:
-        if any(set(run[0]) & set(other[0]) for other in groups[-1]):
+        if any(set(run[0]) & set(previous[0]) for previous in groups[-1]):
             groups[-1].append(run)
         else:
             groups.append([run])
@@ -342,13 +342,13 @@ def _best_path(group: Sequence[tuple[list[int], float]]) -> list[list[int]]:
         is_new = True
         for path in paths:
             overlaps = same = False
-            for other in path:  # grows and shrinks while it is walked, as published
-                if other[0] == run[0]:
+            for visited in path:  # grows and shrinks while it is walked, as published
+                if visited[0] == run[0]:
                     overlaps = same = True
-                    if other[1] > run[1]:
-                        path.pop(path.index(other))
+                    if visited[1] > run[1]:
+                        path.pop(path.index(visited))
                         path.append(run)
-                elif set(other[0]) & set(run[0]):
+                elif set(visited[0]) & set(run[0]):
                     overlaps = True
             if not overlaps:
                 path.append(run)

@@ -115,13 +115,13 @@ def compare(results: str, scores: str) -> str:
     """The official tool's result files beside a metrics.json of ours, page by page, as text."""
     official = page_values(results)
     file = Path(scores) / METRICS if os.path.isdir(scores) else Path(scores)
-    held = read_json(file).get("benchmarks", {})
-    name = next((name for name in held if name.startswith("omnidocbench")), None)
+    benchmarks = read_json(file).get("benchmarks", {})
+    name = next((name for name in benchmarks if name.startswith("omnidocbench")), None)
     if name is None:
         raise EvaluationError(
             f"{file}: no scores of OmniDocBench; expected metrics.json of such an evaluation"
         )
-    ours = {os.path.basename(page): values for page, values in held[name]["pages"].items()}
+    ours = {os.path.basename(page): values for page, values in benchmarks[name]["pages"].items()}
     lines = [f"{name}: {len(official):,} pages of the official tool, {len(ours):,} of ours"]
     for label, missing in (
         ("official tool", ours.keys() - official.keys()),
@@ -144,7 +144,7 @@ def _differences(
     for page in pages:
         sides = [_list(side[page].get(metric)) for side in (official, ours)]
         compared += max(map(len, sides))
-        far = [abs(one - other) for one, other in zip(*sides, strict=False)]
+        far = [abs(theirs - mine) for theirs, mine in zip(*sides, strict=False)]
         if len(sides[0]) != len(sides[1]) or max(far, default=0.0) > SAME:
             largest = max(largest, *far, 0.0)
             shown = (", ".join(f"{value:.4f}" for value in side) or "none" for side in sides)

@@ -86,8 +86,8 @@ def _alarm(seconds: int) -> Iterator[None]:
 
 def _key(page: Page, answer: str | None, rule: Rule) -> str:
     """What a page's values depend on."""
-    held = [page, answer, rule.version, latexml.is_installed(), code_version()]
-    return hashlib.sha256(json.dumps(held, sort_keys=True, default=str).encode()).hexdigest()
+    inputs = [page, answer, rule.version, latexml.is_installed(), code_version()]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _kept(file: Path | None) -> dict[str, dict[str, Any]]:
@@ -126,15 +126,15 @@ def add_cdm(values: Mapping[str, dict[str, Any]], seconds: float) -> None:
     if seconds <= 0:
         return
     end = time.time() + seconds
-    pairs = [(name, pred, gt) for name, held in values.items() for gt, pred in held["formulas"]]
+    pairs = [(name, pred, gt) for name, page_values in values.items() for gt, pred in page_values["formulas"]]
     tasks = [(_bare(pred), _bare(gt), end) for _, pred, gt in pairs]
     processes = max(1, min(os.cpu_count() or 1, len(tasks) // _FEW))
     cdm_scores: dict[str, list[float | None]] = {}
     for (name, *_), score in zip(pairs, in_processes(cdm.score_until, tasks, processes), strict=True):
         cdm_scores.setdefault(name, []).append(score["cdm_f1"])
-    for name, held in values.items():
+    for name, page_values in values.items():
         scores: Sequence[float | None] = cdm_scores.get(name, [])
-        held["cdm"] = None if any(score is None for score in scores) else list(scores)
+        page_values["cdm"] = None if any(score is None for score in scores) else list(scores)
 
 
 def _bare(formula: str) -> str:

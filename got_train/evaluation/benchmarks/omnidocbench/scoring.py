@@ -214,7 +214,9 @@ def _by_attribute(
             count, longest = match.edits
             value = count / longest if longest else None
         if value is not None:
-            names = {f"{key}: {kind}" for held in match.attributes for key, kind in dict(held).items()}
+            names = {
+                f"{key}: {kind}" for attributes in match.attributes for key, kind in dict(attributes).items()
+            }
             entries += [[metric, name, value] for name in sorted(names)]
     return entries
 
@@ -225,7 +227,7 @@ def scores_of(values: Mapping[str, Any]) -> dict[str, float | None]:
     if "order_edit_corrected" in values:
         scores["order_edit_corrected"] = values["order_edit_corrected"]
     for name in ("teds", "teds_s", "cdm"):
-        held = values.get(name)
-        if held is not None:
-            scores[name] = sum(held) / len(held) if held else None
+        value = values.get(name)
+        if value is not None:
+            scores[name] = sum(value) / len(value) if value else None
     return scores

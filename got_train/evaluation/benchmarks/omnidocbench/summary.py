@@ -27,7 +27,7 @@ Values = Mapping[str, Mapping[str, Any]]
 def summary(values: Values, rule: Rule) -> dict[str, Any]:
     """The means over pages, and the overall score if all that it is made of is there."""
     result = means(list(values.values()))
-    tables = [value for held in values.values() for value in held["teds"]]
+    tables = [value for page in values.values() for value in page["teds"]]
     result["teds_over_tables"] = math.fsum(tables) / len(tables) if tables else None
     if rule.overall == "edits":
         parts = [result[name] for name in ("text_edit", "formula_edit", "table_edit", "order_edit")]
@@ -37,8 +37,8 @@ def summary(values: Values, rule: Rule) -> dict[str, Any]:
         result["overall"] = _mean([text, result["teds"], result["cdm"]], 100)
     return {
         **result,
-        "invented_characters": sum(held["invented_characters"] for held in values.values()),
-        "pages_at_time_limit": sum(bool(held["limits"]) for held in values.values()),
+        "invented_characters": sum(page["invented_characters"] for page in values.values()),
+        "pages_at_time_limit": sum(bool(page["limits"]) for page in values.values()),
     }
 
 
@@ -63,19 +63,19 @@ def _mean(parts: Sequence[float | None], scale: float = 1) -> float | None:
 def by_page_attribute(pages: Mapping[str, Page], values: Values) -> dict[str, dict[str, Any]]:
     """The means by each attribute of pages: subset, language, layout, source, special issues."""
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for name, held in values.items():
+    for name, pages_values in values.items():
         for key, value in (pages[name]["page_info"].get("page_attribute") or {}).items():
             kinds = [issue for issue in value if "table" not in issue] if isinstance(value, list) else [value]
             for kind in kinds:
-                groups[f"{key}: {kind}"].append(held)
-    return {group: means(held) for group, held in sorted(groups.items())}
+                groups[f"{key}: {kind}"].append(pages_values)
+    return {group: means(pages_values) for group, pages_values in sorted(groups.items())}
 
 
 def by_block_attribute(values: Values) -> dict[str, dict[str, Any]]:
     """The mean of each metric over the blocks of an attribute, with their number."""
     groups: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for held in values.values():
-        for metric, attribute, value in held["attributes"]:
+    for page in values.values():
+        for metric, attribute, value in page["attributes"]:
             groups[attribute, metric].append(value)
     result: dict[str, dict[str, Any]] = {}
     for (attribute, metric), held_values in sorted(groups.items()):

@@ -73,7 +73,7 @@ def search_again(matches: Sequence[Match], blocks: Sequence[Block], rule: Rule) 
     for number, match in enumerate(matches):
         if not _is_bad(match):
             continue
-        taken = {index for other, indices in enumerate(owned) if other != number for index in indices}
+        taken = {index for owner, indices in enumerate(owned) if owner != number for index in indices}
         span = _best_span(match, pool, owned[number], taken, rule)
         if span is not None:
             spans.append((number, span))
