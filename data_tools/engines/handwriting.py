@@ -230,7 +230,7 @@ def _places(
         for _ in range(TRIES // len(pieces)):
             x, y = (GAP + int(rng.integers(room + 1)) for room in free)
             box = (x, y, x + width, y + height)
-            if any(_touch(box, other) for other in boxes):
+            if any(regions.near(box, known, GAP) for known in boxes):
                 continue
             if regions.reading_order([*boxes, box]) is not None:
                 boxes.append(box)
@@ -238,11 +238,6 @@ def _places(
         else:
             raise produce.Rejected("no room for the lines")
     return boxes
-
-
-def _touch(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    across = one[0] - GAP < other[2] and other[0] - GAP < one[2]
-    return across and one[1] - GAP < other[3] and other[1] - GAP < one[3]
 
 
 def _paper(shape: tuple[int, int], rng: numpy.random.Generator) -> Pixels:

@@ -180,6 +180,12 @@ def reading_order(boxes: Sequence[Sequence[float]]) -> list[int] | None:
     return [index for row in rows for index in sorted(row, key=lambda index: boxes[index][0])]
 
 
+def near(first: Sequence[float], second: Sequence[float], gap: float) -> bool:
+    """Whether less than `gap` pixels are between two boxes."""
+    across = first[0] - gap < second[2] and second[0] - gap < first[2]
+    return across and first[1] - gap < second[3] and second[1] - gap < first[3]
+
+
 def _shared_height(one: Sequence[float], other: Sequence[float]) -> float:
     """The height that two boxes share, as a part of the lower box's own."""
     lower = min(one[3] - one[1], other[3] - other[1])

@@ -146,7 +146,7 @@ class SceneEngine:
             boxes = [known.box for known in (*placed, region)]
             low, high = region.corners.min(axis=0), region.corners.max(axis=0)
             inside = low.min() >= 2 and high[0] <= self.shape[0] - 2 and high[1] <= self.shape[1] - 2
-            apart = not any(_near(region.box, other) for other in boxes[:-1])
+            apart = not any(regions.near(region.box, box, GAP) for box in boxes[:-1])
             if inside and apart and regions.reading_order(boxes) is not None:
                 placed.append(region)
             if len(placed) == count:
@@ -260,11 +260,6 @@ def _mask(lines: list[str], font: Path, size: int, centred: bool) -> Pixels:
             x = pad - ink[0] + max(widths) - width
         draw.text((x, pad - top + row * pitch), line, font=face, fill=255)
     return numpy.asarray(image)
-
-
-def _near(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    across = one[0] - GAP < other[2] and other[0] - GAP < one[2]
-    return across and one[1] - GAP < other[3] and other[1] - GAP < one[3]
 
 
 def _warped(region: Region, mask: Pixels) -> tuple[Pixels, tuple[slice, slice]]:
