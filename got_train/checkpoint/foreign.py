@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from got_train.errors import CheckpointError
-from got_train.images import natural_order
 from got_train.strict_files import read_json
 
 PEFT_CONFIG, PADDLENLP_CONFIG = "adapter_config.json", "lora_config.json"
@@ -55,6 +54,8 @@ def refuse_foreign(folder: str | os.PathLike) -> None:
         )
     if (path / "config.json").is_file():
         return
+    from got_train.images import natural_order  # here, for it brings numpy, and --help waits for this module
+
     steps = sorted((entry.name for entry in path.iterdir() if _STEP.fullmatch(entry.name)), key=natural_order)
     if steps:
         raise CheckpointError(f"{path}: a folder of checkpoints; use one of them, such as {path / steps[-1]}")
