@@ -146,7 +146,7 @@ def is_file_name(name: object) -> bool:
         return False
 
 
-def check_inside(path: Path, folder: Path, error: type[GotError] = CheckpointError) -> None:
+def check_inside(path: Path, folder: Path) -> None:
     """Refuse a file that a name or a link takes out of its folder.
 
     The cache of the hub is allowed for: its snapshots are links into the folder `blobs` beside them.
@@ -154,7 +154,7 @@ def check_inside(path: Path, folder: Path, error: type[GotError] = CheckpointErr
     home, target = folder.resolve(), path.resolve()
     in_hub_cache = target.parent.name == "blobs" and target.parent.parent in home.parents
     if not (target.is_relative_to(home) or in_hub_cache):
-        raise error(f"{path}: leads out of {folder} to {target}; copy the file into the folder")
+        raise CheckpointError(f"{path}: leads out of {folder} to {target}; copy the file into the folder")
 
 
 def printable(text: object) -> str:

@@ -56,14 +56,14 @@ def unavailable() -> str | None:
     return None
 
 
-def frames(path: str | os.PathLike, every: float = EVERY) -> Iterator[Frame]:
+def frames(path: str | os.PathLike) -> Iterator[Frame]:
     """The first frame, and each that differs from the last one in some place; as they look at their end.
 
     For a change comes blurred, in low bit rates and in fades, and gets sharp.
     """
     before: tuple[float, av.VideoFrame] | None = None
     seen, time = None, 0.0
-    for time, frame in _sampled(path, every):
+    for time, frame in _sampled(path):
         small = frame.reformat(width=SMALL, height=_even(SMALL * frame.height / frame.width), format="gray")
         squares = small.to_ndarray()
         if before is not None and _change(seen, squares) < CHANGE:
@@ -74,7 +74,7 @@ def frames(path: str | os.PathLike, every: float = EVERY) -> Iterator[Frame]:
         before, seen = (time, frame), squares
     if before is None:
         raise InferenceError(f"{path}: no frame in it; expected a whole video file")
-    yield Frame(before[0], time + every, _upright(before[1]))
+    yield Frame(before[0], time + EVERY, _upright(before[1]))
 
 
 def cues(read: Iterable[tuple[Frame, str, float]]) -> Iterator[Cue]:
@@ -113,8 +113,8 @@ def clock(seconds: float, point: str = ".") -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"
 
 
-def _sampled(path: str | os.PathLike, every: float) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Frames at least `every` seconds apart, with their times from the start of the video."""
+def _sampled(path: str | os.PathLike) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Frames at least EVERY seconds apart, with their times from the start of the video."""
     import av
 
     try:
@@ -127,7 +127,7 @@ def _sampled(path: str | os.PathLike, every: float) -> Iterator[tuple[float, av.
                     continue
                 first = frame.time if first is None else first
                 if (time := frame.time - first) >= due - 1e-6:
-                    due = time + every
+                    due = time + EVERY
                     yield time, frame
     except (av.FFmpegError, OSError) as error:
         raise InferenceError(

@@ -10,24 +10,18 @@ from got_train.errors import EvaluationError
 from got_train.strict_files import strict_json
 
 
-def read_folder(
-    path: str, names: Sequence[str], suffixes: Sequence[str] = (".txt", ".md")
-) -> list[str | None]:
+def read_folder(path: str, names: Sequence[str]) -> list[str | None]:
     """The texts of a folder's files with these stems; None for those that are not there."""
     folder = Path(path)
     if not folder.is_dir():
-        raise EvaluationError(
-            f"{path}: not a folder; expected one with a file {names[0]}{suffixes[-1]} and so on"
-        )
+        raise EvaluationError(f"{path}: not a folder; expected one with a file {names[0]}.md and so on")
     texts = []
     for name in names:
-        files = [folder / f"{name}{suffix}" for suffix in suffixes]
+        files = [folder / f"{name}{suffix}" for suffix in (".txt", ".md")]
         file = next((file for file in files if file.is_file()), None)
         texts.append(None if file is None else file.read_text(encoding="utf-8"))
     if not any(text is not None for text in texts):
-        raise EvaluationError(
-            f"{path}: no answer to any row; expected files such as {names[0]}{suffixes[-1]}"
-        )
+        raise EvaluationError(f"{path}: no answer to any row; expected files such as {names[0]}.md")
     return texts
 
 

@@ -329,14 +329,14 @@ def summarised(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**summary, "score": 100 * score, "low": 100 * low, "high": 100 * high}
 
 
-def bootstrap(groups: Sequence[Sequence[float]], draws: int = DRAWS) -> tuple[float, float]:
+def bootstrap(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
     """The middle 95 % of the mean over groups, with checks drawn again inside each group."""
     import numpy
 
     generator = numpy.random.default_rng(_SEED)
-    means = numpy.zeros(draws)
+    means = numpy.zeros(DRAWS)
     for group in groups:
-        chosen = generator.integers(0, len(group), (draws, len(group)))
+        chosen = generator.integers(0, len(group), (DRAWS, len(group)))
         means += numpy.asarray(group, dtype=float)[chosen].mean(axis=1) / len(groups)
     low, high = numpy.percentile(means, [2.5, 97.5])
     return float(low), float(high)

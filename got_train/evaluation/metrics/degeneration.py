@@ -61,11 +61,11 @@ def score(
 averages = means
 
 
-def repeats(text: str, times: int = REPEATS) -> bool:
+def repeats(text: str) -> bool:
     """Whether the text ends in the same characters so many times; those that are only blank do not count."""
     text = text.rstrip()
-    longest = min(LONGEST, len(text) // times)
-    return any(text.endswith(text[-length:] * times) for length in range(1, longest + 1))
+    longest = min(LONGEST, len(text) // REPEATS)
+    return any(text.endswith(text[-length:] * REPEATS) for length in range(1, longest + 1))
 
 
 def faults(text: str, kind: str | None = None) -> list[str]:

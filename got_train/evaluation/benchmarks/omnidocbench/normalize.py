@@ -264,21 +264,14 @@ def _cell_without_delimiters(source: str) -> str:
     return source
 
 
-def latex_to_text(source: str, kind: str = "formula") -> str:
+def latex_to_text(source: str) -> str:
     """1.6: Unicode for LaTeX; as it is where it is broken, very long, or hardly LaTeX at all."""
     stripped = source.strip()
-    if not stripped:
-        return source
     if not any(mark in stripped for mark in "\\{}$"):
         return stripped
-    if _is_prose(stripped) or _is_weak(stripped, kind) or is_broken_latex(stripped, kind):
-        return source
-    try:
-        return _pylatexenc(stripped)
-    except RequirementError:
-        raise
-    except Exception:  # it fails in many ways on broken formulas; as published, they stay
-        return source
+    if _is_prose(stripped) or _is_weak(stripped) or is_broken_latex(stripped):
+        return stripped
+    return pylatexenc_text(stripped)
 
 
 def pylatexenc_text(source: str) -> str:
@@ -287,7 +280,7 @@ def pylatexenc_text(source: str) -> str:
         return _pylatexenc(source)
     except RequirementError:
         raise
-    except Exception:
+    except Exception:  # it fails in many ways on broken formulas; as published, they stay
         return source
 
 
@@ -351,7 +344,7 @@ def _is_prose(source: str) -> bool:
     return len(_WORD.findall(source)) >= 6 and source.count(" ") >= 5
 
 
-def _is_weak(source: str, kind: str) -> bool:
+def _is_weak(source: str) -> bool:
     """A backslash or two among words, which is not LaTeX."""
     if source in ("\\", "\\\\"):
         return True
@@ -361,6 +354,4 @@ def _is_weak(source: str, kind: str) -> bool:
         return True
     if "\\" in source and not commands and not signs:
         return True
-    if kind != "formula":
-        return False
     return (words >= 2 and not commands and signs <= 1) or (words >= 4 and commands <= 1 and signs <= 2)
