@@ -2,6 +2,7 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
+const WIDE = 2.5; // times as wide as high: a line, under which its text stands
 const state = { item: null, typed: new Map(), busy: false };
 
 function say(text) {
@@ -54,6 +55,10 @@ function pictures({ place, pictures }) {
     const image = new Image();
     image.alt = `Picture ${number + 1}`;
     image.src = `drafts/${place}/${number}`;
+    image.addEventListener("load", () => {
+      $("review").classList.toggle("wide", image.naturalWidth > WIDE * image.naturalHeight);
+      fit(); // the text has another width now
+    });
     image.addEventListener("error", () => say("The picture cannot be shown; has its file been moved?"));
     return image;
   });
@@ -87,14 +92,17 @@ function readers({ answers, agreement }) {
       take.addEventListener("click", () => takeOver(index));
       const text = document.createElement("pre");
       if (answer.text === null) text.textContent = answer.failed;
+      else if (answer.text === shown.text) text.textContent = "as the draft";
       else text.append(...marked(answer.text, shown.text));
+      text.classList.toggle("hint", text.childElementCount === 0);
       entry.append(take, text);
       return entry;
     }),
   );
 }
 
-// The text with what is not as in the draft marked: all between their common start and end.
+// The text with what is not as in the draft marked: all between their common start and end. Of these only the
+// lines that it touches are shown.
 function marked(text, draft) {
   let start = 0;
   let end = 0;
@@ -103,12 +111,20 @@ function marked(text, draft) {
   while (end < most - start && text[text.length - 1 - end] === draft[draft.length - 1 - end]) end++;
   const differs = document.createElement("mark");
   differs.textContent = text.slice(start, text.length - end);
-  return [text.slice(0, start), differs, text.slice(text.length - end)];
+  const [before, after] = [text.slice(0, start), text.slice(text.length - end)];
+  const first = before.lastIndexOf("\n") + 1;
+  const last = after.indexOf("\n");
+  return [
+    first ? `...\n${before.slice(first)}` : before,
+    differs,
+    last < 0 ? after : `${after.slice(0, last)}\n...`,
+  ];
 }
 
 // The field as high as its text, and the button as what it does.
 function fit() {
   const { item } = state;
+  if (!item) return;
   const field = $("text");
   field.style.height = "auto";
   field.style.height = `${field.scrollHeight + 2}px`;
@@ -116,6 +132,7 @@ function fit() {
   const read = item.answers.some((answer) => answer.text !== null && answer.text.trim() === text);
   $("accept").querySelector("span").textContent = read ? "Accept" : "Save the correction";
   const inField = document.activeElement === field;
+  $("accept").querySelector("kbd").textContent = inField && !isLine() ? "Ctrl+Enter" : "Enter";
   $("editing").hidden = !inField;
   $("editing").textContent = isLine()
     ? "Enter saves, Shift+Enter begins a line, Esc leaves the text."
@@ -213,8 +230,8 @@ careful(async () => {
       work();
     });
   $("text").addEventListener("input", remember);
-  for (const what of ["focus", "blur"]) $("text").addEventListener(what, () => state.item && fit());
-  addEventListener("resize", () => state.item && fit());
+  for (const what of ["focus", "blur"]) $("text").addEventListener(what, fit);
+  addEventListener("resize", fit);
   const first = await asked("drafts");
   await goTo(first, first.next);
 })();

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 from PIL import Image
 
 from got_train import images
+from got_train.checkpoint.foreign import refuse_foreign
 from got_train.data.record import Record
 from got_train.errors import EvaluationError, ImageError, InferenceError, RequirementError, UsageError
 from got_train.requirements import need_paddle
@@ -68,6 +69,7 @@ def _open_reader(name: str, config: ReaderConfig) -> Reader:
         return CheckpointReader(name, config)
     if os.path.isfile(name) and name.lower().endswith(PREDICTIONS):
         return PredictionsFile(name)
+    refuse_foreign(name)  # such as the name of a model on a hub
     raise UsageError(
         f"--by: {name}; expected the folder of a checkpoint, {', '.join(PROGRAMS)} or a predictions.jsonl"
     )

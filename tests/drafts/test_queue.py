@@ -3,13 +3,18 @@
 import json
 import math
 import random
+import re
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from got_train.cli import queue as command
+from got_train.config.loader import load_config
 from got_train.data.record import Record
+from got_train.data.records import read_records
 from got_train.drafts import queue
 from got_train.drafts.draft import Answer, Draft, read_drafts, write_drafts
 
@@ -144,6 +149,22 @@ def test_the_command_writes_the_queue_beside_the_drafts_and_leaves_out_what_nobo
     assert first["queue"] == dict(ordered[0].scores) and first["queue"]["novelty"] == 1
     assert command.main([str(file), "--shuffle", "1", "--limit", "5", "-o", str(tmp_path / "r.jsonl")]) == 0
     assert numbers(read_drafts(tmp_path / "r.jsonl")) == numbers(queue.shuffled(drafts[:12], 1, 5))
+
+
+def test_the_experiment_of_the_page_trains_on_the_right_texts_of_the_drafts_that_were_chosen(tmp_path):
+    """docs/prelabel.md: its setting of data.train, read as got train reads it."""
+    page = (Path(__file__).parents[2] / "docs" / "prelabel.md").read_text(encoding="utf-8")
+    (setting,) = re.findall(r'"(data\.train=\[.*\])"', page)
+    drafts = [replace(each, reference=f"right {each.key}") for each in receipts(9)]
+    file = tmp_path / "chosen.jsonl"
+    write_drafts(file, queue.order(drafts, 4))
+    setting = setting.replace("runs/queue/$lines.jsonl", str(file))
+    config = load_config(Path(__file__).parents[2] / "configs/finetune/nano_lora.yaml", [setting])
+    (source,) = config.data.train
+    records = read_records(source.path, columns=source.columns)
+    assert [record.text for record in records] == [f"right {each.key}" for each in queue.order(drafts, 4)]
+    first = Path(f"{int(queue.order(drafts)[0].key)}.png")
+    assert Path(records[0].images[0]).resolve() == first.resolve()
 
 
 def test_a_wrong_command_is_told_in_one_line(tmp_path, capsys):
