@@ -20,7 +20,9 @@ from .record import Record
 
 # invoice_7_page-3 belongs to invoice_7, 335_crop_00012 and 335_00012 to 335
 _PART = r"page|window|pg|p|seite|blatt|sheet|slice|crop|line|word|region|tile|box|zone|part|img|l|w"
-_NAMED = re.compile(rf"^(.*?)[-_. ]*(?:{_PART})[-_. ]*\d+$", re.IGNORECASE)
+# a word of its own, or as in invoicePage3: a bill_1 is no line of a bil
+_BEGINS = r"(?:(?<![^\W\d_])|(?<=(?-i:[a-z]))(?=(?-i:[A-Z])))"
+_NAMED = re.compile(rf"^(?:(.*?)[-_. ]*{_BEGINS}(?:{_PART})[-_. ]*\d+|(.+\.pdf)[-_. ]+\d+)$", re.IGNORECASE)
 _NUMBERED = re.compile(r"^(.*?\w)[-_. ]+\d+$")
 FEWEST = 5  # documents that names ending in a number tell; two of them may be two boxes of scans
 BY_ROW, BY_NAME, BY_NUMBER, BY_FILE = (
@@ -95,9 +97,10 @@ def _file_and_name(image: str) -> tuple[str, str]:
     stem = path.stem
     for _ in range(2):
         match = _NAMED.match(stem)
-        if match is None or not match[1].strip("-_. "):
+        name = (match[1] or match[2] or "").rstrip("-_. ") if match else ""
+        if not name.strip("-_. "):
             break
-        stem = match[1].rstrip("-_. ")
+        stem = name
     return str(path.parent / path.stem), str(path.parent / stem)
 
 

@@ -223,6 +223,12 @@ CROPS = [f"{receipt:03}_{crop:05}" for receipt in range(20) for crop in range(5)
         ([f"{name.partition('_')[0]}_page2_line{name[-2:]}" for name in CROPS], 20, "pages and crops"),
         ([f"scan_{number}" for number in range(100)], 100, "the file"),
         ([f"deed{number % 4}_page{number}" for number in range(100)], 4, "pages and crops"),
+        ([f"deed{number % 4}Page{number}" for number in range(100)], 4, "pages and crops"),
+        ([f"deed{number % 4}.pdf_{number}" for number in range(100)], 4, "pages and crops"),
+        # words that only end as line, page and box do
+        ([f"bill_{number}" for number in range(100)], 100, "the file"),
+        ([f"map{number}" for number in range(100)], 100, "the file"),
+        ([f"Deadline {number}" for number in range(100)], 100, "the file"),
     ],
 )
 def test_documents_are_told_from_names(names, documents, told_by):

@@ -9,7 +9,9 @@ from got_train.cli import evaluate as command
 from got_train.data.record import RecordError
 from got_train.errors import EvaluationError
 from got_train.evaluation.benchmarks import checks, fox, olmocr
+from got_train.evaluation.documents import with_documents
 from got_train.evaluation.inputs import open_data, read_pairs, read_predictions
+from got_train.evaluation.predictions import DataFile
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FORMATS = FIXTURES / "formats"
@@ -180,6 +182,26 @@ def test_foxs_files_are_records_and_what_got_cannot_be_asked_is_counted():
     ] == "GOT has no prompt for Fox's multi-page region OCR"
     assert len(fox.SUB_TASKS) == 13
     assert len({task.name for task in fox.SUB_TASKS.values()}) == 9
+
+
+def test_a_page_of_fox_is_one_document_whatever_is_drawn_on_it(tmp_path):
+    """Its text, a region of it, and the copy with a coloured frame fail together."""
+    for file, question in (
+        ("en_page_ocr", "OCR:"),
+        ("en_box_ocr", "OCR the text in the box: [40, 139, 840, 217]"),
+        ("en_onbox_ocr", "OCR the text in the red box"),
+    ):
+        turns = [{"from": "human", "value": question}, {"from": "gpt", "value": "x"}]
+        rows = [{"image": name, "conversations": turns} for name in ("en_1.png", "en_2.png")]
+        (tmp_path / f"{file}.json").write_text(json.dumps(rows))
+    for folder in ("en_pdf_png", "en_pdf_png_onbox"):
+        for number in (1, 2):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / f"en_{number}.png").touch()
+    records, notes = fox.open_records(str(tmp_path))
+    data = DataFile("fox", "fox", records, "", notes=notes)
+    _, (count,) = with_documents([data.answered(place, prediction="x") for place in range(len(records))])
+    assert (count.rows, count.documents, count.told_by) == (6, 2, "the rows' `document`")
 
 
 def test_a_fox_question_without_its_region_is_refused(tmp_path):

@@ -66,7 +66,9 @@ def test_the_score_of_the_folder_is_the_official_one(folder, tmp_path):
     assert round(found["summary"]["score"], 1) == FOLDER["score"]
     rates = [round(100 * group["passed"], 1) for group in found["groups"].values()]
     assert sorted(rates) == sorted(FOLDER["pass_rates"])
-    assert found["summary"]["low"] < found["summary"]["score"] < found["summary"]["high"]
+    summary = found["summary"]
+    assert summary["low"] < summary["score"] < summary["high"]
+    assert summary["low_by_document"] < summary["score"] < summary["high_by_document"]
 
 
 def test_groups_without_formulas_equal_the_official_ones_everywhere(folder, tmp_path):
@@ -126,6 +128,27 @@ def test_the_interval_draws_inside_groups():
     """Two groups of 100, half of each right: a standard deviation of sqrt(0.25 / 200) = 3.54 %."""
     low, high = olmocr.bootstrap([[0.0, 1.0] * 50, [0.0, 1.0] * 50])
     assert high - low == pytest.approx(2 * 1.96 * 0.0354, rel=0.15)
+
+
+def checks_of(pages, each):
+    """Every second page passes all of its checks, the others none."""
+    return [
+        {"pdf": f"maths/{page}.pdf", "group": "maths", "passed": page % 2 == 0}
+        for page in range(pages)
+        for _ in range(each)
+    ]
+
+
+def test_the_interval_by_documents_draws_the_checks_of_a_page_together():
+    """100 checks of 100 pages, or ten each of ten: sqrt(0.25 / 100) = 5 %, and sqrt(0.25 / 10) = 15.8 %."""
+    for pages, each, deviation in ((100, 1, 5.0), (10, 10, 15.8)):
+        found = olmocr.document_interval(checks_of(pages, each), draws=4000)
+        assert found["documents"] == pages
+        width = found["high_by_document"] - found["low_by_document"]
+        assert width == pytest.approx(2 * 1.96 * deviation, rel=0.15), pages
+    pages = [{**check, "pdf": f"{place // 5}_pg{place}.pdf"} for place, check in enumerate(checks_of(20, 1))]
+    assert olmocr.document_interval(pages)["documents"] == 4  # pages of one paper
+    assert olmocr.document_interval([{**pages[0], "passed": None}]) == {}
 
 
 def test_more_than_half_of_the_repeats_have_to_pass():

@@ -35,6 +35,7 @@ class SubTask:
     asked: bool = True  # whether GOT has a prompt for it
 
 
+_VARIANT = re.compile(r"((?:en|cn)_pdf_png)_.+")
 _MANY = "pdfpng_encn_multi_8page"
 SUB_TASKS = {
     "en_page_ocr": SubTask("page OCR", "en_pdf_png"),
@@ -88,7 +89,9 @@ def _record(
         raise RecordError(f"{location}: no image with a question and an answer: {error!r}") from error
     root = Path(image_root or file.parent)
     paths = tuple(str(_picture(root, sub.folder, image)) for image in images)
-    note: dict[str, Any] = {"document": paths[0], "groups": {"sub-task": sub.name, "file": file.stem}}
+    page = Path(paths[0])  # the same with a box drawn on it, or a figure set into it, is in another folder
+    document = page.parent.with_name(_VARIANT.sub(r"\1", page.parent.name)) / page.stem
+    note: dict[str, Any] = {"document": str(document), "groups": {"sub-task": sub.name, "file": file.stem}}
     if not sub.asked:
         note |= {"not_asked": f"GOT has no prompt for Fox's {sub.name}", "task": sub.name}
         return Record(paths, "ocr" if len(paths) == 1 else "multi_page", label, location=location), note
