@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--output: {options.output}; expected a .jsonl file")
     if options.batch_size < 1:
         raise UsageError(f"--batch-size: {options.batch_size}; expected at least 1")
-    from got_train.drafts.prelabel import prelabel
+    from got_train.drafts.prelabel import prelabel, records_of
     from got_train.drafts.readers import ReaderConfig, open_readers
 
     config = ReaderConfig(
@@ -63,8 +63,9 @@ def run(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         threads=options.threads,
     )
+    records = records_of(options.pages, options.task, options.output.parent)
     readers = open_readers(options.by, config)
-    summary = prelabel(options.pages, readers, options.output, options.task, options.limit)
+    summary = prelabel(records, readers, options.output, options.limit)
     for text in described(summary, options.by):
         say("prelabel", text)
     print(options.output)

@@ -21,7 +21,7 @@ from got_train.data.record import Record
 from got_train.data.records import read_records
 from got_train.errors import DataError, UsageError
 from got_train.images import EncodedImage
-from got_train.inference.pages import find_pages
+from got_train.inference.pages import Page, find_pages
 
 from .draft import Answer, Draft, as_line, key_of, parse_drafts, readers_of
 from .readers import Reader
@@ -53,22 +53,18 @@ class Summary:
 
 
 def prelabel(
-    sources: Sequence[str],
-    readers: Sequence[Reader],
-    output: Path,
-    task: str = "ocr",
-    limit: int | None = None,
+    records: Iterable[Record], readers: Sequence[Reader], output: Path, limit: int | None = None
 ) -> Summary:
-    """Appends what `output` does not hold yet: a draft for each page or record of the sources."""
+    """Appends what `output` does not hold yet: a draft for each of the first records."""
     summary = Summary()
     kept = _kept(output, readers)
     for draft in kept.values():
         summary.add(draft)
     summary.before = len(kept)
-    records = itertools.islice(records_of(sources, task, output.parent), limit)
+    records = itertools.islice(records, limit)
     some = list(itertools.islice(records, TOGETHER))
     if not some:
-        raise DataError(f"{', '.join(sources)}: no page to read; expected at least one")
+        raise DataError("pages: none to read; expected at least one")
     output.parent.mkdir(parents=True, exist_ok=True)
     seen: set[str] = set()
     with (
@@ -120,21 +116,23 @@ def _kept(output: Path, readers: Sequence[Reader]) -> dict[str, Draft]:
 def records_of(sources: Sequence[str], task: str, folder: Path) -> Iterator[Record]:
     """The records of a data file, or one for each page of pictures, PDFs and folders.
 
+    They are looked for at once, and read when their turn comes.
     Pictures that are no file of their own are copied to PICTURES below that folder.
     """
     copies = ImageCopier(folder / PICTURES)
     if len(sources) == 1 and _is_data(sources[0]):
-        for record in read_records(sources[0], allow_empty=True, check_files=True):
-            yield _with_files(record, copies)
-        return
-    for page in find_pages(sources):
-        if page.number is None:
-            yield Record((str(page.file),), task, "", location=str(page))
-            continue
-        drawn = io.BytesIO()
-        page.open().save(drawn, "PNG", compress_level=1)
-        copy = copies.one(EncodedImage(f"{page.name}.png", drawn.getvalue()))
-        yield Record((copy,), task, "", document=Path(str(page.file)).name, location=str(page))
+        records = read_records(sources[0], allow_empty=True, check_files=True)
+        return (_with_files(record, copies) for record in records)
+    return (_of_page(page, task, copies) for page in find_pages(sources))
+
+
+def _of_page(page: Page, task: str, copies: ImageCopier) -> Record:
+    if page.number is None:
+        return Record((str(page.file),), task, "", location=str(page))
+    drawn = io.BytesIO()
+    page.open().save(drawn, "PNG", compress_level=1)
+    copy = copies.one(EncodedImage(f"{page.name}.png", drawn.getvalue()))
+    return Record((copy,), task, "", document=Path(str(page.file)).name, location=str(page))
 
 
 def _is_data(source: str) -> bool:

@@ -57,7 +57,9 @@ def open_readers(names: Sequence[str], config: ReaderConfig) -> list[Reader]:
     """The readers of these names, each once; what is not installed is refused before anything is read."""
     if len(set(names)) < len(names):
         raise UsageError(f"--by: {max(names, key=names.count)} is given twice; give each reader once")
-    return [_open_reader(name, config) for name in names]
+    first_programs = sorted(names, key=os.path.isdir)  # a checkpoint takes a while to load
+    readers = {name: _open_reader(name, config) for name in first_programs}
+    return [readers[name] for name in names]
 
 
 def _open_reader(name: str, config: ReaderConfig) -> Reader:

@@ -51,6 +51,10 @@ def pages(tmp_path):
     return folder
 
 
+def of(source):
+    return records_of([str(source)], "ocr", source.parent)
+
+
 def draft_of(*texts, record=None):
     answers = tuple(Answer(by=f"reader{number}", text=text) for number, text in enumerate(texts))
     return Draft(key="k", record=record or Record(("a.png",), "ocr", ""), answers=answers)
@@ -80,7 +84,7 @@ def test_the_draft_is_the_text_of_the_first_reader_who_read_anything():
 
 def test_seven_pages_by_two_readers_are_seven_rows_that_evaluation_reads_too(pages, tmp_path):
     output = tmp_path / "out" / "drafts.jsonl"
-    summary = prelabel([str(pages)], [Told("one"), Told("two", "!")], output)
+    summary = prelabel(of(pages), [Told("one"), Told("two", "!")], output)
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert (summary.drafts, summary.before, len(rows)) == (7, 0, 7)
     assert rows[3]["images"] == ["../pages/page3.png"]
@@ -99,7 +103,7 @@ def test_records_keep_their_region_document_and_right_text_and_are_scored_by_got
     unknown = {"images": ["pages/page4.png"], "task": "ocr", "text": ""}
     data.write_text("".join(json.dumps(each) + "\n" for each in (row, row | box, unknown)))
     output = tmp_path / "drafts.jsonl"
-    prelabel([str(data)], [Told("one")], output)
+    prelabel(of(data), [Told("one")], output)
     plain, boxed, without = read_drafts(output)
     assert (plain.reference, plain.record.document, plain.record.box) == ("page2", "d", None)
     assert (boxed.record.box, boxed.record.box_unit) == ((0, 0, 500, 1000), "thousandth")
@@ -114,29 +118,29 @@ def test_records_keep_their_region_document_and_right_text_and_are_scored_by_got
 def test_a_job_that_is_stopped_goes_on_where_it_was_and_writes_the_same_file(pages, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "TOGETHER", 2)
     whole, stopped = tmp_path / "whole.jsonl", tmp_path / "stopped.jsonl"
-    prelabel([str(pages)], [Told("one"), Told("two")], whole)
+    prelabel(of(pages), [Told("one"), Told("two")], whole)
     with pytest.raises(KeyboardInterrupt):
-        prelabel([str(pages)], [Told("one"), Told("two", breaks_at=6)], stopped)
+        prelabel(of(pages), [Told("one"), Told("two", breaks_at=6)], stopped)
     with open(stopped, "a") as file:
         file.write('{"id": "torn')
     again = Told("two")
-    summary = prelabel([str(pages)], [Told("one"), again], stopped)
+    summary = prelabel(of(pages), [Told("one"), again], stopped)
     assert (summary.drafts, summary.before, again.asked) == (7, 5, 2)
     assert stopped.read_text() == whole.read_text()
 
 
 def test_drafts_of_other_readers_are_not_mixed(pages, tmp_path):
     output = tmp_path / "drafts.jsonl"
-    prelabel([str(pages)], [Told("one")], output)
+    prelabel(of(pages), [Told("one")], output)
     with pytest.raises(
         UsageError, match="holds drafts by one, or by other weights of the same name; use anot"
     ):
-        prelabel([str(pages)], [Told("two")], output)
+        prelabel(of(pages), [Told("two")], output)
 
 
 def test_the_same_picture_twice_is_one_draft(pages, tmp_path):
     shutil.copy(pages / "page0.png", pages / "page9.png")
-    summary = prelabel([str(pages)], [Told("one")], tmp_path / "drafts.jsonl")
+    summary = prelabel(of(pages), [Told("one")], tmp_path / "drafts.jsonl")
     assert (summary.drafts, summary.twice) == (7, 1)
 
 
@@ -266,9 +270,20 @@ def test_the_command_tells_who_read_how_much_and_how_far_they_agree(pages, tmp_p
     assert command.main([str(pages), *again]) == 1  # a reader that has read nothing
 
 
+def test_pages_and_programs_are_looked_for_before_a_model_is_loaded(pages, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(readers, "CheckpointReader", None)  # to open one would fail
+    monkeypatch.setattr(readers.shutil, "which", lambda name: None)
+    assert command.main([str(tmp_path / "none"), "--by", str(NANO)]) == 2
+    assert command.main([str(pages), "--by", str(NANO), "tesseract"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"prelabel: {tmp_path / 'none'}: no such file; ")
+    assert second.startswith("prelabel: tesseract: no such program; install tesseract-ocr ")
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        (["--by", "org/model"], "org/model: no such folder, and nothing is downloaded here; "),
         (["--by", "nobody"], "--by: nobody; expected the folder of a checkpoint, tesseract, rapidocr or a "),
         (["--by", "tesseract", "tesseract"], "--by: tesseract is given twice; give each reader once"),
         (["--by", "tesseract", "-o", "a.txt"], "--output: a.txt; expected a .jsonl file"),
