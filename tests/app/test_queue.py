@@ -1,6 +1,8 @@
 """The queue in the app: rows with their origin, one step back, and keys alone in Chromium."""
 
 import json
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from got_train.data.records import read_records
 from got_train.drafts.draft import Answer, Draft, read_drafts, write_drafts
 from got_train.errors import RequestError
 from got_train.training import run
-from tests.app.test_app import Visit, serving
+from tests.app.test_app import Visit, ended, serving
 from tests.chromium import PROGRAM
 
 HASH = "c" * 64
@@ -194,6 +196,16 @@ def test_the_command_needs_a_model_or_a_queue(tmp_path, capsys):
     err = capsys.readouterr().err.splitlines()
     assert err[0] == "app: --model-name-or-path: none; give a checkpoint, or drafts to correct with --queue"
     assert err[1] == f"app: {tmp_path / 'none.jsonl'}: No such file or directory"
+
+
+def test_the_command_serves_a_queue_without_paddle_and_ends_with_ctrl_c(queue_file, tmp_path):
+    (tmp_path / "no_paddle").mkdir()
+    (tmp_path / "no_paddle" / "paddle.py").write_text("raise SystemExit('paddle was imported')")
+    flags = ["--queue", str(queue_file), "--corrections", str(tmp_path / "saved" / "records.jsonl")]
+    script = f"import sys; sys.path.insert(0, {str(tmp_path / 'no_paddle')!r})\n"
+    script += f"from got_train.cli import app\nraise SystemExit(app.main({[*flags, '--port', '0']!r}))"
+    code, about = ended([sys.executable, "-c", script], signal.SIGINT, tmp_path)
+    assert (code, about["models"], about["queue"]) == (130, [], True)
 
 
 class Walk(Visit):
