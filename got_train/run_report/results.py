@@ -52,7 +52,7 @@ def state(run: Run) -> str:
 def head(run: Run) -> str:
     losses = run.curves.get(_LOSSES["training"], ())
     items = {
-        "check": run.check["verdict"] if run.check else "none was made",
+        "check": run.check["verdict"] if run.check else "none in this folder",
         "steps": f"{run.done:,}",
         "training loss, last": f"{losses[-1][1]:.4f}" if losses else "-",
         "time": checks.duration(run.seconds) if run.sessions else "-",
@@ -115,8 +115,8 @@ def skills(run: Run) -> str:
     note = (
         f"Before: {escaped(run.skills['before']['folder'])}; after: step {run.skills['after']['step']:,}. "
         f"Rows: {counted}. The interval is a bootstrap over documents, p a sign-flip test over documents, "
-        "adjusted within each set. Better and worse: p at most 0.05; otherwise inconclusive. Lower is better "
-        "of edit_distance, higher of exact_match, f1 and bleu."
+        "adjusted within each set. Better and worse: p at most 0.05; otherwise inconclusive, also "
+        "where the interval of one line alone leaves out 0. Lower is better of edit_distance, cer and wer."
     )
     return f"{title}<ul>{words}</ul>{numbers.skills(deltas)}<p class=note>{note}</p>"
 

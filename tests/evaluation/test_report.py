@@ -11,7 +11,7 @@ from PIL import Image
 
 from got_train.cli import evaluate as command
 from got_train.evaluation.predictions import DataFile, Prediction
-from got_train.evaluation.report import page
+from got_train.evaluation.report import numbers, page
 from got_train.evaluation.report.errors import length_edges
 from got_train.evaluation.report.pictures import Pictures
 from got_train.evaluation.report.renderings import drawn
@@ -152,6 +152,14 @@ def test_drawings_have_what_they_were_given():
     heights = [float(height) for height in re.findall(r'class="bar".*?height="([\d.]+)"', drawing)]
     assert heights[0] == heights[3] == 2 * heights[2] > heights[1] == 0
     assert charts.points([(1, 2), (3, 4)], "a", "b").count("<circle") == 2
+
+
+@pytest.mark.parametrize(("metric", "counts"), [("edit_distance", "6 / 13 / 11"), ("f1", "11 / 13 / 6")])
+def test_rows_that_became_better_are_counted_first_whichever_way_the_metric_runs(metric, counts):
+    difference = {"mean": 0.1, "low": -0.1, "high": 0.3, "higher": 11, "equal": 13, "lower": 6, "rows": 30}
+    delta = {"task": "ocr", "metric": metric, "verdict": "inconclusive", "before": 0.2, "after": 0.3, "p": 1}
+    shown = numbers.skills([{**delta, "difference": difference}])
+    assert "better / equal / worse" in shown and f"<td>{counts}<td>30" in shown
 
 
 @pytest.mark.parametrize(

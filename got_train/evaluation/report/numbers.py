@@ -11,6 +11,7 @@ from typing import Any
 
 from got_train.evaluation.comparison import BETTER, WORSE
 from got_train.evaluation.metrics import text
+from got_train.evaluation.scored import lower_is_better
 from got_train.html.page import escaped, table
 
 _MAIN = {
@@ -41,7 +42,7 @@ def changes(metrics: Mapping[str, Any]) -> str:
         f"{skills(comparison['skills'])}"
         "<p class=note>Rows of both runs, matched by name. The interval is a bootstrap over documents, p a "
         "sign-flip test over documents, adjusted for all lines of this table. Better and worse: p at most "
-        "0.05; otherwise inconclusive.</p>"
+        "0.05; otherwise inconclusive, also where the interval of one line alone leaves out 0.</p>"
     )
 
 
@@ -63,11 +64,14 @@ def skills(deltas: Sequence[Mapping[str, Any]], names: tuple[str, str] = ("befor
     for skill in deltas:
         seen, verdict = skill["difference"], skill["verdict"]
         mark = {BETTER: " better", WORSE: " worse"}.get(verdict, "")
+        better, worse = seen["higher"], seen["lower"]
+        if lower_is_better(skill["metric"]):
+            better, worse = worse, better
         rows.append(
             f"<tr><td class=word>{escaped(skill['task'])}<td class=word>{escaped(skill['metric'])}"
             f'<td class="word{mark}">{verdict}<td>{skill["before"]:.4f}<td>{skill["after"]:.4f}'
             f"<td>{seen['mean']:+.4f}<small>{seen['low']:+.4f} to {seen['high']:+.4f}</small>"
-            f"<td>{skill['p']:.3g}<td>{seen['higher']} / {seen['equal']} / {seen['lower']}<td>{seen['rows']}"
+            f"<td>{skill['p']:.3g}<td>{better} / {seen['equal']} / {worse}<td>{seen['rows']}"
         )
     head = (
         "task",
@@ -76,7 +80,7 @@ def skills(deltas: Sequence[Mapping[str, Any]], names: tuple[str, str] = ("befor
         *names,
         "change, 95%",
         "p (Holm)",
-        "up / equal / down",
+        "better / equal / worse",
         "rows",
     )
     return table(head, rows, words=3)
