@@ -13,7 +13,7 @@ import random
 import string
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -123,12 +123,7 @@ def render_page(
     from PIL import Image, ImageDraw
 
     width, height = (shape, shape) if isinstance(shape, int) else shape
-    if not lines or not all(line.strip() for line in lines):
-        raise LineError(f"lines: {list(lines)!r} hold an empty line or none at all; give text in each")
-    for line in lines:
-        absent = _missing(font, line.replace("\t", " "))
-        if absent:
-            raise FontError(f"lines: {font.stem} cannot draw {absent!r} of {line!r}")
+    _check_lines(lines, font)
     shaped = [needs_shaping(line) for line in lines]
     faces = [font_for(line, font, size) for line in lines]
     pieces = [
@@ -176,34 +171,62 @@ def render_page(
             indent = indents[row] if indents else float(is_right_to_left(lines[row]))
             start += int(indent * (block_width - ink[2]))
             end = start + ink[2]
-        line_top, line_bottom = y + ink[1], y + ink[3]
-        cells: list[CharBox] = []
-        for part, text in enumerate(parts):
-            pen = float(start)
-            if part:  # what follows the tab ends at the block's right edge
-                pen = float(end - int(face.getlength(text)))
-                cells.append((" ", cells[-1][3], line_top, pen, line_bottom))
-            draw.text((pen, y), text, font=face, fill=ink_grey)
-            if shaped[row]:
-                continue
-            for char, following in itertools.zip_longest(text, text[1:], fillvalue=""):
-                advance = _advance(font, size, char, following)
-                cells.append((char, pen, line_top, pen + advance, line_bottom))
-                pen += advance
-        boxes.append((start + ink[0], line_top, end, line_bottom))
-        char_boxes.append(cells)
-    if frames:
-        image = image.convert("RGB")
-        draw = ImageDraw.Draw(image)
-        for row, color in frames.items():
-            x1, y1, x2, y2 = boxes[row]
-            # Pillow's rectangle includes its last pixel
-            draw.rectangle(
-                (x1 - MARGIN, y1 - MARGIN, x2 + MARGIN - 1, y2 + MARGIN - 1),
-                outline=FRAME_COLORS[color],
-                width=FRAME_WIDTH,
-            )
-    return LinePage(image, boxes, char_boxes)
+        pens = [start, *(end - int(face.getlength(text)) for text in parts[1:])]  # of what a tab parts
+        for pen, text in zip(pens, parts, strict=True):
+            draw.text((float(pen), y), text, font=face, fill=ink_grey)
+        box = (start + ink[0], y + ink[1], end, y + ink[3])
+        boxes.append(box)
+        char_boxes.append([] if shaped[row] else _char_boxes(parts, pens, font, size, box))
+    return LinePage(_framed(image, boxes, frames) if frames else image, boxes, char_boxes)
+
+
+def _check_lines(lines: Sequence[str], font: Path) -> None:
+    if not lines or not all(line.strip() for line in lines):
+        raise LineError(f"lines: {list(lines)!r} hold an empty line or none at all; give text in each")
+    for line in lines:
+        absent = _missing(font, line.replace("\t", " "))
+        if absent:
+            raise FontError(f"lines: {font.stem} cannot draw {absent!r} of {line!r}")
+
+
+def _char_boxes(parts: Sequence[str], pens: Sequence[int], font: Path, size: int, line: Box) -> list[CharBox]:
+    """The cells of a line's characters; a tab is a space from the end of one part to the pen of the next."""
+    _, top, _, bottom = line
+    cells: list[CharBox] = []
+    for text, start in zip(parts, pens, strict=True):
+        pen = float(start)
+        if cells:
+            cells.append((" ", cells[-1][3], top, pen, bottom))
+        for char, following in itertools.zip_longest(text, text[1:], fillvalue=""):
+            end = pen + _advance(font, size, char, following)
+            cells.append((char, pen, top, end, bottom))
+            pen = end
+    return cells
+
+
+def _framed(image: Image.Image, boxes: Sequence[Box], frames: Mapping[int, str]) -> Image.Image:
+    from PIL import ImageDraw
+
+    framed = image.convert("RGB")
+    draw = ImageDraw.Draw(framed)
+    for row, color in frames.items():
+        x1, y1, x2, y2 = boxes[row]
+        # Pillow's rectangle includes its last pixel
+        outer = (x1 - MARGIN, y1 - MARGIN, x2 + MARGIN - 1, y2 + MARGIN - 1)
+        draw.rectangle(outer, outline=FRAME_COLORS[color], width=FRAME_WIDTH)
+    return framed
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A page from which the records of all tasks are made."""
+
+    page: LinePage
+    framed: LinePage  # the same with frames, for the task color
+    lines: list[str]
+    target: int  # the line that box and color ask for
+    color: str  # of its frame
+    meta: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -267,40 +290,31 @@ class LineEngine:
             page, parameters = self._degraded(page, size, rng)
             meta |= {"degrade": parameters} if parameters else {}
             framed, _ = self._degraded(framed, size, rng)
+        drawn = _Drawn(page, framed, lines, target, frames[target], meta)
         picture = produce.Picture(f"{index:08d}.png", produce.encode(page.image, "png"))
-        whole = "\n".join(lines)
-        rows = []
-        for task in self.tasks:
-            name = f"{self.name}-{index:08d}-{task}"
-            if task == "ocr":
-                char_boxes = [[char, *map(round, cell)] for line in page.char_boxes for char, *cell in line]
-                boxes = {"line_boxes": page.boxes}
-                rows.append(
-                    produce.Row(
-                        name,
-                        (picture,),
-                        "ocr",
-                        whole,
-                        char_boxes=char_boxes if self.char_boxes else [],
-                        meta=meta | boxes,
-                    )
-                )
-            elif task == "multi_crop_ocr":
-                rows.append(produce.Row(name, (picture,), task, whole, meta=meta))
-            elif task == "spot":
-                spots = [spotting.Spot(line, box) for line, box in zip(lines, page.boxes, strict=True)]
-                text = spotting.write(spots, page.image.size)
-                rows.append(produce.Row(name, (picture,), "spot", text, meta=meta))
-            elif task == "box":
-                rows.append(
-                    produce.Row(name, (picture,), "ocr", lines[target], page.boxes[target], meta=meta)
-                )
-            else:
-                image = produce.Picture(f"{index:08d}-color.png", produce.encode(framed.image, "png"))
-                region = meta | {"region": framed.boxes[target]}
-                color = frames[target]
-                rows.append(produce.Row(name, (image,), "ocr", lines[target], color=color, meta=region))
-        return rows
+        return [self._row(task, index, picture, drawn) for task in self.tasks]
+
+    def _row(self, task: str, index: int, picture: produce.Picture, drawn: _Drawn) -> produce.Row:
+        """The record of one task. A picture is shared by all but `color`, whose own shows the frames."""
+        page, lines, meta = drawn.page, drawn.lines, drawn.meta
+        row = produce.Row(f"{self.name}-{index:08d}-{task}", (picture,), "ocr", "\n".join(lines), meta=meta)
+        if task == "multi_crop_ocr":
+            return replace(row, task=task)
+        if task == "spot":
+            spots = [spotting.Spot(line, box) for line, box in zip(lines, page.boxes, strict=True)]
+            return replace(row, task=task, text=spotting.write(spots, page.image.size))
+        if task == "ocr":
+            row = replace(row, meta=meta | {"line_boxes": page.boxes})
+            if not self.char_boxes:
+                return row
+            cells = itertools.chain.from_iterable(page.char_boxes)
+            return replace(row, char_boxes=[[char, *map(round, cell)] for char, *cell in cells])
+        row = replace(row, text=lines[drawn.target])
+        if task == "box":
+            return replace(row, box=page.boxes[drawn.target])
+        framed = produce.Picture(f"{index:08d}-color.png", produce.encode(drawn.framed.image, "png"))
+        meta = meta | {"region": drawn.framed.boxes[drawn.target]}
+        return replace(row, pictures=(framed,), color=drawn.color, meta=meta)
 
     def _degraded(
         self, page: LinePage, size: int, rng: numpy.random.Generator
