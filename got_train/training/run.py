@@ -191,20 +191,12 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
     paddle.seed(config.train.seed)  # here, as fleet has set one of its own
     model = build_model(config.model, tokenizer, lora=config.lora.rank > 0)
     adapter = start_lora(model, config) if config.lora.rank else None
-    # stage 3 gathers weights layer by layer as layers are called, which fused forwards do not
-    if device == "cpu" and config.train.cpu_tuning and config.train.sharding != "stage3":
-        accelerate(model)
-        trim_between_layers(model)
-    accelerate_on_gpu(model)
+    accelerate_for(model, config, device)
     collator = build_collator(config, model, tokenizer)
     feature_cache = start_feature_cache(config, model, mixture, collator, rank)
     skips = config.data.on_error == "skip"
     rejected = RejectedSamples(output_dir / f"quarantine-{rank}.jsonl") if skips else None
-    rows = (mixture, collator, schedule, config.data.num_workers, rejected)
-    if config.rl.objective == "grpo":
-        loader = RolloutLoader(*rows, config=config)
-    else:
-        loader = (PreferenceLoader if config.rl.objective else StepLoader)(*rows)
+    loader = build_loader(config, mixture, collator, schedule, rejected)
     callbacks = [Progress(config.train.batch_size, loader)]
     if config.train.sharding not in ("stage2", "stage3"):  # where a process has some gradients only
         callbacks.append(GradientCheck(model, config, args.output_dir))
@@ -231,6 +223,29 @@ def build_trainer(config: Config, checkpoint: Path | None = None) -> GotTrainer:
         add_ema(trainer)
     add_validation(trainer)
     return trainer
+
+
+def accelerate_for(model: Got, config: Config, device: str) -> None:
+    """The kernels of the device, put on the plain model."""
+    # stage 3 gathers weights layer by layer as layers are called, which fused forwards do not
+    if device == "cpu" and config.train.cpu_tuning and config.train.sharding != "stage3":
+        accelerate(model)
+        trim_between_layers(model)
+    accelerate_on_gpu(model)
+
+
+def build_loader(
+    config: Config,
+    mixture: Mixture,
+    collator: Collator,
+    schedule: BatchSchedule,
+    rejected: RejectedSamples | None,
+) -> StepLoader:
+    """Of labelled samples, of sampled answers (grpo) or of pairs (dpo)."""
+    rows = (mixture, collator, schedule, config.data.num_workers, rejected)
+    if config.rl.objective == "grpo":
+        return RolloutLoader(*rows, config=config)
+    return (PreferenceLoader if config.rl.objective == "dpo" else StepLoader)(*rows)
 
 
 def start_objective(
