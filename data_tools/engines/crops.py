@@ -136,7 +136,13 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     sources = record_source.by_task([Path(path) for path in args.records], args.page_tasks)
     if args.tokenizer:
         load(args.tokenizer)  # a wrong folder ends the command here, not in a worker
-    engine = CropsEngine(sources, args.pages, args.tokenizer, args.most_tokens, args.image)
+    engine = CropsEngine(
+        sources=sources,
+        pages=args.pages,
+        tokenizer=args.tokenizer,
+        most_tokens=args.most_tokens,
+        suffix=args.image,
+    )
     return produce.write(
         engine, args, args.count, files=[record_source.fingerprint(source) for source in sources]
     )

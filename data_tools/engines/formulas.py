@@ -337,9 +337,18 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
             "--chinese-font: only MathJax draws Chinese in formulas; leave it or --renderer latex"
         )
     engine = FormulaEngine(
-        read, generated, args.display, args.formulas, args.font_size, args.renderer, args.seed, font,
-        args.degrade, args.image, name=f"formulas-{args.split}",
-    )  # fmt: skip
+        formulas=read,
+        generated=generated,
+        display=args.display,
+        count=args.formulas,
+        sizes=args.font_size,
+        renderer=args.renderer,
+        seed=args.seed,
+        chinese_font=font,
+        degrade=args.degrade,
+        suffix=args.image,
+        name=f"formulas-{args.split}",
+    )
     counts = {name: len(formulas) for name, formulas in read}
     summary = produce.write(engine, args, args.count, tex=counts, generated=generated, drawn_by=drawn_by)
     return summary | {"left_out": dict(left_out)}

@@ -744,7 +744,9 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     drawn_by = renderers.program_version("pdflatex")
     for file in TEX_NEEDS:
         renderers.find_tex_file(file)
-    engine = GeometryEngine(args.kinds, args.dpi, args.seed, args.degrade, args.image)
+    engine = GeometryEngine(
+        kinds=args.kinds, dpi=args.dpi, seed=args.seed, degrade=args.degrade, suffix=args.image
+    )
     return produce.write(engine, args, args.count, drawn_by=drawn_by)
 
 

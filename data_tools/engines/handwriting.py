@@ -389,7 +389,13 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     samples = find_samples(Path(args.line_images), args.split) if args.line_images else ()
     chosen, without = ((), {}) if samples else _languages(args)
     engine = HandwritingEngine(
-        chosen, samples, shape, args.lines, args.font_size, args.degrade, name=f"handwriting-{args.split}"
+        languages=chosen,
+        samples=samples,
+        shape=shape,
+        lines=args.lines,
+        sizes=args.font_size,
+        degrade=args.degrade,
+        name=f"handwriting-{args.split}",
     )
     fonts = {language.name: [font.stem for font in language.fonts] for language in chosen}
     return produce.write(engine, args, args.count, without, fonts=fonts, samples=len(samples))

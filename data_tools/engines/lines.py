@@ -480,11 +480,24 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     chinese, chinese_fonts = usable.get("zh", ((), ()))
     shape = (args.side, args.side) if args.side else (args.width, args.height)
     engine = LineEngine(
-        tuple(fonts), args.tasks, shape, args.font_size, args.lines, args.characters, args.scatter,
-        words, alphabet, args.char_boxes, name=f"lines-{args.split}",
-        chinese=chinese, chinese_fonts=tuple(chinese_fonts), degrade=args.degrade,
-        wear=args.wear, printed=args.text == "print", crop=args.crop,
-    )  # fmt: skip
+        fonts=tuple(fonts),
+        tasks=args.tasks,
+        shape=shape,
+        sizes=args.font_size,
+        lines=args.lines,
+        characters=args.characters,
+        scatter=args.scatter,
+        words=words,
+        alphabet=alphabet,
+        char_boxes=args.char_boxes,
+        name=f"lines-{args.split}",
+        chinese=chinese,
+        chinese_fonts=tuple(chinese_fonts),
+        degrade=args.degrade,
+        wear=args.wear,
+        printed=args.text == "print",
+        crop=args.crop,
+    )
     names = [font.stem for font in (*fonts, *chinese_fonts)]
     return produce.write(engine, args, args.count, without, fonts=names)
 

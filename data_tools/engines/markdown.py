@@ -61,7 +61,7 @@ class MarkdownEngine:
     width: tuple[int, int]
     sizes: tuple[int, int]  # of the font, in pixels
     chromium: str
-    degraded: float = 0.0
+    degrade: float = 0.0  # share of the pictures
     suffix: str = "jpg"
     name: str = "markdown"
     attempts: int = 100
@@ -78,7 +78,7 @@ class MarkdownEngine:
         image = self._drawn(blocks, font, look)
         if look["font_size"] * VIEW / max(image.size) < EM_PIXELS[language.name]:
             raise produce.Rejected("letters too small")
-        image, damage = degrade.apply(image, rng, self.degraded, INDEX * look["font_size"])
+        image, damage = degrade.apply(image, rng, self.degrade, INDEX * look["font_size"])
         picture = produce.Picture(f"{index:08d}.{self.suffix}", produce.encode(image, self.suffix))
         meta = {"language": language.name, "font": font.stem, **look}
         meta |= {"degrade": damage} if damage else {}
@@ -314,9 +314,14 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     chosen, without = scene.languages(args)
     languages = tuple(_with_single_fonts(language) for language in chosen)
     engine = MarkdownEngine(
-        languages, args.width, args.font_size, renderers.find_program("chromium"), args.degrade, args.image,
+        languages=languages,
+        width=args.width,
+        sizes=args.font_size,
+        chromium=renderers.find_program("chromium"),
+        degrade=args.degrade,
+        suffix=args.image,
         name=f"markdown-{args.split}",
-    )  # fmt: skip
+    )
     fonts = {entry.name: [font.stem for font in entry.fonts] for entry in languages}
     return produce.write(engine, args, args.count, without, fonts=fonts, drawn_by=versions)
 

@@ -262,9 +262,16 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     smiles = read_list(path, args.split)
     version = metadata.version("rdkit")
     engine = MoleculeEngine(
-        smiles, path.name, args.atoms, args.pixels, args.stereo, args.colour, args.degrade, args.image,
+        smiles=smiles,
+        source=path.name,
+        atoms=args.atoms,
+        side=args.pixels,
+        stereo=args.stereo,
+        colour=args.colour,
+        degrade=args.degrade,
+        suffix=args.image,
         name=f"molecules-{args.split}",
-    )  # fmt: skip
+    )
     return produce.write(engine, args, args.count, smiles=[path.name, len(smiles)], rdkit=version)
 
 

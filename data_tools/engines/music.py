@@ -57,7 +57,7 @@ class MusicEngine:
     bars: tuple[int, int]
     titled: float  # share of the pictures with a title or an author, which the target does not tell
     scores: tuple[kern.Score, ...] = ()  # cut from these instead of composed
-    degraded: float = 0.0
+    degrade: float = 0.0  # share of the pictures
     name: str = "music"
     attempts: int = 100
 
@@ -67,7 +67,7 @@ class MusicEngine:
         image = _engraved(text, look)
         gap = STAFF_UNITS * look["scale"]
         image, heading = self._on_paper(image, gap, rng)
-        image, damage = degrade.apply(image, rng, self.degraded, 2 * gap)
+        image, damage = degrade.apply(image, rng, self.degrade, 2 * gap)
         meta = {"source": source, "staff_gap": round(gap, 1), **look, **heading}
         meta |= {"degrade": damage} if damage else {}
         picture = produce.Picture(f"{index:08d}.png", produce.encode(image, "png"))
@@ -314,9 +314,15 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     scores = kern.read_scores(list(map(Path, args.kern)), staves, args.split) if args.kern else ()
     documents = corpora.documents(args.split, args.sources)
     engine = MusicEngine(
-        documents, tuple(find_fonts(args.fonts.split(","))), staves, args.bars, args.titled, scores,
-        args.degrade, name=f"music-{args.split}",
-    )  # fmt: skip
+        documents=documents,
+        fonts=tuple(find_fonts(args.fonts.split(","))),
+        staves=staves,
+        bars=args.bars,
+        titled=args.titled,
+        scores=scores,
+        degrade=args.degrade,
+        name=f"music-{args.split}",
+    )
     return produce.write(engine, args, args.count, drawn_by=versions)
 
 

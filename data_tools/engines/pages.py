@@ -573,10 +573,21 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     first, *others = (Language(name, documents, faces) for name, (documents, faces) in usable.items())
     shape = (args.side, args.side) if args.side else (args.width, args.height)
     engine = PageEngine(
-        first.documents, first.faces, args.tasks, shape, args.dpi, args.font_size, args.columns, args.image,
-        name=f"pages-{args.split}", language=first.name, others=tuple(others), footnotes=args.footnotes,
-        degrade=args.degrade, tell_blocks=args.blocks,
-    )  # fmt: skip
+        documents=first.documents,
+        faces=first.faces,
+        tasks=args.tasks,
+        shape=shape,
+        dpi=args.dpi,
+        sizes=args.font_size,
+        columns=args.columns,
+        suffix=args.image,
+        name=f"pages-{args.split}",
+        language=first.name,
+        others=tuple(others),
+        footnotes=args.footnotes,
+        degrade=args.degrade,
+        tell_blocks=args.blocks,
+    )
     names = [
         f"{face.family} {face.style} {face.weight}"
         for language in (first, *others)

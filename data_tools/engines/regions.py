@@ -403,7 +403,7 @@ def parser() -> argparse.ArgumentParser:
 def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
     records = record_source.open_records([Path(path) for path in args.records], args.page_tasks)
-    engine = RegionEngine(records, args.tasks, args.per_page, args.jitter)
+    engine = RegionEngine(records=records, tasks=args.tasks, per_page=args.per_page, jitter=args.jitter)
     return produce.write(engine, args, len(records), files=record_source.fingerprint(records), redrawn=False)
 
 

@@ -540,9 +540,19 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
                 raise
             chinese, without = 0.0, {system_fonts.LANGUAGES["zh"]: str(error)}
     engine = TableEngine(
-        corpora.documents(args.split, args.sources), frames, args.from_frames, chinese, paths,
-        args.columns, args.rows, args.dpi, args.seed, args.degrade, args.image, name=f"tables-{args.split}",
-    )  # fmt: skip
+        documents=corpora.documents(args.split, args.sources),
+        frames=frames,
+        from_frames=args.from_frames,
+        chinese=chinese,
+        chinese_fonts=paths,
+        columns=args.columns,
+        body=args.rows,
+        dpi=args.dpi,
+        seed=args.seed,
+        degrade=args.degrade,
+        suffix=args.image,
+        name=f"tables-{args.split}",
+    )
     names = [frame.name for frame in frames]
     return produce.write(
         engine,

@@ -291,7 +291,7 @@ class ChartEngine:
     languages: tuple[scene.Language, ...]
     kinds: tuple[str, ...] = KINDS
     looks: tuple[str, ...] = ("matplotlib",)
-    degraded: float = 0.0  # share of the pictures
+    degrade: float = 0.0  # share of the pictures
     name: str = "charts"
     attempts: int = 100
 
@@ -306,7 +306,7 @@ class ChartEngine:
         look = self.looks[int(rng.integers(len(self.looks)))]
         drawing = _draw(look, chart, font, rng)
         check(chart, drawing)
-        image, damage = degrade.apply(drawing.image, rng, self.degraded, drawing.em)
+        image, damage = degrade.apply(drawing.image, rng, self.degrade, drawing.em)
         damage = {"degrade": damage} if damage else {}
         meta = {"kind": chart.kind, "drawn_by": look, "font": font.stem, "value_labels": chart.labels}
         picture = produce.Picture(f"{index:08d}.png", produce.encode(image, "png"))
@@ -344,7 +344,13 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     """Records as the options ask; returns the counts."""
     chosen, without = scene.languages(args)
     drawn_by, missing_looks = _versions(args.looks, args.strict)
-    engine = ChartEngine(chosen, args.kinds, tuple(drawn_by), args.degrade, name=f"charts-{args.split}")
+    engine = ChartEngine(
+        languages=chosen,
+        kinds=args.kinds,
+        looks=tuple(drawn_by),
+        degrade=args.degrade,
+        name=f"charts-{args.split}",
+    )
     fonts = {language.name: [font.stem for font in language.fonts] for language in chosen}
     return produce.write(
         engine, args, args.count, {**without, **missing_looks}, fonts=fonts, drawn_by=drawn_by
