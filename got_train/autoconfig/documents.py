@@ -97,12 +97,13 @@ def _of_labels(document: Document, notes: list[str]) -> Document:
     """Labels with positions as records: plain pages, or lines with their boxes where the task is spot."""
     task = document.task or "ocr"
     options, losses = LabelOptions(("spot" if task == "spot" else "ocr",)), Losses()
-    records, refusals = [], []
+    records, refusals, placed = [], [], False
     for page in readers.labelled_pages(document.path):
         try:
             if isinstance(page, RecordError):
                 raise page
             records += page_records(page, options, losses)
+            placed = placed or any(label.box is not None for label in page.labels)
         except RecordError as error:
             refusals.append(error)
     if not records:
@@ -110,10 +111,11 @@ def _of_labels(document: Document, notes: list[str]) -> Document:
     notes += [f"labels: {line}" for line in losses.lines()]
     if refusals:
         notes.append(f"not used: {len(refusals)} label file(s), such as {refusals[0]}")
-    notes.append(
-        "note: the labels have positions; --task spot teaches lines with boxes, "
-        "got convert-data --tasks box single lines"
-    )
+    if placed:
+        notes.append(
+            "note: the labels have positions; --task spot teaches lines with boxes, "
+            "got convert-data --tasks box single lines"
+        )
     return replace(document, records=records, task=task, in_memory=True)
 
 

@@ -22,6 +22,14 @@ _CORNERS = re.compile(rf"\s*({_NUMBER}(?:\s*[,;\s]\s*{_NUMBER}){{3}})\s*[,;\s]\s
 _TOTAL_TEXT = re.compile(
     r"x:\s*\[\[([^]]*)\]\],\s*y:\s*\[\[([^]]*)\]\].*transcriptions:\s*\[u?(['\"])(.*)\3\]", re.DOTALL
 )
+# of a class by its name, with decimals alone
+_YOLO_NAMED = re.compile(r"\s*\S+(?:\s+0?\.\d+){4,}\s*")
+# as PaddleOCR and EasyOCR print their answers: [[x, y], ...], ('text', 0.98)
+_PRINTED = re.compile(
+    rf"[\[(]*\s*((?:[\[(]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[\])]\s*,?\s*){{4,}})[\])]\s*,?\s*\(?\s*"
+    rf"(['\"])(.*)\2\s*(?:,\s*{_NUMBER}\s*)?[\])]*\s*",
+    re.DOTALL,
+)
 _YOLO = re.compile(r"\s*\d+(?:\s+(?:0|1|0?\.\d+|1\.0*))(?:\s+(?:0|1|0?\.\d+|1\.0*)){3,}\s*")
 
 
@@ -39,7 +47,11 @@ def box_format(lines: Sequence[str]) -> str:
     if not written:
         return ""
     for name, matches in (
-        ("YOLO class, x, y, width, height", lambda line: bool(_YOLO.fullmatch(line))),
+        (
+            "YOLO class, x, y, width, height",
+            lambda line: bool(_YOLO.fullmatch(line) or _YOLO_NAMED.fullmatch(line)),
+        ),
+        ("printed [[x, y], ...], text", lambda line: parse_printed(line) is not None),
         ("Total-Text x: [[...]], y: [[...]], transcriptions", lambda line: parse_total(line) is not None),
         ("polygons x1,y1,...,xn,yn,text", lambda line: parse_polygon(line) is not None),
         ("ICDAR x1,y1,x2,y2,x3,y3,x4,y4,text", lambda line: parse_points(line) is not None),
@@ -50,17 +62,18 @@ def box_format(lines: Sequence[str]) -> str:
     return ""
 
 
-def text_lines(path: str | Path) -> list[str]:
+def text_lines(path: str | Path, errors: str = "strict") -> list[str]:
     """The lines of a text file that are not blank; none of a file that is no text."""
     try:
-        return [line for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        text = Path(path).read_text(encoding="utf-8-sig", errors=errors)
+        return [line for line in text.splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError):
         return []
 
 
 def parser_of(form: str) -> Callable[[str], BoxLine | None]:
     """What reads the lines that box_format has called so."""
-    parsers = {"Total-Text": parse_total, "polygons": parse_polygon}
+    parsers = {"Total-Text": parse_total, "polygons": parse_polygon, "printed": parse_printed}
     return parsers.get(form.partition(" ")[0], parse_points if "x3" in form else parse_corners)
 
 
@@ -84,6 +97,15 @@ def parse_total(line: str) -> BoxLine | None:
         return None
     points = zip(map(float, across), map(float, down), strict=True)
     return BoxLine(tuple(points), "###" if match[4] == "#" else match[4])
+
+
+def parse_printed(line: str) -> BoxLine | None:
+    """What PaddleOCR or EasyOCR printed of a page."""
+    match = _PRINTED.fullmatch(line)
+    if match is None:
+        return None
+    numbers = [float(number) for number in re.findall(_NUMBER, match[1])]
+    return BoxLine(tuple(zip(numbers[::2], numbers[1::2], strict=True)), match[3])
 
 
 def _parsed(match: re.Match | None) -> BoxLine | None:

@@ -20,7 +20,7 @@ from .formats import MARKED_UP, RowReader
 from .image_copies import ImageCopier
 from .labels.labelled_page import Losses, picture_size
 from .labels.other_formats import other_format
-from .labels.readers import are_labels, labelled_pages
+from .labels.readers import are_labels, labelled_pages, labels_beside
 from .labels.to_spots import CROPS, TASKS, LabelOptions, page_records
 from .record import DataFileError, Record, RecordError, shorten
 from .records import as_row, read_records
@@ -197,6 +197,12 @@ def _label_rows(options: ConvertOptions, losses: Losses) -> Rows:
             yield from [page] if isinstance(page, RecordError) else page_records(page, choices, losses)
         except RecordError as error:
             yield error
+    add_labels_beside(options.source, losses)
+
+
+def add_labels_beside(source: str, losses: Losses) -> None:
+    for file, form in labels_beside(source):
+        losses.add(f"{form} files in the same folder are not read (convert each by itself)", file)
 
 
 def _converted(

@@ -15,7 +15,15 @@ from got_train.errors import DataError
 from got_train.formats import spots as spotting
 from got_train.images import EncodedImage
 
-from .convert import Refusals, check_label_flags, copy_root, first_cause, image_size, record_rows
+from .convert import (
+    Refusals,
+    add_labels_beside,
+    check_label_flags,
+    copy_root,
+    first_cause,
+    image_size,
+    record_rows,
+)
 from .convert_options import ConvertOptions
 from .image_copies import ImageCopier
 from .labels.labelled_page import Label, LabelledPage, Losses, in_pixels, picture_size
@@ -47,6 +55,7 @@ def convert_labels(options: ConvertOptions, losses: Losses) -> tuple[int, int]:
             except RecordError as error:
                 refuse(error)
                 refused += 1
+        add_labels_beside(options.source, losses)
         write = _write_each if FORMATS[options.to].suffix else _write_one
         done = write(pages, options, out, refuse) if pages else 0
     if not done:

@@ -164,6 +164,12 @@ _FOREIGN = (
         )
         for own in ({"asset", "regions"}, {"assets", "tags"})
     ),
+    ({"#filename", "region_shape_attributes"}, "VIA's CSV", "export its annotations as JSON"),
+    ({"annotation_id", "lead_time"}, "Label Studio's CSV", "export JSON"),
+    ({"metainfo", "data_list"}, "MMOCR's labels", "they are not read; write PaddleOCR's or ICDAR's of them"),
+    ({"file_name", "annotations"}, "a page of WildReceipt", "it is not read; write ICDAR's lines of it"),
+    ({"lang", "documents"}, "XFUND's labels", "give each page as FUNSD has it, an object with form"),
+    ({"info", "annotations"}, "HierText's labels, or COCO without images", "write COCO-Text of them"),
     ({"data", "annotations"}, "a task of Label Studio in lines", "export JSON, which is one list"),
     ({"questionId", "answers"}, "questions about a page (DocVQA)", "GOT reads text; give the page's text"),
     ({"valid_line"}, "CORD's label file", "it is not read; give its rows with the text of the page"),

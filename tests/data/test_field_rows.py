@@ -125,6 +125,12 @@ def test_a_head_of_other_names_is_answered_with_the_columns_to_write(tmp_path):
         (["10,21,267,67,ORANGE", "1,2,3,4,B"], ["boxes"]),
         (["0 0.51 0.5 0.31 0.22", "1 0.2 0.3 0.1 0.1"], ["boxes"]),
         (['{"total": "5"}', '[{"a": 1}]'], ["json"]),
+        (["{'total': '5'}", "[{'a': None}]"], ["json"]),  # as Python prints it
+        (["<page><line>Town</line></page>", '<?xml version="1.0"?><r/>'], ["xml"]),
+        (["<table><tr><td>1</td></tr></table>", "<smiles>CCO</smiles>", "<b>x</b> and y"], []),
+        (["Town\t10\t10\t60\t30", "Mill, the\t1\t2\t30\t40"], ["boxes"]),
+        (["[[1, 2], [3, 2], [3, 4], [1, 4]] ('Town', 0.9)"] * 2, ["boxes"]),
+        (["price 0.51 0.5 0.31 0.22", "date 0.2 0.3 0.1 0.1"], ["boxes"]),
         (["12.50", "7", "1,000"], ["numbers"]),
         (["page"] * 6, ["equal"]),
         (["invoice", "receipt"] * 60, ["equal"]),

@@ -19,6 +19,11 @@ PAGE = (
     'points="10,10 200,10 200,30 10,30"/><TextEquiv><Unicode>Grüße</Unicode></TextEquiv></TextLine>'
     "</TextRegion></Page></PcGts>"
 )
+HOCR = (
+    '<?xml version="1.0" encoding="{}"?><html><head><meta name="ocr-system" content="tesseract"/></head>'
+    "<body><div class='ocr_page' title='image \"p1.png\"; bbox 0 0 400 200'><span class='ocr_line' "
+    "title='bbox 10 10 200 30'>{}</span></div></body></html>"
+)
 COCO = {"id": 1, "image_id": 1, "bbox": [10, 10, 120, 20]}
 PADDLE = [{"transcription": "one", "points": [[10, 10], [110, 10], [110, 30], [10, 30]], "difficult": False}]
 TOTAL = "x: [[10 100 200]], y: [[20 20 60]], ornt: [u'c'], transcriptions: [u'{}']\n"
@@ -78,10 +83,23 @@ def convert(tmp_path, capsys):
         ("words.txt", 'rec/w1.png, "Tiredness"\nrec/w1.png, "a, b"\n', "rec/w1.png", "Tiredness|a, b"),
         ("words.txt", "rec/w1.png,Tiredness\n", "rec/w1.png", "Tiredness"),
         ("i.json", coco(Transcription="Cap"), "p1.png", "Cap"),
+        ("i.json", coco(transcription="Far").replace("p1.png", "train/p1.png"), "p1.png", "Far"),
+        ("annotations/i.json", coco(transcription="Up"), "images/p1.png", "Up"),
+        ("p1.xml", page("UTF-8", "utf-8").replace(b"Unicode>", b"PlainText>"), "p1.png", "Grüße"),
+        ("p1.hocr", HOCR.format("ISO-8859-1", "Grüße").encode("latin-1"), "p1.png", "Grüße"),
+        ("a.txt", '10,21,267,21,267,67,10,67,0,"ORANGE"\n', "a.jpg", "ORANGE"),  # RCTW: not difficult
+        ("a.txt", "10,21,90,21,267,21,267,67,90,67,10,67,####ORANGE\n", "a.jpg", "ORANGE"),  # CTW1500
+        (
+            "a.txt",
+            "[[10.0, 21.0], [267.0, 21.0], [267.0, 67.0], [10.0, 67.0]] ('OR, \"A\"', 0.98)\n",
+            "a.jpg",
+            'OR, "A"',
+        ),
+        ("a.txt", "([[10, 21], [267, 21], [267, 67], [10, 67]], 'ORANGE', 0.98)\n", "a.jpg", "ORANGE"),
     ],
 )
 def test_other_encodings_marks_and_shapes_are_read(convert, file, content, picture, text):
-    source = file if file.startswith(("words", "i.json")) else ""
+    source = file if "words" in file or "i.json" in file else ""
     code, texts, _ = convert({file: content}, source, (picture,))
     assert (code, texts) == (0, text.split("|"))
 
@@ -113,13 +131,59 @@ def test_what_a_tool_calls_not_legible_is_counted_however_it_writes_it(convert, 
         ),
         ("p1.json", json.dumps({"schema_name": "DoclingDocument", "texts": []}), "a DoclingDocument"),
         ("p1.json", json.dumps({"valid_line": [], "meta": {}}), "CORD's label file"),
+        ("p1.hocr", HOCR.format("UTF-8", "Grüße").encode("latin-1"), "not UTF-8"),
+        (
+            "Label.txt",
+            f"p1.png\t{json.dumps(PADDLE)}\np1.png\tnull\n",
+            "'null' where a list of labels belongs",
+        ),
+        ("Label.txt", f"p1.png\t{json.dumps(PADDLE[0])}\n", "where a list of labels belongs"),
+        ("rec_gt.txt", "p1.png\t\n", "no text behind the picture"),
+        ("a.txt", "10,21,267,21,267,67,10,67,Caf\u00e9\n".encode("latin-1"), "not UTF-8; save it as UTF-8"),
+        ("a.txt", "total 0.51 0.5 0.2 0.1\n", "YOLO boxes, which have classes and no texts"),
+        (
+            "v.csv",
+            "#filename,region_shape_attributes,region_attributes\np1.png,{},{}\n",
+            "export its annotations",
+        ),
+        (
+            "l.csv",
+            "annotation_id,image,lead_time,transcription\n1,p1.png,2,a\n",
+            "Label Studio's CSV; export JSON",
+        ),
+        ("m.json", json.dumps({"metainfo": {}, "data_list": []}), "MMOCR's labels"),
+        ("x.json", json.dumps({"lang": "zh", "version": "0.1", "documents": []}), "XFUND's labels"),
+        ("h.json", json.dumps({"info": {}, "annotations": []}), "HierText's labels"),
+        ("w.txt", json.dumps({"file_name": "p1.png", "annotations": []}), "a page of WildReceipt"),
+        (
+            "mets.xml",
+            '<m:mets xmlns:m="http://www.loc.gov/METS/"/>',
+            "METS, a list of files; give the folder",
+        ),
         ("p1.tsv", "level\tpage_num\tconf\ttext\n5\t1\t96\tHarbour\n", "Tesseract's TSV; write hOCR or ALTO"),
     ],
 )
 def test_what_is_not_read_is_named_as_what_it_is(convert, file, content, words):
     code, texts, said = convert({file: content}, file)
-    assert code == 2 and texts == [] and words in said
+    assert code == (1 if texts else 2) and texts in ([], ["one"]) and words in said
     assert "unknown key" not in said and "has records" not in said
+
+
+@pytest.mark.parametrize("folder", ["", "json/"])
+def test_a_folder_of_files_that_are_not_read_is_named_as_what_they_are(convert, folder):
+    label = json.dumps({"valid_line": [], "meta": {}})
+    code, _, said = convert({f"{folder}p1.json": label}, pictures=("image/p1.png",))
+    assert code == 2 and "p1.json: CORD's label file" in said
+
+
+def test_label_files_of_another_kind_in_a_folder_are_told(convert, tmp_path):
+    """One alike in name is another copy of the same labels; one of another picture would be lost."""
+    hocr = HOCR.format("UTF-8", "x")
+    files = {"p1.xml": page("UTF-8", "utf-8"), "p1.hocr": hocr, "p2.hocr": hocr.replace("p1", "p2")}
+    code, texts, said = convert(files, pictures=("p1.png", "p2.png"))
+    assert (code, texts) == (0, ["Grüße"])
+    told = "1 hOCR files in the same folder are not read (convert each by itself), the first at "
+    assert f"{told}{tmp_path}/p2.hocr" in said and "p1.hocr" not in said
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
@@ -141,6 +205,10 @@ def test_boxes_are_no_answers_whatever_parts_their_numbers(tmp_path, mark, point
         "12, 14, 15 and 16 are even or not, as you like",
         "3 apples 4 pears 5 plums 6 figs",
         "x: the first, y: the second",
+        "Bread, 1, 2.20\nMilk, 2, 0.99",  # a menu: two numbers are no box
+        "Apples\t9\t8\t7\t6",  # a table: a box would not run backwards
+        "<table><tr><td>a</td></tr></table>",
+        "Rates 5 4 3 2",
     ],
 )
 def test_texts_with_numbers_stay_texts(answer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from got_train.data.line_files import has_utf16_mark
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from lxml.html import HtmlElement
 
 LINES = ("ocr_line", "ocr_header", "ocr_footer", "ocr_caption", "ocr_textfloat", "ocrx_line")
+_CHARSET = re.compile(rb"(?:charset|encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 _BOX = re.compile(r"\bbbox\s+(-?\d+(?:\.\d+)?)\s+(-?\d+(?:\.\d+)?)\s+(-?\d+(?:\.\d+)?)\s+(-?\d+(?:\.\d+)?)")
 _POLYGON = re.compile(r"\bpoly((?:\s+-?\d+(?:\.\d+)?){6,})")
 _IMAGE = re.compile(r"\bimage\s+(?:\"([^\"]*)\"|'([^']*)'|([^\s;]+))")
@@ -31,12 +33,15 @@ def hocr_pages(path: str, image_root: str | None) -> Iterator[LabelledPage | Rec
     """The pages of a file; words that stand in no line are lines of their own."""
     from lxml import html
 
-    # an HTML parser: it knows no entities but HTML's own, and reads nothing outside the file
-    encoding = "utf-16" if has_utf16_mark(path) else "utf-8"
-    parser = html.HTMLParser(no_network=True, encoding=encoding, huge_tree=False)
     try:
+        encoding = _encoding(path)
+        # an HTML parser: it knows no entities but HTML's own, and reads nothing outside the file
+        parser = html.HTMLParser(no_network=True, encoding=encoding, huge_tree=False)
         root = html.parse(path, parser).getroot()
-    except (OSError, ValueError) as error:
+    except UnicodeDecodeError as error:
+        yield RecordError(f"{path}: not {error.encoding.upper()} ({error}); save it as UTF-8")
+        return
+    except (OSError, ValueError, LookupError) as error:
         yield RecordError(f"{path}: cannot be read ({error}); an hOCR file")
         return
     pages = [] if root is None else list(_of_class(root, ("ocr_page",)))
@@ -54,6 +59,17 @@ def hocr_pages(path: str, image_root: str | None) -> Iterator[LabelledPage | Rec
             yield LabelledPage(image, tuple(_labels(path, page)), location, size)
         except RecordError as error:
             yield error
+
+
+def _encoding(path: str) -> str:
+    """What the file says of itself, else UTF-8; one that is not that is refused, or signs would be lost."""
+    if has_utf16_mark(path):
+        return "utf-16"
+    content = Path(path).read_bytes()
+    said = _CHARSET.search(content[:2048])
+    encoding = said[1].decode("ascii") if said else "utf-8"
+    content.decode(encoding)
+    return encoding
 
 
 def _labels(path: str, page: HtmlElement) -> Iterator[Label]:

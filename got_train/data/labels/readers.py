@@ -46,8 +46,10 @@ SAMPLED = 20  # files of a folder by which it is told, and lines of a file
 _TAB = "\t"
 _TEXTS = ("utf8_string", "text", "transcription")
 _PADDLE = re.compile(
-    r"(?:\[.*\]|[^\t]*?\.(?:" + "|".join(suffix[1:] for suffix in SUFFIXES) + r"))(\t|,|\s)", re.IGNORECASE
+    r"(?:\[\s*\".*\"\s*\]|[^\t]*?\.(?:" + "|".join(suffix[1:] for suffix in SUFFIXES) + r"))(\t|,|\s)",
+    re.IGNORECASE,
 )
+_POINTS = re.compile(r"\{.*[\"'](?:transcription|points)[\"']\s*:", re.DOTALL)  # of a label without its list
 # ICDAR's lists of words: `word_1.png, "Tiredness"`
 _WORD = re.compile(
     r"([^\t,]+?\.(?:" + "|".join(suffix[1:] for suffix in SUFFIXES) + r"))\s*,\s*(\"(.*)\"|.*)", re.IGNORECASE
@@ -75,6 +77,26 @@ def labelled_pages(path: str | os.PathLike, image_root: str | os.PathLike | None
         raise RecordError(f"{path}: no label file known here; PAGE, ALTO, hOCR, COCO, PaddleOCR, ICDAR ...")
     for file, form in files.items():
         yield from _read(form, file, root)
+
+
+def labels_beside(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
+    """Label files in a folder of labels that are of another kind and not read, each with its format.
+
+    One that is called as a file that is read is another copy of the same labels.
+    """
+    files = label_files(os.fspath(path)) if os.path.isdir(path) else {}
+    stems = {_stem(file) for file in files}
+    for folder in sorted({os.path.dirname(file) for file in files}):
+        for name in sorted(os.listdir(folder), key=natural_order):
+            file = os.path.join(folder, name)
+            if name[0] == "." or file in files or _stem(name) in stems or not os.path.isfile(file):
+                continue
+            if name.lower().endswith(LABEL_SUFFIXES) and (form := label_format(file)):
+                yield file, form
+
+
+def _stem(file: str) -> str:
+    return os.path.basename(file).partition(".")[0].lower()
 
 
 def label_files(path: str) -> dict[str, str]:
@@ -122,12 +144,12 @@ def _format(path: str) -> str:
     if suffix in _HOCR and has_utf16_mark(path):
         return "hOCR" if is_hocr(Path(path).read_bytes().decode("utf-16", "replace")[:4096].encode()) else ""
     start = first_bytes(path)
-    if start.startswith(b"<") or suffix == ".xml":
+    if suffix == ".xml" or (start.startswith(b"<") and suffix != ".txt"):
         return "hOCR" if is_hocr(start) else "" if suffix in _HOCR[1:] else "XML"
-    if suffix in (".txt", ".csv", ".tsv") and box_format(text_lines(path)):
+    if suffix in (".txt", ".csv", ".tsv") and box_format(text_lines(path, errors="replace")):
         return "ICDAR"
     if suffix == ".txt":
-        lines = text_lines(path)[:SAMPLED]
+        lines = text_lines(path, errors="replace")[:SAMPLED]  # who reads them says that they are not UTF-8
         named = [match for match in map(_PADDLE.match, lines) if match]
         return "PaddleOCR" if len(named) > len(lines) / 2 else ""
     if suffix == ".json" and start[:1] in (b"{", b"["):
@@ -185,7 +207,7 @@ def _coco(path: str, root: str | None) -> Read:
             if named in seen:
                 raise RecordError(f"{location}: the id {shorten(named)} of an image before it; one each")
             seen.add(named)
-            yield _coco_page(picture, by_picture.pop(named, []), location, _folder(path, root))
+            yield _coco_page(picture, by_picture.pop(named, []), location, path, _folder(path, root))
         except RecordError as error:
             yield error
     for stray, lost in by_picture.items():
@@ -209,7 +231,7 @@ def _id(element: object, key: str) -> int | float | str | None:
     return value if isinstance(value, (int, float, str, type(None))) else repr(value)
 
 
-def _coco_page(picture: dict, notes: Sequence, location: str, folder: str) -> LabelledPage:
+def _coco_page(picture: dict, notes: Sequence, location: str, path: str, folder: str) -> LabelledPage:
     if not isinstance(picture, dict):
         raise RecordError(f"{location}: {shorten(picture)}; an object with id and file_name")
     name = picture.get("file_name")
@@ -222,8 +244,15 @@ def _coco_page(picture: dict, notes: Sequence, location: str, folder: str) -> La
     labels = [_coco_label(note, f"{location}, label {note.get('id')}") for note in notes]
     sides = picture.get("width"), picture.get("height")
     size = sides if all(type(side) in (int, float) for side in sides) else None
-    image = find_file(Path(folder), name) or os.path.join(folder, name)
+    image = _coco_image(path, name, folder) or os.path.join(folder, name)
     return LabelledPage(image, tuple(labels), location, size, order="page")
+
+
+def _coco_image(path: str, name: str, folder: str) -> str:
+    """By its path, or its name alone, in the folder; or in one of pictures beside it or one folder up."""
+    roots = [Path(folder), *image_roots(path, None)] if folder == os.path.dirname(path) else [Path(folder)]
+    named = dict.fromkeys([name, name.rsplit("/", 1)[-1]])
+    return next(filter(None, (find_file(root, part) for part in named for root in roots)), "")
 
 
 def _coco_label(note: dict, location: str) -> Label:
@@ -253,14 +282,21 @@ def _flat(polygon: object) -> list[tuple[float, float]]:
 
 def _paddle(path: str, root: str | None) -> Read:
     """PaddleOCR: a picture, a tab, and a list of texts with points (detection) or one text (recognition)."""
+    listed = False  # whether this is a file of detection
     for location, raw in forward_lines(path):
         try:
             named, tab, label = raw.decode().partition(_TAB)
             if not tab and (word := _WORD.fullmatch(named)):
                 named, tab, label = word[1], _TAB, word[3] or word[2]
             if not tab:
+                named_alone = named.lower().endswith(SUFFIXES) and not re.search(r"\s", named)
+                what = "no text behind the picture" if named_alone else "no tab between picture and text"
+                raise RecordError(f"{location}: {what}; PaddleOCR's line is picture<TAB>text")
+            listed = listed or label.startswith("[{")
+            if not label.startswith("[") and (listed or _POINTS.match(label)):
                 raise RecordError(
-                    f"{location}: no tab between picture and text; PaddleOCR's line is picture<TAB>text"
+                    f"{location}: {shorten(label)} where a list of labels belongs; a picture, a tab and one "
+                    "list of labels a line"
                 )
             for name in _several(named):
                 image = _paddle_image(path, name, root, location)

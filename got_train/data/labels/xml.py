@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 OTHER_ROOTS = {
     "annotation": "Pascal VOC boxes, which have classes and no texts",
     "document": "ABBYY or pdftoxml output; export ALTO instead",
+    "mets": "METS, a list of files; give the folder of its PAGE or ALTO files",
     "TEI": "TEI, which has no boxes; export PAGE or ALTO instead",
 }
 HYPHENS = "-\u00ad\u2010\u2011\u00ac\u2e17"  # which end a line of print; the soft one shows as -
@@ -141,7 +142,9 @@ def _word_text(word: _Element) -> str:
 def _unicode(element: _Element) -> str | None:
     """The text of a line or word; of several readings the first that has one, by their index."""
     readings = sorted(_children(element, "TextEquiv"), key=_index)
-    texts = [(part.text or "").strip() for reading in readings for part in _children(reading, "Unicode")]
+    names = ("Unicode", "PlainText")  # which some programs fill alone
+    parts = (part for name in names for reading in readings for part in _children(reading, name))
+    texts = [(part.text or "").strip() for part in parts]
     return next(filter(None, texts), "" if readings else None)
 
 
