@@ -97,8 +97,8 @@ def _run(options: ConvertOptions) -> int:
     losses = Losses()
     labels = options.to in LABEL_FORMATS
     written, refused = (convert_labels if labels else convert)(options, losses)
-    place = printable((labels_out if labels else records_out)(options))
-    print(f"{written} {'pages' if labels else 'rows'} in {place}")
+    output = printable((labels_out if labels else records_out)(options))
+    print(f"{written} {'pages' if labels else 'rows'} in {output}")
     for line in losses.lines():
         print(f"  {printable(line)}")
     if refused:

@@ -17,16 +17,18 @@ PASSED, FAILED = 0, 1
 
 
 def parser() -> CommandParser:
-    made = CommandParser(
+    command = CommandParser(
         "doctor",
         description="Show what the machine has, and test that everything computes here as it should.",
         epilog="Exit codes: 0 all checks passed, 1 some failed, 2 wrong usage, 130 interrupted.",
     )
-    made.add_argument("--folder", default=".", help="for gpu_report.json and gpu_report.html (default: here)")
-    made.add_argument("--quick", action="store_true", help="smaller sizes and fewer steps")
-    made.add_argument("--facts", action="store_true", help="show the machine only; run no check")
-    made.add_argument("--threads", type=count, help="of the CPU (default: all cores)")
-    return made
+    command.add_argument(
+        "--folder", default=".", help="for gpu_report.json and gpu_report.html (default: here)"
+    )
+    command.add_argument("--quick", action="store_true", help="smaller sizes and fewer steps")
+    command.add_argument("--facts", action="store_true", help="show the machine only; run no check")
+    command.add_argument("--threads", type=count, help="of the CPU (default: all cores)")
+    return command
 
 
 @handle_errors("doctor", refused=FAILED)
@@ -38,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from got_train.doctor.selftest import doctor, has_failed
 
     settings.tune(options.threads)
-    made = doctor(Path(options.folder), options.quick, options.facts, lambda line: print(line, flush=True))
-    for name, value in made["machine"].items():
+    report = doctor(Path(options.folder), options.quick, options.facts, lambda line: print(line, flush=True))
+    for name, value in report["machine"].items():
         print(f"{name}: {value}")
-    for line in made["advice"]:
+    for line in report["advice"]:
         print(f"advice: {line}")
-    print(f"{reports.verdict(made)}; see {Path(options.folder) / reports.HTML_FILE}")
-    return FAILED if has_failed(made) else PASSED
+    print(f"{reports.verdict(report)}; see {Path(options.folder) / reports.HTML_FILE}")
+    return FAILED if has_failed(report) else PASSED
