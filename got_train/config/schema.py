@@ -252,6 +252,10 @@ class TrainConfig:
     char_loss_weight: float = (
         0.0  # of a loss that has the encoder name each patch's character; needs char_boxes in records
     )
+    # of two more losses from char_boxes: view tokens name their characters, and the decoder's last attention
+    # finds the next character's view token (training/loss.py); a small model learns to read far sooner
+    token_char_loss_weight: float = 0.0
+    attention_loss_weight: float = 0.0
     feature_cache: str = ""  # a folder that keeps what an encoder which does not train gives; empty: none
     # of all layers, or of those of some parts: trade a second forward pass for memory
     recompute: bool | tuple[Literal["vision", "decoder"], ...] = False
@@ -289,6 +293,8 @@ class TrainConfig:
             "preview_samples",
             "threads",
             "char_loss_weight",
+            "token_char_loss_weight",
+            "attention_loss_weight",
         ):
             require(getattr(self, key) >= 0, f"{key} must not be negative; got {getattr(self, key)}")
         require(self.seed < 2**32, f"seed must be below 2^32; got {self.seed}")
@@ -447,10 +453,17 @@ class Config:
         self._check_lora()
         self._check_measure()
         self._check_rl()
+        for key in ("char_loss_weight", "token_char_loss_weight"):
+            weight = getattr(self.train, key)
+            require(
+                self.parts.vision.trainable or not weight,
+                f"train.{key} ({weight}) teaches parts.vision, which does not train; use 0, or "
+                "parts.vision.trainable: true",
+            )
         require(
-            self.parts.vision.trainable or not self.train.char_loss_weight,
-            f"train.char_loss_weight ({self.train.char_loss_weight}) teaches parts.vision, which does not "
-            "train; use 0, or parts.vision.trainable: true",
+            "decoder" not in self.train.recomputed_parts or not self.train.attention_loss_weight,
+            f"train.attention_loss_weight ({self.train.attention_loss_weight}) looks at attention that "
+            "train.recompute does not keep; use recompute: [vision], or 0",
         )
         require(
             not (self.parts.vision.trainable and self.train.feature_cache),
@@ -497,6 +510,8 @@ class Config:
         for key, value in (
             ("data.packing_length", self.data.packing_length),
             ("train.char_loss_weight", self.train.char_loss_weight),
+            ("train.token_char_loss_weight", self.train.token_char_loss_weight),
+            ("train.attention_loss_weight", self.train.attention_loss_weight),
             ("lora.dropout", self.lora.rank and self.lora.dropout),
         ):
             require(not value, f"{key} ({value}): does not go with rl.objective; use 0")

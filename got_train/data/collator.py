@@ -29,6 +29,7 @@ class Sample:
     views: np.ndarray
     location: str
     char_ids: np.ndarray | None = None  # (V, grid, grid): the id of the character that each patch shows
+    attention_labels: np.ndarray | None = None  # (T,): where in the sample the next character's view token is
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Collator:
     max_tokens: int = 8192
     max_crops: int = 6
     char_patch: int = 0  # pixels of an encoder's patch; 0: no map of characters
+    attention_labels: bool = False  # whether samples tell where the decoder is to look
     packing_length: int = 0  # tokens of a row that several samples share; 0: a row for each
 
     def sample(self, record: Record) -> Sample:
@@ -49,12 +51,16 @@ class Collator:
         views, size = self.views(record)
         question, answer = self.tokens(record, len(views), size)
         self.check_length(record, question, answer)
+        look_at = None
+        if self.attention_labels:
+            look_at = self.view_tokens_to_look_at(record, len(views), size, question, answer)
         return Sample(
             ids=np.array(question + answer, dtype=np.int64),
             labels=np.array([IGNORED] * len(question) + answer, dtype=np.int64),
             views=views,
             location=record.location,
             char_ids=self.char_map(record, len(views), size) if self.char_patch else None,
+            attention_labels=look_at,
         )
 
     def tokens(self, record: Record, views: int, size: tuple[int, int]) -> tuple[list[int], list[int]]:
@@ -88,6 +94,46 @@ class Collator:
                 columns = _patch_range(x1 * x_scale, x2 * x_scale)
                 patches[0, rows, columns] = self.tokenizer.encode(char)[0]
         return patches
+
+    def view_tokens_to_look_at(
+        self,
+        record: Record,
+        views: int,
+        size: tuple[int, int],
+        question: Sequence[int],
+        answer: Sequence[int],
+    ) -> np.ndarray:
+        """(T,): for the token before each token of the answer, the place in the sample of the view token over
+        the middle of that one's first printed character; IGNORED where there is none.
+
+        Only records with one view, whose char_boxes are the text's characters in their order, have any.
+        """
+        look_at = np.full(len(question) + len(answer), IGNORED, dtype=np.int64)
+        printed = [box for box in record.char_boxes if not box[0].isspace()]
+        if views != 1 or [box[0] for box in printed] != [char for char in record.text if not char.isspace()]:
+            return look_at
+        first_view_token = question.index(self.tokenizer.image_id)
+        view_tokens = iter([first_view_token + self._view_token_over(box, size) for box in printed])
+        at_byte: list[int] = []  # of the text: the view token of a printed character that begins there, or -1
+        for char in self.tokenizer.decode(answer):
+            at_byte.append(-1 if char.isspace() else next(view_tokens))
+            at_byte.extend([-1] * (len(char.encode()) - 1))
+        start = 0  # of a token, in bytes of the text
+        for place, token in enumerate(answer, len(question) - 1):
+            end = start + len(self.tokenizer.decode_bytes([token]))
+            look_at[place] = next((index for index in at_byte[start:end] if index >= 0), IGNORED)
+            start = end
+        return look_at
+
+    def _view_token_over(self, char_box: tuple, size: tuple[int, int]) -> int:
+        """Which view token of the only view covers the middle of a character."""
+        side = math.isqrt(self.view_tokens)
+        _, x1, y1, x2, y2 = char_box
+        column, row = (
+            min(max(int((low + high) / 2 / pixels * side), 0), side - 1)
+            for low, high, pixels in ((x1, x2, size[0]), (y1, y2, size[1]))
+        )
+        return row * side + column
 
     def views(self, record: Record) -> tuple[np.ndarray, tuple[int, int]]:
         """The record's views and the size of its first image, (width, height)."""
@@ -126,6 +172,7 @@ class Collator:
             views=np.full((1, self.side, self.side, 3), 255, dtype=np.uint8),
             location="blank",
             char_ids=char_ids,
+            attention_labels=np.full(len(ids), IGNORED, dtype=np.int64) if self.attention_labels else None,
         )
 
     def batch(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
@@ -138,7 +185,7 @@ class Collator:
         rows = [[samples[index] for index in row] for row in indices]
         shape = len(rows), max(sum(len(sample.ids) for sample in row) for row in rows)
         ids = np.full(shape, self.tokenizer.pad_id, dtype=np.int64)
-        labels = np.full(shape, IGNORED, dtype=np.int64)
+        labels, look_at = (np.full(shape, IGNORED, dtype=np.int64) for _ in range(2))
         mask, positions = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
         for index, row in enumerate(rows):
             start = 0
@@ -146,6 +193,9 @@ class Collator:
                 end = start + len(sample.ids)
                 ids[index, start:end], labels[index, start:end] = sample.ids, sample.labels
                 mask[index, start:end], positions[index, start:end] = number, np.arange(end - start)
+                if sample.attention_labels is not None:
+                    at = sample.attention_labels
+                    look_at[index, start:end] = np.where(at == IGNORED, IGNORED, at + start)
                 start = end
         ordered = [sample for row in rows for sample in row]
         batch = {
@@ -156,6 +206,8 @@ class Collator:
         }
         if self.packing_length:
             batch["position_ids"] = positions
+        if self.attention_labels:
+            batch["attention_labels"] = look_at
         if self.char_patch:
             batch["char_labels"] = np.concatenate([sample.char_ids for sample in ordered])
         return batch

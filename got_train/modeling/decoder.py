@@ -8,7 +8,8 @@ KVCache, and `lm_head`, whose matrix is that of the word embeddings.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import paddle
@@ -56,6 +57,8 @@ class Decoder(nn.Layer):
         super().__init__()
         self.config, self.model = config, model
         self.enable_recompute = False  # set by the trainer
+        self._observed_layer: int | None = None  # within observe_attention
+        self._observed: list[paddle.Tensor] = []
         init_weights(model, config.init_std)
         for layer in model.sublayers():
             if type(layer) is nn.LayerNorm:  # built by paddlenlp: same weights, our forward
@@ -78,7 +81,25 @@ class Decoder(nn.Layer):
 
     def attention(self, mask: PackedMask) -> Attention:
         """How the tokens of whole rows see each other."""
-        return lambda layer, q, k, v: self.causal_attention(q, k, v, mask)
+
+        def attend(layer, q, k, v):
+            if layer == self._observed_layer:
+                self._observed[:] = q, k
+            return self.causal_attention(q, k, v, mask)
+
+        return attend
+
+    @contextmanager
+    def observe_attention(self, layer: int) -> Iterator[list[paddle.Tensor]]:
+        """A list that takes q (B, H, T, d) and k (B, K, T, d) of a layer, for a loss of where it looks.
+
+        Only of Qwen2, and not of layers that are computed twice: OPT's layers are paddlenlp's.
+        """
+        self._observed_layer, self._observed = layer, []
+        try:
+            yield self._observed
+        finally:
+            self._observed_layer, self._observed = None, []
 
     def cached_attention(self, cache: KVCache, tokens: int) -> Attention:
         """How new tokens see the cached ones and each other; the cache takes their keys and values."""

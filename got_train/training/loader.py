@@ -231,6 +231,9 @@ class StepLoader:
         counts = {"step_tokens": sum(_count_supervised(batch["labels"][:, 1:]) for batch in micros)}
         if "char_labels" in micros[0]:
             counts["step_patches"] = sum(_count_supervised(batch["char_labels"]) for batch in micros)
+        if "attention_labels" in micros[0]:
+            labels = [batch["attention_labels"] for batch in micros]
+            counts["step_attention_labels"] = sum(map(_count_supervised, labels))
         if self.schedule.ranks > 1:
             totals = paddle.to_tensor(list(counts.values()), dtype="int64")
             paddle.distributed.all_reduce(totals)

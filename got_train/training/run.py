@@ -125,7 +125,7 @@ def build_model(settings: ModelConfig, tokenizer: Tokenizer, lora: bool = False)
 
 
 def build_collator(config: Config, model: Got, tokenizer: Tokenizer) -> Collator:
-    vision, positions = model.config.vision, model.config.decoder.max_positions
+    train, vision, positions = config.train, model.config.vision, model.config.decoder.max_positions
     if config.data.max_tokens > positions:
         raise ConfigError(
             f"data.max_tokens ({config.data.max_tokens}): the decoder has {positions} positions; use fewer"
@@ -137,7 +137,8 @@ def build_collator(config: Config, model: Got, tokenizer: Tokenizer) -> Collator
         prompt_template=model.config.prompt_template,
         max_tokens=config.data.max_tokens,
         max_crops=config.data.max_crops,
-        char_patch=vision.patch if config.train.char_loss_weight else 0,
+        char_patch=vision.patch if train.char_loss_weight or train.token_char_loss_weight else 0,
+        attention_labels=bool(train.attention_loss_weight),
         packing_length=config.data.packing_length,
     )
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
 from paddlenlp.trainer import Trainer, TrainerCallback, TrainingArguments
 from paddlenlp.trainer.integrations import VisualDLCallback
@@ -26,7 +25,6 @@ from got_train.config.loader import dump_config
 from got_train.config.schema import Config
 from got_train.errors import TrainingError
 from got_train.folder_lock import FolderLock
-from got_train.modeling.config import IGNORED
 from got_train.modeling.got import Got
 from got_train.modeling.lora import Adapter
 from got_train.profiling.memory import peak_memory
@@ -45,6 +43,7 @@ from .early_stopping import EarlyStopping
 from .gradients import global_norm, gradient
 from .ledger import SampleLog, StepRecord
 from .loader import WAITING, StepLoader, first_few
+from .loss import TrainingLoss
 from .optimizer import build_lr_scheduler, build_optimizer, freeze, name_parameters
 from .optimizer_state import ZeroShard, gather_state, gather_weights, scatter_state, zero_shards
 from .run_files import (
@@ -86,49 +85,6 @@ class Stateful(Protocol):
 
 class NonFiniteError(TrainingError, ArithmeticError):
     """A loss or gradient that is not finite; raised before anything is updated."""
-
-
-class TrainingLoss(nn.Layer):
-    """A Got with what only its training needs; returns what one micro-batch adds to the step's loss.
-
-    The loss is the mean of -log p over the supervised tokens of the step. Where char_loss_weight is above 0
-    the mean over patches of naming the character that each shows, from the neck's map, is added (stage 1).
-    A tensor alone is returned because DataParallel looks for tensors in what a layer returns.
-    """
-
-    def __init__(self, got: Got, char_loss_weight: float) -> None:
-        super().__init__()
-        self.got, self.char_loss_weight = got, char_loss_weight
-        self.char_head = None
-        # ZeRO stage 3 gathers a layer's weights while it runs; these are used beyond their layers
-        self.extra_parameters = [got.vision.pos_embed, got.decoder.head]
-        if char_loss_weight:
-            self.char_head = nn.Linear(got.config.vision.neck_width, got.config.decoder.vocab_size)
-
-    def forward(
-        self,
-        input_ids: paddle.Tensor,
-        pixel_values: paddle.Tensor,
-        attention_mask: paddle.Tensor,
-        labels: paddle.Tensor,
-        step_tokens: int,
-        position_ids: paddle.Tensor | None = None,
-        step_patches: int = 0,
-        char_labels: paddle.Tensor | None = None,
-    ) -> paddle.Tensor:
-        got = self.got
-        if self.char_head is None:
-            return got(input_ids, pixel_values, attention_mask, labels, position_ids).loss_sum / step_tokens
-        neck_map = got.vision.neck_map(got.normalize(pixel_values))  # (V, S, S, C)
-        features = got.projector(got.vision.features(neck_map))
-        output = got.decode(input_ids, features, attention_mask, labels, position_ids)
-        loss = output.loss_sum / step_tokens
-        # float32, as Paddle's kernel of the next may have no bfloat16 on a GPU
-        logits = self.char_head(neck_map).astype("float32")  # (V, S, S, vocabulary)
-        char_loss_sum = F.cross_entropy(
-            logits.flatten(0, 2), char_labels.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
-        return loss + self.char_loss_weight * char_loss_sum / max(step_patches, 1)
 
 
 def training_arguments(config: Config, steps: int, accumulation: int, device: str) -> TrainingArguments:
@@ -202,12 +158,12 @@ class GotTrainer(Trainer):
         self._checksums: list[int] = []  # of the same samples' records, for the sample log
         logger.set_level("WARNING")  # its print of 200 arguments hides everything else
         freeze(model, config)
-        self.training_loss = training_loss or TrainingLoss(model, config.train.char_loss_weight)
+        train = config.train
+        weights = train.char_loss_weight, train.token_char_loss_weight, train.attention_loss_weight
+        self.training_loss = training_loss or TrainingLoss(model, *weights)
         self._wrapped: nn.Layer = self.training_loss  # what _wrap_model made of it, for several processes
         name_parameters(self.training_loss)
-        self.extra: dict[str, Stateful] = {}
-        if self.training_loss.char_head is not None:
-            self.extra["char_head"] = self.training_loss.char_head
+        self.extra: dict[str, Stateful] = dict(self.training_loss.heads)
         super().__init__(model=model, args=args, train_dataset=loader, callbacks=list(callbacks))
         for part in ("vision", "decoder"):  # paddlenlp's own switch is for all layers or none
             model.part(part).enable_recompute = part in config.train.recomputed_parts
@@ -221,8 +177,9 @@ class GotTrainer(Trainer):
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
         """Learning rate and weight decay differ by part; the schedule has the first update move."""
         self.lr_scheduler = build_lr_scheduler(self.config.optimizer, num_training_steps)
-        head = self.training_loss.char_head
-        head_parameters = [] if head is None else head.parameters()
+        head_parameters = [
+            weight for head in self.training_loss.heads.values() for weight in head.parameters()
+        ]
         self.optimizer = build_optimizer(self.model, self.config, self.lr_scheduler, head_parameters)
         self.trained = list(self.optimizer.decay)  # names; kept, as paddlenlp's loop wraps the optimizer
 

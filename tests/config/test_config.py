@@ -222,6 +222,14 @@ WRONG = [
         "train.char_loss_weight (1.0) teaches parts.vision",
     ),
     (
+        "train: {token_char_loss_weight: 1}\nparts: {vision: {trainable: false}}",
+        "train.token_char_loss_weight (1.0) teaches parts.vision",
+    ),
+    (
+        "train: {attention_loss_weight: 1, recompute: true}",
+        "train.attention_loss_weight (1.0) looks at attention that train.recompute does not keep",
+    ),
+    (
         "train: {seed: 1}\noptim: {lr: 1}\ntrain: {steps: 3}",
         "train (line 3) stands there a second time; keep one of them",
     ),

@@ -224,6 +224,48 @@ def test_character_boxes_against_a_loop_over_patches(collator, page):
             assert sample.char_ids[0, down, across] == expected
 
 
+def test_where_the_decoder_is_to_look_worked_out_by_hand(collator, page):
+    """A 40 x 20 page in 2 x 2 view tokens, each 20 x 10 pixels: "c" lies in the first, "é" in the fourth.
+
+    The token before each of the answer's looks at the view token of the first character that begins in it;
+    nobody looks for the line break, the second byte of "é", or the end.
+    """
+    seen = replace(collator, side=16, view_tokens=4, attention_labels=True)
+    char_boxes = (("c", 4, 2, 8, 8), ("é", 25, 11, 35, 19), (" ", 0, 0, 9, 9))
+    sample = seen.sample(Record((page(),), "ocr", "c\né ", char_boxes=char_boxes))
+    image = np.flatnonzero(sample.ids == seen.tokenizer.image_id)
+    assert len(image) == 4
+    pieces = [seen.tokenizer.decode_bytes([token]) for token in sample.ids[sample.labels != IGNORED]]
+    expected = []
+    for start, piece in zip(np.cumsum([0, *map(len, pieces)]), pieces, strict=False):
+        at_byte = [image[0], IGNORED, image[3], IGNORED, IGNORED][start : start + len(piece)]  # c \n é é " "
+        expected.append(next((index for index in at_byte if index != IGNORED), IGNORED))
+    answer = np.flatnonzero(sample.labels != IGNORED)
+    assert expected.count(IGNORED) >= 1
+    assert sample.attention_labels[answer - 1].tolist() == expected
+    assert (np.delete(sample.attention_labels, answer - 1) == IGNORED).all()
+    packed = replace(seen, packing_length=100).batch([sample, sample])["attention_labels"][0]
+    second = packed[len(sample.ids) :][: len(sample.ids)]
+    shifted = np.where(sample.attention_labels == IGNORED, IGNORED, sample.attention_labels + len(sample.ids))
+    assert np.array_equal(second, shifted)
+
+
+@pytest.mark.parametrize(
+    ("task", "char_boxes"),
+    [
+        ("ocr", ()),
+        ("ocr", (("b", 4, 2, 8, 8),)),
+        ("ocr", (("a", 4, 2, 8, 8), ("b", 4, 2, 8, 8))),
+        ("multi_crop", (("a", 4, 2, 8, 8),)),
+    ],
+    ids=["no boxes", "another character", "more than the text", "several views"],
+)
+def test_nobody_is_told_where_to_look_if_boxes_are_not_those_of_the_text(collator, page, task, char_boxes):
+    seen = replace(collator, attention_labels=True)
+    sample = seen.sample(Record((page(),), task, "a", char_boxes=char_boxes))
+    assert (sample.attention_labels == IGNORED).all()
+
+
 def test_pages_without_character_boxes_or_with_several_views_are_not_supervised_by_them(collator, page):
     seen = replace(collator, char_patch=4)
     assert (seen.sample(Record((page(),), "ocr", "a")).char_ids == IGNORED).all()

@@ -6,7 +6,7 @@ import pytest
 
 from got_train.data.collator import Collator, Sample, pack_samples
 from got_train.modeling.config import IGNORED
-from got_train.training.trainer import TrainingLoss
+from got_train.training.loss import TrainingLoss
 
 EIGHT = [9, 3, 14, 5, 5, 8, 2, 11]
 

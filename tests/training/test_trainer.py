@@ -234,10 +234,13 @@ def taken(folder, step, tmp_path):
     return place
 
 
+CHARS = [f"train.{loss}_loss_weight=0.5" for loss in ("char", "token_char", "attention")]
+
+
 @pytest.mark.parametrize(
     ("steps", "at", "overrides"),
     [
-        (6, [3], ["train.char_loss_weight=0.5"]),
+        (6, [3], CHARS),
         (6, [3], ["data.num_workers=2"]),
         (6, [3], ["train.per_device_train_batch_size=2"]),
         (6, [3], ["data.packing_length=200", "data.num_workers=2"]),

@@ -31,7 +31,8 @@ def validation_loss(got: Got, collator: Collator, records: Sequence[Record], row
     with eval_mode(got):
         for start in range(0, len(records), rows):
             batch = collator.batch([collator.sample(record) for record in records[start : start + rows]])
-            batch.pop("char_labels", None)
+            for only_trained in ("char_labels", "attention_labels"):
+                batch.pop(only_trained, None)
             output = got(**{name: paddle.to_tensor(value) for name, value in batch.items()})
             total += float(output.loss_sum)
             tokens += int(output.num_tokens)

@@ -22,11 +22,10 @@ from got_train.modeling.loss import token_log_probs
 class AnswerLoss(nn.Layer):
     """A Got with a loss of answers that stand beside each other; to the trainer it is as TrainingLoss."""
 
-    char_head = None
-
     def __init__(self, got: Got, settings: RlConfig) -> None:
         super().__init__()
         self.got, self.settings = got, settings
+        self.heads: dict[str, nn.Layer] = {}  # nothing is trained beside the model
         # ZeRO stage 3 gathers a layer's weights while it runs; these are used beyond their layers
         self.extra_parameters = [got.vision.pos_embed, got.decoder.head]
 
