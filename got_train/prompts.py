@@ -102,9 +102,7 @@ def parse_question(text: str) -> tuple[str, list[int] | None, str | None]:
     region, words = re.fullmatch(r"(?:\[([^]]*)] )?(.*)", text, re.DOTALL).groups()
     task = next((task for task in TASKS if WORDS[task] == words), None)
     if task is None:
-        raise PromptError(
-            f"query: {text!r} is not known; the nearest, with its spaces, is {nearest_question(text)!r}"
-        )
+        raise PromptError(f"query: {text!r} is not known; {_advised_question(text, words)}")
     box = parse_box(region) if region is not None and "," in region else None
     color = region if box is None else None
     _check_region(task, box, color, "repo")
@@ -117,6 +115,12 @@ def nearest_question(text: str) -> str:
     """The known query most like `text`; what stands in brackets before the words is kept."""
     region = re.match(r"(\[[^]]*] )?", text)[0]
     return region + get_close_matches(text[len(region) :], WORDS.values(), n=1, cutoff=0)[0]
+
+
+def _advised_question(text: str, words: str) -> str:
+    if get_close_matches(words, WORDS.values(), n=1, cutoff=0.6) or words.strip().lower() == "ocr":
+        return f"the nearest, with its spaces, is {nearest_question(text)!r}"
+    return f"use {WORDS['ocr']!r} for plain text, {WORDS['format']!r} for Markdown"
 
 
 def parse_box(text: str) -> list[float]:

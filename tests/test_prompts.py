@@ -234,6 +234,10 @@ def test_a_region_thinner_than_a_thousandth_is_read_back():
         ("OCR:", "query: 'OCR:' is not known; the nearest, with its spaces, is 'OCR: '"),
         ("[red] OCR:", r"query: .* nearest, with its spaces, is '\[red\] OCR: '"),
         (" OCR: ", "query: .* nearest, with its spaces, is 'OCR: '"),
+        (
+            "Read the text.",
+            "query: 'Read the text.' is not known; use 'OCR: ' for plain text, 'OCR with format",
+        ),
         ("ocr with format: ", "query: .* nearest, with its spaces, is 'OCR with format: '"),
         ("[pink] OCR: ", "color must be one of red, green, blue; got 'pink'"),
         ("[red] OCR across multi pages: ", "query: .* is not known"),

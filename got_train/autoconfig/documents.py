@@ -17,6 +17,7 @@ from got_train.data.columns import choose_columns, sample_rows, unread_prompts, 
 from got_train.data.formats import MARKED_UP
 from got_train.data.labels import readers
 from got_train.data.labels.labelled_page import Losses
+from got_train.data.labels.other_formats import other_format
 from got_train.data.labels.to_spots import LabelOptions, page_records
 from got_train.data.records import Record, RecordError, read_records
 from got_train.images import natural_order
@@ -59,7 +60,10 @@ def find_documents(folder: str, task: str) -> tuple[list[Document], list[str]]:
     texts = [] if rows else _text_folders(Path(folder))
     documents += [Document(str(path), "pictures with texts", task=task) for path in texts]
     notes = _left(Path(folder), taken=bool(documents))
-    return documents, notes if documents else [f"note: {refusal}", *notes]
+    if documents:
+        return documents, notes
+    named = other_format(folder)
+    return documents, [f"not used: {named}" if named else f"note: {refusal}", *notes]
 
 
 def read_documents(candidates: Sequence[Document], notes: list[str]) -> list[Document]:

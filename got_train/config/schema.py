@@ -47,7 +47,7 @@ COLUMNS = (
     *("conversations", "messages", "query", "response", "prompt", "document"),
 )
 # Kinds of answers that are seldom meant; got_train.data.answers tells them.
-UNUSUAL_ANSWERS = ("boxes", "json", "xml", "numbers", "equal", "prompts")
+UNUSUAL_ANSWERS = ("boxes", "json", "xml", "names", "numbers", "equal", "prompts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class SourceConfig:
     share: float = 1.0  # of its documents; a smaller share is part of every larger one
     accept_answers: tuple[
         str, ...
-    ] = ()  # of unusual kinds that are meant: boxes, json, xml, numbers, equal, prompts
+    ] = ()  # of unusual kinds that are meant: boxes, json, xml, names, numbers, equal, prompts
 
     def __post_init__(self) -> None:
         for kind in self.accept_answers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .box_lines import box_format
@@ -23,6 +23,12 @@ _NUMBER = r"\d+(?:\.\d+)?"
 _MARK = r"\s*[,;\t]\s*"
 _BEHIND = re.compile(
     rf".*[^\W\d_][^,;\t]*{_MARK}({_NUMBER}(?:{_MARK}{_NUMBER}){{3}}(?:(?:{_MARK}{_NUMBER}){{4}})?)\s*"
+)
+# of a file, or of the kind img_00012
+_NAME = re.compile(
+    r"\S+\.(?:png|jpe?g|tiff?|webp|bmp|gif|pdf|txt|xml|json)"
+    r"|(?:img|image|pic|page|row|sample|doc|document|id|line|word|crop|file|scan)[-_]?\d+",
+    re.IGNORECASE,
 )
 _ELEMENT = re.compile(r"<([A-Za-z][\w:.-]*)[\s>]")
 # elements that answers of GOT may be
@@ -68,6 +74,9 @@ def unusual_answers(texts: Sequence[str], tasks: Sequence[str] = ()) -> list[Unu
         unusual.append(
             Unusual("json", f"the answers are JSON, such as {_short(answers[0])}", "name the text in columns")
         )
+    elif len(answers) >= FEW_ROWS and _many(answers, _NAME.fullmatch):
+        cause = f"the answers are names of files or numbered ones, such as {_short(answers[0])}"
+        unusual.append(Unusual("names", cause, "name the text in columns"))
     elif _many(answers, _is_xml):
         unusual.append(
             Unusual("xml", f"the answers are XML, such as {_short(answers[0])}", "give their text")
@@ -114,8 +123,8 @@ def _ends_in_boxes(answer: str) -> str:
     return "text, then x1, y1, x2, y2" if boxes and upright else ""
 
 
-def _many(answers: Sequence[str], test: object) -> bool:
-    return sum(map(test, answers)) >= MOST * len(answers)
+def _many(answers: Sequence[str], test: Callable[[str], object]) -> bool:
+    return sum(bool(test(answer)) for answer in answers) >= MOST * len(answers)
 
 
 def _is_json(answer: str) -> bool:

@@ -58,7 +58,8 @@ def choose_columns(path: str | os.PathLike) -> dict[str, str]:
     columns = guess_columns(names)
     if not columns:
         return {}
-    candidates = [name for name in TEXT_COLUMNS if name in names and name != columns["images"]]
+    given = {name.lower(): name for name in reversed(names)}
+    candidates = [given[name] for name in TEXT_COLUMNS if name in given and given[name] != columns["images"]]
     texts = {name: [str(row[name]) for row in rows if row.get(name) is not None] for name in candidates}
     usual = [name for name in candidates if texts[name] and not unusual_answers(texts[name])]
     columns["text"] = next(iter(usual), columns["text"])

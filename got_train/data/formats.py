@@ -200,14 +200,18 @@ def _check_keys(keys: Iterable[str], known: Sequence[str], location: str, kind: 
 
 def _suggested(names: Sequence[str]) -> str:
     """`columns` for a table with these names, as YAML."""
-    columns = guess_columns(names) or {"images": "image", "text": "text"}
+    columns = guess_columns(names)
+    if not columns and len(names) > 1:
+        return f"{{images: {names[0]}, text: {names[1]}}} if it is these"
+    columns = columns or {"images": "image", "text": "text"}
     return "{" + ", ".join(f"{key}: {name}" for key, name in columns.items()) + "}"
 
 
 def guess_columns(names: Sequence[str]) -> dict[str, str]:
     """Which of these names stand for the picture and the answer; empty if none is like it."""
-    image = next((name for name in IMAGE_COLUMNS if name in names), None)
-    text = next((name for name in TEXT_COLUMNS if name in names and name != image), None)
+    given = {name.lower(): name for name in reversed(names)}
+    image = next((given[name] for name in IMAGE_COLUMNS if name in given), None)
+    text = next((given[name] for name in TEXT_COLUMNS if name in given and given[name] != image), None)
     if image is None or text is None:
         return {}
     others = {key: key for key in ("task", "box", "color", "document") if key in names}

@@ -34,8 +34,9 @@ FOLDER_FORMS = (
 )
 SAMPLED = 20  # texts of a folder that are looked at before any is read
 ONE_PICTURE = (*prompts.ONE_VIEW, "multi_crop", "multi_crop_ocr")  # tasks of a picture and a text
+_SPLITS = {"train", "training", "test", "val", "valid", "validation", "dev", "eval"}
 HEADLESS = ("image", "text")  # what the two columns of a CSV file without a head are
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = (",", ";", "\t", "|")
 _BOM, _SPACE = b"\xef\xbb\xbf", b" \t\r\n"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -93,17 +94,31 @@ class RecordFile(Sequence):
             if len(self._header) < 2 or self._reader.columns:
                 named = f"the first line names no columns but the picture {self._header[0]}"
                 raise RecordError(f"{self.path}:1: {named}; write a first line such as image,text")
+            self._refuse_third_column(len(starts) - 1)
             self._header = list(HEADLESS)
             return starts, blanks
         if len(self._header) == 2 and self._header[1].lower().endswith(pictures.SUFFIXES):
             self._header = list(reversed(HEADLESS))
             return starts, blanks
         try:
-            self._reader.columns_to_read(self._header, self.path)
+            self._reader.columns_to_read([name.strip() for name in self._header], self.path)
         except RecordError as error:
             self._refuse_headless(error)
             raise
         return starts[1:], array("q", [0, *(max(0, before - 1) for before in blanks)])
+
+    def _refuse_third_column(self, count: int) -> None:
+        """A last cell that says the split, or the same in all rows, is no part of their texts."""
+        rows = (csv_cells(self.path, self._bytes(row), self._delimiter) for row in range(min(count, SAMPLED)))
+        cells = list(rows)
+        last = {row[-1].strip().lower() for row in cells}
+        alike = {len(row) for row in cells} == {len(self._header)} and len(self._header) > 2
+        same = len(last) == 1 and len(cells) > 2
+        if alike and (same or last <= _SPLITS or all(cell.replace(".", "", 1).isdigit() for cell in last)):
+            raise RecordError(
+                f"{self.path}:1: {len(self._header)} cells a line and no head, the last such as "
+                f"{cells[0][-1].strip()!r}; write a first line such as image,text,split"
+            )
 
     def _refuse_headless(self, error: RecordError) -> None:
         """A first line with a picture's name without its suffix is a row and no head."""
@@ -319,8 +334,10 @@ def csv_delimiter(path: str) -> str:
     """What parts the cells of a file: behind the picture of its first line, or the commonest in that line."""
     location, raw = next(forward_lines(path), ("", b""))
     line = _text(location, raw)
+    if re.fullmatch(r"sep=.", line.strip(), re.IGNORECASE):
+        raise RecordError(f"{location}: {line.strip()!r} is for Excel alone; leave this line out")
     suffixes = "|".join(suffix[1:] for suffix in pictures.SUFFIXES)
-    if first := re.match(rf'(?:"[^"]*"|[^,;\t]+\.(?:{suffixes}))([,;\t])', line, re.IGNORECASE):
+    if first := re.match(rf'(?:"[^"]*"|[^,;\t|]+\.(?:{suffixes}))([,;\t|])', line, re.IGNORECASE):
         return first[1]
     return max(_DELIMITERS, key=line.count)
 
@@ -331,7 +348,10 @@ def csv_row(location: str, raw: bytes, header: Sequence[str], delimiter: str = "
         cells = [cells[0], delimiter.join(cells[1:])]
     if len(cells) != len(header):
         raise RecordError(f"{location}: {len(cells)} cells; expected {len(header)}, as in the first line")
-    return dict(zip(header, cells, strict=True))
+    return {
+        name.strip(): cell.lstrip() if name[:1] == " " else cell  # `image, text` has a space in all rows
+        for name, cell in zip(header, cells, strict=True)
+    }
 
 
 def csv_cells(location: str, raw: bytes, delimiter: str = ",") -> list[str]:

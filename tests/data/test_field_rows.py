@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from got_train.data.answers import unusual_answers
+from got_train.data.columns import choose_columns
 from got_train.data.record import RecordError
 from got_train.data.records import read_records
 
@@ -115,6 +116,44 @@ def test_a_head_of_other_names_is_answered_with_the_columns_to_write(tmp_path):
     assert read_records(tmp_path / "labels.csv", task="ocr", columns={"images": "filename", "text": "words"})
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "texts"),
+    [
+        ("l.csv", "0.png|Town, gate\n1.png|Mill\n", ["Town, gate", "Mill"]),
+        ("l.csv", "image, text\n0.png, Town\n1.png, Mill\n", ["Town", "Mill"]),
+        ("l.csv", "Image;Text\n0.png;Town, gate\n1.png;Mill\n", ["Town, gate", "Mill"]),
+        ("l.csv", "0.png,Town,gate\n1.png,Mill,wheel\n", ["Town,gate", "Mill,wheel"]),
+    ],
+)
+def test_lists_of_pictures_and_texts_are_read_whatever_parts_them(tmp_path, name, content, texts):
+    for number in (0, 1):
+        Image.new("L", (40, 20), 255).save(tmp_path / f"{number}.png")
+    (tmp_path / name).write_text(content)
+    columns = choose_columns(tmp_path / name) or None
+    assert [record.text for record in read_records(tmp_path / name, task="ocr", columns=columns)] == texts
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("0.png,Town,train\n1.png,Mill,test\n", "3 cells a line and no head, the last such as 'train'"),
+        ("0.png,Town,1\n1.png,Mill,2\n", "3 cells a line and no head, the last such as '1'"),
+        ("0.png,a,x\n1.png,b,x\n2.png,c,x\n", "3 cells a line and no head, the last such as 'x'"),
+        ("sep=;\nimage;text\n0.png;Town\n", "'sep=;' is for Excel alone; leave this line out"),
+        (
+            "Bild;Wortlaut\n0.png;Town\n",
+            r"columns which to read, such as {images: Bild, text: Wortlaut} if it",
+        ),
+    ],
+)
+def test_a_list_that_may_be_read_wrongly_is_refused_with_the_line_to_change(tmp_path, content, said):
+    for number in range(3):
+        Image.new("L", (40, 20), 255).save(tmp_path / f"{number}.png")
+    (tmp_path / "l.csv").write_text(content)
+    with pytest.raises(RecordError, match=said):
+        read_records(tmp_path / "l.csv", task="ocr")
+
+
 # ---- answers that are none
 
 
@@ -132,6 +171,9 @@ def test_a_head_of_other_names_is_answered_with_the_columns_to_write(tmp_path):
         (["[[1, 2], [3, 2], [3, 4], [1, 4]] ('Town', 0.9)"] * 2, ["boxes"]),
         (["price 0.51 0.5 0.31 0.22", "date 0.2 0.3 0.1 0.1"], ["boxes"]),
         (["12.50", "7", "1,000"], ["numbers"]),
+        (["/data/a.png", "b.JPG", "c/d.tif"], ["names"]),
+        (["img_00001", "img_00002", "Line-3"], ["names"]),
+        (["INV-00012", "INV-00013", "INV-00099"], []),  # what a field of a form may well say
         (["page"] * 6, ["equal"]),
         (["invoice", "receipt"] * 60, ["equal"]),
         (["page", "page"], []),

@@ -154,6 +154,7 @@ def test_what_a_tool_calls_not_legible_is_counted_however_it_writes_it(convert, 
         ("m.json", json.dumps({"metainfo": {}, "data_list": []}), "MMOCR's labels"),
         ("x.json", json.dumps({"lang": "zh", "version": "0.1", "documents": []}), "XFUND's labels"),
         ("h.json", json.dumps({"info": {}, "annotations": []}), "HierText's labels"),
+        ("l.xlsx", b"PK\x03\x04", "a spreadsheet; save it as CSV in UTF-8"),
         ("w.txt", json.dumps({"file_name": "p1.png", "annotations": []}), "a page of WildReceipt"),
         (
             "mets.xml",

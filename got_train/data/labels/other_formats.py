@@ -11,6 +11,7 @@ from got_train.data.formats import foreign_rows
 from got_train.data.line_files import has_utf16_mark
 from got_train.strict_files import strict_json
 
+_ENDINGS = (".box", ".tsv", ".json", ".xlsx", ".xls", ".ods")  # of such files in a folder
 SAMPLED = 20  # lines of a file
 _BOX = re.compile(r"\S.*?(?: \d+){5}")  # a character, left, bottom, right, top, page
 
@@ -44,9 +45,11 @@ def _of_inner_folder(path: str) -> str:
 def other_format(path: str) -> str:
     """What a file is, or the first .box file of a folder, and what helps; empty where nobody knows it."""
     if os.path.isdir(path):
-        names = sorted(name for name in os.listdir(path) if name.lower().endswith((".box", ".tsv", ".json")))
+        names = sorted(name for name in os.listdir(path) if name.lower().endswith(_ENDINGS))
         files = [os.path.join(path, name) for name in names][:SAMPLED]
         return next(filter(None, map(_named, files)), "") or _of_inner_folder(path)
+    if path.lower().endswith((".xlsx", ".xls", ".ods")):
+        return f"{path}: a spreadsheet; save it as CSV in UTF-8"
     if has_utf16_mark(path):
         return f"{path}: is UTF-16; save it as UTF-8"
     lines = text_lines(path)[:SAMPLED] if path.lower().endswith(".box") else []
