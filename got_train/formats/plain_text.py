@@ -10,4 +10,5 @@ def canonical_text(text: str) -> str:
 
     Answers can only come in this form, so a reference in another one could never be reached.
     """
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")  # a file's mark is no text
+    return unicodedata.normalize("NFC", text).strip()

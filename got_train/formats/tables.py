@@ -119,6 +119,8 @@ _LENGTH = re.compile(r"\s*\[\s*-?[\d.]*\s*(?:pt|mm|cm|in|ex|em|sp|bp|\\\w+)\s*\]
 _COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)(?<!\d)%[^\n]*\n?[ \t]*")
 _BEGIN = re.compile(r"\\begin\s*\{(" + "|".join(map(re.escape, ENVIRONMENTS)) + r")\}")
 _HTML = re.compile(r"<(/?)table\b[^>]*>", re.IGNORECASE)
+_CELL_TAG = re.compile(r"</?(?:table|thead|tbody|tfoot|tr|t[dh]|caption)\b[^>]*>", re.IGNORECASE)
+_BLANK = re.compile(r"\n[ \t\r]*\n")
 _RULE_LINE = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
 _FLOAT = re.compile(
     r"[ \t]*\\(?:begin\s*\{table\*?\}(?:\[[^\]]*\])?|end\s*\{table\*?\}|centering\b)[ \t]*\n?"
@@ -190,7 +192,17 @@ def _html_tables(text: str) -> Iterator[Table]:
             if not depth:
                 yield Table(text[start : match.end()], "html", start, match.end())
     if depth:
-        yield Table(text[start:] + "</table>" * depth, "html", start, len(text), closed=False)
+        end = _html_end(text, start)
+        yield Table(text[start:end] + "</table>" * depth, "html", start, end, closed=False)
+
+
+def _html_end(text: str, start: int) -> int:
+    """Where one without an end ends: at the first blank line behind its last tag, or with the text."""
+    last = start
+    for match in _CELL_TAG.finditer(text, start):
+        last = match.end()
+    blank = _BLANK.search(text, last)
+    return blank.start() if blank else len(text)
 
 
 def _markdown_tables(text: str) -> Iterator[Table]:

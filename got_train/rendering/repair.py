@@ -14,6 +14,9 @@ _TOKEN = re.compile(
     r"\\begin\s*\{(?P<begin>[A-Za-z]+\*?)\}|\\end\s*\{(?P<end>[A-Za-z]+\*?)\}|\\.|[{}]", re.DOTALL
 )
 _OPENING = re.compile(r"(?<!\\)\\(?P<kind>[(\[])|\\begin\{(?P<name>tabular|table|itemize|enumerate)\}")
+LISTS = ("itemize", "enumerate")
+_BLANK = re.compile(r"\s*\n\s*\n")
+_AFTER_ITEMS = re.compile(r"\s*\n\s*\n\s*(?=\S)(?!\\begin)(?!(?:(?!\\begin|\\end).)*\\item)", re.DOTALL)
 _FORMULA = re.compile(r"(?<!\\)(\\\()(.*?)(\\\))|(?<!\\)(\\\[)(.*?)(\\\])", re.DOTALL)
 _CLOSING = {"(": "\\)", "[": "\\]"}
 _SIDE = re.compile(r"\\(left|right)(?![A-Za-z])")
@@ -107,10 +110,12 @@ def _formula_end(text: str, match: re.Match) -> int | None:
 
 
 def _limit(text: str, match: re.Match) -> int:
-    """Where formulas and tables end that have no end: their paragraph, what they stand in, or the text."""
+    """Where formulas, tables and lists end that have no end: their paragraph (of lists the first without an
+    item behind it), what they stand in, or the text.
+    """
     ends = [match.end() + len(text[match.end() :].rstrip())]
-    if match["kind"] or match["name"] == "tabular":
-        blank = re.compile(r"\s*\n\s*\n").search(text, match.end())
+    if match["name"] != "table":
+        blank = (_AFTER_ITEMS if match["name"] in LISTS else _BLANK).search(text, match.end())
         ends += [blank.start()] if blank else []
         outer = outer_end(text, match.end())
         ends += [match.end() + len(text[match.end() : outer].rstrip())] if outer is not None else []

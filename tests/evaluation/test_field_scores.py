@@ -63,7 +63,8 @@ def test_a_reference_in_another_unicode_form_can_be_reached():
 
 
 @pytest.mark.parametrize(
-    "reference", ["two\nlines\n", "two\r\nlines", "two\rlines", " two\nlines\t", "two\nlines"]
+    "reference",
+    ["two\nlines\n", "two\r\nlines", "two\rlines", " two\nlines\t", "\ufefftwo\nlines", "two\nlines"],
 )
 def test_line_ends_and_white_space_around_a_reference_do_not_count(reference):
     scored = score_predictions([Prediction(reference, "two\nlines", "ocr")])[0]

@@ -215,6 +215,21 @@ CUT = {  # an answer that was cut off, what its note begins with, and its blocks
         [("paragraph", ""), ("paragraph", "After text")],
     ),
     "a list": ("\\begin{itemize}\n\\item a\n\\item b", "\\begin{itemize} has no end", [("list", "a b")]),
+    "a list before other text": (
+        "\\begin{itemize}\n\\item a\n\n\\item b\n\nAfter text",
+        "\\begin{itemize} has no end",
+        [("list", "a b"), ("paragraph", "After text")],
+    ),
+    "a list in a list": (
+        "\\begin{enumerate}\n\\item a\n\\begin{itemize}\n\\item b\n\\end{enumerate}\n\nAfter text",
+        "\\begin{itemize} has no end",
+        [("paragraph", ""), ("paragraph", "After text")],  # nested lists stay as they are written
+    ),
+    "an HTML table before other text": (
+        "<table><tr><td>a</td></tr><tr><td>b\n\nAfter text",
+        "<table> has no end",
+        [("table", "a b"), ("paragraph", "After text")],
+    ),
     "an HTML table": ("<table><tr><td>a</td><td>b", "<table> has no end", [("table", "a b")]),
     "a table in a table float": (
         "\\begin{table}\\begin{center}\\begin{tabular}{l} a \\\\ b \\\\ \\end{center}\\end{table} After text",
