@@ -18,6 +18,11 @@ PEFT_CONFIG, PADDLENLP_CONFIG = "adapter_config.json", "lora_config.json"
 WHOLE = ("model.safetensors", "model.safetensors.index.json", "model_state.pdparams")
 _ADAPTER_NAME = re.compile(r"\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)\b")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+_POINTER, _POINTER_SIZE = b"version https://git-lfs", 1024
+_QUANTIZED = re.compile(r"\.(qweight|qzeros|SCB|weight\.(absmax|quant_map|quant_state.*))$")
+# GOT's own names, and what the stages begin with
+_KNOWN_KIND = re.compile(r".*(got|vary).*|qwen2?|opt|sam.*", re.IGNORECASE)
 _STEP = re.compile(r"(checkpoint|step|global_step)[-_]?\d+")
 # files of other runtimes, by suffix
 _GRAPHS = {
@@ -43,9 +48,13 @@ def refuse_foreign(folder: str | os.PathLike) -> None:
             f"{folder}: no such folder, and nothing is downloaded here; if this is a model on Hugging Face, "
             f"use `hf download {folder} --local-dir GOT_weights` and give GOT_weights"
         )
-    if not path.is_dir() or any((path / name).is_file() for name in WHOLE):
+    if not path.is_dir():
         return
-    if (path / PEFT_CONFIG).is_file():
+    _refuse_pointers(path)
+    if any((path / name).is_file() for name in WHOLE):
+        _refuse_other_model(path)
+        return
+    if (path / PEFT_CONFIG).is_file() or any((path / name).is_file() for name in _PEFT_WEIGHTS):
         raise CheckpointError(f"{path}: {_peft(path)}, not one of got_train; {_MERGE}")
     if (path / PADDLENLP_CONFIG).is_file() or any(path.glob("lora_model_state*.pdparams")):
         raise CheckpointError(
@@ -59,11 +68,41 @@ def refuse_foreign(folder: str | os.PathLike) -> None:
     steps = sorted((entry.name for entry in path.iterdir() if _STEP.fullmatch(entry.name)), key=natural_order)
     if steps:
         raise CheckpointError(f"{path}: a folder of checkpoints; use one of them, such as {path / steps[-1]}")
+    if (path / "zero_to_fp32.py").is_file():
+        raise CheckpointError(
+            f"{path}: a checkpoint of DeepSpeed; run its zero_to_fp32.py and give the folder of the result"
+        )
     for file in sorted(path.iterdir()):
         if file.suffix in _GRAPHS:
             raise CheckpointError(
                 f"{file}: {_GRAPHS[file.suffix]}; use the folder of safetensors that it was made of"
             )
+
+
+def _refuse_pointers(path: Path) -> None:
+    """Raises for what git left in the place of large files."""
+    for file in sorted(path.iterdir()):
+        if file.is_file() and file.stat().st_size < _POINTER_SIZE and file.read_bytes().startswith(_POINTER):
+            raise CheckpointError(f"{file}: a pointer of Git LFS and no content; use `git lfs pull` there")
+
+
+def _refuse_other_model(path: Path) -> None:
+    """Raises for a whole model of another kind, told by its config or the names of its weights."""
+    from .tensor_io import tensor_entries  # numpy, which --help does without
+
+    try:
+        config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
+        names = list(tensor_entries(path)) if (path / WHOLE[0]).is_file() else []
+    except (CheckpointError, OSError):  # who reads them says what is wrong
+        return
+    refuse_adapter_names(path, names)
+    if any(map(_QUANTIZED.search, names)):
+        raise CheckpointError(
+            f"{path}: quantized weights (GPTQ, AWQ or bitsandbytes); use those that they were made of"
+        )
+    kind = config.get("model_type")
+    if isinstance(kind, str) and kind and not _KNOWN_KIND.fullmatch(kind):
+        raise CheckpointError(f"{path}: a model of type {kind[:80]!r}; expected GOT's weights, in any layout")
 
 
 def refuse_adapter_names(path: Path, names: Iterable[str]) -> None:
