@@ -44,7 +44,7 @@ test: .venv/.installed
 	$(BIN)/python -m ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/got precompile
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 # the same as a machine without the optional programs, fonts and packages would run it, whatever this one has
 test-bare:
