@@ -216,7 +216,8 @@ def _left(folder: Path, taken: bool, label_files: Mapping[str, str] | None = Non
 def _is_labels(path: Path) -> bool:
     """A label file with positions; a .txt beside its picture is an answer unless it holds boxes."""
     try:
-        return path.suffix.lower() in readers.LABEL_SUFFIXES and bool(readers.label_format(str(path)))
+        form = readers.label_format(str(path)) if path.suffix.lower() in readers.LABEL_SUFFIXES else ""
+        return form not in ("", "SROIE key information")
     except (ValueError, OSError):
         return False
 

@@ -147,6 +147,7 @@ class TextFolder(Sequence):
     """Pictures of a folder, each with its answer in a .txt file of the same name beside it.
 
     With `image_root` the pictures are looked for there. The last line end of a file is not part of its text.
+    A text may also be called 1.TXT, 1.gt.txt (as OCRopus, Tesseract and Kraken have it) or 1.png.txt.
     """
 
     def __init__(
@@ -157,11 +158,12 @@ class TextFolder(Sequence):
         self._folder, self._task = str(folder), self._reader.task or "ocr"
         if self._task not in ONE_PICTURE:
             raise RecordError(f"{folder}: task is {self._task!r}; expected one of {', '.join(ONE_PICTURE)}")
-        texts = {Path(name).stem for name in os.listdir(folder) if name.endswith(".txt") and name[0] != "."}
+        self._texts = self._text_files(folder)
+        texts = set(self._texts)
         if not os.path.isdir(root):
             raise RecordError(f"{root}: no such folder; expected the folder of the images")
         self._images = pictures.image_files(root)
-        stems = [Path(image).stem for image in self._images]
+        stems = [self._stem(image) for image in self._images]
         if not texts and not stems:
             raise RecordError(f"{folder}: holds no records; expected {FOLDER_FORMS}")
         for alone, other, ending in (
@@ -178,10 +180,33 @@ class TextFolder(Sequence):
             twice = next(stem for stem in stems if stems.count(stem) > 1)
             raise RecordError(f"{root}: {stems.count(twice)} pictures {twice}; expected one a text")
 
+    @staticmethod
+    def _text_files(folder: str | os.PathLike) -> dict[str, str]:
+        """The texts of a folder by what they share with the names of their pictures."""
+        files: dict[str, str] = {}
+        for name in sorted(os.listdir(folder)):
+            if name[0] == "." or not name.lower().endswith(".txt"):
+                continue
+            stem = Path(name).stem
+            shared = Path(stem).stem if stem.lower().endswith((".gt", *pictures.SUFFIXES)) else stem
+            if shared in files:
+                raise RecordError(f"{folder}: {files[shared]} and {name}; expected one text a picture")
+            files[shared] = name
+        return files
+
+    def _stem(self, image: str) -> str:
+        """What the picture shares with its text; of OCRopus' 1.bin.png and 1.nrm.png that is 1."""
+        stem = Path(image).stem
+        short = stem.removesuffix(".bin").removesuffix(".nrm").removesuffix(".gt")
+        return short if stem not in self._texts and short in self._texts else stem
+
+    def _text_of(self, image: str) -> str:
+        return os.path.join(self._folder, self._texts[self._stem(image)])
+
     def _refuse_boxes(self) -> None:
         """A .txt beside a picture is its answer, unless it holds boxes: nobody means these as text."""
         images = self._images[:: max(1, len(self._images) // SAMPLED)]
-        files = [os.path.join(self._folder, Path(image).stem + ".txt") for image in images]
+        files = [self._text_of(image) for image in images]
         forms = [box_format(text_lines(file)) for file in files]
         boxes = [(file, form) for file, form in zip(files, forms, strict=True) if form]
         if len(boxes) > len(files) / 2 and "boxes" not in self._reader.accept_answers:
@@ -196,7 +221,7 @@ class TextFolder(Sequence):
 
     def __getitem__(self, index: int) -> Record:
         image = self._images[checked_index(index, len(self))]
-        location = os.path.join(self._folder, Path(image).stem + ".txt")
+        location = self._text_of(image)
         try:
             text = Path(location).read_text(encoding="utf-8-sig").removesuffix("\n")
         except UnicodeDecodeError as error:

@@ -332,3 +332,70 @@ def test_numbers_of_pandas_are_no_questions(folder):
     content = ",image,text\n" + "\n".join(f"{number},{number}.png,line {number}" for number in (1, 2, 3))
     (document,), notes = opened(folder, "a.csv", content)
     assert len(document.records) == 3 and not any("question" in note for note in notes)
+
+
+# ---- Label Studio
+
+
+def region(text, name="transcription"):
+    value = {"x": 10, "y": 5, "width": 50, "height": 10, "text": [text]}
+    size = {"original_width": 400, "original_height": 200}
+    return {"id": "a", "type": "textarea", "from_name": name, **size, "value": value}
+
+
+def test_an_annotation_in_a_file_of_its_own_is_read_with_its_task(convert):
+    task = {"id": 1, "data": {"ocr": "/data/upload/1/ab12cd34-p1.png"}}
+    code, texts, _ = convert(
+        {"1.json": json.dumps({"id": 7, "task": task, "result": [region("a")]})}, "1.json"
+    )
+    assert (code, texts) == (0, ["a"])
+    code, _, said = convert({"2.json": json.dumps({"id": 7, "task": 1, "result": [region("a")]})}, "2.json")
+    assert code == 2 and "an annotation of Label Studio without the data of its task; export JSON" in said
+
+
+def test_a_text_of_a_region_that_another_replaces_is_counted(convert):
+    results = [region("Hello you"), region("Hallo", "corrected")]
+    task = {"data": {"ocr": "p1.png"}, "annotations": [{"result": results}]}
+    code, texts, said = convert({"e.json": json.dumps([task])}, "e.json")
+    assert (code, texts) == (0, ["Hallo"])
+    assert "1 texts of a region before its last left out (2 words)" in said
+
+
+# ---- folders of pictures and texts
+
+
+@pytest.mark.parametrize(
+    ("text", "picture"),
+    [
+        ("{}.TXT", "{}.PNG"),
+        ("{}.gt.txt", "{}.png"),
+        ("{}.gt.txt", "{}.bin.png"),
+        ("{}.gt.txt", "{}.nrm.png"),
+        ("{}.png.txt", "{}.png"),
+        ("{}.gt.txt", "{}.gt.png"),
+    ],
+)
+def test_texts_are_found_by_every_usual_name(tmp_path, text, picture):
+    for name in ("page.1", "page.2"):
+        Image.new("L", (40, 20), 255).save(tmp_path / picture.format(name), "PNG")
+        (tmp_path / text.format(name)).write_text(name)
+    records = read_records(tmp_path)
+    assert [record.text for record in records] == ["page.1", "page.2"]
+    assert records[0].location.endswith(text.format("page.1"))
+
+
+def test_two_texts_of_one_picture_are_refused(tmp_path):
+    Image.new("L", (40, 20), 255).save(tmp_path / "1.png")
+    for name in ("1.txt", "1.gt.txt"):
+        (tmp_path / name).write_text("a")
+    with pytest.raises(RecordError, match="1.gt.txt and 1.txt; expected one text a picture"):
+        read_records(tmp_path)
+
+
+def test_the_fields_of_sroie_are_named_and_not_called_labels_with_positions(tmp_path, convert):
+    fields = json.dumps({"company": "A", "total": "3"})
+    code, _, said = convert({"key/0.json": fields}, pictures=("img/0.jpg",))
+    assert code == 2 and "SROIE key information (company, date, address, total), no text of a page" in said
+    documents, notes = find_documents(str(tmp_path), "")
+    read_documents(documents, notes)
+    assert not any("with positions" in note for note in notes)

@@ -26,6 +26,8 @@ def tool_of(first: object) -> str:
     keys = first.keys()
     if "data" in keys and keys & {"annotations", "completions", "predictions"}:
         return "Label Studio"
+    if isinstance(first.get("result"), list) and "task" in keys:
+        return "Label Studio annotation"
     if any(label_studio.is_min_result(value) for value in first.values()):
         return "Label Studio JSON_MIN"
     if {"shapes", "imagePath"} <= keys:
@@ -170,6 +172,7 @@ def _sroie_keys(content: Mapping[str, Any], path: str, image_root: str | None) -
 _READERS: dict[str, Callable[[Any, str, str | None], Pages]] = {
     "Label Studio": label_studio.pages,
     "Label Studio JSON_MIN": label_studio.min_pages,
+    "Label Studio annotation": label_studio.annotation_page,
     "LabelMe": _labelme,
     "VIA": _via,
     "FUNSD": _funsd,

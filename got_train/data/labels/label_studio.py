@@ -37,6 +37,15 @@ def pages(tasks: Sequence, path: str, image_root: str | None) -> Pages:
             yield error
 
 
+def annotation_page(annotation: Mapping[str, Any], path: str, image_root: str | None) -> Pages:
+    """The page of a file that holds one annotation and its task, as a target storage has them."""
+    task = annotation.get("task")
+    if not isinstance(task, dict) or "data" not in task:
+        yield RecordError(f"{path}: an annotation of Label Studio without the data of its task; export JSON")
+        return
+    yield from pages([{"data": task["data"], "annotations": [annotation]}], path, image_root)
+
+
 def _page(task: Any, path: str, location: str, image_root: str | None) -> LabelledPage:
     if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
         raise RecordError(f"{location}: {shorten(task)}; a task of Label Studio with data and annotations")
@@ -48,11 +57,16 @@ def _page(task: Any, path: str, location: str, image_root: str | None) -> Labell
         raise RecordError(f"{location}: data names no picture; {', '.join(SUFFIXES[:3])} ...")
     left_out = [("further annotations of a page left out", unread) for unread in done[1:]]
     left_out += [("cancelled annotations left out", unread) for unread in cancelled]
+    left_out += [
+        ("texts of a region before its last left out", unread) for unread in map(_replaced, done[:1])
+    ]
     if not done:
         predictions = _objects(task.get("predictions"))
         left_out += [("predictions that nobody has accepted left out", unread) for unread in predictions]
     lost = tuple(
-        (cause, Label(" ".join(_texts(unread)), None, location=location)) for cause, unread in left_out
+        (cause, Label(" ".join(_texts(unread)), None, location=location))
+        for cause, unread in left_out
+        if unread
     )
     return _page_of(_regions(done[0] if done else {}), pictures[0], path, location, image_root, lost)
 
@@ -66,6 +80,19 @@ def _regions(annotation: Mapping[str, Any]) -> dict[Any, dict]:
             region |= result["value"]
             region.setdefault("size", [result.get("original_width"), result.get("original_height")])
     return regions
+
+
+def _replaced(annotation: Mapping[str, Any]) -> dict[str, list[dict]]:
+    """The results whose text another one of the same region replaces."""
+    last: dict[Any, dict] = {}
+    replaced = []
+    for result in _objects(annotation.get("result")):
+        value = result.get("value")
+        if isinstance(value, dict) and "text" in value and "id" in result:
+            before = last.get(result["id"])
+            replaced += [before] if before is not None and before["value"]["text"] != value["text"] else []
+            last[result["id"]] = result
+    return {"result": replaced} if replaced else {}
 
 
 def _texts(annotation: Mapping[str, Any]) -> Iterator[str]:

@@ -38,6 +38,7 @@ LABEL_FOLDERS = (
     "page",
     "alto",
     "xml",
+    "key",
 )  # of a data set
 _PICTURES = {"file", "image", "images"}  # keys of a page of lines
 _OF_PAGES = (".pdf", ".tif", ".tiff")
