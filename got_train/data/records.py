@@ -272,15 +272,28 @@ def _refuse_split(path: str, split: str) -> None:
         raise RecordError(f"{path}: split {split!r} of data without splits; leave it out")
 
 
+def name_from(folder: str | os.PathLike, image: str | os.PathLike) -> str:
+    """A path as a file in that folder names it: relative, so that both can be moved together; or absolute
+    where they have no folder in common, so that the file alone can.
+    """
+    try:
+        shared = os.path.commonpath([os.path.abspath(image), os.path.abspath(folder)])
+    except ValueError:  # two drives
+        return Path(os.path.abspath(image)).as_posix()
+    if shared == os.path.dirname(shared):
+        return Path(os.path.abspath(image)).as_posix()
+    return Path(os.path.relpath(image, folder)).as_posix()
+
+
 def as_row(record: Record, folder: Path) -> dict:
-    """A record in our own form, its images relative to the folder of its file."""
+    """A record in our own form, its images named from the folder of its file."""
     inside = next((image for image in record.images if isinstance(image, EncodedImage)), None)
     if inside is not None:
         raise RecordError(
             f"{record.location}: image {inside} is inside its file; save it, a line can only name it"
         )
     row = {
-        "images": [Path(os.path.relpath(image, folder)).as_posix() for image in record.images],
+        "images": [name_from(folder, image) for image in record.images],
         "task": record.task,
         "text": record.text,
     }

@@ -17,6 +17,7 @@ from got_train.data.records import (
     Record,
     RecordError,
     RecordFile,
+    name_from,
     read_meta,
     read_records,
     write_records,
@@ -623,3 +624,15 @@ def test_records_are_read_without_paddle():
     code = "import sys, got_train.data.records; print([name for name in sys.modules if 'paddle' in name])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("folder", "image", "name"),
+    [
+        ("/home/me/data", "/home/me/pages/1.png", "../pages/1.png"),
+        ("/home/me/data", "/mnt/scans/1.png", "/mnt/scans/1.png"),
+        ("data", "data/pages/1.png", "pages/1.png"),
+    ],
+)
+def test_a_row_names_pictures_relatively_unless_they_share_no_folder_with_it(folder, image, name):
+    assert name_from(folder, image) == name
