@@ -6,7 +6,7 @@ Knows files and which may be compared; what is better or worse is comparison's a
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,9 @@ def compare_files(
 ) -> str:
     """Several evaluations side by side, as markdown: their folders, metrics.json, or files of predictions.
 
-    Runs with other data, prompts or decoding are refused unless forced. If the first and the last have their
-    samples too, a table of what got better or worse follows, and a report of both goes to `output_dir`.
+    Runs with other data, prompts or decoding are refused unless forced. Of each run that has its samples, as
+    the first has, a table follows of what is better or worse than in the first; p values are adjusted over
+    all of them. A report of the first and the last goes to `output_dir`.
     """
     from . import comparison
 
@@ -40,8 +41,13 @@ def compare_files(
     parts = [comparison.side_by_side(runs)]
     first, last = map(_samples_file, (files[0], files[-1]))
     if len(files) > 1 and first and last:
-        deltas = _deltas(first, last, runs, output_dir)
-        parts += [comparison.delta_table(deltas), "\n".join(delta.sentence() for delta in deltas)]
+        names = list(runs)
+        samples = {
+            name: file for name, file in zip(names[1:], map(_samples_file, files[1:]), strict=True) if file
+        }
+        for name, deltas in _deltas(first, samples, runs, output_dir).items():
+            parts += [comparison.delta_table(deltas, (names[0], name))]
+            parts += ["\n".join(delta.sentence() for delta in deltas)]
     elif output_dir is not None:
         raise EvaluationError(f"--output-dir: a report needs {SAMPLES} of two runs beside their {METRICS}")
     return "\n\n".join([*parts, *notes])
@@ -125,22 +131,29 @@ def _samples_file(file: Path) -> Path | None:
 
 
 def _deltas(
-    first: Path, last: Path, runs: dict[str, dict[str, Any]], output_dir: str | os.PathLike | None
-) -> list[MetricDelta]:
-    """What got better or worse from the first to the last run; a report of both where it is asked for."""
-    from .comparison import metric_deltas, setting_differences
+    first: Path,
+    samples: Mapping[str, Path],
+    runs: Mapping[str, dict[str, Any]],
+    output_dir: str | os.PathLike | None,
+) -> dict[str, list[MetricDelta]]:
+    """What each of these runs does better or worse than the first; a report of the last if asked for."""
+    from .comparison import adjusted_deltas, metric_deltas, setting_differences
     from .other_system import read_other
     from .schema import EvaluationConfig
     from .scored import score_predictions
 
     metrics = runs[list(runs)[-1]]
     unit, case = metrics["unit"], metrics.get("case", "kept")
-    after = read_samples(last, unit, case)
-    others = read_other(first, [row.prediction for row in after])
-    before = score_predictions(others, unit, case=case)
-    deltas = metric_deltas(before, after)
+    deltas: dict[str, list[MetricDelta]] = {}
+    for name, file in samples.items():
+        after = read_samples(file, unit, case)
+        others = read_other(first, [row.prediction for row in after])
+        before = score_predictions(others, unit, case=case)
+        deltas[name] = metric_deltas(before, after)
+    adjusted = iter(adjusted_deltas([delta for own in deltas.values() for delta in own]))
+    deltas = {name: [next(adjusted) for _ in own] for name, own in deltas.items()}
     if output_dir is not None:
-        rows = [delta.row() for delta in deltas]
+        rows = [delta.row() for delta in deltas[list(runs)[-1]]]
         notes = setting_differences(runs)
         metrics = {**metrics, "comparison": {"with": str(first.parent), "notes": notes, "skills": rows}}
         target = Path(output_dir)

@@ -79,6 +79,12 @@ def metric_deltas(
     for task, rows in tasks.items():
         names = [*metrics, *(_task_metric_names(rows) if with_task_metrics and task != ALL else ())]
         deltas += filter(None, (_delta(task, name, rows) for name in names))
+    return adjusted_deltas(deltas)
+
+
+def adjusted_deltas(deltas: Sequence[MetricDelta]) -> list[MetricDelta]:
+    """With p values adjusted over all of them, whatever was done before, and their verdicts."""
+    deltas = [replace(delta, p=delta.difference.p) for delta in deltas]
     # of too few documents no test can tell anything, so these do not make the others less sure
     tested = [delta for delta in deltas if 2 / 2**delta.difference.clusters <= MAX_P]
     adjusted = dict(zip(map(id, tested), holm([delta.p for delta in tested]), strict=True))
@@ -102,8 +108,8 @@ def matched_pairs(before: Run, after: Run) -> list[Pair]:
     return pairs
 
 
-def delta_table(deltas: Sequence[MetricDelta]) -> str:
-    """Task x metric, before and after, with the verdict in words, as markdown."""
+def delta_table(deltas: Sequence[MetricDelta], runs: tuple[str, str] = ("before", "after")) -> str:
+    """Task x metric, both runs, with the verdict on the second in words, as markdown."""
     rows = [
         [
             *(delta.task, delta.metric, delta.verdict, f"{delta.before:.4f}", f"{delta.after:.4f}"),
@@ -114,7 +120,7 @@ def delta_table(deltas: Sequence[MetricDelta]) -> str:
         ]
         for delta in deltas
     ]
-    head = ["task", "metric", "verdict", "before", "after", "change", "95%", "p (Holm)", "rows"]
+    head = ["task", "metric", "verdict", *runs, "change", "95%", "p (Holm)", "rows"]
     return markdown(head, rows, texts=3)
 
 

@@ -132,8 +132,20 @@ def settings(run: Run) -> str:
     return (
         f"<h2 id=settings>Settings</h2>{table(('setting', 'value', 'default'), rows, words=3)}"
         "<details><summary>all settings</summary>"
-        f"<pre class=text>{escaped(dump_config(run.config))}</pre></details>"
+        f"<pre class=text>{escaped(_all_settings(run.config))}</pre></details>"
     )
+
+
+def _all_settings(config: Config) -> str:
+    """As YAML; sizes of a model that the run does not make are left out, for they are its checkpoint's."""
+    import yaml
+
+    values = yaml.safe_load(dump_config(config))
+    if config.model.init_from:
+        values["model"] = {
+            key: value for key, value in values["model"].items() if key not in ("vision", "decoder")
+        }
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _said(value: Any) -> str:

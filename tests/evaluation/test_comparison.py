@@ -244,3 +244,20 @@ def test_files_of_predictions_are_compared_like_evaluations(tmp_path):
     shown = compare_files([one, two])
     assert "| task | metric        |    one |    two |  change |" in shown
     assert "| ocr  | cer           | better " in shown
+
+
+def test_of_three_runs_each_is_compared_with_the_first_and_all_lines_are_adjusted_together(tmp_path):
+    """The second is better in 6 of 6 documents: p 2 / 2 ** 6 alone, and with twice as many lines more."""
+    first = system(tmp_path, "first", [row(n, 2, id=str(n)) for n in range(6)])
+    second = system(tmp_path, "second", [row(n, 1, id=str(n)) for n in range(6)])
+    third = system(tmp_path, "third", [row(n, 2, id=str(n)) for n in range(6)])
+    pair, triple = compare_files([first, second]), compare_files([first, second, third])
+    heads = [line.split("|")[4:6] for line in triple.splitlines() if "verdict" in line]
+    assert [[name.strip() for name in head] for head in heads] == [["first", "second"], ["first", "third"]]
+    assert "ocr: edit_distance unchanged at 0.2857 in all 6 rows" in triple
+
+    def p_of(shown):
+        line = next(line for line in shown.splitlines() if line.startswith("| ocr  | edit_distance "))
+        return float(line.split("|")[8])
+
+    assert 2 / 2**6 <= p_of(pair) < p_of(triple)

@@ -158,6 +158,7 @@ def test_train_writes_the_page_and_it_says_what_the_files_say(tuned):
     assert seen.row("train")[2:4] == ["6", "1"]  # rows, bad, of the check
     (bad,) = [json.loads(line) for line in (tuned / "quarantine-0.jsonl").read_text().splitlines()]
     assert seen.row(bad["location"]) == [bad["location"], bad["cause"]]
+    assert "init_from:" in words and "vocab_size: 151860" not in words  # sizes are those of the checkpoint
     assert "20 rows entered 4 steps" in words
     assert "1 rows could not be used; they were drawn 4 times" in words
 
