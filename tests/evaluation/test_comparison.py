@@ -1,8 +1,8 @@
 """Two runs compared: what got better or worse, in words, and when that is inconclusive."""
 
 import json
-import re
 import random
+import re
 
 import pytest
 
