@@ -60,6 +60,7 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
 }
+SAMPLING = ("top_k", "min_p")  # at temperature 0 any value of them leaves the most probable token
 
 
 class UnknownModelError(RequestError):
@@ -138,7 +139,9 @@ def _check_fields(body: Json) -> None:
             near = get_close_matches(name, (*KNOWN, *NEUTRAL), 1)
             hint = f"did you mean {near[0]}?" if near else "leave it out"
             raise RequestError(f"{name[:60]}: no such field; {hint}")
-        if value is not None and value not in NEUTRAL[name]:
+        is_greedy = name in SAMPLING and body.get("temperature") in (None, 0)
+        is_number = type(value) in (int, float)
+        if value is not None and value not in NEUTRAL[name] and not (is_greedy and is_number):
             raise RequestError(f"{name}: {str(value)[:60]!r} is not supported; leave it out")
 
 

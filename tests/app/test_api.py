@@ -331,6 +331,8 @@ def test_a_fault_of_one_batch_is_told_and_the_next_request_is_answered(pipeline,
         ({"model": None}, 404, "model: 'None'; expected one of nano"),
         ({"tasks": "ocr"}, 400, "tasks: no such field; did you mean task?"),
         ({"n": 2}, 400, "n: '2' is not supported; leave it out"),
+        ({"top_k": 50, "temperature": 0.6}, 400, "top_k: '50' is not supported; leave it out"),
+        ({"top_k": "50"}, 400, "top_k: '50' is not supported; leave it out"),
         ({"task": "read"}, 400, "task: 'read'; expected one of ocr"),
         ({"task": "spot", "crop": "multi"}, 400, "crop: multi with task spot"),
         ({"box": [1, 2, 3]}, 400, "box: [1, 2, 3]; expected x1, y1, x2, y2"),
@@ -390,6 +392,48 @@ def test_the_neutral_values_of_other_fields_and_all_of_gots_questions_are_taken(
     assert parse({"model": "nano", "messages": system}, ["nano"]).task == "ocr"
     with pytest.raises(UnknownModelError):
         parse(body(page), ["other"])
+
+
+def test_document_benchmarks_are_answered_as_evalscope_asks_them(pipeline, tmp_path):
+    """As evalscope 1.14.1 does: the picture first, a PNG declared as JPEG, prompts of its own."""
+    import datasets
+
+    from benchmarks import evalscope_sample
+
+    texts = ["the\nsource", "this\ncode\nlist"]
+    rows = [{"images": [f"{n}.png"], "task": "ocr", "text": text} for n, text in enumerate(texts)]
+    for row in rows:
+        (tmp_path / row["images"][0]).write_bytes(picture(*row["text"].split("\n")))
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert evalscope_sample.main([str(tmp_path / "records.jsonl"), str(tmp_path)]) == 0
+    names = {"cache_dir": str(tmp_path / "cache")}
+    recognition = datasets.load_dataset(str(tmp_path / "ocr_bench"), split="test", **names)
+    pages = datasets.load_dataset(str(tmp_path / "omni_doc_bench"), split="train", **names)
+    pictures = recognition.cast_column("image", datasets.Image(decode=False))["image"]
+    asked = []
+    for number, text in enumerate(texts):
+        expected = (tmp_path / f"{number}.png").read_bytes()
+        assert pictures[number]["bytes"] == expected == base64.b64decode(pages[number]["image"])
+        assert recognition[number]["answer"] == [text]
+        (block,) = json.loads(pages[number]["answer"])["layout_dets"]
+        assert (block["category_type"], block["text"], block["poly"][4:6]) == ("text_block", text, [128, 128])
+        asked.append((recognition[number]["question"], "image/jpeg", expected, text))
+        asked.append((" You are an AI assistant.\n\n    1. Text Processing:\n", "image/png", expected, text))
+    common = {"temperature": 0.0, "max_tokens": 256, "top_p": 1.0, "top_k": 50, "seed": 42}
+    with serving(tmp_path / "api", {"nano": pipeline}, default_task="ocr") as client:
+        for question, kind, data, text in asked:
+            shown = {"type": "image_url", "image_url": {"url": data_url(data, kind), "detail": "auto"}}
+            messages = [{"role": "user", "content": [shown, {"type": "text", "text": question}]}]
+            request = {"model": "nano", "messages": messages, **common}
+            status, told = client.ask(request)
+            assert (status, told["choices"][0]["message"]["content"]) == (200, text)
+            streamed = {"stream": True, "stream_options": {"include_usage": True}}
+            lines = (
+                client.send("POST", "/v1/chat/completions", request | streamed).read().decode().split("\n\n")
+            )
+            chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+            pieces = [choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]]
+            assert "".join(pieces) == text and chunks[-1]["usage"]["completion_tokens"] > len(texts)
 
 
 def test_a_page_of_a_pdf_is_read_and_several_need_a_name(client, page):
