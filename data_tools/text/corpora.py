@@ -175,6 +175,11 @@ def text_folder(folder: Path, split: Split) -> tuple[Document, ...]:
     kept = _without_repeats(sides["train"], known)
     if split == "test":
         kept = _without_repeats(sides["test"], known)
+    if not kept and sides[split]:
+        raise DataError(
+            f"--texts {folder}: no new paragraph in {len(sides[split])} files of the {split} side; expected "
+            "some of more than 60 characters, or with a full stop (shorter ones are headings)"
+        )
     if not kept:
         raise DataError(f"--texts {folder}: no text on the {split} side of {len(files)} files; add files")
     return tuple(kept)

@@ -238,3 +238,12 @@ def test_the_command_lists_what_is_known_and_refuses_other_names(
         assert "is not known; expected one of `list`" in capsys.readouterr().err
     sources = Path(packages.__file__).read_text() + Path(corpora.__file__).read_text()
     assert "://" not in sources  # which hosts are asked is the package managers' matter
+
+
+def test_texts_of_short_lines_alone_are_told_what_a_paragraph_is(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.txt").write_text(f"a short line {number}")
+    with pytest.raises(
+        DataError, match="no new paragraph in .* more than 60 characters, or with a full stop"
+    ):
+        corpora.text_folder(tmp_path, "train")
