@@ -20,7 +20,7 @@ from .formats import MARKED_UP, RowReader
 from .image_copies import ImageCopier
 from .labels.labelled_page import Losses, picture_size
 from .labels.other_formats import other_format
-from .labels.readers import are_labels, labelled_pages, labels_beside
+from .labels.readers import are_labels, inner_label_folders, labelled_pages, labels_beside
 from .labels.to_spots import CROPS, TASKS, LabelOptions, page_records
 from .record import DataFileError, Record, RecordError, shorten
 from .records import as_row, read_records
@@ -113,6 +113,8 @@ def _no_labels(source: str) -> str:
     try:
         read_records(source, task="ocr")[0]
     except RecordError as error:
+        if os.path.isdir(source) and (folders := inner_label_folders(source)):
+            return f"{source}: labels of several splits, {', '.join(folders)}; give one of these folders"
         return other_format(source) or f"no labels that are known here; {error}"
     return f"--tasks, --order: for labels with positions; {source} has records, leave them out"
 

@@ -1,6 +1,7 @@
 """Siblings of the field cases: label files of the same kinds in other encodings, marks and shapes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,19 @@ def test_a_folder_of_files_that_are_not_read_is_named_as_what_they_are(convert, 
     label = json.dumps({"valid_line": [], "meta": {}})
     code, _, said = convert({f"{folder}p1.json": label}, pictures=("image/p1.png",))
     assert code == 2 and "p1.json: CORD's label file" in said
+
+
+def test_labels_in_the_folders_of_volumes_are_read_together_and_splits_one_by_one(convert):
+    files = {f"vol{n}/page/p{n}.xml": page("UTF-8", "utf-8", f"p{n}.png") for n in (1, 2, 10)}
+    code, texts, _ = convert(files, pictures=[f"vol{n}/p{n}.png" for n in (1, 2, 10)])
+    assert (code, texts) == (0, ["Grüße"] * 3)
+
+
+def test_labels_of_several_splits_are_not_joined(convert):
+    files = {f"{split}/p1.xml": page("UTF-8", "utf-8") for split in ("train", "test")}
+    code, texts, said = convert(files, pictures=("train/p1.png", "test/p1.png"))
+    assert (code, texts) == (2, [])
+    assert re.search("labels of several splits, .*/test, .*/train; give one of these folders", said)
 
 
 def test_label_files_of_another_kind_in_a_folder_are_told(convert, tmp_path):

@@ -40,6 +40,7 @@ LABEL_FOLDERS = (
     "xml",
     "key",
 )  # of a data set
+SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
 _PICTURES = {"file", "image", "images"}  # keys of a page of lines
 _OF_PAGES = (".pdf", ".tif", ".tiff")
 _HOCR = (".hocr", ".html", ".htm")
@@ -105,8 +106,27 @@ def label_files(path: str) -> dict[str, str]:
     if not os.path.isdir(path):
         form = label_format(path)
         return {path: form} if form else {}
-    return _folder_files(path) or next(
-        (files for name in LABEL_FOLDERS if (files := _folder_files(os.path.join(path, name)))), {}
+    if files := _of_set(path):
+        return files
+    inner = inner_label_folders(path)
+    if any(os.path.basename(folder).lower() in SPLITS for folder in inner):  # to be given one by one
+        return {}
+    return {file: form for files in inner.values() for file, form in files.items()}
+
+
+def inner_label_folders(path: str) -> dict[str, dict[str, str]]:
+    """The folders of labels in a folder of nothing but folders, such as the volumes of a work."""
+    names = sorted((name for name in os.listdir(path) if name[0] != "."), key=natural_order)
+    folders = [os.path.join(path, name) for name in names]
+    if not folders or not all(map(os.path.isdir, folders)):
+        return {}
+    return {folder: files for folder in folders if (files := _of_set(folder))}
+
+
+def _of_set(folder: str) -> dict[str, str]:
+    """The label files of a folder, or of the one in it that is called like a folder of labels."""
+    return _folder_files(folder) or next(
+        (files for name in LABEL_FOLDERS if (files := _folder_files(os.path.join(folder, name)))), {}
     )
 
 

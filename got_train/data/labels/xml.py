@@ -251,7 +251,7 @@ def _alto_text(line: _Element) -> str:
     text, gap = "", False
     for part in line:
         if _name(part) == "String":
-            word = part.get("CONTENT", "")
+            word = part.get("CONTENT", "").strip()
             if gap and word and text and not (_is_ideograph(text[-1]) and _is_ideograph(word[0])):
                 text += " " * (not text.endswith(" "))
             text, gap = text + word, True
