@@ -1,6 +1,7 @@
 """Runs that report to trackers, each in its offline mode: what is in their files, read by other means."""
 
 import json
+import os
 import struct
 
 import numpy as np
@@ -11,17 +12,22 @@ from got_train.errors import ConfigError, RequirementError
 from got_train.training import trackers
 from got_train.training.run import train
 
-VARIABLES = ("WANDB_MODE", "WANDB_API_KEY", "SWANLAB_MODE", "SWANLAB_API_KEY", "MLFLOW_TRACKING_URI")
+PREFIXES = ("WANDB_", "SWANLAB_", "MLFLOW_")
 
 
 @pytest.fixture
 def reported(tiny_run, tmp_path, monkeypatch):
-    """A function: a run of 4 steps that reports to a tracker and validates twice; its folder."""
+    """A function: a run of 4 steps that reports to a tracker and validates twice; its folder.
+
+    It works outside of any git repository, whose state trackers ask for and write down.
+    """
 
     def run(name):
         pytest.importorskip(trackers.PACKAGES[name])
-        for variable in VARIABLES:
-            monkeypatch.delenv(variable, raising=False)
+        for variable in [variable for variable in os.environ if variable.startswith(PREFIXES)]:
+            monkeypatch.delenv(variable)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.resolve().parent))
         monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
         monkeypatch.setenv("HOME", str(tmp_path))
         data = (tmp_path / "data.jsonl", tmp_path / "few.jsonl")
@@ -89,6 +95,7 @@ def test_wandb_offline_keeps_what_it_would_send(reported):
     (file,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
     losses, keys, config = {}, set(), {}
     for record in wandb_records(file):
+        assert not record.run.git.commit and not record.run.git.remote_url
         items = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
         keys |= items.keys()
         if "train/loss" in items:
