@@ -23,6 +23,7 @@ import paddle
 
 from got_train.cpu import settings
 from got_train.generation.hypothesis import Hypothesis
+from got_train.inference.continuous import read_requests
 from got_train.inference.reader import (
     Decoding,
     OcrPipeline,
@@ -94,7 +95,7 @@ def ways(pipeline: OcrPipeline, size: int) -> dict[str, Reader]:
     return {
         "one by one": lambda requests: jobs(requests, 1) if drawn else pipeline.read(requests),
         f"fixed batches of {size}": lambda requests: jobs(requests, size),
-        f"continuous batches of {size}": lambda requests: pipeline.read(requests, size),
+        f"continuous batches of {size}": lambda requests: read_requests(pipeline, requests, size),
     }
 
 

@@ -26,6 +26,7 @@ from safetensors.numpy import load_file
 from got_train.config.loader import load_config
 from got_train.config.schema import Config
 from got_train.data.records import Record
+from got_train.inference.continuous import read_requests
 from got_train.inference.reader import OcrPipeline, OcrRequest, load_pipeline
 from got_train.tokenizer import NANO_SPECIALS, Tokenizer
 from got_train.training.run import build_trainer, train
@@ -97,7 +98,7 @@ class Rehearsal:
 
     def check_batch(self) -> Measured:
         requests = [self._request(page) for page in range(6)]
-        together = [answer.text for answer in self._pipeline.read(requests, batch_size=6)]
+        together = [answer.text for answer in read_requests(self._pipeline, requests, batch_size=6)]
         alone = [answer.text for answer in self._pipeline.read(requests, batch_size=1)]
         different = sum(a != b for a, b in zip(together, alone, strict=True))
         tolerated = 1 if on_gpu() else 0

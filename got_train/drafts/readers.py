@@ -92,9 +92,10 @@ class CheckpointReader:
         self.checkpoint: str | None = model_hash(name)
 
     def read(self, records: Sequence[Record]) -> Iterator[Answer]:
+        from got_train.inference.continuous import read_requests
         from got_train.inference.reader import FailedRequest, OcrRequest
 
-        for result in self.pipeline.read(map(OcrRequest.of_record, records), self._batch_size):
+        for result in read_requests(self.pipeline, map(OcrRequest.of_record, records), self._batch_size):
             if isinstance(result, FailedRequest):
                 yield Answer(by=self.name, checkpoint=self.checkpoint, failed=result.cause)
                 continue

@@ -145,6 +145,7 @@ def read_rows(
     reader: OcrPipeline, left: Sequence[tuple[DataFile, int]], batch_size: int
 ) -> Iterator[Prediction]:
     """The answers to records, first of all why some cannot be asked."""
+    from got_train.inference.continuous import read_requests
     from got_train.inference.reader import FailedRequest, OcrRequest
 
     asked = []
@@ -156,7 +157,7 @@ def read_rows(
         else:
             asked.append((file, index))
     questions = (OcrRequest.of_record(file.records[index]) for file, index in asked)
-    for (file, index), answer in zip(asked, reader.read(questions, batch_size), strict=True):
+    for (file, index), answer in zip(asked, read_requests(reader, questions, batch_size), strict=True):
         if isinstance(answer, FailedRequest):
             yield file.prediction(index, failed=answer.cause)
             continue

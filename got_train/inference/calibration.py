@@ -70,12 +70,13 @@ def fit(observed: Observed) -> dict[str, Any]:
 
 def calibrate(reader: OcrPipeline, records: Sequence[Record], batch_size: int) -> dict[str, Any]:
     """What calibration.json holds but for where it comes from."""
+    from .continuous import read_requests
     from .reader import FailedRequest, OcrRequest
 
     causes = []
     readings = []
     questions = (OcrRequest.of_record(record) for record in records)
-    for record, answer in zip(records, reader.read(questions, batch_size), strict=True):
+    for record, answer in zip(records, read_requests(reader, questions, batch_size), strict=True):
         if isinstance(answer, FailedRequest):
             causes.append(answer.cause)
         else:

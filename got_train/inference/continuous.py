@@ -21,6 +21,21 @@ AHEAD = 16
 EMPTY = 0.25
 
 
+def read_requests(
+    pipeline: OcrPipeline,
+    requests: Iterable[OcrRequest],
+    batch_size: int = 1,
+    on_text: Callable[[OcrRequest, str], None] | None = None,
+) -> Iterator[OcrResult | FailedRequest]:
+    """Results in the order of the requests, several at a time in the way that suits them.
+
+    Beams start and end together, so they keep the pipeline's own batches.
+    """
+    if batch_size > 1 and pipeline.num_beams == 1:
+        return read_continuously(pipeline, requests, batch_size, on_text)
+    return pipeline.read(requests, batch_size, on_text)
+
+
 def read_continuously(
     pipeline: OcrPipeline,
     requests: Iterable[OcrRequest],

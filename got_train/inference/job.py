@@ -18,6 +18,7 @@ from got_train.errors import ImageError, InferenceError, UsageError
 from got_train.strict_files import printable_lines
 
 from . import output, video
+from .continuous import read_requests
 from .journal import ProgressFile
 from .options import InferenceOptions
 from .plan import Plan
@@ -83,7 +84,7 @@ def read_pages(pipeline: OcrPipeline, plan: Plan, options: InferenceOptions) -> 
         documents = _Documents(plan, left, progress, options)
         started = time.perf_counter()
         on_text = output.streaming(several) if options.stream else None
-        results = pipeline.read(_begun(requests, left, progress), options.batch_size, on_text)
+        results = read_requests(pipeline, _begun(requests, left, progress), options.batch_size, on_text)
         for index, result in zip(left, results, strict=True):
             number += 1
             cause = result.cause if isinstance(result, FailedRequest) else ""
@@ -174,7 +175,7 @@ def read_video(pipeline: OcrPipeline, options: InferenceOptions) -> list[str]:
             causes.append(str(error))
 
     def answers() -> Iterator[tuple[video.Frame, str, float]]:
-        for result in pipeline.read(requests(), options.batch_size):
+        for result in read_requests(pipeline, requests(), options.batch_size):
             if isinstance(result, FailedRequest):
                 causes.append(result.cause)
                 frames.pop(0)

@@ -158,15 +158,9 @@ class OcrPipeline:
     ) -> Iterator[OcrResult | FailedRequest]:
         """Results in the order of the requests; `on_text` is given each answer while it grows.
 
-        With a batch_size above 1 the next request joins where an answer ends (continuous.py). Beams start
-        together: there, requests that follow one another share a batch if they are of like length and
-        decoded alike.
+        Requests that follow one another share a batch if they are of like length and decoded alike; it ends
+        with its longest answer. continuous.py does not wait for that, where there are no beams.
         """
-        if batch_size > 1 and self.num_beams == 1:
-            from .continuous import read_continuously
-
-            yield from read_continuously(self, requests, batch_size, on_text)
-            return
         requests = iter(requests)
         while window := self._window(requests, batch_size):
             # results by their index in the window: batches come in another order than the requests

@@ -14,6 +14,7 @@ from got_train.generation import hypothesis
 from got_train.generation.repetition import RepetitionDetector, RepetitionRule
 from got_train.inference import continuous, job
 from got_train.inference.batch import OcrBatch, _Row
+from got_train.inference.continuous import read_requests
 from got_train.inference.reader import FailedRequest, OcrPipeline, OcrRequest, Page, load_pipeline
 
 from .test_reading import picture, tiny_checkpoint
@@ -67,7 +68,7 @@ def joined(monkeypatch):
 def test_twelve_pages_of_very_different_length_are_those_they_are_alone(nano, questions, alone, joined, size):
     lengths = [len(answer.ids) for answer in alone]
     assert max(lengths) > 4 * min(lengths)
-    together = list(nano.read(questions, batch_size=size))
+    together = list(read_requests(nano, questions, batch_size=size))
     assert [answer.request for answer in together] == questions
     assert [answer.text for answer in together] == [answer.text for answer in alone]
     for ours, single in zip(together, alone, strict=True):
@@ -84,14 +85,14 @@ def test_a_page_joins_once_a_quarter_of_the_rows_is_empty_and_saves_steps(
 ):
     steps, step = [], OcrBatch.step
     monkeypatch.setattr(OcrBatch, "step", lambda batch: steps.append(len(batch)) or step(batch))
-    list(nano.read(questions, batch_size=4))
+    list(read_requests(nano, questions, batch_size=4))
     lengths = [len(answer.ids) for answer in alone]
     fixed = sum(max(lengths[start : start + 4]) for start in range(0, 12, 4))
     assert len(steps) < 0.9 * fixed, (len(steps), fixed)
     assert sum(steps) == sum(lengths)  # a token of each row a step
     assert joined[1:] == [(3, 1)] * 8
     joined.clear()
-    list(nano.read(questions, batch_size=8))
+    list(read_requests(nano, questions, batch_size=8))
     assert [rows >= 2 for _, rows in joined] == [True] * len(joined)
 
 
@@ -101,7 +102,7 @@ def test_pages_that_fail_take_no_others_along_and_no_row(nano, questions, alone,
     bad = OcrRequest((Page(str(broken)),), "ocr")
     absent = OcrRequest((Page(str(tmp_path / "absent.png")),), "ocr")
     asked = [bad, *questions[:5], absent, bad, bad, bad, bad, *questions[5:], bad]
-    results = list(nano.read(asked, batch_size=4))
+    results = list(read_requests(nano, asked, batch_size=4))
     assert [result.request for result in results] == asked
     failed = [index for index, result in enumerate(results) if isinstance(result, FailedRequest)]
     assert failed == [0, 6, 7, 8, 9, 10, 18]
@@ -110,8 +111,8 @@ def test_pages_that_fail_take_no_others_along_and_no_row(nano, questions, alone,
         answer.text for answer in alone
     ]
     assert joined[0] == (0, 4)  # the broken one took no row
-    assert list(nano.read([bad] * 9, batch_size=2)) == [FailedRequest(bad, results[0].cause)] * 9
-    assert list(nano.read([], batch_size=2)) == []
+    assert list(read_requests(nano, [bad] * 9, batch_size=2)) == [FailedRequest(bad, results[0].cause)] * 9
+    assert list(read_requests(nano, [], batch_size=2)) == []
 
 
 def test_no_more_is_begun_than_so_many_batches_ahead_of_a_slow_page(nano, questions, monkeypatch):
@@ -124,7 +125,7 @@ def test_no_more_is_begun_than_so_many_batches_ahead_of_a_slow_page(nano, questi
             ahead.append(len(begun) - given)
             yield request
 
-    results = nano.read(asked(), batch_size=2)
+    results = read_requests(nano, asked(), batch_size=2)
     assert not begun  # nothing is opened before it is asked for
     for _ in results:
         given += 1
@@ -133,7 +134,7 @@ def test_no_more_is_begun_than_so_many_batches_ahead_of_a_slow_page(nano, questi
 
 def test_seconds_are_shares_that_sum_up_to_what_all_took(nano, questions):
     began = time.perf_counter()
-    answers = list(nano.read(questions, batch_size=4))
+    answers = list(read_requests(nano, questions, batch_size=4))
     took = time.perf_counter() - began
     assert 0.5 * took < sum(answer.seconds for answer in answers) <= took
     assert min(answer.seconds for answer in answers) > 0
@@ -142,7 +143,7 @@ def test_seconds_are_shares_that_sum_up_to_what_all_took(nano, questions):
 def test_dropout_is_as_it_was_once_all_is_read(nano, questions):
     nano.model.train()
     try:
-        results = nano.read(questions[1:4], batch_size=2)
+        results = read_requests(nano, questions[1:4], batch_size=2)
         next(results)
         assert not any(layer.training for layer in nano.model.sublayers(include_self=True))
         list(results)
@@ -167,13 +168,13 @@ def test_loops_are_read_again_as_one_by_one_and_tiles_share_the_batch(tmp_path, 
     single = list(random.read(asked))
     again = _Row.again
     monkeypatch.setattr(_Row, "again", lambda row: retries.append(row.reading.prompt.request) or again(row))
-    together = list(random.read(asked, batch_size=3))
+    together = list(read_requests(random, asked, batch_size=3))
     looped = [answer.request for answer in single if answer.finished == "loop"]
     assert looped and sorted(map(str, retries)) == sorted(map(str, looped))
     for ours, alone in zip(together, single, strict=True):
         assert (ours.request, ours.ids, ours.finished) == (alone.request, alone.ids, alone.finished)
     heard = {}
-    for answer in random.read(asked, 3, lambda page, text: heard.setdefault(page, []).append(text)):
+    for answer in read_requests(random, asked, 3, lambda page, text: heard.setdefault(page, []).append(text)):
         assert "".join(heard[answer.request]).startswith(answer.text)  # what a loop takes back was shown
     assert len(retries) == len(looped)  # none where somebody looks on
 

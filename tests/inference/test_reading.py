@@ -338,8 +338,7 @@ def test_pages_are_found_without_paddle():
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
 
 
-def test_beams_of_like_length_share_a_batch_and_answers_keep_their_order(reader, scans, monkeypatch):
-    reader = dataclasses.replace(reader, num_beams=2)
+def test_questions_of_like_length_share_a_batch_and_answers_keep_their_order(reader, scans, monkeypatch):
     several = [(1, "ocr"), (2, "multi_crop"), (10, "ocr"), (2, "multi_crop"), (2, "ocr"), (1, "multi_crop")]
     questions = [question(scans / f"page{number}.png", task) for number, task in several]
     single = [answer.ids for answer in reader.read(questions)]
@@ -381,8 +380,7 @@ def test_a_page_that_loops_is_read_again_without_repetition(reader, scans, monke
 
     monkeypatch.setattr(decoding, "generate", generate)
     questions = [question(scans / f"page{number}.png", "multi_crop") for number in (1, 2)]
-    beams = dataclasses.replace(reader, retry_loops=True, num_beams=2)  # alone they start together
-    answers = list(beams.read(questions, batch_size=2))
+    answers = list(dataclasses.replace(reader, retry_loops=True).read(questions, batch_size=2))
     assert [(rows, rule.size) for rows, rule in asked] == [(2, 0), (1, 20)]
     assert [answer.finished for answer in answers] == ["stop", kept]
     assert answers[1].text == ("ab" if end == "stop" else "a")

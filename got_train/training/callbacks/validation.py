@@ -14,6 +14,7 @@ from tqdm import tqdm
 from got_train.data.collator import Collator
 from got_train.data.records import Record
 from got_train.generation.generate import eval_mode
+from got_train.inference.continuous import read_requests
 from got_train.inference.reader import OcrPipeline, OcrRequest, OcrResult
 from got_train.modeling.got import Got
 from got_train.training.early_stopping import EarlyStopping
@@ -175,5 +176,5 @@ class SamplePreviews:
 
     def _answers(self) -> Iterator[str]:
         questions = [OcrRequest.of_record(record) for record in self.records]
-        for answer in self.reader.read(questions, batch_size=len(questions)):
+        for answer in read_requests(self.reader, questions, batch_size=len(questions)):
             yield answer.text if isinstance(answer, OcrResult) else str(answer.cause)
