@@ -22,6 +22,8 @@ from got_train.tokenizer import train_tokenizer
 class FakeReader:
     """Answers by the image's name: a text, a text with how it ended, or None for a page that fails."""
 
+    num_beams = 2  # several pages are read by the pipeline itself, see inference/continuous.py
+
     def __init__(self, answers, prompt_template="repo", stop_after=None, max_new_tokens=4096):
         self.answers, self.prompt_template, self.stop_after = answers, prompt_template, stop_after
         self.max_new_tokens, self.no_repeat_ngram_size, self.stop_loops, self.max_crops = (
@@ -32,7 +34,7 @@ class FakeReader:
         )
         self.asked = []
 
-    def read(self, questions, batch_size=1):
+    def read(self, questions, batch_size=1, on_text=None):
         for question in questions:
             if self.stop_after is not None and len(self.asked) == self.stop_after:
                 raise KeyboardInterrupt

@@ -182,6 +182,7 @@ def test_embedded_pictures_are_asked_and_shown(tmp_path, monkeypatch):
     source = {"path": str(tmp_path / "d.parquet"), "task": "ocr"}
 
     class Reader:
+        num_beams = 2  # several pages are read by the pipeline itself, see inference/continuous.py
         prompt_template, max_new_tokens, no_repeat_ngram_size, stop_loops, max_crops = (
             "repo",
             8,
@@ -190,7 +191,7 @@ def test_embedded_pictures_are_asked_and_shown(tmp_path, monkeypatch):
             6,
         )
 
-        def read(self, questions, batch_size=1):
+        def read(self, questions, batch_size=1, on_text=None):
             for question in questions:
                 assert question.pages[0].open().getpixel((3, 3)) == (200, 10, 10)
                 yield reader.OcrResult(question, "ab", [1], [-0.1], "stop", 0.1)
