@@ -41,13 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ids, views = seen.clone(), paddle.zeros([3, 3, 64, 64])
     ids[:, 2:6] = 15
     model(ids, views, labels=ids).loss.backward()
+    prompt = [tensor.numpy() for tensor in (ids, views, seen)]
     with paddle.no_grad():
-        DecodingState(model, ids.numpy(), views, seen.numpy()).step([1, 2, 3])
+        DecodingState(model, *prompt).step([1, 2, 3])
         cast_decoder_to_bf16(model.decoder)
-        DecodingState(model, ids.numpy(), views, seen.numpy()).step([1, 2, 3])
+        DecodingState(model, *prompt).step([1, 2, 3])
         accelerate(rounded)
         quantize_decoder(rounded.decoder)
-        DecodingState(rounded, ids.numpy(), views, seen.numpy()).step([1, 2, 3])
+        DecodingState(rounded, *prompt).step([1, 2, 3])
 
     for size in ((9, 20), (20, 9), (8, 8)):  # the height first, the width first, neither
         images.view(Image.new("RGB", size), 8)
