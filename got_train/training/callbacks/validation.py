@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,11 @@ from got_train.training.trainer import GotTrainer
 @paddle.no_grad()
 def validation_loss(got: Got, collator: Collator, records: Sequence[Record], rows: int) -> tuple[float, int]:
     """The sum of -log p over the supervised tokens of the records, `rows` at a time, and their number."""
+    collator = replace(collator, char_patch=0, attention_labels=False)  # what only training asks for
     total, tokens = 0.0, 0
     with eval_mode(got):
         for start in range(0, len(records), rows):
             batch = collator.batch([collator.sample(record) for record in records[start : start + rows]])
-            for only_trained in ("char_labels", "attention_labels"):
-                batch.pop(only_trained, None)
             output = got(**{name: paddle.to_tensor(value) for name, value in batch.items()})
             total += float(output.loss_sum)
             tokens += int(output.num_tokens)
