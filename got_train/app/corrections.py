@@ -51,7 +51,6 @@ class Corrections:
         question = {"box": box and tuple(box), "color": color, "rejected": rejected}
         if box is not None:
             question["box_unit"] = "thousandth"
-        _check_text(text)
         record = Record((picture,), task, text, location="correction", **question)
         from_model = bool(rejected) and os.path.isdir(model)
         return self.append(record, {"checkpoint": self._checkpoint(model)} if from_model else None)
