@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -47,7 +46,9 @@ class Curve:
 
 def peak() -> float:
     """GB of this process at most, so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    from got_train.profiling.memory import peak_memory  # Paddle, which cpu.tune comes before
+
+    return peak_memory() / 2**30
 
 
 def measure(curve: Curve, x: int) -> dict[str, float]:

@@ -10,7 +10,6 @@ and seconds of processor time, as machines are shared.
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,6 +86,7 @@ def main() -> None:
     from got_train.modeling.config import DecoderConfig
     from got_train.modeling.cpu.accelerate import accelerate
     from got_train.modeling.decoder import build_decoder
+    from got_train.profiling.memory import peak_memory
 
     drawn = lengths(options.rows * options.batches, options.spread)
     model = build_decoder(DecoderConfig(vocab_size=WORDS, layers=LAYERS))
@@ -101,7 +101,7 @@ def main() -> None:
         taken[name] = sum(seconds(model, batch) for batch in each)
         places = sum(batch["input_ids"].size for batch in each)
         padding = 1 - sum(tokens for tokens, _ in drawn) / places
-        gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        gigabytes = peak_memory() / 2**30
         speed = supervised / taken[name]
         print(f"| {name} | {places:,} | {padding:.0%} | {taken[name]:.1f} | {speed:.1f} | {gigabytes:.1f} |")
     print(f"packed is {taken['padded'] / taken['packed']:.2f} times as fast")
