@@ -41,6 +41,13 @@ def value(loss, arrays, **more):
     )
 
 
+def added(model, weights, **counts):
+    """What a weighted loss adds to that of the answers; the loss and the arrays it was given."""
+    loss, arrays = made(model, **weights)
+    answers = {name: array for name, array in arrays.items() if "_labels" not in name}
+    return value(loss, arrays, **counts) - value(TrainingLoss(model).train(), answers), loss, arrays
+
+
 def test_the_patches_of_a_view_token_are_those_below_it():
     """4 x 4 patches, 2 x 2 view tokens: the first covers patches 0, 1, 4, 5."""
     patches = paddle.arange(16).reshape([1, 4, 4])
@@ -55,9 +62,7 @@ def test_view_tokens_name_the_characters_of_their_patches_as_numpy_sums_it(
     model = random_model()
     if is_accelerated:
         accelerate(model)
-    loss, arrays = made(model, token_char_loss_weight=3.0)
-    plain = value(TrainingLoss(model).train(), {n: a for n, a in arrays.items() if "_labels" not in n})
-    found = value(loss, arrays, step_patches=7) - plain
+    found, loss, arrays = added(model, {"token_char_loss_weight": 3.0}, step_patches=7)
     features = model.encode(paddle.to_tensor(arrays["pixel_values"])).numpy()  # (2, 4, 16)
     head = loss.token_char_head
     logits = (features @ head.weight.numpy() + head.bias.numpy()).reshape([2, 4, -1, 40])
@@ -80,9 +85,7 @@ def test_the_first_head_of_the_last_layer_is_told_where_to_look_as_numpy_sums_it
     model = random_model()
     if is_accelerated:
         accelerate(model)
-    loss, arrays = made(model, attention_loss_weight=2.0)
-    plain = value(TrainingLoss(model).train(), {n: a for n, a in arrays.items() if "_labels" not in n})
-    found = value(loss, arrays, step_attention_labels=4) - plain
+    found, _, arrays = added(model, {"attention_loss_weight": 2.0}, step_attention_labels=4)
     inputs = []
     decoder = model.decoder
     hook = decoder.layers[1].register_forward_pre_hook(lambda layer, given: inputs.append(given[0].numpy()))
