@@ -1,31 +1,9 @@
 // The page: hands files in, draws boxes, shows answers as they grow. All text goes in as text, never as markup.
 "use strict";
 
-const $ = (id) => document.getElementById(id);
 const SMALLEST = 5; // thousandths; a shorter drag is a click, which takes the box away
 const MOST_WORDS = 3000; // that two answers are compared by
 const state = { about: null, file: null, number: 1, box: null, abort: null, cards: [] };
-
-function say(text) {
-  $("message").textContent = text;
-  $("message").hidden = !text;
-}
-
-async function answered(response) {
-  if (response.ok) return response;
-  const told = await response.json().catch(() => ({}));
-  throw new Error(told.error || `the server answers ${response.status}`);
-}
-
-const post = async (path, asked, signal) =>
-  answered(
-    await fetch(path, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(asked),
-      signal,
-    }),
-  );
 
 // What fails is said at the top; what was broken off is not.
 const careful =
@@ -34,8 +12,7 @@ const careful =
     try {
       await work(...given);
     } catch (error) {
-      if (error.name !== "AbortError")
-        say(error instanceof TypeError ? "The server cannot be reached; is it still running?" : error.message);
+      if (error.name !== "AbortError") sayFault(error);
     }
   };
 

@@ -1,22 +1,10 @@
 // The queue: one draft after the other, by keys. All text goes in as text, never as markup.
 "use strict";
 
-const $ = (id) => document.getElementById(id);
 const WIDE = 2.5; // times as wide as high: a line, under which its text stands
 const state = { item: null, typed: new Map(), busy: false };
 
-function say(text) {
-  $("message").textContent = text;
-  $("message").hidden = !text;
-}
-
-async function asked(path, body) {
-  const sent = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  const response = await fetch(path, body && sent);
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(answer.error || `the server answers ${response.status}`);
-  return answer;
-}
+const asked = async (path, body) => (await (body ? post(path, body) : answered(await fetch(path)))).json();
 
 // One thing at a time: a key that is held down does not save twice. What fails is said at the top.
 const careful =
@@ -28,7 +16,7 @@ const careful =
       say("");
       await work(...given);
     } catch (error) {
-      say(error instanceof TypeError ? "The server cannot be reached; is it still running?" : error.message);
+      sayFault(error);
     } finally {
       state.busy = false;
     }

@@ -45,8 +45,8 @@ MEDIA = {
     "txt": "text/plain; charset=utf-8",
 }
 _HERE = Path(__file__).parent
-_FILES = {"/": ("page.html", "text/html"), "/page.js": ("page.js", "text/javascript")}
-_FILES["/page.css"] = ("page.css", "text/css")
+_FILES = {"/": ("page.html", "text/html"), "/page.css": ("page.css", "text/css")}
+_FILES |= {f"/{name}": (name, "text/javascript") for name in ("page.js", "requests.js")}
 _REVIEW = ("queue.html", "text/html")
 
 
