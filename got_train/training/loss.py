@@ -50,8 +50,8 @@ class TrainingLoss(nn.Layer):
         vision, decoder = got.config.vision, got.config.decoder
         if attention_loss_weight and decoder.kind != "qwen2":
             raise ConfigError(
-                f"train.attention_loss_weight ({attention_loss_weight}): needs to see where the decoder looks, "
-                f"which is not to be had of kind {decoder.kind}; use 0"
+                f"train.attention_loss_weight ({attention_loss_weight}): needs to see where the decoder "
+                f"looks, which is not to be had of kind {decoder.kind}; use 0"
             )
         if char_loss_weight:
             self.char_head = nn.Linear(vision.neck_width, decoder.vocab_size)
